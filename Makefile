@@ -1,0 +1,74 @@
+# Every target works from a clean clone: it makes .venv and installs what it needs there. A stamp file for each set of
+# extras keeps it from installing again until pyproject.toml changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+
+# What each target installs beside migrax itself. pyright needs to find every package that src/ imports.
+EXTRAS_demo := plot,tqdm,iminuit
+EXTRAS_test := test,tqdm
+EXTRAS_lint := lint,plot,tqdm,hist,iminuit
+EXTRAS_bench := bench
+
+# Handed on by `make test ARGS="-k migrad"`.
+ARGS ?=
+
+# No display is needed for pictures.
+MPLBACKEND ?= Agg
+export MPLBACKEND
+
+# A Python that the caller names is taken or refused; plain python3 may be too old where a newer one stands beside it.
+ifeq ($(origin PYTHON),file)
+PYTHONS := $(PYTHON) python3.13 python3.12 python3.11
+else
+PYTHONS := $(PYTHON)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+# Two pip runs must not fill one environment at once.
+.NOTPARALLEL:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.stamp-demo ## run the demonstration, notebooks/demo.py
+	@$(BIN)/python notebooks/demo.py
+
+# Compiling is most of the tests' time: what took over half a second to compile is kept for the next run.
+test: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.jax_cache
+test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.5
+test: $(VENV)/.stamp-test ## run the tests with two workers; make test ARGS="-k migrad" hands on options
+	@$(BIN)/python -m pytest -n 2 -q $(ARGS)
+
+lint: $(VENV)/.stamp-lint ## check style, formatting and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(VENV)/.stamp-bench ## run the benchmarks (they time compilation: no cache)
+	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+clean: ## remove the environment, caches, builds and pictures
+	@rm -rf $(VENV) .pytest_cache .ruff_cache .jax_cache build dist out
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.stamp-venv:
+	@for python in $(PYTHONS); do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "Making $(VENV) with $$("$$python" --version)."; \
+	        "$$python" -m venv $(VENV) && touch $@; \
+	        exit; \
+	    fi; \
+	done; \
+	version=$$($(PYTHON) -c 'import sys; print("is Python %d.%d" % sys.version_info[:2])' 2>/dev/null); \
+	echo "migrax needs Python 3.11 or newer, but $(PYTHON) $${version:-does not run}:" \
+	    "please install one and name it, as in 'make PYTHON=/path/to/python3.12 test'." >&2; \
+	exit 1
+
+$(VENV)/.stamp-%: pyproject.toml $(VENV)/.stamp-venv
+	@echo "Installing migrax[$(EXTRAS_$*)] into $(VENV)."
+	@$(PIP) install --editable '.[$(EXTRAS_$*)]'
+	@touch $@

@@ -1,0 +1,221 @@
+"""`fit`: maximum-likelihood fitting as one XLA program."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+import optimistix as optx
+from jax import lax
+from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
+
+from ._derivatives import attach
+from ._hesse import covariance_matrix
+from ._objective import Theta, check_up, objective, prepare
+from ._parameter import is_concrete
+from ._result import Covariance, FitResult, pack
+from ._inner import Problem
+from ._solve import GOAL, Outcome, solve, stationarity
+from ._solvers import LevenbergMarquardt, Migrad
+from ._space import Space, resolve_at, update
+from ._status import Status
+
+
+class FitError(RuntimeError):
+    """Raised by `fit(throw=True)` for a fit that is not valid. `.result` holds it."""
+
+    result: FitResult
+
+    def __init__(self, result: FitResult):
+        super().__init__(result.message)
+        self.result = result
+
+
+def fit(
+    nll: Callable[[Any, Any], ArrayLike],
+    params: PyTree,
+    data: PyTree = None,
+    *,
+    solver: optx.AbstractMinimiser | optx.AbstractLeastSquaresSolver | None = None,
+    up: ArrayLike = 0.5,
+    hesse: bool = True,
+    covariance: Covariance | ArrayLike | None = None,
+    max_steps: int | None = None,
+    adjoint: optx.AbstractAdjoint | None = None,
+    throw: bool = False,
+) -> FitResult:
+    """Finds the minimum of `nll(params, data)` and the covariance of its parameters.
+
+    Works under `jax.jit` and `jax.vmap`, and can be differentiated (forward, reverse, nested) with respect to the
+    data, the constants of the model and the bounds, by the implicit function theorem.
+
+    ```python
+    def nll(params, data):
+        return 0.5 * jnp.sum(((data - params["mu"]) / params["sigma"]) ** 2 + 2 * jnp.log(params["sigma"]))
+
+    result = mx.fit(nll, {"mu": mx.Parameter(0.0), "sigma": mx.Parameter(1.0, lower=0.0)}, data)
+    result["mu"].value, result["mu"].error
+    ```
+
+    **Arguments:**
+
+    - `nll`: the function to minimise, minus the log of the likelihood (or chi2/2), called with the resolved
+        parameters and the data. A plain function, an unbound method of an `eqx.Module`, or a likelihood of migrax.
+    - `params`: the start, any pytree. If it holds `mx.Parameter`s, these float and all else is constant; if it holds
+        none, every floating-point leaf floats.
+    - `data`: any pytree, given to `nll` as it is. Pass it here, never by closure: data in a closure retraces.
+    - `solver`: any `optx.AbstractMinimiser`, default `mx.Migrad()`; `mx.Newton()` and `mx.Simplex()`, Optimistix's own
+        and users' mixes work too, all in coordinates in which the start's Hessian is one. For a likelihood with
+        residuals (`mx.LeastSquares`) also an `optx.AbstractLeastSquaresSolver`, default `mx.LevenbergMarquardt()`.
+    - `up`: by how much `nll` rises over one error: 0.5 for minus log L, 1.0 for a user's own chi2.
+    - `hesse`: if `False`, `covariance` is `None` and `errors` are NaN in the result. (The second derivatives at the
+        minimum are looked at all the same: `valid` rests on them.)
+    - `covariance`: an estimate of the result's covariance, such as an earlier fit's, of shape `(n_free, n_free)`. The
+        start is then not looked at with a Hessian, which saves time when the start is good.
+    - `max_steps`: limit on the solver's steps each time it is run, default MINUIT's 200 + 100 n + 5 n².
+    - `adjoint`: how to differentiate, default `optx.ImplicitAdjoint()`.
+    - `throw`: if `True`, a fit that is not valid raises `mx.FitError` (under `jax.jit` an Equinox runtime error).
+
+    **Returns:** a `FitResult`. Look at `valid` before anything else.
+
+    **Raises:** `ValueError` or `TypeError` for input that makes no sense, with the name of the parameter. What goes
+    wrong numerically is a status of the result.
+    """
+    params, data = prepare(params, data)
+    solver = _check_solver(solver, nll)
+    adjoint = optx.ImplicitAdjoint() if adjoint is None else adjoint
+    if not isinstance(adjoint, optx.AbstractAdjoint):
+        raise TypeError(f"adjoint must be an optx.AbstractAdjoint such as optx.ImplicitAdjoint(), got {adjoint!r}")
+    if max_steps is not None and (isinstance(max_steps, bool) or int(max_steps) != max_steps or max_steps < 1):
+        raise ValueError(f"max_steps must be a whole number of at least 1, got {max_steps!r}")
+    matrix = covariance.matrix if isinstance(covariance, Covariance) else covariance
+    matrix = None if matrix is None else jnp.asarray(matrix)
+    result = _fit(nll, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint)
+    if not throw:
+        return result
+    if is_concrete(result.valid):
+        if not np.all(result.valid):
+            raise FitError(result)
+        return result
+    return eqx.error_if(result, ~result.valid, "mx.fit(throw=True): the fit is not valid")
+
+
+def _check_solver(solver: Any, nll: Any) -> Any:
+    if solver is None:
+        return LevenbergMarquardt() if hasattr(nll, "residuals") else Migrad()
+    if isinstance(solver, type):
+        raise TypeError(f"solver must be an instance: write {solver.__name__}(...), not {solver.__name__}")
+    if isinstance(solver, optx.AbstractLeastSquaresSolver):
+        if not hasattr(nll, "residuals"):
+            raise TypeError(
+                f"{type(solver).__name__} is a least-squares solver; it needs a likelihood with residuals, such as "
+                "mx.LeastSquares. Use mx.Migrad() or another optx.AbstractMinimiser"
+            )
+        return solver
+    if not isinstance(solver, optx.AbstractMinimiser):
+        raise TypeError(f"solver must be an optx.AbstractMinimiser, got {type(solver).__name__}")
+    return solver
+
+
+@eqx.filter_jit
+def _fit(
+    nll: Callable,
+    params: PyTree,
+    data: PyTree,
+    solver: Any,
+    up: Scalar,
+    hesse: bool,
+    covariance: Array | None,
+    max_steps: int | None,
+    adjoint: optx.AbstractAdjoint,
+) -> FitResult:
+    fn, theta, x, space = objective(nll, params, data, up)
+    n = x.size
+    if covariance is not None:
+        if covariance.shape != (n, n):
+            raise ValueError(f"covariance must have shape {(n, n)} for {n} free parameters, got {covariance.shape}")
+        covariance = covariance.astype(x.dtype)
+    limit = 200 + 100 * n + 5 * n**2 if max_steps is None else max_steps
+    residuals = _residuals(nll, params, x, theta) if isinstance(solver, optx.AbstractLeastSquaresSolver) else None
+    start = lax.stop_gradient(x)
+    problem = Problem(fn, residuals, theta, start, space, covariance, solver, adjoint, limit)
+    x, outcome = adjoint.apply(solve, stationarity, tuple(problem), frozenset())
+    return _result(problem, x, outcome, hesse, nll)
+
+
+def _residuals(nll: Any, params: PyTree, x: Array, theta: Theta) -> Callable[[Array, Theta], PyTree]:
+    _, static = eqx.partition(nll, eqx.is_array)
+
+    def fn(x: Array, theta: Theta) -> PyTree:
+        likelihood = eqx.combine(theta.nll, static)
+        return likelihood.residuals(resolve_at(theta.params, x), theta.data) / jnp.sqrt(2 * theta.up)
+
+    return eqx.filter_closure_convert(fn, x, theta)
+
+
+def _result(problem: Problem, x: Float[Array, " n"], outcome: Outcome, hesse: bool, nll: Any) -> FitResult:
+    theta, space = problem.theta, problem.space
+    at = attach(outcome.at, problem.fn, x, theta)
+    units = 2 * theta.up
+    valid = outcome.status == int(Status.VALID)
+    matrix = covariance_matrix(at.hessian, outcome.active, outcome.positive_definite)
+    covariance = Covariance(matrix, outcome.positive_definite, space.names)
+    # the last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error
+    value = (at.value - jnp.where(outcome.positive_definite & (outcome.edm <= GOAL), outcome.edm, 0.0)) * units
+    arrays, rest = pack(update(theta.params, x))
+    bad_data, data_paths = _bad_data(theta.data, outcome.status)
+    ndata = getattr(nll, "ndata", None)
+    is_chi2 = getattr(nll, "is_chi2", False)
+    return FitResult(
+        values=x,
+        errors=covariance.errors if hesse else jnp.full_like(x, jnp.nan),
+        covariance=covariance if hesse else None,
+        nll=value,
+        edm=outcome.edm * units,
+        valid=valid,
+        status=outcome.status,
+        at_limit=_at_limit(x, space, outcome, lax.stop_gradient(covariance.errors)),
+        stats=outcome.counts,
+        direction=outcome.weakest,
+        lower=space.lower,
+        upper=space.upper,
+        up=theta.up,
+        chi2=2 * value if is_chi2 else None,
+        bad_data=bad_data,
+        _arrays=arrays,
+        names=space.names,
+        ndof=None if ndata is None else int(ndata(theta.data)) - len(space.names),
+        algorithm=type(problem.solver).__name__,
+        data_paths=data_paths,
+        _rest=rest,
+    )
+
+
+def _at_limit(x: Array, space: Space, outcome: Outcome, errors: Array) -> Array:
+    """At a bound, or nearer to it than half an error (MINUIT's rule)."""
+    room = jnp.minimum(x - space.lower, space.upper - x)
+    return outcome.active | (room < 0.5 * errors)
+
+
+def _bad_data(data: PyTree, status: Array) -> tuple[Array, tuple[tuple[str, tuple[int, ...]], ...]]:
+    """Where the fit met NaN or infinity: which entry of the data is the first that is not finite (-1: none)."""
+    with_path, _ = jtu.tree_flatten_with_path(data)
+    arrays = [(jtu.keystr(p), a) for p, a in with_path if eqx.is_inexact_array(a) and a.size > 0]
+    paths = tuple((path, a.shape) for path, a in arrays)
+    none = jnp.array(-1)
+    if not arrays:
+        return none, paths
+
+    def find() -> Array:
+        found, start = none, 0
+        for _, a in arrays:
+            bad = jnp.ravel(~jnp.isfinite(lax.stop_gradient(a)))
+            here = start + jnp.argmax(bad).astype(none.dtype)
+            found = jnp.where((found < 0) & jnp.any(bad), here, found)
+            start += a.size
+        return found
+
+    not_finite = (status == int(Status.NOT_FINITE)) | (status == int(Status.NOT_FINITE_AT_START))
+    return lax.cond(not_finite, find, lambda: none), paths

@@ -1,0 +1,114 @@
+"""From `nll(params, data)` to a function of one vector: checks what the user gave, once, before anything is compiled."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
+
+from ._parameter import flatten, is_concrete, is_parameter, numbers_to_arrays, value_of
+from ._space import Space, ravel, resolve_at
+
+
+class Theta(NamedTuple):
+    """Everything that the objective depends on beside the free parameters; travels as an argument, so that it can be
+    differentiated and never makes a jitted fit retrace."""
+
+    nll: Any
+    params: PyTree
+    data: PyTree
+    up: Scalar
+
+
+def prepare(params: PyTree, data: PyTree) -> tuple[PyTree, PyTree]:
+    """Turns Python numbers into arrays and looks at the start where it can be seen (not traced).
+
+    **Raises:** `ValueError` naming the parameter whose value is not finite or outside its bounds.
+    """
+    params = numbers_to_arrays(params, integers=False)
+    data = numbers_to_arrays(data, integers=True)
+    leaves, slots, _ = flatten(params)
+    for slot in slots:
+        leaf = leaves[slot.leaf]
+        value = value_of(leaf)
+        if is_concrete(value) and not np.all(np.isfinite(value)):
+            bad = _first(~np.isfinite(value), slot.element_names())
+            raise ValueError(f"the start of {bad[0]!r} is {np.ravel(value)[bad[1]]}; give a finite value")
+        if is_parameter(leaf) and not slot.fixed:
+            _check_bounds(leaf, slot.element_names())
+    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        # The `warnings` module shows a warning once a place: this is once a process.
+        warnings.warn(
+            "migrax is made for float64 and runs in float32 now, with few digits. Switch it on at the top of the "
+            'program: jax.config.update("jax_enable_x64", True)',
+            stacklevel=1,
+        )
+    return params, data
+
+
+def _first(bad: Any, names: list[str]) -> tuple[str, int]:
+    index = int(np.argmax(np.ravel(bad)))
+    return names[index], index
+
+
+def _check_bounds(parameter: Any, names: list[str]) -> None:
+    value = parameter.value
+    low = -np.inf if parameter.lower is None else parameter.lower
+    high = np.inf if parameter.upper is None else parameter.upper
+    if is_concrete(low, high):
+        crossed = np.broadcast_to(np.asarray(low) >= np.asarray(high), value.shape)
+        if np.any(crossed):
+            raise ValueError(f"the lower bound of {_first(crossed, names)[0]!r} is not below its upper bound: {low}, {high}")
+    if is_concrete(value, low, high):
+        outside = (np.asarray(value) < np.asarray(low)) | (np.asarray(value) > np.asarray(high))
+        if np.any(outside):
+            name, index = _first(outside, names)
+            v, a, b = (np.ravel(np.broadcast_to(np.asarray(z), value.shape))[index] for z in (value, low, high))
+            raise ValueError(f"the start of {name!r} is outside its bounds: {v} is not in [{a}, {b}]")
+
+
+def check_up(up: ArrayLike) -> Array:
+    """**Raises:** `TypeError`, `ValueError` unless `up` is one positive number."""
+    if isinstance(up, str) or up is None or jnp.shape(up) != () or jnp.iscomplexobj(up):
+        raise TypeError(f"up must be a number (0.5 for minus log L, 1.0 for chi2), got {up!r}")
+    if is_concrete(up) and not (float(up) > 0 and np.isfinite(float(up))):
+        raise ValueError(f"up must be positive and finite (0.5 for minus log L, 1.0 for chi2), got {up!r}")
+    return jnp.asarray(up, dtype=jnp.result_type(float))
+
+
+def objective(
+    nll: Callable, params: PyTree, data: PyTree, up: Scalar
+) -> tuple[Callable[[Array, Theta], Scalar], Theta, Float[Array, " n"], Space]:
+    """The NLL over 2 UP as `fn(x, theta)`, with `theta`, the start vector and its space.
+
+    `fn` is converted to a closed jaxpr here: the user's Python code runs once, however often the program uses it.
+
+    **Raises:** `TypeError`, `ValueError` unless the NLL is one real number.
+    """
+    if not callable(nll):
+        raise TypeError(f"the likelihood must be callable as nll(params, data), got {type(nll).__name__}")
+    x, space = ravel(params)
+    dynamic, static = eqx.partition(nll, eqx.is_array)
+    theta = Theta(dynamic, params, data, up.astype(x.dtype))
+
+    def fn(x: Array, theta: Theta) -> Scalar:
+        likelihood = eqx.combine(theta.nll, static)
+        value = likelihood(resolve_at(theta.params, x), theta.data)
+        return check_scalar(value).astype(x.dtype) / (2 * theta.up)
+
+    return eqx.filter_closure_convert(fn, x, theta), theta, x, space
+
+
+def check_scalar(value: Any) -> Array:
+    if isinstance(value, bool) or not isinstance(value, jax.Array | np.ndarray | np.generic | float | int | complex):
+        raise TypeError(f"nll(params, data) must return one real number, got {type(value).__name__}")
+    value = jnp.asarray(value)
+    if jnp.iscomplexobj(value):
+        raise TypeError("nll(params, data) returned a complex number; it must return one real number")
+    if value.shape != ():
+        raise ValueError(f"nll(params, data) must return one number, got an array of shape {value.shape}; sum it")
+    return value

@@ -1,0 +1,266 @@
+"""`Parameter`, the mark that says "this array floats", and what turns trees of them into names and values."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, ArrayLike, PyTree
+
+Where: TypeAlias = str | Callable[[Any], Any] | Sequence["str | Callable[[Any], Any]"]
+
+
+class Parameter(eqx.Module):
+    """An array that a fit may change, with optional bounds.
+
+    ```python
+    class Peak(eqx.Module):
+        mu: mx.Parameter
+        sigma: mx.Parameter
+
+    model = Peak(mx.Parameter(1.0), mx.Parameter(2.0, lower=0.0))
+    ```
+
+    A parameter's name is its path in the tree: `mu`, `signal.mu`, `gamma[3]`. When a likelihood is called, each
+    `Parameter` has been replaced by its array ("resolved"): the body of a model says `self.mu`, never `self.mu.value`.
+
+    Whether a bound is there and whether the parameter is fixed are structure (a change may retrace a jitted fit);
+    the value and the bounds are arrays (a change never retraces, and both may be traced and vmapped).
+    """
+
+    value: Array
+    lower: Array | None
+    upper: Array | None
+    fixed: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        value: ArrayLike,
+        lower: ArrayLike | None = None,
+        upper: ArrayLike | None = None,
+        fixed: bool = False,
+    ):
+        """**Arguments:**
+
+        - `value`: the start value, a float or an array of floats of any shape.
+        - `lower`, `upper`: the bounds, in the units of `value` and broadcastable to its shape. `None`: no bound.
+            An infinite entry: no bound for that entry.
+        - `fixed`: if `True` the fit leaves the value alone.
+
+        **Raises:**
+
+        - `TypeError`: `value` holds integers, booleans or complex numbers.
+        - `ValueError`: a bound does not broadcast to the value, is NaN, or the lower is not below the upper.
+        """
+        self.value = _floating(value)
+        self.lower = None if lower is None else _bound(lower, "lower", self.value)
+        self.upper = None if upper is None else _bound(upper, "upper", self.value)
+        self.fixed = bool(fixed)
+
+    def __check_init__(self):
+        if self.lower is not None and self.upper is not None and is_concrete(self.lower, self.upper):
+            lower, upper = np.broadcast_arrays(np.asarray(self.lower), np.asarray(self.upper))
+            if np.any(lower >= upper):
+                raise ValueError(f"the lower bound must be below the upper bound, got {_show(lower)} and {_show(upper)}")
+
+
+def is_parameter(node: Any) -> bool:
+    return isinstance(node, Parameter)
+
+
+def is_concrete(*arrays: Any) -> bool:
+    """Whether the values can be looked at now (they are not tracers of jit, vmap or grad)."""
+    return not any(isinstance(x, jax.core.Tracer) for x in arrays)
+
+
+def _show(x: Any) -> str:
+    return np.array2string(np.asarray(x), threshold=8)
+
+
+def _floating(value: ArrayLike) -> Array:
+    if not isinstance(value, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
+        value = np.asarray(value)
+    dtype = jnp.result_type(value)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        hint = f"; write {float(value)!r}" if isinstance(value, int) and not isinstance(value, bool) else ""
+        raise TypeError(f"a Parameter holds floating-point numbers, got {_brief(value)} of dtype {dtype}{hint}")
+    return jnp.asarray(value, dtype=dtype)
+
+
+def _brief(value: Any) -> str:
+    return f"shape {np.shape(value)}" if np.size(value) > 4 else str(value)
+
+
+def _bound(bound: ArrayLike, which: str, value: Array) -> Array:
+    if np.shape(bound) != () and np.broadcast_shapes(np.shape(bound), value.shape) != value.shape:
+        raise ValueError(f"the {which} bound of shape {np.shape(bound)} does not broadcast to the value's {value.shape}")
+    if is_concrete(bound) and np.any(np.isnan(np.asarray(bound, dtype=float))):
+        raise ValueError(f"the {which} bound is NaN; leave it out for no bound")
+    return jnp.asarray(bound, dtype=value.dtype)
+
+
+class Slot(NamedTuple):
+    """Where one parameter stands in the tree of a fit. Static: shapes and names, no values."""
+
+    name: str
+    shape: tuple[int, ...]
+    fixed: bool
+    leaf: int  # index in the flattened tree
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=int))
+
+    def element_names(self) -> list[str]:
+        if self.shape == ():
+            return [self.name]
+        return [f"{self.name}[{','.join(map(str, index))}]" for index in np.ndindex(*self.shape)]
+
+
+def _path_name(path: tuple[Any, ...]) -> str:
+    name = ""
+    for key in path:
+        if isinstance(key, jtu.GetAttrKey):
+            name += f".{key.name}"
+        elif isinstance(key, jtu.SequenceKey):
+            name += f"[{key.idx}]"
+        elif isinstance(key, jtu.DictKey | jtu.FlattenedIndexKey):
+            name += f".{key.key}" if isinstance(key.key, str) else f"[{key.key}]"
+        else:
+            name += f".{key}"
+    name = name.removeprefix(".")
+    # A tree that is a bare array or a list has no word of its own for its entries.
+    return f"x{name}" if name == "" or name.startswith("[") else name
+
+
+def flatten(params: PyTree) -> tuple[list[Any], list[Slot], Any]:
+    """The leaves of a tree (a `Parameter` counts as one), the slots of its parameters, and its structure.
+
+    **Raises:** `ValueError` if one `Parameter` object stands at two paths, or two parameters have one name.
+    """
+    with_path, treedef = jtu.tree_flatten_with_path(params, is_leaf=is_parameter)
+    leaves = [leaf for _, leaf in with_path]
+    marked = any(is_parameter(leaf) for leaf in leaves)
+    slots: list[Slot] = []
+    seen: dict[int, str] = {}
+    for i, (path, leaf) in enumerate(with_path):
+        if is_parameter(leaf):
+            name = _path_name(path)
+            if id(leaf) in seen:
+                raise ValueError(
+                    f"the same Parameter object stands at {seen[id(leaf)]!r} and {name!r}: a pytree would silently copy "
+                    "it into two. Keep it at one path and use it from there, or make two Parameters"
+                )
+            seen[id(leaf)] = name
+            slots.append(Slot(name, jnp.shape(leaf.value), leaf.fixed, i))
+        elif not marked and _floats(leaf):
+            slots.append(Slot(_path_name(path), jnp.shape(leaf), False, i))
+    names = [slot.name for slot in slots]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two parameters have the name {name!r}; give their dictionary keys different names")
+    return leaves, slots, treedef
+
+
+def _floats(leaf: Any) -> bool:
+    if isinstance(leaf, float | complex):
+        return True
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def value_of(leaf: Any) -> Array:
+    return leaf.value if is_parameter(leaf) else leaf
+
+
+def resolve(params: PyTree) -> PyTree:
+    """The tree as a likelihood sees it: each `Parameter` replaced by its array."""
+    return jtu.tree_map(value_of, params, is_leaf=is_parameter)
+
+
+def numbers_to_arrays(tree: PyTree, *, integers: bool) -> PyTree:
+    """Turns Python floats and NumPy arrays into JAX arrays, so that a new value never retraces a jitted fit.
+
+    Integers are turned too where they are data; in a model they are structure (the degree of a polynomial).
+    """
+    kinds = (float, complex, int) if integers else (float, complex)
+
+    def convert(leaf: Any) -> Any:
+        if isinstance(leaf, kinds) and not isinstance(leaf, bool):
+            return jnp.asarray(leaf, dtype=jnp.result_type(type(leaf)))
+        if isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "biufc":
+            return jnp.asarray(leaf)
+        return leaf
+
+    return jtu.tree_map(convert, tree)
+
+
+def names(params: PyTree) -> tuple[str, ...]:
+    """The names of the free parameters, one per number, in the order of a fit's `values`."""
+    return free_names(flatten(params)[1])
+
+
+def free_names(slots: Sequence[Slot]) -> tuple[str, ...]:
+    return tuple(name for slot in slots if not slot.fixed for name in slot.element_names())
+
+
+def select(params: PyTree, where: Where) -> tuple[int, ...]:
+    """Positions (in the order of `names(params)`) of the free parameters that `where` picks.
+
+    **Arguments:**
+
+    - `where`: a name (`"mu"`, `"gamma[3]"`; the name of a vector parameter picks all its entries), a function that
+        picks nodes (`lambda p: p.signal.mu`, as in `equinox.tree_at`), or a sequence of these.
+
+    **Raises:** `ValueError` for an unknown name (the nearest names are said), a fixed parameter, or a function that
+    picks no parameter.
+    """
+    if isinstance(where, Sequence) and not isinstance(where, str):
+        return tuple(position for one in where for position in select(params, one))
+    leaves, slots, treedef = flatten(params)
+    positions: dict[str, np.ndarray] = {}
+    start = 0
+    for slot in slots:
+        if slot.fixed:
+            positions[slot.name] = np.full(slot.shape, -1)
+        else:
+            positions[slot.name] = np.arange(start, start + slot.size).reshape(slot.shape)
+            start += slot.size
+    picked = _by_name(where, slots, positions) if isinstance(where, str) else None
+    if picked is None:
+        marks: list[Any] = [None] * len(leaves)
+        for slot in slots:
+            marks[slot.leaf] = positions[slot.name]
+        chosen = where(jtu.tree_unflatten(treedef, marks))  # pyright: ignore[reportCallIssue]
+        picked = [np.ravel(x) for x in jtu.tree_leaves(chosen)]
+        if not picked:
+            raise ValueError("the function given to select parameters picked none; pick nodes that hold a Parameter")
+    result = tuple(int(i) for x in picked for i in np.ravel(x))
+    if -1 in result:
+        fixed = ", ".join(repr(slot.name) for slot in slots if slot.fixed)
+        raise ValueError(f"{where!r} picks a fixed parameter (fixed are: {fixed}); a fit has no error or value for it")
+    return result
+
+
+def _by_name(where: str, slots: Sequence[Slot], positions: dict[str, np.ndarray]) -> list[np.ndarray]:
+    if where in positions:
+        return [positions[where]]
+    for slot in slots:
+        elements = slot.element_names()
+        if where in elements:
+            return [np.ravel(positions[slot.name])[elements.index(where)]]
+    prefix = [positions[slot.name] for slot in slots if slot.name.startswith((f"{where}.", f"{where}["))]
+    if prefix:
+        return prefix
+    raise ValueError(unknown_name(where, [n for slot in slots for n in (slot.name, *slot.element_names())]))
+
+
+def unknown_name(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    listed = list(dict.fromkeys(known))
+    hint = f"did you mean {' or '.join(repr(n) for n in dict.fromkeys(near))}? " if near else ""
+    shown = ", ".join(repr(n) for n in listed[:20]) + (", ..." if len(listed) > 20 else "")
+    return f"there is no parameter {name!r}; {hint}The parameters are: {shown}"

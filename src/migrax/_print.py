@@ -1,0 +1,155 @@
+"""From results to the records that the tables are drawn from. Runs on the host, never in a traced program."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from . import _display, _display_html
+from ._parameter import flatten, is_concrete, is_parameter, value_of
+from ._result import Covariance, FitResult, status_counts
+from ._solve import GOAL
+from ._status import Status
+
+_SHARE = 0.1  # of a direction's length that a parameter must have to be named
+
+
+def message(result: FitResult) -> str:
+    """The sentence of a status, with what is to blame."""
+    if np.ndim(result.status) != 0:
+        raise ValueError("message is of one fit; take a lane first: jax.tree.map(lambda x: x[0], results).message")
+    status = Status(int(result.status))
+    text = status.message
+    if status in (Status.FLAT_DIRECTION, Status.NOT_POSITIVE_DEFINITE, Status.FALLS_WITHOUT_LIMIT):
+        text = f"Along {_direction(result)}: {text[0].lower()}{text[1:]}"
+    if status in (Status.NOT_FINITE, Status.NOT_FINITE_AT_START) and int(result.bad_data) >= 0:
+        text = f"{locate(int(result.bad_data), result.data_paths)} is not finite. {text}"
+    return text
+
+
+def _direction(result: FitResult) -> str:
+    """Which parameters a direction is made of, the largest part first."""
+    parts = np.asarray(result.direction)
+    size = np.abs(parts)
+    order = [int(i) for i in np.argsort(-size, kind="stable") if size[i] > _SHARE * size.max()]
+    shown = ", ".join(result.names[i] for i in order[:6])
+    if len(order) > 6:
+        return f"a direction made of {shown} and {len(order) - 6} more"
+    return shown if len(order) == 1 else f"a direction made of {shown} together"
+
+
+def locate(flat_index: int, paths: tuple[tuple[str, tuple[int, ...]], ...]) -> str:
+    """The words for an entry of the data, counted over all of its arrays: `data['y'][3]`."""
+    for path, shape in paths:
+        size = int(np.prod(shape, dtype=int))
+        if flat_index < size:
+            index = np.unravel_index(flat_index, shape)
+            return f"data{path}" + (f"[{', '.join(map(str, index))}]" if shape else "")
+        flat_index -= size
+    return "data"
+
+
+def _minimum(result: FitResult) -> _display.Minimum:
+    status = Status(int(result.status))
+    edm, goal = float(result.edm), GOAL * 2 * float(result.up)
+    chi2_ndof = None if result.chi2 is None or not result.ndof else float(result.chi2) / result.ndof
+    covariance = "not computed"
+    if result.covariance is not None:
+        covariance = "exact" if bool(result.covariance.valid) else "not positive definite"
+    return _display.Minimum(
+        algorithm=result.algorithm,
+        nll=float(result.nll),
+        chi2_ndof=chi2_ndof,
+        edm=edm,
+        edm_goal=goal,
+        valid=bool(result.valid),
+        status=status.phrase,
+        message=message(result),
+        at_limit=bool(np.any(result.at_limit)),
+        at_call_limit=status is Status.MAX_STEPS,
+        edm_above=not edm <= goal,
+        num_values=int(result.stats["num_values"]),
+        num_gradients=int(result.stats["num_gradients"]),
+        num_hessians=int(result.stats["num_hessians"]),
+        covariance=covariance,
+    )
+
+
+def _rows(result: FitResult) -> list[_display.Row]:
+    """All parameters of the tree, the fixed ones too, in its order."""
+    leaves, slots, _ = flatten(result.params)
+    rows, position = [], 0
+    for slot in slots:
+        leaf = leaves[slot.leaf]
+        values = np.ravel(np.asarray(value_of(leaf)))
+        low, high = (_bounds(leaf.lower, slot.shape), _bounds(leaf.upper, slot.shape)) if is_parameter(leaf) else ({}, {})
+        for i, name in enumerate(slot.element_names()):
+            error, at_limit = None, False
+            if not slot.fixed:
+                at_limit = bool(result.at_limit[position])
+                error = float(result.errors[position])
+                error = None if np.isnan(error) else error
+                position += 1
+            rows.append(
+                _display.Row(name, float(values[i]), error, None, low.get(i), high.get(i), slot.fixed, at_limit)
+            )
+    return rows
+
+
+def _bounds(bound: Any, shape: tuple[int, ...]) -> dict[int, float]:
+    if bound is None:
+        return {}
+    spread = np.ravel(np.broadcast_to(np.asarray(bound), shape))
+    return {i: float(b) for i, b in enumerate(spread) if np.isfinite(b)}
+
+
+def _batch(result: FitResult) -> _display.Batch:
+    valid = np.ravel(np.asarray(result.valid))
+    n = len(result.names)
+    values, errors = (np.reshape(np.asarray(a), (-1, n))[valid] for a in (result.values, result.errors))
+    rows = []
+    for i, name in enumerate(result.names):
+        if values.shape[0]:
+            spread = float(np.std(values[:, i], ddof=1)) if values.shape[0] > 1 else float("nan")
+            rows.append((name, float(np.mean(values[:, i])), spread, float(np.mean(errors[:, i]))))
+    return _display.Batch(valid.size, int(valid.sum()), status_counts(result.status), rows)
+
+
+def _is_traced(tree: Any) -> bool:
+    return not is_concrete(*jax.tree.leaves(tree))
+
+
+def result_text(result: FitResult) -> str:
+    if _is_traced(result):
+        return f"FitResult(traced, names={result.names})"
+    if np.ndim(result.nll):
+        return _display.batch_text(_batch(result))
+    parts = [_display.minimum_text(_minimum(result)), _display.parameters_text(_rows(result))]
+    if result.covariance is not None and bool(result.covariance.valid):
+        parts.append(_display.correlation_text(result.names, np.asarray(result.covariance.matrix)))
+    return "\n".join(parts)
+
+
+def result_html(result: FitResult) -> str:
+    if _is_traced(result):
+        return f"<pre>FitResult(traced, names={result.names})</pre>"
+    if np.ndim(result.nll):
+        return _display_html.batch_html(_batch(result))
+    parts = [_display_html.minimum_html(_minimum(result)), _display_html.parameters_html(_rows(result))]
+    if result.covariance is not None and bool(result.covariance.valid):
+        parts.append(_display_html.matrix_html(result.names, np.asarray(result.covariance.matrix)))
+    return "\n".join(parts)
+
+
+def covariance_text(covariance: Covariance) -> str:
+    if _is_traced(covariance) or np.ndim(covariance.valid):
+        return f"Covariance(shape={np.shape(covariance.matrix)}, names={covariance.names})"
+    if not bool(covariance.valid):
+        return "Covariance: not valid, the second derivatives are not positive definite or not finite"
+    return _display.matrix_text(covariance.names, np.asarray(covariance.matrix))
+
+
+def covariance_html(covariance: Covariance) -> str:
+    if _is_traced(covariance) or np.ndim(covariance.valid) or not bool(covariance.valid):
+        return f"<pre>{covariance_text(covariance)}</pre>"
+    return _display_html.matrix_html(covariance.names, np.asarray(covariance.matrix))

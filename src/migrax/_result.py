@@ -1,0 +1,176 @@
+"""What a fit returns: `FitResult` and `Covariance`."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+
+from ._parameter import Where, select, unknown_name
+from ._status import Status
+
+
+class Covariance(eqx.Module):
+    """The covariance matrix of the free parameters, in the user's units.
+
+    Vmapped fits have it with leading axes.
+    """
+
+    matrix: Float[Array, "*batch n n"]
+    valid: Bool[Array, "*batch"]
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    @property
+    def errors(self) -> Float[Array, "*batch n"]:
+        """The square roots of the variances, shape `(..., n)`."""
+        variance = jnp.diagonal(self.matrix, axis1=-2, axis2=-1)
+        return _safe_sqrt(variance)
+
+    @property
+    def correlation(self) -> Float[Array, "*batch n n"]:
+        """The correlation matrix, shape `(..., n, n)`: 1 on the diagonal, 0 beside a parameter without a variance."""
+        errors = self.errors
+        inverse = jnp.where(errors > 0, 1 / jnp.where(errors > 0, errors, 1.0), 0.0)
+        product = self.matrix * inverse[..., :, None] * inverse[..., None, :]
+        n = errors.shape[-1]
+        one = jnp.eye(n, dtype=bool)
+        return jnp.where(one & jnp.isfinite(errors)[..., None, :], 1.0, jnp.where(jnp.isfinite(self.matrix), product, jnp.nan))
+
+    def __getitem__(self, pair: tuple[str, str]) -> Float[Array, "*batch"]:
+        """`covariance["mu", "sigma"]`: one entry."""
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise TypeError(f"give two names, covariance['a', 'b']; got {pair!r}")
+        i, j = (_position(name, self.names) for name in pair)
+        return self.matrix[..., i, j]
+
+    def __repr__(self) -> str:
+        from . import _print
+
+        return _print.covariance_text(self)
+
+    def _repr_html_(self) -> str:
+        from . import _print
+
+        return _print.covariance_html(self)
+
+
+class Estimate(eqx.Module):
+    """One parameter of a fit: value, error and limits, each of the parameter's shape."""
+
+    value: Array
+    error: Array
+    lower: Array
+    upper: Array
+    at_limit: Array
+
+
+class FitResult(eqx.Module):
+    """What `mx.fit` returns. Vmapped fits have every array with leading axes.
+
+    **Attributes:**
+
+    - `params`: the tree that was given to `fit` with the fitted values in it: ready to be the next start.
+    - `names`: the names of the free parameters, one per number.
+    - `values`, `errors`: shape `(n_free,)`, in the user's units and in the order of `names`. The error of a
+        parameter at a limit is 0: to first order it cannot move. NaN where there is no valid covariance.
+    - `covariance`: a `Covariance`, or `None` for `fit(hesse=False)`.
+    - `nll`: the minimum of the function, in its own units.
+    - `edm`: the estimated vertical distance to the minimum before the last Newton step, in units of the function.
+    - `valid`: whether this is a minimum that can be trusted; `status` (an `mx.Status` number) says why not.
+    - `at_limit`: shape `(n_free,)`, whether a parameter is at a bound or nearer to it than half its error.
+    - `stats`: `num_steps`, `num_values`, `num_gradients` (each with its value), `num_hessians` (each with value and
+        gradient).
+    - `direction`: shape `(n_free,)`, for a fit that is not valid: the direction that the data do not determine or in
+        which the function curves down, in units of `1/sqrt(second derivative)`. Zero for a valid fit.
+    """
+
+    values: Float[Array, "*batch n"]
+    errors: Float[Array, "*batch n"]
+    covariance: Covariance | None
+    nll: Float[Array, "*batch"]
+    edm: Float[Array, "*batch"]
+    valid: Bool[Array, "*batch"]
+    status: Int[Array, "*batch"]
+    at_limit: Bool[Array, "*batch n"]
+    stats: dict[str, Array]
+    direction: Float[Array, "*batch n"]
+    lower: Float[Array, "*batch n"]
+    upper: Float[Array, "*batch n"]
+    up: Scalar
+    chi2: Float[Array, "*batch"] | None
+    bad_data: Int[Array, "*batch"]
+    _arrays: list[Array]
+    names: tuple[str, ...] = eqx.field(static=True)
+    ndof: int | None = eqx.field(static=True)
+    algorithm: str = eqx.field(static=True)
+    data_paths: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
+    _rest: tuple[Any, ...] = eqx.field(static=True)
+
+    @property
+    def params(self) -> PyTree:
+        treedef, leaves = self._rest
+        arrays = iter(self._arrays)
+        return jtu.tree_unflatten(treedef, [next(arrays) if is_array else leaf for is_array, leaf in leaves])
+
+    def __getitem__(self, where: Where) -> Estimate:
+        """`result["mu"]`: one parameter's value, error and limits. Takes a name or a function that picks a node."""
+        if isinstance(where, str) and where in self.names:
+            index: Any = self.names.index(where)
+        else:
+            picked = select(self._first_lane().params, where)
+            index = picked[0] if len(picked) == 1 and not isinstance(where, str) else np.asarray(picked)
+        take = lambda x: x[..., index]  # noqa: E731
+        return Estimate(take(self.values), take(self.errors), take(self.lower), take(self.upper), take(self.at_limit))
+
+    def _first_lane(self) -> "FitResult":
+        """One fit of a batch: the tree's structure and shapes are those of a single fit."""
+        extra = jnp.ndim(self.nll)
+        return jax.tree.map(lambda x: x[(0,) * extra], self) if extra else self
+
+    @property
+    def message(self) -> str:
+        """How the fit ended, in words, with the direction or the entry of the data that is to blame.
+
+        **Raises:** `ValueError` for a batch of fits: take one lane, `jax.tree.map(lambda x: x[3], results)`.
+        """
+        from . import _print
+
+        return _print.message(self)
+
+    def __repr__(self) -> str:
+        from . import _print
+
+        return _print.result_text(self)
+
+    def _repr_html_(self) -> str:
+        from . import _print
+
+        return _print.result_html(self)
+
+
+def pack(params: PyTree) -> tuple[list[Array], tuple[Any, ...]]:
+    """Splits a tree into its arrays and a hashable rest, so that a result can leave `jax.jit` and `jax.vmap` although
+    the model holds functions or strings."""
+    leaves, treedef = jtu.tree_flatten(params)
+    arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
+    return arrays, (treedef, tuple((True, None) if eqx.is_array(leaf) else (False, leaf) for leaf in leaves))
+
+
+def _safe_sqrt(x: Array) -> Array:
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), jnp.where(x == 0, 0.0, jnp.nan))
+
+
+def _position(name: str, names: tuple[str, ...]) -> int:
+    if name not in names:
+        raise ValueError(unknown_name(name, names))
+    return names.index(name)
+
+
+def status_counts(status: Array) -> list[tuple[str, int]]:
+    """How often each status occurs, the most frequent first."""
+    counts = np.bincount(np.ravel(np.asarray(status)), minlength=len(Status))
+    return sorted(((Status(i).phrase, int(n)) for i, n in enumerate(counts) if n), key=lambda pair: -pair[1])

@@ -1,0 +1,201 @@
+"""The solve inside a fit: a minimiser for the way, exact Hessians for the start, the end and the verdict.
+
+The loop looks at the exact expansion of the objective at a point. Near a minimum it takes a Newton step (within the
+bounds) and looks again, until the point is as good as the arithmetic allows; elsewhere it runs the minimiser from
+there. The compiled program so holds one copy of the value and gradient (in the minimiser) and one of the Hessian
+(here), whatever the minimiser.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Scalar
+
+from ._derivatives import Expansion, expand
+from ._inner import Counts, Problem, Run, no_counts, run
+from ._status import Status
+from ._verify import Verdict, inspect
+
+# MINUIT's goal for the EDM, 0.002 tol UP, with tol = 0.1 and the objective in units in which UP = 1/2.
+GOAL = 1e-4
+_MAX_FAILURES = 5  # runs of the minimiser that ended where no minimum is
+_MAX_POLISHES = 10  # Newton steps, over all
+_STABLE = 0.05  # relative change of the Hessian over the last Newton step that a regular minimum may have
+
+
+class _Carry(NamedTuple):
+    x: Float[Array, " n"]
+    at: Expansion  # at the last point looked at
+    verdict: Verdict
+    done: Bool[Array, ""]
+    polishing: Bool[Array, ""]  # the last move was a Newton step
+    stable: Bool[Array, ""]  # the Hessian kept its value over it
+    first_pass: Bool[Array, ""]
+    rescue: Bool[Array, ""]  # the minimiser got stuck: try the other way next time
+    failures: Int[Array, ""]
+    polishes: Int[Array, ""]
+    counts: Counts
+
+
+class Outcome(NamedTuple):
+    """How a solve ended: the expansion is of the objective in units of 2 UP, at the last point looked at."""
+
+    at: Expansion
+    active: Bool[Array, " n"]
+    positive_definite: Bool[Array, ""]
+    edm: Scalar
+    status: Int[Array, ""]
+    weakest: Float[Array, " n"]
+    counts: Counts
+
+
+def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
+    """The primal function of the implicit adjoint: the minimum, and how it was reached."""
+    *fields, while_loop = inputs
+    problem = Problem(*fields)
+    x, space = problem.x, problem.space
+    goal = jnp.asarray(GOAL, x.dtype)
+    start_ok = jnp.all(jnp.isfinite(x)) & jnp.all((x >= space.lower) & (x <= space.upper))
+    start_ok &= jnp.all(space.lower < space.upper)
+    blank = Expansion(jnp.zeros((), x.dtype), jnp.zeros_like(x), jnp.eye(x.size, dtype=x.dtype))
+    no, zero = jnp.array(False), jnp.array(0)
+    carry = _Carry(
+        x=jnp.where(start_ok, x, jnp.nan),
+        at=blank,
+        verdict=inspect(blank, x, space, goal),
+        done=~start_ok,
+        polishing=no,
+        stable=no,
+        first_pass=jnp.array(True),
+        rescue=no,
+        failures=zero,
+        polishes=zero,
+        counts=no_counts(),
+    )
+    limit = problem.max_steps // problem.burst + 2 * _MAX_FAILURES + _MAX_POLISHES + 2
+    carry = while_loop(lambda c: ~c.done, lambda c: _body(problem, goal, c), carry, max_steps=limit)
+    return _finish(carry, goal, start_ok, problem)
+
+
+def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
+    at, verdict, seen = _look(problem, goal, c)
+    near = seen & verdict.positive_definite & (verdict.edm <= goal)
+    stable = near & c.polishing & _same_hessian(c.verdict, at, verdict)
+    stuck = c.polishing & (verdict.edm > 0.25 * c.verdict.edm)  # rounding noise: no better can be had
+    finished = stable & ((verdict.edm <= _tiny(problem.x.dtype)) | stuck)
+    # A Newton step that met another Hessian was too bold, unless the minimum is singular: go there with the minimiser.
+    too_bold = near & c.polishing & ~stable
+    polish = near & ~too_bold
+    given_up = (c.failures >= _MAX_FAILURES) | (c.polishes >= _MAX_POLISHES) | _at_limit(c, problem)
+    hopeless = seen & ~(jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)))
+    done = finished | hopeless | (given_up & (~polish | (c.polishes >= _MAX_POLISHES)))
+    start = ~polish & ~done
+    # The minimiser is asked for more each time it was content where no minimum is.
+    inner_goal = jnp.where(too_bold, 1e-6 * verdict.edm, 0.1 * goal * 1e-3 ** c.failures.astype(goal.dtype))
+
+    def stay() -> Run:
+        no = jnp.array(False)
+        return Run(jnp.where(polish, verdict.newton, c.x), no_counts(), no, no)
+
+    moved = lax.cond(start, lambda: run(problem, c.x, at, c.first_pass, c.rescue, inner_goal), stay)
+    counts = {key: c.counts[key] + moved.counts[key] for key in c.counts}
+    counts["num_hessians"] = counts["num_hessians"] + seen.astype(counts["num_hessians"].dtype)
+    return _Carry(
+        x=moved.x,
+        at=at,
+        verdict=verdict,
+        done=done,
+        polishing=polish,
+        stable=stable,
+        first_pass=jnp.array(False),
+        rescue=jnp.where(start, moved.stuck & ~c.rescue, c.rescue),
+        failures=c.failures + (start & ~moved.unfinished).astype(c.failures.dtype),
+        polishes=c.polishes + polish.astype(c.polishes.dtype),
+        counts=counts,
+    )
+
+
+def _at_limit(c: _Carry, problem: Problem) -> Bool[Array, ""]:
+    return c.counts["num_steps"] >= problem.max_steps
+
+
+def _look(problem: Problem, goal: Scalar, c: _Carry) -> tuple[Expansion, Verdict, Bool[Array, ""]]:
+    """The expansion at the point and the verdict; left out on the first pass if a covariance is at hand."""
+
+    def look() -> tuple[Expansion, Verdict]:
+        at = expand(problem.fn, c.x, problem.theta)
+        return at, inspect(at, c.x, problem.space, goal)
+
+    if problem.covariance is None:
+        return *look(), jnp.array(True)
+    return *lax.cond(c.first_pass, lambda: (c.at, c.verdict), look), ~c.first_pass
+
+
+def _tiny(dtype: Any) -> float:
+    """An EDM that is nothing: the point is within 1e-6 of an error (or what the precision allows) of the minimum."""
+    return max(5e-13, 100 * float(jnp.finfo(dtype).eps) ** 2)
+
+
+def _same_hessian(before: Verdict, at: Expansion, now: Verdict) -> Bool[Array, ""]:
+    """Whether the Hessian kept its value over a Newton step of less than 0.02 errors.
+
+    At a regular minimum it does. Where the Hessian is singular at the minimum itself (x^4, x^10) every Newton step
+    changes it by the same large factor, however near the point is: this is how such a minimum is told.
+    """
+    free = ~now.active
+    diagonal = jnp.diag(before.metric.scale**2)
+    hessian = jnp.where(free[:, None] & free[None, :], at.hessian, diagonal)
+    root = before.metric.root()
+    change = root.T @ hessian @ root - jnp.eye(free.size, dtype=root.dtype)
+    return jnp.all(now.active == before.active) & (jnp.max(jnp.abs(change)) < _STABLE)
+
+
+def _finish(
+    c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem
+) -> tuple[Float[Array, " n"], Outcome]:
+    verdict, at = c.verdict, c.at
+    near = verdict.positive_definite & (verdict.edm <= goal)
+    at_start = c.counts["num_hessians"] <= 1
+    at_limit = _at_limit(c, problem)
+    metric = verdict.metric
+    lowest = metric.eigenvalues[0]
+    flat = verdict.finite & ~verdict.positive_definite & (lowest >= -metric.floor)
+    # the slope along the weakest direction, in scaled units
+    along = metric.vectors[:, 0] @ (at.gradient / metric.scale)
+    falls = flat & (jnp.abs(along) > jnp.sqrt(2 * goal))
+    status = jnp.array(int(Status.NOT_CONVERGED))
+    for condition, value in (
+        (~verdict.positive_definite & verdict.finite, Status.NOT_POSITIVE_DEFINITE),
+        (flat | (near & ~c.stable), Status.FLAT_DIRECTION),
+        (at_limit, Status.MAX_STEPS),
+        (falls, Status.FALLS_WITHOUT_LIMIT),
+        (~verdict.finite, Status.NOT_FINITE),
+        (~verdict.finite & at_start, Status.NOT_FINITE_AT_START),
+        (near & c.stable & ~at_limit, Status.VALID),
+        (~start_ok, Status.OUTSIDE_BOUNDS),
+    ):
+        status = jnp.where(condition, int(value), status)
+    weakest = jnp.where(status == int(Status.VALID), 0.0, metric.vectors[:, 0])
+    outcome = Outcome(at, verdict.active, verdict.positive_definite & start_ok, verdict.edm, status, weakest, c.counts)
+    return c.x, jax.tree.map(lax.stop_gradient, outcome)
+
+
+def stationarity(x: Float[Array, " n"], outcome: Outcome, inputs: tuple[Any, ...]) -> Float[Array, " n"]:
+    """What is zero at the solution: the gradient of free parameters, the distance to its bound of an active one.
+
+    Where there is no minimum to differentiate, the parameters do not move.
+    """
+    problem = Problem(*inputs[:-1])
+    space = problem.space
+    gradient = jax.grad(problem.fn)(x, problem.theta)
+    size = jnp.abs(jnp.diagonal(outcome.at.hessian))
+    scale = lax.stop_gradient(jnp.where(jnp.isfinite(size) & (size > 0), jnp.sqrt(size), 1.0))
+    at = lax.stop_gradient(x)
+    nearer_lower = jnp.abs(at - space.lower) <= jnp.abs(at - space.upper)
+    bound = jnp.where(nearer_lower, space.lower, space.upper)
+    active = outcome.active
+    distance = x - jnp.where(active, bound, 0.0)
+    residual = jnp.where(active, distance * scale, gradient / scale)
+    return jnp.where(outcome.positive_definite, residual, x * scale)

@@ -1,0 +1,7 @@
+"""Minimisers for Optimistix. They use public names of `optimistix` and `lineax` only and know nothing of migrax's
+parameters: `optx.minimise(fn, mx.Migrad(), y0)` works on any pytree."""
+
+from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
+from .migrad import Migrad as Migrad
+from .newton import Newton as Newton
+from .simplex import Simplex as Simplex

@@ -1,0 +1,168 @@
+"""The flat vectors of a fit: from a tree of parameters to numbers and back, and MINUIT's transforms of bounds.
+
+A fit knows three coordinates: the *tree* that the user gave; the *external* vector `x` of shape `(n_free,)` in the
+user's units; and the *internal* vector `q`, in which the bounds are gone. The transforms are MINUIT's (F. James,
+MINUIT Reference Manual, CERN D506, section 1.2.1):
+
+    both bounds   x = a + (b - a) (sin q + 1) / 2
+    lower only    x = a - 1 + sqrt(q^2 + 1)
+    upper only    x = b + 1 - sqrt(q^2 + 1)
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, Bool, Float, PyTree
+
+from ._parameter import Slot, flatten, is_parameter, value_of
+
+# A start that is closer to a bound than this (internal units) is moved to this distance: at the bound itself
+# dx/dq = 0, so that no gradient could move it again (minuit.md, point 4).
+_ON_THE_BOUND = 1e-6
+_NUDGE = 0.1
+
+
+class Space(eqx.Module):
+    """The free parameters of a tree as a vector, and their bounds. `lower`/`upper` are infinite where there is none."""
+
+    lower: Float[Array, " n"]
+    upper: Float[Array, " n"]
+    names: tuple[str, ...] = eqx.field(static=True)
+    has_bounds: bool = eqx.field(static=True)
+
+    def external(self, q: Float[Array, " n"]) -> Float[Array, " n"]:
+        """From internal to external coordinates; never outside the bounds, also not by rounding."""
+        if not self.has_bounds:
+            return q
+        a, b, both, lower, upper = self._kinds()
+        one_sided = _root_minus_one(q)
+        # sin(q) + 1 = 2 sin^2(q/2 + pi/4), without its cancellation at the lower bound
+        x = jnp.where(both, a + (b - a) * jnp.sin(0.5 * q + 0.25 * jnp.pi) ** 2, q)
+        x = jnp.where(lower, a + one_sided, x)
+        x = jnp.where(upper, b - one_sided, x)
+        return jnp.clip(x, self.lower, self.upper)
+
+    def internal(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """From external to internal coordinates. A point on a bound is nudged inside, one beyond it gives NaN."""
+        if not self.has_bounds:
+            return x
+        a, b, both, lower, upper = self._kinds()
+        fraction = jnp.where(both, (x - a) / (b - a), 0.5)
+        edge = jnp.asarray(jnp.pi / 2, x.dtype)
+        # acos/asin lose half of the digits at the ends; atan2 of the two half-chords does not
+        angle = 2 * jnp.arctan2(_safe_sqrt(fraction), _safe_sqrt(1 - fraction)) - edge
+        angle = jnp.clip(angle, -edge + _nudged(angle + edge), edge - _nudged(edge - angle))
+        distance = jnp.where(lower, x - a, jnp.where(upper, b - x, 1.0))
+        root = _safe_sqrt(distance * (distance + 2))
+        root = _nudged(root)
+        q = jnp.where(both, angle, jnp.where(lower | upper, root, x))
+        return jnp.where((x < self.lower) | (x > self.upper), jnp.nan, q)
+
+    def slopes(self, q: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """dx/dq and d²x/dq² at `q`."""
+        if not self.has_bounds:
+            return jnp.ones_like(q), jnp.zeros_like(q)
+        a, b, both, lower, upper = self._kinds()
+        half = 0.5 * (b - a)
+        hypotenuse = jnp.sqrt(q**2 + 1)
+        sign = jnp.where(upper, -1.0, 1.0).astype(q.dtype)
+        one_sided = lower | upper
+        first = jnp.where(both, half * jnp.cos(q), jnp.where(one_sided, sign * q / hypotenuse, 1.0))
+        second = jnp.where(both, -half * jnp.sin(q), jnp.where(one_sided, sign / hypotenuse**3, 0.0))
+        return first, second
+
+    def _kinds(self) -> tuple[Array, Array, Bool[Array, " n"], Bool[Array, " n"], Bool[Array, " n"]]:
+        has_lower, has_upper = jnp.isfinite(self.lower), jnp.isfinite(self.upper)
+        both = has_lower & has_upper
+        a = jnp.where(has_lower, self.lower, 0.0)
+        b = jnp.where(has_upper, self.upper, a + 1.0)
+        return a, b, both, has_lower & ~both, has_upper & ~both
+
+
+def _root_minus_one(q: Array) -> Array:
+    return q**2 / (jnp.sqrt(q**2 + 1) + 1)
+
+
+def _safe_sqrt(x: Array) -> Array:
+    """sqrt with 0 (and derivative 0) at and below 0."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+
+
+def _nudged(distance: Array) -> Array:
+    return jnp.where(distance < _ON_THE_BOUND, jnp.asarray(_NUDGE, distance.dtype), distance)
+
+
+def _dtype(arrays: list[Any]) -> Any:
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*[x.dtype for x in arrays])
+
+
+def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
+    """The external start vector of a tree of parameters and its `Space`.
+
+    **Raises:** `ValueError` if nothing floats.
+    """
+    leaves, slots, _ = flatten(params)
+    free = [slot for slot in slots if not slot.fixed]
+    if sum(slot.size for slot in free) == 0:
+        raise ValueError(_nothing_floats(leaves, slots))
+    dtype = _dtype([value_of(leaves[slot.leaf]) for slot in free])
+    x, lower, upper = [], [], []
+    has_bounds = False
+    for slot in free:
+        leaf = leaves[slot.leaf]
+        x.append(jnp.ravel(value_of(leaf)).astype(dtype))
+        low, high = (leaf.lower, leaf.upper) if is_parameter(leaf) else (None, None)
+        has_bounds |= low is not None or high is not None
+        lower.append(_spread(low, -np.inf, slot, dtype))
+        upper.append(_spread(high, np.inf, slot, dtype))
+    names = tuple(name for slot in free for name in slot.element_names())
+    space = Space(jnp.concatenate(lower), jnp.concatenate(upper), names, has_bounds)
+    return jnp.concatenate(x), space
+
+
+def _spread(bound: Array | None, default: float, slot: Slot, dtype: Any) -> Array:
+    value = jnp.asarray(default, dtype) if bound is None else bound.astype(dtype)
+    return jnp.ravel(jnp.broadcast_to(value, slot.shape))
+
+
+def _nothing_floats(leaves: list[Any], slots: list[Slot]) -> str:
+    if not leaves:
+        return "the tree of parameters is empty; give at least one number or mx.Parameter"
+    if slots:
+        return f"no free parameter: {', '.join(repr(s.name) for s in slots)} are all fixed or empty"
+    if any(isinstance(leaf, int) or eqx.is_array(leaf) for leaf in leaves):
+        return "no free parameter: integers do not float. Write 1.0 instead of 1, or wrap a float in mx.Parameter"
+    return "no free parameter: the tree holds neither an mx.Parameter nor a floating-point number"
+
+
+def resolve_at(params: PyTree, x: Float[Array, " n"]) -> PyTree:
+    """The tree as a likelihood sees it, with the free parameters taken from the external vector `x`."""
+    return _rebuild(params, x, keep_nodes=False)
+
+
+def update(params: PyTree, x: Float[Array, " n"]) -> PyTree:
+    """The tree of the user, its free parameters replaced by the external vector `x`: ready to be the next start."""
+    return _rebuild(params, x, keep_nodes=True)
+
+
+def _rebuild(params: PyTree, x: Float[Array, " n"], *, keep_nodes: bool) -> PyTree:
+    leaves, slots, treedef = flatten(params)
+    new = list(leaves)
+    start = 0
+    for slot in slots:
+        leaf = leaves[slot.leaf]
+        value = value_of(leaf)
+        if not slot.fixed:
+            value = x[start : start + slot.size].reshape(slot.shape).astype(value.dtype)
+            start += slot.size
+        if keep_nodes and is_parameter(leaf):
+            new[slot.leaf] = eqx.tree_at(lambda p: p.value, leaf, value)
+        else:
+            new[slot.leaf] = value
+    return jtu.tree_unflatten(treedef, new)
