@@ -45,3 +45,19 @@ def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Expansion, E
     return attach(known, fn, x, theta), jax.tree.map(
         lambda t, k: jnp.zeros_like(k) if t is None else t, out, known, is_leaf=lambda t: t is None
     )
+
+
+@eqx.filter_custom_jvp
+def inverse(known: Float[Array, "n n"], hessian: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The inverse of a symmetric matrix that is known already, with the derivative dC = -C dH C. Where rows of `known`
+    are zero (parameters at a bound) it is the inverse over the others."""
+    del hessian
+    return known
+
+
+@inverse.def_jvp
+def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    known, hessian = primals
+    _, t_hessian = tangents
+    out = inverse(known, hessian)
+    return out, jnp.zeros_like(out) if t_hessian is None else -out @ t_hessian @ out

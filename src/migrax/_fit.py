@@ -160,7 +160,7 @@ def _result(problem: Problem, x: Float[Array, " n"], outcome: Outcome, hesse: bo
     at = attach(outcome.at, problem.fn, x, theta)
     units = 2 * theta.up
     valid = outcome.status == int(Status.VALID)
-    matrix = covariance_matrix(at.hessian, outcome.active, outcome.positive_definite)
+    matrix = covariance_matrix(at.hessian, outcome.metric, outcome.active, outcome.positive_definite)
     covariance = Covariance(matrix, outcome.positive_definite, space.names)
     # the last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error
     value = (at.value - jnp.where(outcome.positive_definite & (outcome.edm <= GOAL), outcome.edm, 0.0)) * units

@@ -5,29 +5,23 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Scalar
 
-from ._derivatives import expand
+from ._derivatives import expand, inverse
 from ._objective import check_up, objective, prepare
 from ._result import Covariance
-from ._solvers.metric import decompose
+from ._solvers.metric import Metric, decompose
 
 
 def covariance_matrix(
-    hessian: Float[Array, "n n"], active: Bool[Array, " n"], usable: Bool[Array, ""]
+    hessian: Float[Array, "n n"], metric: Metric, active: Bool[Array, " n"], usable: Bool[Array, ""]
 ) -> Float[Array, "n n"]:
-    """The inverse of a Hessian over the parameters that are not at a bound: zero rows for those that are, NaN where
-    the Hessian is not usable. Differentiable also where it is not."""
-    n = hessian.shape[0]
-    one = jnp.eye(n, dtype=hessian.dtype)
-    free = ~active
-    block = free[:, None] & free[None, :]
-    safe = jnp.where(usable & block, hessian, one)
-    scale = jnp.sqrt(jnp.diagonal(safe))
-    scale = jnp.where(usable, scale, 1.0)
-    inverse = jnp.linalg.inv(safe / (scale[:, None] * scale[None, :]))
-    matrix = 0.5 * (inverse + inverse.T) / (scale[:, None] * scale[None, :])
-    return jnp.where(usable, jnp.where(block, matrix, 0.0), jnp.nan)
+    """The inverse of a Hessian whose decomposition is at hand, over the parameters that are not at a bound: zero rows
+    for those that are, NaN where the Hessian is not usable."""
+    free = ~active & usable
+    matrix = jnp.where(free[:, None] & free[None, :], metric.inverse(), 0.0)
+    return jnp.where(usable, inverse(lax.stop_gradient(matrix), hessian), jnp.nan)
 
 
 def hesse(
@@ -55,6 +49,7 @@ def hesse(
 def _hesse(nll: Callable, params: PyTree, data: PyTree, up: Scalar) -> Covariance:
     fn, theta, x, space = objective(nll, params, data, up)
     at = expand(fn, x, theta)
-    usable = decompose(at.hessian, at.gradient).positive_definite & jnp.isfinite(at.value)
-    matrix = covariance_matrix(at.hessian, jnp.zeros(x.shape, bool), usable)
+    metric = decompose(at.hessian, at.gradient)
+    usable = metric.positive_definite & jnp.isfinite(at.value)
+    matrix = covariance_matrix(at.hessian, metric, jnp.zeros(x.shape, bool), usable)
     return Covariance(matrix, usable, space.names)

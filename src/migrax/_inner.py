@@ -9,8 +9,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
 from ._derivatives import Expansion
-from ._solvers import LevenbergMarquardt, Migrad, Simplex
-from ._solvers.metric import decompose
+from ._solvers import LevenbergMarquardt
+from ._solvers.metric import Metric, decompose
 from ._space import Space
 
 Counts = dict[str, Int[Array, ""]]
@@ -34,11 +34,6 @@ class Problem(NamedTuple):
         """Steps after which the minimiser gets a fresh exact Hessian, which costs about n gradients itself."""
         return min(self.max_steps, 50 + 10 * self.x.size)
 
-    @property
-    def has_rescue(self) -> bool:
-        """MIGRAD falls back on SIMPLEX where gradients lead nowhere, as in MINUIT. Other solvers are on their own."""
-        return isinstance(self.solver, Migrad)
-
 
 class Run(NamedTuple):
     """How one run of a minimiser ended."""
@@ -58,53 +53,39 @@ def run(
     problem: Problem,
     x: Float[Array, " n"],
     at: Expansion,
+    metric: Metric,
     first_pass: Bool[Array, ""],
     rescue: Bool[Array, ""],
     goal: Scalar,
 ) -> Run:
-    """Runs the fit's minimiser from `x`, or the rescue.
+    """Runs the fit's minimiser from `x` in whitened internal coordinates, q = q0 + root u: the start's Hessian is one
+    and the bounds are gone, so that any minimiser starts well scaled.
 
     **Arguments:**
 
-    - `at`: the expansion at `x`; ignored on the first pass of a fit that was given a covariance.
+    - `at`, `metric`: the expansion at `x` and its Hessian's decomposition; ignored on the first pass of a fit that was given a covariance.
+    - `rescue`: the last run got stuck: start in plain coordinates.
     - `goal`: the EDM to reach.
     """
-    if not problem.has_rescue:
-        return _run_main(problem, x, at, first_pass, goal)
-    # lax.cond would do both under vmap, so the other is told to be idle
-    return lax.cond(
-        rescue, lambda: _run_rescue(problem, x, rescue), lambda: _run_main(problem, x, at, first_pass, goal, rescue)
-    )
-
-
-def _run_main(
-    problem: Problem,
-    x: Float[Array, " n"],
-    at: Expansion,
-    first_pass: Bool[Array, ""],
-    goal: Scalar,
-    idle: Bool[Array, ""] | bool = False,
-) -> Run:
-    """In whitened internal coordinates, q = q0 + root u: the start's Hessian is one and the bounds are gone, so that
-    any minimiser starts well scaled."""
     space, fn = problem.space, problem.fn
     q = space.internal(x)
+    unit = jnp.eye(q.size, dtype=q.dtype)
     if isinstance(problem.solver, LevenbergMarquardt):  # it has a scaling of its own, that remembers
-        origin, root, start = jnp.zeros_like(q), jnp.eye(q.size, dtype=q.dtype), q
+        origin, root, start = jnp.zeros_like(q), unit, q
     else:
-        root, start = _whiten(problem, q, at, first_pass)
         origin = q
+        root, start = _whiten(problem, q, at, metric, first_pass)
+        root, unit = _or_plain(rescue, root, unit, q, space.slopes(q)[0] * at.gradient)
     offset = lax.stop_gradient(jnp.where(jnp.isfinite(at.value), at.value, 0.0))
 
     def to_external(u: Array) -> Array:
         return space.external(origin + root @ u)
 
     options = {
-        "metric": jnp.eye(q.size, dtype=q.dtype),
+        "metric": unit,
         "noise": 8 * jnp.finfo(q.dtype).eps * jnp.abs(offset),
         "goal": goal,
         "step": 1.0,
-        "idle": idle,
     }
     kwargs: dict[str, Any] = dict(max_steps=problem.burst, adjoint=problem.adjoint, throw=False)
     if isinstance(problem.solver, optx.AbstractLeastSquaresSolver):
@@ -120,20 +101,18 @@ def _run_main(
     return _report(sol, to_external(sol.value), x)
 
 
-def _run_rescue(problem: Problem, x: Float[Array, " n"], rescue: Bool[Array, ""]) -> Run:
-    """SIMPLEX in plain internal coordinates: where the gradient is nonsense the metric made from it is, too."""
-    space, fn = problem.space, problem.fn
-    sol = optx.minimise(
-        lambda q, t: fn(space.external(q), t),
-        Simplex(tol=100.0),
-        space.internal(x),
-        problem.theta,
-        {"idle": ~rescue},
-        max_steps=100 * (x.size + 1),
-        adjoint=problem.adjoint,
-        throw=False,
-    )
-    return _report(sol, space.external(sol.value), x)._replace(unfinished=jnp.array(False), stuck=jnp.array(False))
+def _or_plain(
+    rescue: Bool[Array, ""], root: Array, unit: Array, q: Array, gradient: Array
+) -> tuple[Array, Array]:
+    """Where asked: coordinates in tenths of the values in place of the metric's, and a first step of length one.
+
+    A gradient that is nonsense in places (a likelihood with steps or spikes from rounding) makes a metric that is
+    nonsense, with steps too small to move anything.
+    """
+    size = jnp.where(q != 0, 0.1 * jnp.abs(q), 0.1)
+    length = jnp.sqrt(jnp.sum((size * gradient) ** 2))
+    scale = 1 / jnp.where(jnp.isfinite(length) & (length > 0), length, 1.0)
+    return jnp.where(rescue, jnp.diag(size), root), jnp.where(rescue, scale * unit, unit)
 
 
 def _report(sol: optx.Solution, moved: Float[Array, " n"], x: Float[Array, " n"]) -> Run:
@@ -154,13 +133,14 @@ def _report(sol: optx.Solution, moved: Float[Array, " n"], x: Float[Array, " n"]
 
 
 def _whiten(
-    problem: Problem, q: Float[Array, " n"], at: Expansion, first_pass: Bool[Array, ""]
+    problem: Problem, q: Float[Array, " n"], at: Expansion, metric: Metric, first_pass: Bool[Array, ""]
 ) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
     """A root of the metric in internal coordinates, and where to start: at the point, or off a saddle."""
     first, second = problem.space.slopes(q)
     gradient = first * at.gradient
-    hessian = first[:, None] * at.hessian * first[None, :] + jnp.diag(second * at.gradient)
-    metric = decompose(hessian, gradient)
+    if problem.space.has_bounds:
+        hessian = first[:, None] * at.hessian * first[None, :] + jnp.diag(second * at.gradient)
+        metric = decompose(hessian, gradient)
     root = metric.root()
     # In whitened coordinates the gradient is in errors. Where it is small and the curvature negative, go that way.
     downhill = root.T @ gradient

@@ -15,12 +15,13 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from ._derivatives import Expansion, expand
 from ._inner import Counts, Problem, Run, no_counts, run
+from ._solvers.metric import Metric
 from ._status import Status
 from ._verify import Verdict, inspect
 
 # MINUIT's goal for the EDM, 0.002 tol UP, with tol = 0.1 and the objective in units in which UP = 1/2.
 GOAL = 1e-4
-_MAX_FAILURES = 5  # runs of the minimiser that ended where no minimum is
+_MAX_FAILURES = 8  # runs of the minimiser that ended where no minimum is
 _MAX_POLISHES = 10  # Newton steps, over all
 _STABLE = 0.05  # relative change of the Hessian over the last Newton step that a regular minimum may have
 
@@ -43,6 +44,7 @@ class Outcome(NamedTuple):
     """How a solve ended: the expansion is of the objective in units of 2 UP, at the last point looked at."""
 
     at: Expansion
+    metric: Metric
     active: Bool[Array, " n"]
     positive_definite: Bool[Array, ""]
     edm: Scalar
@@ -60,11 +62,12 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
     start_ok = jnp.all(jnp.isfinite(x)) & jnp.all((x >= space.lower) & (x <= space.upper))
     start_ok &= jnp.all(space.lower < space.upper)
     blank = Expansion(jnp.zeros((), x.dtype), jnp.zeros_like(x), jnp.eye(x.size, dtype=x.dtype))
+    unseen = jax.eval_shape(lambda: inspect(blank, x, space, goal))
     no, zero = jnp.array(False), jnp.array(0)
     carry = _Carry(
         x=jnp.where(start_ok, x, jnp.nan),
         at=blank,
-        verdict=inspect(blank, x, space, goal),
+        verdict=jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), unseen),
         done=~start_ok,
         polishing=no,
         stable=no,
@@ -99,7 +102,7 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
         no = jnp.array(False)
         return Run(jnp.where(polish, verdict.newton, c.x), no_counts(), no, no)
 
-    moved = lax.cond(start, lambda: run(problem, c.x, at, c.first_pass, c.rescue, inner_goal), stay)
+    moved = lax.cond(start, lambda: run(problem, c.x, at, verdict.metric, c.first_pass, c.rescue, inner_goal), stay)
     counts = {key: c.counts[key] + moved.counts[key] for key in c.counts}
     counts["num_hessians"] = counts["num_hessians"] + seen.astype(counts["num_hessians"].dtype)
     return _Carry(
@@ -110,7 +113,7 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
         polishing=polish,
         stable=stable,
         first_pass=jnp.array(False),
-        rescue=jnp.where(start, moved.stuck & ~c.rescue, c.rescue),
+        rescue=jnp.where(start, moved.stuck, c.rescue),
         failures=c.failures + (start & ~moved.unfinished).astype(c.failures.dtype),
         polishes=c.polishes + polish.astype(c.polishes.dtype),
         counts=counts,
@@ -178,7 +181,8 @@ def _finish(
     ):
         status = jnp.where(condition, int(value), status)
     weakest = jnp.where(status == int(Status.VALID), 0.0, metric.vectors[:, 0])
-    outcome = Outcome(at, verdict.active, verdict.positive_definite & start_ok, verdict.edm, status, weakest, c.counts)
+    usable = verdict.positive_definite & start_ok
+    outcome = Outcome(at, metric, verdict.active, usable, verdict.edm, status, weakest, c.counts)
     return c.x, jax.tree.map(lax.stop_gradient, outcome)
 
 

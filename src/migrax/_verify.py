@@ -7,6 +7,7 @@ gradients of the right sign (KKT), how far below the point the minimum lies (the
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Scalar
@@ -34,60 +35,62 @@ def inspect(at: Expansion, x: Float[Array, " n"], space: Space, goal: Scalar) ->
     gradient = jnp.where(finite, at.gradient, 0.0)
     hessian = jnp.where(finite, at.hessian, jnp.eye(x.size, dtype=x.dtype))
     if space.has_bounds:
-        active, target = _active_set(gradient, hessian, x, space, goal)
+        found = _active_set(gradient, hessian, x, space, goal)
     else:
-        active, target = jnp.zeros(x.shape, bool), x
-    metric = _free_metric(gradient, hessian, active)
-    step = _model_step(metric, gradient, hessian, active, target - x)
+        found = _minimise_model(gradient, hessian, jnp.zeros(x.shape, bool), jnp.zeros_like(x))
+    metric, active, step = found
     edm = -(gradient @ step + 0.5 * step @ hessian @ step)
-    newton = jnp.where(active, target, x + step)
-    if space.has_bounds:
-        newton = jnp.clip(newton, space.lower, space.upper)
     positive_definite = metric.positive_definite & finite
-    edm = jnp.where(positive_definite, jnp.maximum(edm, 0.0), jnp.nan)
-    return Verdict(newton, active, edm, positive_definite, finite, metric)
+    return Verdict(
+        newton=jnp.clip(x + step, space.lower, space.upper) if space.has_bounds else x + step,
+        active=active,
+        edm=jnp.where(positive_definite, jnp.maximum(edm, 0.0), jnp.nan),
+        positive_definite=positive_definite,
+        finite=finite,
+        metric=metric,
+    )
 
 
-def _free_metric(gradient: Array, hessian: Array, active: Array) -> Metric:
+class _Model(NamedTuple):
+    """The minimum of the quadratic model with some parameters at their bounds."""
+
+    metric: Metric
+    active: Bool[Array, " n"]
+    step: Float[Array, " n"]
+
+
+def _minimise_model(gradient: Array, hessian: Array, active: Array, to_bound: Array) -> _Model:
+    """Moves the active parameters to their bounds and minimises over the others."""
     free = ~active
     size = jnp.abs(jnp.diagonal(hessian))
-    diagonal = jnp.diag(jnp.where(size > 0, size, 1.0))
-    return decompose(jnp.where(free[:, None] & free[None, :], hessian, jnp.where(active[:, None], diagonal, 0)), gradient)
-
-
-def _model_step(metric: Metric, gradient: Array, hessian: Array, active: Array, to_bound: Array) -> Array:
-    """The step to the minimum of the model when the active parameters go to their bounds."""
+    block = jnp.where(free[:, None] & free[None, :], hessian, jnp.diag(jnp.where(size > 0, size, 1.0)))
+    metric = decompose(jnp.where(jnp.eye(free.size, dtype=bool) | (free[:, None] & free[None, :]), block, 0.0), gradient)
     fixed = jnp.where(active, to_bound, 0.0)
     rest = jnp.where(active, 0.0, gradient + hessian @ fixed)
     root = metric.root()
-    return jnp.where(active, fixed, -root @ (root.T @ rest))
+    return _Model(metric, active, jnp.where(active, fixed, -root @ (root.T @ rest)))
 
 
-def _active_set(
-    gradient: Array, hessian: Array, x: Array, space: Space, goal: Scalar
-) -> tuple[Bool[Array, " n"], Float[Array, " n"]]:
-    """Which parameters the model's minimum has at a bound, and there which bound."""
+def _active_set(gradient: Array, hessian: Array, x: Array, space: Space, goal: Scalar) -> _Model:
+    """Finds which parameters the model's minimum has at a bound."""
     # The first guess: going to the bound gains less than the goal, and the curvature does not stop it before.
     diagonal = jnp.diagonal(hessian)
+    room = jnp.stack([x - space.lower, space.upper - x])
+    push = jnp.stack([gradient, -gradient])
+    guess = (push >= 0) & (push * room <= goal) & (diagonal[None] * room <= push) & jnp.isfinite(room)
+    guess = guess.at[1].set(guess[1] & ~guess[0])
+    sign = jnp.array([[-1.0], [1.0]], x.dtype)
 
-    def guess(distance: Array, push: Array) -> Array:
-        return (push >= 0) & (push * distance <= goal) & (diagonal * distance <= push)
+    def body(carry: tuple[Array, Array, _Model, Array]) -> tuple[Array, Array, _Model, Array]:
+        _, sides, _, count = carry
+        to_bound = jnp.sum(jnp.where(sides, sign * room, 0.0), axis=0)
+        model = _minimise_model(gradient, hessian, jnp.any(sides, axis=0), to_bound)
+        slope = gradient + hessian @ model.step
+        stays = -sign * slope[None] >= 0
+        leaves = sign * model.step[None] > room
+        return sides, jnp.where(sides, stays, leaves), model, count + 1
 
-    at_lower = guess(x - space.lower, gradient) & jnp.isfinite(space.lower)
-    at_upper = guess(space.upper - x, -gradient) & jnp.isfinite(space.upper) & ~at_lower
-
-    def body(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        at_lower, at_upper, _, count = carry
-        active = at_lower | at_upper
-        target = jnp.where(at_lower, space.lower, jnp.where(at_upper, space.upper, x))
-        step = _model_step(_free_metric(gradient, hessian, active), gradient, hessian, active, target - x)
-        slope = gradient + hessian @ step
-        new_lower = jnp.where(at_lower, slope >= 0, x + step < space.lower)
-        new_upper = jnp.where(at_upper, slope <= 0, x + step > space.upper)
-        changed = jnp.any(new_lower != at_lower) | jnp.any(new_upper != at_upper)
-        return new_lower, new_upper, changed, count + 1
-
-    carry = (at_lower, at_upper, jnp.array(True), jnp.array(0))
-    at_lower, at_upper, _, _ = lax.while_loop(lambda c: c[2] & (c[3] < 10), body, carry)
-    target = jnp.where(at_lower, space.lower, jnp.where(at_upper, space.upper, x))
-    return at_lower | at_upper, target
+    shape = jax.eval_shape(lambda: _minimise_model(gradient, hessian, guess[0], x))
+    unset = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
+    carry = (~guess, guess, unset, jnp.array(0))
+    return lax.while_loop(lambda c: jnp.any(c[0] != c[1]) & (c[3] < 10), body, carry)[2]
