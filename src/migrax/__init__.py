@@ -1,11 +1,26 @@
-"""migrax: maximum-likelihood fitting inside JAX."""
+"""migrax: maximum-likelihood fitting inside JAX.
 
-from ._fit import fit as fit, FitError as FitError
-from ._hesse import hesse as hesse
-from ._parameter import Parameter as Parameter
-from ._result import Covariance as Covariance, FitResult as FitResult
-from ._solvers import LevenbergMarquardt as LevenbergMarquardt, Migrad as Migrad, Newton as Newton, Simplex as Simplex
-from ._status import Status as Status
-from ._chunks import chunked_sum as chunked_sum
-from ._likelihoods import LeastSquares as LeastSquares, Points as Points, PoissonNLL as PoissonNLL
+A likelihood is `nll(params, data) -> scalar`. `mx.fit` finds its minimum and the covariance of the parameters as one
+XLA program, which can be jitted, vmapped and differentiated.
+
+Parameters       `Parameter`, `names`, `resolve`
+Fitting          `fit`, `hesse`, `FitResult`, `Covariance`, `Status`, `FitError`
+Solvers          `Migrad`, `Newton`, `Simplex`, `LevenbergMarquardt`, for `fit` and for Optimistix
+Likelihoods      `PoissonNLL`, `LeastSquares` with `Points`, any function of your own; `chunked_sum` for long data
+Distributions    `migrax.distributions`
+"""
+
 from . import distributions as distributions
+from ._chunks import chunked_sum as chunked_sum
+from ._fit import FitError as FitError, fit as fit
+from ._hesse import hesse as hesse
+from ._likelihoods import LeastSquares as LeastSquares, Points as Points, PoissonNLL as PoissonNLL
+from ._parameter import Parameter as Parameter, names as names, resolve as resolve
+from ._result import Covariance as Covariance, Estimate as Estimate, FitResult as FitResult
+from ._solvers import (
+    LevenbergMarquardt as LevenbergMarquardt,
+    Migrad as Migrad,
+    Newton as Newton,
+    Simplex as Simplex,
+)
+from ._status import Status as Status

@@ -9,7 +9,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
-from ._parameter import Where, select, unknown_name
+from ._parameter import Where, is_concrete, select, unknown_name
 from ._status import Status
 
 
@@ -65,6 +65,12 @@ class Estimate(eqx.Module):
     lower: Array
     upper: Array
     at_limit: Array
+
+    def __repr__(self) -> str:
+        if not is_concrete(*jax.tree.leaves(self)):
+            return f"Estimate(traced, shape={jnp.shape(self.value)})"
+        fields = {name: np.asarray(getattr(self, name)) for name in ("value", "error", "lower", "upper", "at_limit")}
+        return f"Estimate({', '.join(f'{name}={array.tolist()}' for name, array in fields.items())})"
 
 
 class FitResult(eqx.Module):

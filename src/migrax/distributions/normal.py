@@ -3,8 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import log_ndtr as _jax_log_ndtr
-from jax.scipy.special import ndtr
+from jax.scipy.special import erfc, ndtr
 from jaxtyping import Array, ArrayLike, Float
 
 
@@ -31,10 +30,9 @@ class Normal(eqx.Module):
         """
         edges = jnp.asarray(edges)
         finite = jnp.isfinite(edges)
-        z = (jnp.where(finite, edges, 0.0) - self.mu) / self.sigma
         # an infinite edge must not reach the arithmetic: its derivative would be NaN
-        z = jnp.where(finite, z, jnp.where(edges > 0, jnp.inf, -jnp.inf))
-        return _log_interval(z[:-1], z[1:])
+        z = (jnp.where(finite, edges, 0.0) - self.mu) / self.sigma
+        return _log_intervals(z, finite, edges > 0)
 
     def bin_integrals(self, edges: Float[Array, " n+1"]) -> Float[Array, " n"]:
         """The probabilities of the bins between consecutive `edges`, shape `(n,)`, precise in both tails."""
@@ -49,39 +47,40 @@ class Normal(eqx.Module):
 _LOG_SQRT_2PI = 0.9189385332046727
 # Below this width times distance from the centre the expansion around the middle of the interval is exact to 1e-13.
 _NARROW = 0.2
+# Beyond this the asymptotic series has all digits with this many terms, and erfc comes near to underflow in float32.
+_FAR, _TERMS = 12.0, 12
 
 
-def _log_interval(lower: Array, upper: Array) -> Array:
-    """log(Phi(upper) - Phi(lower)) for lower < upper, each finite or infinite."""
-    # By symmetry to the left side, where Phi has its precision.
-    flip = lower + upper > 0
-    a, b = jnp.where(flip, -upper, lower), jnp.where(flip, -lower, upper)
-    open_left, open_right = jnp.isneginf(a), jnp.isposinf(b)
-    a_safe = jnp.where(open_left | open_right, -1.0, a)
-    b_safe = jnp.where(open_left & ~open_right, b, jnp.where(open_right, 1.0, b))
-    b_safe = jnp.where(jnp.isfinite(b_safe), b_safe, 1.0)
-    width, middle = b_safe - a_safe, 0.5 * (a_safe + b_safe)
-    narrow = (width * (jnp.abs(middle) + 1) < _NARROW) & ~open_left & ~open_right
+def _log_intervals(z: Array, finite: Array, positive: Array) -> Array:
+    """log(Phi(z[i+1]) - Phi(z[i])) of consecutive edges; infinite ones have their sign in `positive`.
+
+    On one side of the centre as a difference of the tails' logs, across it as 1 minus both tails, and by the density
+    in the middle where an interval is too narrow for a difference.
+    """
+    right = jnp.where(finite, z > 0, positive)
+    tail = jnp.where(finite, _log_tail(jnp.abs(z)), -jnp.inf)
+    near, far = jnp.maximum(tail[:-1], tail[1:]), jnp.minimum(tail[:-1], tail[1:])
+    width, middle = z[1:] - z[:-1], 0.5 * (z[1:] + z[:-1])
+    narrow = finite[:-1] & finite[1:] & (width * (jnp.abs(middle) + 1) < _NARROW)
+    across = right[1:] & ~right[:-1] & ~narrow
+    fall = jnp.where(narrow | across, -1.0, far - near)
+    one_side = near + jnp.log(-jnp.expm1(fall))
+    both = jnp.where(across, jnp.exp(near) + jnp.exp(far), 0.0)
     by_density = _log_narrow(jnp.where(narrow, middle, 0.0), jnp.where(narrow, width, 0.1))
-    a_wide, b_wide = jnp.where(narrow, -1.0, a_safe), jnp.where(narrow, 1.0, b_safe)
-    log_b = _log_ndtr(b_wide)
-    fall = log_b - _log_ndtr(jnp.where(open_left, b_wide - 1, a_wide))
-    by_cdf = log_b + jnp.where(open_left, 0.0, jnp.log(-jnp.expm1(-fall)))
-    # open_right after the flip means that both ends are infinite
-    return jnp.where(narrow, by_density, jnp.where(open_left & open_right, 0.0, by_cdf))
+    return jnp.where(narrow, by_density, jnp.where(across, jnp.log1p(-both), one_side))
 
 
-def _log_ndtr(z: Array) -> Array:
-    """log Phi(z). JAX's own has ten digits below -20; there the asymptotic series (Abramowitz and Stegun 26.2.12) has
-    all of them from -10 on."""
-    far = z < -10
-    z_far = jnp.where(far, z, -10.0)
-    inverse = 1 / z_far**2
-    series = jnp.ones_like(z_far)
-    for k in range(16, 0, -1):
+def _log_tail(z: Array) -> Array:
+    """log Phi(-z) for z >= 0, precise however large z is (Abramowitz and Stegun 26.2.12; JAX's own `log_ndtr` has ten
+    digits there)."""
+    far = z > _FAR
+    inside = jnp.log(0.5 * erfc(jnp.where(far, 0.0, z) * 0.7071067811865476))
+    z = jnp.where(far, z, _FAR)
+    inverse = 1 / z**2
+    series = jnp.ones_like(z)
+    for k in range(_TERMS, 0, -1):
         series = 1 - (2 * k - 1) * inverse * series
-    tail = -0.5 * z_far**2 - jnp.log(-z_far) - _LOG_SQRT_2PI + jnp.log(series)
-    return jnp.where(far, tail, _jax_log_ndtr(jnp.where(far, -10.0, z)))
+    return jnp.where(far, -0.5 * z**2 - jnp.log(z) - _LOG_SQRT_2PI + jnp.log(series), inside)
 
 
 def _log_narrow(middle: Array, width: Array) -> Array:

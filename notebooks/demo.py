@@ -1,0 +1,112 @@
+"""The main job on real input, run by `make demo`: two fits of iminuit's tutorial on automatic differentiation.
+
+A Gaussian to a histogram of 1000 bins, and a polynomial to points with errors in x and y. Prints the tables and saves
+the pictures to `out/`.
+"""
+
+import time
+from pathlib import Path
+
+import equinox as eqx
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import migrax as mx
+import numpy as np
+
+OUT = Path("out")
+
+
+class Peak(eqx.Module):
+    """A Gaussian peak in counts. The parameters float, the bin edges are constant."""
+
+    amp: mx.Parameter
+    mu: mx.Parameter
+    sigma: mx.Parameter
+    edges: np.ndarray
+
+    def log_expected(self):
+        shape = mx.distributions.Normal(self.mu, self.sigma)
+        return jnp.log(self.amp) + shape.log_bin_integrals(self.edges)
+
+
+def histogram() -> None:
+    rng = np.random.default_rng(1)
+    counts, edges = np.histogram(rng.normal(size=10_000), bins=1000)
+    start = Peak(
+        amp=mx.Parameter(1.5 * counts.sum(), lower=0.0),
+        mu=mx.Parameter(1.0),
+        sigma=mx.Parameter(2.0, lower=0.0),
+        edges=edges,
+    )
+    nll = mx.PoissonNLL(log_expected=Peak.log_expected)
+
+    print("A Gaussian to 1000 bins: the start", names(start), "is 1.5 n, 1, 2\n")
+    first = clock(lambda: mx.fit(nll, start, counts))
+    warm = clock(lambda: mx.fit(nll, start, counts))
+    result = mx.fit(nll, start, counts)
+    print(result)
+    print(f"\nFirst call {first:.2f} s with compilation, then {1e3 * warm:.1f} ms a fit.\n")
+
+    figure, (above, below) = plt.subplots(2, sharex=True, height_ratios=(3, 1), layout="constrained")
+    centres, fitted = 0.5 * (edges[1:] + edges[:-1]), nll.expected_data(mx.resolve(result.params))
+    above.errorbar(centres, counts, np.sqrt(counts), fmt=".", color="0.6", ms=3, elinewidth=0.5, label="data")
+    above.plot(centres, fitted, color="C1", lw=2, label="fit")
+    above.legend(title="\n".join(f"{n} = {v:.5g} ± {e:.3g}" for n, v, e in rows(result)))
+    above.set_ylabel(f"entries / {edges[1] - edges[0]:.4f}")
+    below.plot(centres, (counts - fitted) / np.sqrt(fitted), ".", color="0.4", ms=2)
+    below.axhline(0, color="C1")
+    below.set(xlabel="x", ylabel="pull", ylim=(-5, 5))
+    save(figure, "demo_histogram.png")
+
+
+def polynomial() -> None:
+    rng = np.random.default_rng(1)
+    x = np.linspace(-4, 7, 30)
+    y = x**2 + 2 * x + 3
+    x = x + rng.normal(0, 0.5, x.size)
+    y = y + rng.normal(0, 5, y.size)
+    points = mx.Points(x, y, yerr=5.0, xerr=0.5)
+    nll = mx.LeastSquares(lambda p, x: jnp.polyval(p["b"], x))
+
+    print("A polynomial to points with errors in x and y:\n")
+    result = mx.fit(nll, {"b": jnp.zeros(3)}, points)
+    print(result)
+    print(result.covariance, "\n")
+
+    figure, axes = plt.subplots(layout="constrained")
+    axes.errorbar(x, y, 5.0, 0.5, fmt="o", ms=3, color="0.4", label="data")
+    grid = np.linspace(x.min(), x.max(), 200)
+    axes.plot(grid, np.polyval(result.values, grid), color="C1", label="fit")
+    axes.set(xlabel="x", ylabel="y", title=f"χ² / ndof = {float(result.chi2):.2f} / {result.ndof}")
+    axes.legend()
+    save(figure, "demo_polynomial.png")
+
+
+def rows(result: mx.FitResult) -> list[tuple[str, float, float]]:
+    return [(n, float(v), float(e)) for n, v, e in zip(result.names, result.values, result.errors, strict=True)]
+
+
+def names(params: object) -> str:
+    return ", ".join(mx.names(params))
+
+
+def clock(call: object) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(call().nll)  # type: ignore[operator]
+    return time.perf_counter() - start
+
+
+def save(figure: plt.Figure, name: str) -> None:
+    OUT.mkdir(exist_ok=True)
+    figure.savefig(OUT / name, dpi=150)
+    plt.close(figure)
+    print(f"Picture: {OUT / name}\n")
+
+
+if __name__ == "__main__":
+    histogram()
+    polynomial()
