@@ -14,8 +14,9 @@ jax.config.update("jax_enable_x64", True)
 
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
-import migrax as mx
 import numpy as np
+
+import migrax as mx
 
 OUT = Path("out")
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import migrax as mx
 import numpy as np
 import optimistix as optx
 import pytest
+
+import migrax as mx
 
 P = mx.Parameter
 BLOCK = np.array([[4.0, 1.0, 2.0], [1.0, 5.0, 3.0], [2.0, 3.0, 6.0]])
@@ -138,7 +139,9 @@ def test_the_answer(name, solver):
         errors = np.sqrt(np.diagonal(known.covariance))
         np.testing.assert_allclose(values, known.values, atol=1e-12, rtol=0) if not np.any(errors) else None
         assert np.all(np.abs(values - known.values) <= 1e-6 * errors + 1e-12 * np.abs(known.values) + 1e-300)
-        np.testing.assert_allclose(result.covariance.matrix, known.covariance, rtol=1e-5, atol=1e-9 * np.max(errors) ** 2)
+        np.testing.assert_allclose(
+            result.covariance.matrix, known.covariance, rtol=1e-5, atol=1e-9 * np.max(errors) ** 2
+        )
         np.testing.assert_allclose(result.errors, errors, rtol=1e-6)
     np.testing.assert_allclose(result.nll, known.minimum, rtol=1e-10, atol=1e-10)
 
@@ -170,7 +173,11 @@ NEVER = {
     "linear": (lambda p: p["a"], {"a": 1.0}, {S.FALLS_WITHOUT_LIMIT, S.MAX_STEPS}),
     "minus a": (lambda p: -p["a"], {"a": 1.0}, {S.FALLS_WITHOUT_LIMIT, S.MAX_STEPS}),
     "minus a squared": (lambda p: -(p["a"] ** 2), {"a": 1.0}, {S.NOT_POSITIVE_DEFINITE, S.MAX_STEPS, S.NOT_FINITE}),
-    "minus a squared from 0": (lambda p: -(p["a"] ** 2), {"a": 0.0}, {S.NOT_POSITIVE_DEFINITE, S.MAX_STEPS, S.NOT_FINITE}),
+    "minus a squared from 0": (
+        lambda p: -(p["a"] ** 2),
+        {"a": 0.0},
+        {S.NOT_POSITIVE_DEFINITE, S.MAX_STEPS, S.NOT_FINITE},
+    ),
     "nan": (lambda p: p["a"] * jnp.nan, {"a": 1.0}, {S.NOT_FINITE_AT_START}),
     "inf": (lambda p: p["a"] + jnp.inf, {"a": 1.0}, {S.NOT_FINITE_AT_START}),
     "nan gradient": (lambda p: jnp.sqrt(p["a"]), {"a": 0.0}, {S.NOT_FINITE_AT_START}),
@@ -218,7 +225,7 @@ def test_never_valid(name, solver):
 
 
 def test_a_saddle_is_left():
-    """Two equal Gaussians started on top of each other: the gradient vanishes between them, the minimum is elsewhere."""
+    """Two equal Gaussians started on top of each other: a saddle lies between them, the minimum is elsewhere."""
     result = mx.fit(lambda p, _: _two_equal_gaussians(p), {"a": 0.1, "b": 0.1})
     assert bool(result.valid)
     np.testing.assert_allclose(np.sort(result.values), [-1, 1], atol=1e-6)
@@ -261,8 +268,10 @@ def test_hessian_not_finite_at_the_start():
     """A Hessian that is not finite at the start does not stop a fit whose gradient is."""
 
     def nll(p, _):  # the second derivative of |x|^1.5 is infinite at 0
-        return (p["x"] - 3) ** 2 + jnp.where(p["x"] == 0, 0.0, jnp.abs(jnp.where(p["x"] == 0, 1.0, p["x"])) ** 1.5) + (
-            _infinite_curvature(p["x"])
+        return (
+            (p["x"] - 3) ** 2
+            + jnp.where(p["x"] == 0, 0.0, jnp.abs(jnp.where(p["x"] == 0, 1.0, p["x"])) ** 1.5)
+            + (_infinite_curvature(p["x"]))
         )
 
     result = mx.fit(nll, {"x": 0.0})

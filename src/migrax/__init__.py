@@ -4,7 +4,7 @@ A likelihood is `nll(params, data) -> scalar`. `mx.fit` finds its minimum and th
 XLA program, which can be jitted, vmapped and differentiated.
 
 Parameters       `Parameter`, `names`, `resolve`
-Fitting          `fit`, `hesse`, `FitResult`, `Covariance`, `Status`, `FitError`
+Fitting          `fit`, `hesse`, `FitResult`, `Estimate`, `Covariance`, `Status`, `FitError`
 Solvers          `Migrad`, `Newton`, `Simplex`, `LevenbergMarquardt`, for `fit` and for Optimistix
 Likelihoods      `PoissonNLL`, `LeastSquares` with `Points`, any function of your own; `chunked_sum` for long data
 Distributions    `migrax.distributions`

@@ -13,10 +13,10 @@ from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
 from ._derivatives import attach
 from ._hesse import covariance_matrix
+from ._inner import Problem
 from ._objective import Theta, check_up, objective, prepare
 from ._parameter import is_concrete
-from ._result import Covariance, FitResult, pack
-from ._inner import Problem
+from ._result import Covariance, FitResult, only_arrays
 from ._solve import GOAL, Outcome, solve, stationarity
 from ._solvers import LevenbergMarquardt, Migrad
 from ._space import Space, resolve_at, update
@@ -54,6 +54,7 @@ def fit(
     ```python
     def nll(params, data):
         return 0.5 * jnp.sum(((data - params["mu"]) / params["sigma"]) ** 2 + 2 * jnp.log(params["sigma"]))
+
 
     result = mx.fit(nll, {"mu": mx.Parameter(0.0), "sigma": mx.Parameter(1.0, lower=0.0)}, data)
     result["mu"].value, result["mu"].error
@@ -164,7 +165,6 @@ def _result(problem: Problem, x: Float[Array, " n"], outcome: Outcome, hesse: bo
     covariance = Covariance(matrix, outcome.positive_definite, space.names)
     # the last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error
     value = (at.value - jnp.where(outcome.positive_definite & (outcome.edm <= GOAL), outcome.edm, 0.0)) * units
-    arrays, rest = pack(update(theta.params, x))
     bad_data, data_paths = _bad_data(theta.data, outcome.status)
     ndata = getattr(nll, "ndata", None)
     is_chi2 = getattr(nll, "is_chi2", False)
@@ -184,12 +184,11 @@ def _result(problem: Problem, x: Float[Array, " n"], outcome: Outcome, hesse: bo
         up=theta.up,
         chi2=2 * value if is_chi2 else None,
         bad_data=bad_data,
-        _arrays=arrays,
+        _params=only_arrays(update(theta.params, x)),
         names=space.names,
         ndof=None if ndata is None else int(ndata(theta.data)) - len(space.names),
         algorithm=type(problem.solver).__name__,
         data_paths=data_paths,
-        _rest=rest,
     )
 
 

@@ -63,7 +63,8 @@ def run(
 
     **Arguments:**
 
-    - `at`, `metric`: the expansion at `x` and its Hessian's decomposition; ignored on the first pass of a fit that was given a covariance.
+    - `at`, `metric`: the expansion at `x` and its Hessian's decomposition; ignored on the first pass of a fit that
+        was given a covariance.
     - `rescue`: the last run got stuck: start in plain coordinates.
     - `goal`: the EDM to reach.
     """
@@ -101,9 +102,7 @@ def run(
     return _report(sol, to_external(sol.value), x)
 
 
-def _or_plain(
-    rescue: Bool[Array, ""], root: Array, unit: Array, q: Array, gradient: Array
-) -> tuple[Array, Array]:
+def _or_plain(rescue: Bool[Array, ""], root: Array, unit: Array, q: Array, gradient: Array) -> tuple[Array, Array]:
     """Where asked: coordinates in tenths of the values in place of the metric's, and a first step of length one.
 
     A gradient that is nonsense in places (a likelihood with steps or spikes from rounding) makes a metric that is

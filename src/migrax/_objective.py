@@ -1,4 +1,4 @@
-"""From `nll(params, data)` to a function of one vector: checks what the user gave, once, before anything is compiled."""
+"""From `nll(params, data)` to a function of one vector, with checks of what the user gave before anything compiles."""
 
 import warnings
 from collections.abc import Callable
@@ -29,6 +29,7 @@ def prepare(params: PyTree, data: PyTree) -> tuple[PyTree, PyTree]:
 
     **Raises:** `ValueError` naming the parameter whose value is not finite or outside its bounds.
     """
+    flatten(params)  # sees one Parameter at two paths, which any map over the tree would copy
     params = numbers_to_arrays(params, integers=False)
     data = numbers_to_arrays(data, integers=True)
     leaves, slots, _ = flatten(params)
@@ -62,7 +63,9 @@ def _check_bounds(parameter: Any, names: list[str]) -> None:
     if is_concrete(low, high):
         crossed = np.broadcast_to(np.asarray(low) >= np.asarray(high), value.shape)
         if np.any(crossed):
-            raise ValueError(f"the lower bound of {_first(crossed, names)[0]!r} is not below its upper bound: {low}, {high}")
+            raise ValueError(
+                f"the lower bound of {_first(crossed, names)[0]!r} is not below its upper bound: {low}, {high}"
+            )
     if is_concrete(value, low, high):
         outside = (np.asarray(value) < np.asarray(low)) | (np.asarray(value) > np.asarray(high))
         if np.any(outside):
@@ -75,7 +78,7 @@ def check_up(up: ArrayLike) -> Array:
     """**Raises:** `TypeError`, `ValueError` unless `up` is one positive number."""
     if isinstance(up, str) or up is None or jnp.shape(up) != () or jnp.iscomplexobj(up):
         raise TypeError(f"up must be a number (0.5 for minus log L, 1.0 for chi2), got {up!r}")
-    if is_concrete(up) and not (float(up) > 0 and np.isfinite(float(up))):
+    if is_concrete(up) and not (np.asarray(up) > 0 and np.isfinite(up)):
         raise ValueError(f"up must be positive and finite (0.5 for minus log L, 1.0 for chi2), got {up!r}")
     return jnp.asarray(up, dtype=jnp.result_type(float))
 

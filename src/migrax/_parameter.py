@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PyTree
 
 Where: TypeAlias = str | Callable[[Any], Any] | Sequence["str | Callable[[Any], Any]"]
@@ -21,6 +22,7 @@ class Parameter(eqx.Module):
     class Peak(eqx.Module):
         mu: mx.Parameter
         sigma: mx.Parameter
+
 
     model = Peak(mx.Parameter(1.0), mx.Parameter(2.0, lower=0.0))
     ```
@@ -65,7 +67,9 @@ class Parameter(eqx.Module):
         if self.lower is not None and self.upper is not None and is_concrete(self.lower, self.upper):
             lower, upper = np.broadcast_arrays(np.asarray(self.lower), np.asarray(self.upper))
             if np.any(lower >= upper):
-                raise ValueError(f"the lower bound must be below the upper bound, got {_show(lower)} and {_show(upper)}")
+                raise ValueError(
+                    f"the lower bound must be below the upper bound, got {_show(lower)} and {_show(upper)}"
+                )
 
 
 def is_parameter(node: Any) -> bool:
@@ -74,7 +78,7 @@ def is_parameter(node: Any) -> bool:
 
 def is_concrete(*arrays: Any) -> bool:
     """Whether the values can be looked at now (they are not tracers of jit, vmap or grad)."""
-    return not any(isinstance(x, jax.core.Tracer) for x in arrays)
+    return not any(isinstance(x, Tracer) for x in arrays)
 
 
 def _show(x: Any) -> str:
@@ -97,7 +101,9 @@ def _brief(value: Any) -> str:
 
 def _bound(bound: ArrayLike, which: str, value: Array) -> Array:
     if np.shape(bound) != () and np.broadcast_shapes(np.shape(bound), value.shape) != value.shape:
-        raise ValueError(f"the {which} bound of shape {np.shape(bound)} does not broadcast to the value's {value.shape}")
+        raise ValueError(
+            f"the {which} bound of shape {np.shape(bound)} does not broadcast to the value's {value.shape}"
+        )
     if is_concrete(bound) and np.any(np.isnan(np.asarray(bound, dtype=float))):
         raise ValueError(f"the {which} bound is NaN; leave it out for no bound")
     return jnp.asarray(bound, dtype=value.dtype)
@@ -152,7 +158,7 @@ def flatten(params: PyTree) -> tuple[list[Any], list[Slot], Any]:
             name = _path_name(path)
             if id(leaf) in seen:
                 raise ValueError(
-                    f"the same Parameter object stands at {seen[id(leaf)]!r} and {name!r}: a pytree would silently copy "
+                    f"the same Parameter object stands at {seen[id(leaf)]!r} and {name!r}: a pytree would copy "
                     "it into two. Keep it at one path and use it from there, or make two Parameters"
                 )
             seen[id(leaf)] = name
@@ -177,7 +183,7 @@ def value_of(leaf: Any) -> Array:
 
 
 def resolve(params: PyTree) -> PyTree:
-    """The tree as a likelihood sees it: each `Parameter` replaced by its array."""
+    """The tree `params` as a likelihood sees it: each `Parameter` replaced by its array."""
     return jtu.tree_map(value_of, params, is_leaf=is_parameter)
 
 
@@ -199,7 +205,7 @@ def numbers_to_arrays(tree: PyTree, *, integers: bool) -> PyTree:
 
 
 def names(params: PyTree) -> tuple[str, ...]:
-    """The names of the free parameters, one per number, in the order of a fit's `values`."""
+    """The names of the free parameters of the tree `params`, one per number, in the order of a fit's `values`."""
     return free_names(flatten(params)[1])
 
 

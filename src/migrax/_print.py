@@ -82,7 +82,9 @@ def _rows(result: FitResult) -> list[_display.Row]:
     for slot in slots:
         leaf = leaves[slot.leaf]
         values = np.ravel(np.asarray(value_of(leaf)))
-        low, high = (_bounds(leaf.lower, slot.shape), _bounds(leaf.upper, slot.shape)) if is_parameter(leaf) else ({}, {})
+        low, high = (
+            (_bounds(leaf.lower, slot.shape), _bounds(leaf.upper, slot.shape)) if is_parameter(leaf) else ({}, {})
+        )
         for i, name in enumerate(slot.element_names()):
             error, at_limit = None, False
             if not slot.fixed:

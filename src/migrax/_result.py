@@ -37,7 +37,9 @@ class Covariance(eqx.Module):
         product = self.matrix * inverse[..., :, None] * inverse[..., None, :]
         n = errors.shape[-1]
         one = jnp.eye(n, dtype=bool)
-        return jnp.where(one & jnp.isfinite(errors)[..., None, :], 1.0, jnp.where(jnp.isfinite(self.matrix), product, jnp.nan))
+        return jnp.where(
+            one & jnp.isfinite(errors)[..., None, :], 1.0, jnp.where(jnp.isfinite(self.matrix), product, jnp.nan)
+        )
 
     def __getitem__(self, pair: tuple[str, str]) -> Float[Array, "*batch"]:
         """`covariance["mu", "sigma"]`: one entry."""
@@ -108,18 +110,16 @@ class FitResult(eqx.Module):
     up: Scalar
     chi2: Float[Array, "*batch"] | None
     bad_data: Int[Array, "*batch"]
-    _arrays: list[Array]
+    _params: PyTree
     names: tuple[str, ...] = eqx.field(static=True)
     ndof: int | None = eqx.field(static=True)
     algorithm: str = eqx.field(static=True)
     data_paths: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
-    _rest: tuple[Any, ...] = eqx.field(static=True)
 
     @property
     def params(self) -> PyTree:
-        treedef, leaves = self._rest
-        arrays = iter(self._arrays)
-        return jtu.tree_unflatten(treedef, [next(arrays) if is_array else leaf for is_array, leaf in leaves])
+        is_static = lambda leaf: isinstance(leaf, _Static)  # noqa: E731
+        return jtu.tree_map(lambda leaf: leaf.value if is_static(leaf) else leaf, self._params, is_leaf=is_static)
 
     def __getitem__(self, where: Where) -> Estimate:
         """`result["mu"]`: one parameter's value, error and limits. Takes a name or a function that picks a node."""
@@ -157,12 +157,16 @@ class FitResult(eqx.Module):
         return _print.result_html(self)
 
 
-def pack(params: PyTree) -> tuple[list[Array], tuple[Any, ...]]:
-    """Splits a tree into its arrays and a hashable rest, so that a result can leave `jax.jit` and `jax.vmap` although
-    the model holds functions or strings."""
-    leaves, treedef = jtu.tree_flatten(params)
-    arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
-    return arrays, (treedef, tuple((True, None) if eqx.is_array(leaf) else (False, leaf) for leaf in leaves))
+class _Static(eqx.Module):
+    """A leaf of the user's tree that is not an array, kept out of the way of `jax.jit` and `jax.vmap`."""
+
+    value: Any = eqx.field(static=True)
+
+
+def only_arrays(params: PyTree) -> PyTree:
+    """The tree with arrays for its only leaves, so that a result can leave `jax.jit` and `jax.vmap` although the model
+    holds functions or strings."""
+    return jtu.tree_map(lambda leaf: leaf if eqx.is_array(leaf) else _Static(leaf), params)
 
 
 def _safe_sqrt(x: Array) -> Array:

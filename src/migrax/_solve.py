@@ -155,9 +155,7 @@ def _same_hessian(before: Verdict, at: Expansion, now: Verdict) -> Bool[Array, "
     return jnp.all(now.active == before.active) & (jnp.max(jnp.abs(change)) < _STABLE)
 
 
-def _finish(
-    c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem
-) -> tuple[Float[Array, " n"], Outcome]:
+def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem) -> tuple[Float[Array, " n"], Outcome]:
     verdict, at = c.verdict, c.at
     near = verdict.positive_definite & (verdict.edm <= goal)
     at_start = c.counts["num_hessians"] <= 1

@@ -105,12 +105,15 @@ def _dtype(arrays: list[Any]) -> Any:
 def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
     """The external start vector of a tree of parameters and its `Space`.
 
-    **Raises:** `ValueError` if nothing floats.
+    **Raises:** `ValueError` if nothing floats, `TypeError` if a parameter is complex.
     """
     leaves, slots, _ = flatten(params)
     free = [slot for slot in slots if not slot.fixed]
     if sum(slot.size for slot in free) == 0:
         raise ValueError(_nothing_floats(leaves, slots))
+    for slot in free:
+        if jnp.iscomplexobj(value_of(leaves[slot.leaf])):
+            raise TypeError(f"{slot.name!r} is complex; parameters are real numbers")
     dtype = _dtype([value_of(leaves[slot.leaf]) for slot in free])
     x, lower, upper = [], [], []
     has_bounds = False

@@ -64,7 +64,9 @@ def _minimise_model(gradient: Array, hessian: Array, active: Array, to_bound: Ar
     free = ~active
     size = jnp.abs(jnp.diagonal(hessian))
     block = jnp.where(free[:, None] & free[None, :], hessian, jnp.diag(jnp.where(size > 0, size, 1.0)))
-    metric = decompose(jnp.where(jnp.eye(free.size, dtype=bool) | (free[:, None] & free[None, :]), block, 0.0), gradient)
+    metric = decompose(
+        jnp.where(jnp.eye(free.size, dtype=bool) | (free[:, None] & free[None, :]), block, 0.0), gradient
+    )
     fixed = jnp.where(active, to_bound, 0.0)
     rest = jnp.where(active, 0.0, gradient + hessian @ fixed)
     root = metric.root()

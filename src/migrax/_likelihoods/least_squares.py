@@ -94,9 +94,7 @@ class LeastSquares(eqx.Module):
     def __call__(self, params: PyTree, data: Points) -> Scalar:
         """chi2/2 of the points `data`."""
         _check_points(data)
-        return chunked_sum(
-            lambda p, rows: 0.5 * self.residuals(p, rows) ** 2, params, data, chunk_size=self.chunk_size
-        )
+        return chunked_sum(lambda p, rows: 0.5 * self.residuals(p, rows) ** 2, params, data, chunk_size=self.chunk_size)
 
     def residuals(self, params: PyTree, data: Points) -> Float[Array, " n"]:
         """(y - f(x)) / error, shape `(n,)`: the residuals that Optimistix's least-squares solvers take."""

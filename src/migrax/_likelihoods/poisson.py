@@ -25,6 +25,7 @@ class PoissonNLL(eqx.Module):
         peak = mx.distributions.Normal(params["mu"], params["sigma"])
         return jnp.log(params["amp"]) + peak.log_bin_integrals(edges)
 
+
     mx.fit(mx.PoissonNLL(log_expected=log_expected), params, counts)
     ```
     """

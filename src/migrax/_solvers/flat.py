@@ -6,30 +6,41 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, PyTree, Scalar
 
 Vector = Float[Array, " n"]
+Matrix = Float[Array, "n n"]
 
 
-def flatten_fn(fn: Callable, y: PyTree, args: PyTree) -> tuple[Vector, Callable, Callable[[Vector], tuple[Array, Any]]]:
-    """`y` as a vector, the way back, and `fn` as a function of the vector that returns `(value, aux)`."""
+def flatten(y: PyTree) -> tuple[Vector, Callable[[Vector], PyTree]]:
+    """`y` as a vector, and the way back."""
     vector, unravel = ravel_pytree(y)
+    if vector.size == 0 or not jnp.issubdtype(vector.dtype, jnp.floating):
+        raise ValueError(f"y must hold at least one number, and real ones only, got {jax.eval_shape(lambda: y)}")
+    return vector, unravel
 
-    def flat(x: Vector) -> tuple[Array, Any]:
+
+def flatten_fn(
+    fn: Callable, y: PyTree, args: PyTree
+) -> tuple[Vector, Callable, Callable[[Vector], tuple[Scalar, Any]]]:
+    """`y` as a vector, the way back, and `fn` as a function of the vector that returns `(value, aux)`."""
+    vector, unravel = flatten(y)
+
+    def flat(x: Vector) -> tuple[Scalar, Any]:
         value, aux = fn(unravel(x), args)
         return value.astype(vector.dtype), aux
 
     return vector, unravel, flat
 
 
-def autodiff_mode(options: dict[str, Any]) -> str:
-    mode = options.get("autodiff_mode", "bwd")
+def autodiff_mode(options: dict[str, Any], default: str = "bwd") -> str:
+    mode = options.get("autodiff_mode", default)
     if mode not in ("fwd", "bwd"):
         raise ValueError(f"options['autodiff_mode'] must be 'fwd' or 'bwd', got {mode!r}")
     return mode
 
 
-def value_and_grad(flat: Callable, x: Vector, mode: str) -> tuple[Array, Vector, Any]:
+def value_and_grad(flat: Callable, x: Vector, mode: str) -> tuple[Scalar, Vector, Any]:
     """Value, gradient and aux from one linearisation: one copy of the function in the program."""
     value, linear, aux = jax.linearize(flat, x, has_aux=True)
     if mode == "bwd":
@@ -39,13 +50,23 @@ def value_and_grad(flat: Callable, x: Vector, mode: str) -> tuple[Array, Vector,
     return value, grad, aux
 
 
-def value_grad_hessian(flat: Callable, x: Vector, mode: str) -> tuple[Array, Vector, Float[Array, "n n"], Any]:
-    """Value, gradient, exact Hessian (forward over the gradient, symmetrised) and aux, from one linearisation."""
+def value_grad_and_hessian_fn(flat: Callable, x: Vector, mode: str) -> tuple[Scalar, Vector, Callable[[], Matrix], Any]:
+    """As `value_and_grad`, with the exact Hessian (forward over the gradient, symmetrised) on demand."""
 
-    def gradient(v: Vector) -> tuple[Vector, tuple[Array, Any]]:
+    def gradient(v: Vector) -> tuple[Vector, tuple[Scalar, Any]]:
         value, grad, aux = value_and_grad(flat, v, mode)
         return grad, (value, aux)
 
     grad, linear, (value, aux) = jax.linearize(gradient, x, has_aux=True)
-    hessian = jax.vmap(linear)(jnp.eye(x.size, dtype=x.dtype))
-    return value, grad, 0.5 * (hessian + hessian.T), aux
+
+    def hessian() -> Matrix:
+        rows = jax.vmap(linear)(jnp.eye(x.size, dtype=x.dtype))
+        return 0.5 * (rows + rows.T)
+
+    return value, grad, hessian, aux
+
+
+def value_grad_hessian(flat: Callable, x: Vector, mode: str) -> tuple[Scalar, Vector, Matrix, Any]:
+    """Value, gradient, exact Hessian and aux, from one linearisation."""
+    value, grad, hessian, aux = value_grad_and_hessian_fn(flat, x, mode)
+    return value, grad, hessian(), aux

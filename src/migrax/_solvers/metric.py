@@ -2,21 +2,22 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Scalar
 
 
 class Metric(NamedTuple):
-    """Eigen-decomposition of a Hessian scaled to unit diagonal: `H = D (Q diag(eigenvalues) Q^T) D`."""
+    """Eigen-decomposition of a scaled Hessian: `H = D (Q diag(eigenvalues) Q^T) D`."""
 
     scale: Float[Array, " n"]  # the diagonal of D, 1/units of the parameters
     vectors: Float[Array, "n n"]
-    eigenvalues: Float[Array, " n"]  # dimensionless, ascending
-    finite: Bool[Array, ""]
+    eigenvalues: Float[Array, " n"]  # in units of the function, ascending
+    finite: Bool[Array, ""]  # whether the Hessian was; if not, something else took its place
 
     @property
-    def floor(self) -> Float[Array, ""]:
-        """Eigenvalues below this are zero within rounding (a scaled Hessian's largest is between 1 and n)."""
+    def floor(self) -> Scalar:
+        """Eigenvalues below this are zero within rounding (of a unit diagonal the largest is between 1 and n)."""
         n = self.eigenvalues.shape[0]
         return 8 * n * jnp.finfo(self.eigenvalues.dtype).eps * jnp.maximum(jnp.max(jnp.abs(self.eigenvalues)), 1)
 
@@ -24,28 +25,61 @@ class Metric(NamedTuple):
     def positive_definite(self) -> Bool[Array, ""]:
         return self.finite & (self.eigenvalues[0] > self.floor)
 
-    def root(self) -> Float[Array, "n n"]:
-        """`L` with `L L^T` = the inverse of the Hessian with its eigenvalues made positive (their absolute values)."""
-        positive = jnp.maximum(jnp.abs(self.eigenvalues), self.floor)
+    def root(self, flat: Float[Array, " n"] | None = None) -> Float[Array, "n n"]:
+        """`L` with `L L^T` = the inverse of the Hessian with its eigenvalues made positive: their absolute values or,
+        where they are zero within rounding, `flat` (default: the rounding)."""
+        size = jnp.abs(self.eigenvalues)
+        least = self.floor if flat is None else jnp.maximum(flat, self.floor)
+        positive = jnp.where(size > self.floor, size, least)
         return (self.vectors / self.scale[:, None]) / jnp.sqrt(positive)[None, :]
 
     def inverse(self) -> Float[Array, "n n"]:
-        """The inverse of the Hessian, of its positive-definite part where it is not positive definite."""
+        """The inverse of the Hessian, with its eigenvalues made positive as in `root`."""
         root = self.root()
         return root @ root.T
 
+    def edm(self, gradient: Float[Array, " n"]) -> Scalar:
+        """The estimated vertical distance to the minimum, half of g^T H^-1 g."""
+        return 0.5 * jnp.sum((self.root().T @ gradient) ** 2)
 
-def decompose(hessian: Float[Array, "n n"], gradient: Float[Array, " n"]) -> Metric:
-    """Scales to unit diagonal and decomposes. Where the Hessian is not finite its place is taken by the gradient's
-    length, so that the first step of a solver that uses it has length one."""
+
+def unit_diagonal(hessian: Float[Array, "n n"]) -> Float[Array, " n"]:
+    """The scale D with which the diagonal of D^-1 H D^-1 is one (or minus one)."""
+    diagonal = jnp.abs(jnp.diagonal(hessian))
+    # A zero on the diagonal (a flat or purely mixed direction) takes the size of its row.
+    row = jnp.max(jnp.abs(hessian), axis=1)
+    size = jnp.where(diagonal > jnp.finfo(hessian.dtype).eps * row, diagonal, row)
+    return jnp.sqrt(jnp.where(size > 0, size, 1.0))
+
+
+def decompose(
+    hessian: Float[Array, "n n"], gradient: Float[Array, " n"], scale: Float[Array, " n"] | None = None
+) -> Metric:
+    """Scales (to unit diagonal unless a scale is given) and decomposes.
+
+    Where the Hessian is not finite, its place is taken by the gradient's length times the identity, so that the first
+    step of a solver that uses it has length one.
+    """
     finite = jnp.all(jnp.isfinite(hessian))
     length = jnp.sqrt(jnp.sum(gradient**2))
     spare = jnp.where(jnp.isfinite(length) & (length > 0), length, 1.0)
     usable = jnp.where(finite, hessian, spare * jnp.eye(hessian.shape[0], dtype=hessian.dtype))
-    diagonal = jnp.abs(jnp.diagonal(usable))
-    # A zero on the diagonal (a flat or purely mixed direction) takes the size of its row.
-    row = jnp.max(jnp.abs(usable), axis=1)
-    size = jnp.where(diagonal > jnp.finfo(hessian.dtype).eps * row, diagonal, row)
-    scale = jnp.sqrt(jnp.where(size > 0, size, 1.0))
+    scale = unit_diagonal(usable) if scale is None else scale
     eigenvalues, vectors = jnp.linalg.eigh(usable / (scale[:, None] * scale[None, :]))
     return Metric(scale, vectors, eigenvalues, finite)
+
+
+@jax.custom_jvp
+def seed(hessian: Float[Array, "n n"], root: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """`root @ root.T`, for a root of the Hessian's inverse that was forced positive definite.
+
+    It is differentiated as the inverse that it is where nothing was forced. Through the eigenvectors one would divide
+    by the distances of the eigenvalues, which are zero for the simplest functions.
+    """
+    return root @ root.T
+
+
+@seed.defjvp
+def _(primals, tangents):
+    result = seed(*primals)
+    return result, -result @ tangents[0] @ result

@@ -4,58 +4,74 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import lineax as lx
 import optimistix as optx
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
+from .base import (
+    AbstractEDMSolver,
+    AbstractState,
+    check_positive,
+    noise_of,
+    scalar_option,
+    select,
+    zeros_like_struct,
+)
 from .flat import autodiff_mode, flatten_fn, value_and_grad, value_grad_hessian
 from .line_search import accept, shorten
-from .metric import decompose
+from .metric import decompose, seed
 
 Y = TypeVar("Y")
 Aux = TypeVar("Aux")
 
 
-class _MigradState(eqx.Module, Generic[Aux]):
-    # the point that is evaluated next
-    trial: Float[Array, " n"]
-    step: Scalar
-    num_refused: Int[Array, ""]
-    first: Bool[Array, ""]
+class _MigradState(AbstractState, Generic[Aux]):
+    first: Bool[Array, ""]  # nothing has been evaluated yet
     # the last accepted point
     x: Float[Array, " n"]
     f: Scalar
     grad: Float[Array, " n"]
-    metric: Float[Array, "n n"]
-    dcov: Scalar
     edm: Scalar
-    direction: Float[Array, " n"]
     aux: Aux
-    # how it goes
+    # the estimate of the inverse Hessian
+    metric: Float[Array, "n n"]
+    dcov: Scalar  # its relative error, roughly
+    trusted: Bool[Array, ""]  # it rests on a positive curvature that was given or met
+    # the way to the point that is evaluated next, x + step * direction
+    direction: Float[Array, " n"]
+    step: Scalar
+    num_refused: Int[Array, ""]
     was_reset: Bool[Array, ""]
+    # how it goes
     terminate: Bool[Array, ""]
     result: optx.RESULTS
     num_gradients: Int[Array, ""]
     num_hessians: Int[Array, ""]
 
 
-class Migrad(optx.AbstractMinimiser[Y, Aux, _MigradState]):
+class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
+    AbstractEDMSolver[Y, Scalar, Aux, _MigradState], optx.AbstractMinimiser[Y, Aux, _MigradState]
+):
     """MINUIT's MIGRAD with exact gradients: BFGS on the inverse Hessian, stopped by the estimated vertical distance to
-    the minimum (EDM), never by a small step.
+    the minimum (EDM), never because a step was small.
 
     One step is one evaluation of the value and its gradient, so that many fits run in lockstep under `jax.vmap`.
 
     Supports the following `options`:
 
     - `metric`: an estimate of the inverse Hessian to start from, as a matrix of shape `(n, n)` in the order in which
-        `jax.flatten_util.ravel_pytree` puts the `n` numbers of `y`, or as a `lineax` operator of that matrix. Without
+        `jax.flatten_util.ravel_pytree` puts the `n` numbers of `y`, or as a `lineax` operator of that matrix. The first
+        EDM is measured with it, so its size matters; of one that is not positive definite the diagonal is used. Without
         it the exact Hessian at the start is used (forced positive definite), which costs about `n` gradients.
     - `autodiff_mode`: `"bwd"` (default) or `"fwd"`, for functions without a reverse mode.
     - `goal`: the EDM at which to stop, in place of 0.002 `tol` `up`; it may be traced.
     - `noise`: the rounding noise of the function's values; default 8 eps |f|.
     - `idle`: if true (it may be traced) do nothing, for lanes of a vmapped solve that others wait for.
+
+    The `stats` of the solution hold `edm`, `metric` (the estimate of the inverse Hessian, shape `(n, n)`), `num_values`
+    (0), `num_gradients` (each with its value) and `num_hessians`.
 
     ??? cite "References"
 
@@ -67,23 +83,8 @@ class Migrad(optx.AbstractMinimiser[Y, Aux, _MigradState]):
     up: float = 0.5
     max_refused: int = 12
 
-    @property
-    def goal(self) -> float:
-        """The EDM at which the minimum is reached, in units of the function (MINUIT's 0.002 tol UP)."""
-        return 0.002 * self.tol * self.up
-
-    # Optimistix asks every solver for these three. Here the tolerance is on the function alone.
-    @property
-    def rtol(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return 0.0
-
-    @property
-    def atol(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.goal
-
-    @property
-    def norm(self) -> Callable[[PyTree], Scalar]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return optx.max_norm
+    def __check_init__(self):
+        check_positive(self, "max_refused")
 
     def init(
         self,
@@ -91,41 +92,54 @@ class Migrad(optx.AbstractMinimiser[Y, Aux, _MigradState]):
         y: Y,
         args: PyTree,
         options: dict[str, Any],
-        f_struct: jax.ShapeDtypeStruct,
-        aux_struct: PyTree[jax.ShapeDtypeStruct],
+        f_struct: PyTree,
+        aux_struct: PyTree,
         tags: frozenset[object],
     ) -> _MigradState:
-        del f_struct, tags
-        x, _, flat = flatten_fn(fn, y, args)
         mode = autodiff_mode(options)
-        metric = options.get("metric")
-        if metric is None:
-            _, grad, hessian, _ = value_grad_hessian(flat, x, mode)
-            metric = decompose(hessian, grad).inverse()
-        elif isinstance(metric, lx.AbstractLinearOperator):
-            metric = metric.as_matrix()
-        if metric.shape != (x.size, x.size):
-            raise ValueError(f"options['metric'] must have shape {(x.size, x.size)}, got {metric.shape}")
+        x, _, flat = flatten_fn(fn, y, args)
         zero = jnp.zeros((), x.dtype)
+        if options.get("metric") is None:
+            num_hessians = 1
+            metric, trusted, direction = self._look(flat, x, mode)
+        else:
+            num_hessians = 0
+            metric, trusted = _given_metric(options["metric"], x)
+            direction = jnp.zeros_like(x)
         return _MigradState(
-            trial=x,
-            step=zero + 1,
-            num_refused=jnp.array(0),
             first=jnp.array(True),
             x=x,
             f=zero + jnp.inf,
             grad=jnp.zeros_like(x),
-            metric=metric.astype(x.dtype),
-            dcov=zero,
             edm=zero + jnp.inf,
-            direction=jnp.zeros_like(x),
-            aux=jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), aux_struct),
+            aux=zeros_like_struct(aux_struct),
+            metric=metric,
+            dcov=jnp.where(trusted, zero, 1.0),
+            trusted=trusted,
+            direction=direction,
+            step=zero + 1,
+            num_refused=jnp.array(0),
             was_reset=jnp.array(False),
             terminate=jnp.asarray(options.get("idle", False)),
             result=optx.RESULTS.successful,
             num_gradients=jnp.array(0),
-            num_hessians=jnp.array(0 if "metric" in options else 1),
+            num_hessians=jnp.array(num_hessians),
         )
+
+    def _look(
+        self, flat: Callable, x: Float[Array, " n"], mode: str
+    ) -> tuple[Float[Array, "n n"], Bool[Array, ""], Float[Array, " n"]]:
+        """The metric from the exact Hessian, whether it is one, and a push off a saddle, one error long (MINUIT's seed
+        leaves it by a line search)."""
+        _, grad, hessian, _ = value_grad_hessian(flat, x, mode)
+        metric = decompose(hessian, grad)
+        # Where there is no curvature to tell how far to go, the first step has length one.
+        root = lax.stop_gradient(metric.root(flat=jnp.abs(metric.vectors.T @ (grad / metric.scale))))
+        slope = root[:, 0] @ grad
+        error = (2 * self.up) ** 0.5
+        saddle = metric.finite & (metric.eigenvalues[0] < -metric.floor) & (jnp.abs(slope) < 0.1 * error)
+        push = jnp.where(slope > 0, -error, error) * root[:, 0]
+        return seed(hessian, root), metric.positive_definite, jnp.where(saddle, push, 0.0)
 
     def step(
         self,
@@ -136,62 +150,62 @@ class Migrad(optx.AbstractMinimiser[Y, Aux, _MigradState]):
         state: _MigradState,
         tags: frozenset[object],
     ) -> tuple[Y, _MigradState, Aux]:
-        del tags
-        _, unravel, flat = flatten_fn(fn, y, args)
-        f, grad, aux = value_and_grad(flat, state.trial, autodiff_mode(options))
+        x, unravel, flat = flatten_fn(fn, y, args)
+        f, grad, aux = value_and_grad(flat, x, autodiff_mode(options))
         finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(grad))
-        grad = jnp.where(finite, grad, jnp.nan)
         slope, slope_trial = state.grad @ state.direction, grad @ state.direction
-        noise = options.get("noise", 8 * jnp.finfo(f.dtype).eps * jnp.abs(state.f))
-        accepted = state.first | accept(state.f, slope, state.step, f, slope_trial, noise)
-
-        goal = jnp.asarray(options.get("goal", self.goal), f.dtype)
-        moved = self._accepted(state, f, grad, goal)
-        stayed = self._refused(state, shorten(state.f, slope, state.step, f, slope_trial), goal)
-        new = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), moved, stayed)
-        aux = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), aux, state.aux)
-        lost = state.first & ~finite
-        new = eqx.tree_at(
-            lambda s: (s.aux, s.terminate, s.result, s.num_gradients),
-            new,
-            (
-                aux,
-                new.terminate | lost,
-                optx.RESULTS.where(lost, optx.RESULTS.nonfinite, new.result),
-                state.num_gradients + 1,
-            ),
+        good = (
+            finite
+            & jnp.any(x != state.x)
+            & accept(state.f, slope, state.step, f, slope_trial, noise_of(options, state.f))
         )
-        return unravel(new.x), new, aux
+        accepted = state.first | good
+        goal = scalar_option(options, "goal", self.goal, f.dtype)
+        # zeros, as NaN would spoil derivatives even where it is not selected
+        moved = self._accepted(state, x, f, jnp.where(finite, grad, 0.0), aux, goal)
+        stayed = self._refused(state, shorten(state.f, slope, state.step, f, slope_trial), goal)
+        new = select(accepted, moved, stayed)
+        lost = state.first & ~finite
+        new = _replace(
+            new,
+            terminate=new.terminate | lost,
+            result=optx.RESULTS.where(lost, optx.RESULTS.nonfinite, new.result),
+            num_gradients=state.num_gradients + 1,
+        )
+        return unravel(new.x + new.step * new.direction), new, aux
 
     def _accepted(
-        self, state: _MigradState, f: Scalar, grad: Float[Array, " n"], goal: Scalar
+        self, state: _MigradState, x: Float[Array, " n"], f: Scalar, grad: Float[Array, " n"], aux: Any, goal: Scalar
     ) -> _MigradState:
         """Updates the metric, looks at the EDM and plans a full step from here."""
-        metric, dcov = _update(state, grad)
-        metric = jnp.where(state.first, state.metric, metric)
-        dcov = jnp.where(state.first, state.dcov, dcov)
+        metric, dcov, trusted = select(
+            state.first, (state.metric, state.dcov, state.trusted), _update(state, x - state.x, grad)
+        )
         direction = -metric @ grad
-        slope = grad @ direction
         # A metric that lost positive-definiteness by rounding cannot be trusted any more.
-        bad = ~(slope < 0) & jnp.any(grad != 0)
+        bad = ~(grad @ direction < 0) & jnp.any(grad != 0)
         metric, direction = _where_reset(bad, metric, direction, grad)
         edm = -0.5 * (grad @ direction)
-        done = edm * (1 + 3 * dcov) <= goal
+        done = trusted & (edm * (1 + 3 * dcov) <= goal)
+        direction = jnp.where(state.first, direction + state.direction, direction)
+        stationary = ~done & jnp.all(direction == 0)
         return _replace(
             state,
-            trial=state.trial + direction,
-            step=jnp.ones_like(f),
-            num_refused=jnp.array(0),
             first=jnp.array(False),
-            x=state.trial,
+            x=x,
             f=f,
             grad=grad,
+            edm=edm,
+            aux=aux,
             metric=metric,
             dcov=dcov,
-            edm=edm,
+            trusted=trusted,
             direction=direction,
+            step=jnp.ones_like(f),
+            num_refused=jnp.array(0),
             was_reset=jnp.array(False),
-            terminate=done,
+            terminate=done | stationary,
+            result=optx.RESULTS.where(stationary, optx.RESULTS.nonlinear_divergence, state.result),
         )
 
     def _refused(self, state: _MigradState, step: Scalar, goal: Scalar) -> _MigradState:
@@ -199,51 +213,35 @@ class Migrad(optx.AbstractMinimiser[Y, Aux, _MigradState]):
         exhausted = state.num_refused + 1 >= self.max_refused
         give_up = exhausted & state.was_reset
         metric, direction = _where_reset(exhausted, state.metric, state.direction, state.grad)
-        step = jnp.where(exhausted, 1.0, step).astype(step.dtype)
-        close = state.edm <= 10 * goal  # MINUIT accepts this too
-        result = optx.RESULTS.where(give_up & ~close, optx.RESULTS.nonlinear_divergence, state.result)
+        close = state.trusted & (state.edm <= 10 * goal)  # MINUIT accepts this too
         return _replace(
             state,
-            trial=state.x + step * direction,
-            step=step,
-            num_refused=jnp.where(exhausted, 0, state.num_refused + 1),
             metric=metric,
             direction=direction,
+            step=jnp.where(exhausted, 1.0, step),
+            num_refused=jnp.where(exhausted, 0, state.num_refused + 1),
             was_reset=state.was_reset | exhausted,
             terminate=give_up,
-            result=result,
+            result=optx.RESULTS.where(give_up & ~close, optx.RESULTS.nonlinear_divergence, state.result),
         )
 
-    def terminate(
-        self,
-        fn: Callable,
-        y: Y,
-        args: PyTree,
-        options: dict[str, Any],
-        state: _MigradState,
-        tags: frozenset[object],
-    ) -> tuple[Bool[Array, ""], optx.RESULTS]:
-        return state.terminate, state.result
-
-    def postprocess(
-        self,
-        fn: Callable,
-        y: Y,
-        aux: Aux,
-        args: PyTree,
-        options: dict[str, Any],
-        state: _MigradState,
-        tags: frozenset[object],
-        result: optx.RESULTS,
-    ) -> tuple[Y, Aux, dict[str, Any]]:
-        stats = {
+    def stats(self, state: _MigradState) -> dict[str, Any]:
+        return {
             "edm": state.edm,
             "metric": state.metric,
             "num_values": jnp.array(0),
             "num_gradients": state.num_gradients,
             "num_hessians": state.num_hessians,
         }
-        return y, aux, stats
+
+
+Migrad.__init__.__doc__ = """**Arguments:**
+
+- `tol`: MINUIT's tolerance. The solver stops at an EDM of 0.002 `tol` `up`.
+- `up`: by how much the function rises over one error: 0.5 for minus log L, 1.0 for a chi-squared.
+- `max_refused`: how often to shorten one step. Then the search starts again with the diagonal of the metric, and after
+    as many more it gives up.
+"""
 
 
 def _replace(state: _MigradState, **new: Any) -> _MigradState:
@@ -251,24 +249,40 @@ def _replace(state: _MigradState, **new: Any) -> _MigradState:
     return eqx.tree_at(lambda s: tuple(getattr(s, n) for n in names), state, tuple(new[n] for n in names))
 
 
+def _given_metric(metric: Any, x: Float[Array, " n"]) -> tuple[Float[Array, "n n"], Bool[Array, ""]]:
+    """The user's metric, and whether it is positive definite."""
+    metric = metric.as_matrix() if isinstance(metric, lx.AbstractLinearOperator) else jnp.asarray(metric)
+    if metric.shape != (x.size, x.size):
+        raise ValueError(f"options['metric'] must have shape {(x.size, x.size)}, got {metric.shape}")
+    metric = metric.astype(x.dtype)
+    metric = 0.5 * (metric + metric.T)
+    trusted = jnp.all(jnp.isfinite(jnp.linalg.cholesky(metric)))
+    return jnp.where(trusted, metric, jnp.diag(_plain(metric))), trusted
+
+
+def _plain(metric: Float[Array, "n n"]) -> Float[Array, " n"]:
+    """The diagonal of the metric, made usable: with it alone every step is a descent."""
+    diagonal = jnp.abs(jnp.diagonal(metric))
+    return jnp.where(jnp.isfinite(diagonal) & (diagonal > 0), diagonal, 1.0)
+
+
 def _where_reset(
     reset: Bool[Array, ""], metric: Float[Array, "n n"], direction: Float[Array, " n"], grad: Float[Array, " n"]
 ) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
-    """Where asked: keeps of the metric its diagonal alone, which is always a descent."""
-    diagonal = jnp.abs(jnp.diagonal(metric))
-    diagonal = jnp.where(jnp.isfinite(diagonal) & (diagonal > 0), diagonal, 1.0)
+    diagonal = _plain(metric)
     return jnp.where(reset, jnp.diag(diagonal), metric), jnp.where(reset, -diagonal * grad, direction)
 
 
-def _update(state: _MigradState, grad: Float[Array, " n"]) -> tuple[Float[Array, "n n"], Scalar]:
-    """The BFGS update of the inverse Hessian (Fletcher 1970; MINUIT's DavidonErrorUpdator) and MINUIT's dcov, the
-    running estimate of the metric's relative error.
+def _update(
+    state: _MigradState, dx: Float[Array, " n"], grad: Float[Array, " n"]
+) -> tuple[Float[Array, "n n"], Scalar, Bool[Array, ""]]:
+    """The BFGS update of the inverse Hessian (Fletcher 1970; MINUIT's DavidonErrorUpdator), MINUIT's dcov, the running
+    estimate of the metric's relative error, and whether the metric has met a positive curvature.
 
     Where the function curves down along the step no positive metric can follow it: the metric is lengthened along
     the step instead, so that the next step there is three times as long.
     """
     metric = state.metric
-    dx = state.trial - state.x
     dg = grad - state.grad
     delta = dx @ dg
     v_dg = metric @ dg
@@ -281,5 +295,5 @@ def _update(state: _MigradState, grad: Float[Array, " n"]) -> tuple[Float[Array,
     longer = metric + 2 * jnp.outer(state.direction, state.direction) / jnp.where(slope > 0, slope, 1.0)
     new = jnp.where(curved, 0.5 * (updated + updated.T), longer)
     new = jnp.where(jnp.all(jnp.isfinite(new)), new, metric)
-    change = jnp.sum(jnp.abs(new - metric)) / jnp.sum(jnp.abs(new))
-    return new, 0.5 * (state.dcov + change)
+    change = lax.stop_gradient(jnp.sum(jnp.abs(new - metric)) / jnp.sum(jnp.abs(new)))
+    return new, 0.5 * (state.dcov + change), state.trusted | curved

@@ -1,10 +1,165 @@
-"""The trust-region subproblem: the minimum of a quadratic model within a radius."""
+"""Minimising a quadratic model within a trust region, step by step: what `Newton` and `LevenbergMarquardt` share."""
+
+import abc
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import jax.numpy as jnp
+import optimistix as optx
 from jax import lax
-from jaxtyping import Float, Array, Scalar
+from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
+from .base import AbstractEDMSolver, AbstractState, noise_of, scalar_option, select, zeros_like_struct
+from .flat import autodiff_mode, flatten
 from .metric import Metric
+
+Y = TypeVar("Y")
+Out = TypeVar("Out")
+Aux = TypeVar("Aux")
+
+# Accept a step that brings this part of the promised reduction; shrink below the second, grow above the third.
+# Nocedal and Wright, Numerical Optimization (2006), algorithm 4.1.
+_ACCEPT, _SHRINK, _GROW = 1e-4, 0.25, 0.75
+# Newton's method on the secular equation gains digits quadratically after a few steps; this is more than enough.
+_SECULAR_STEPS = 40
+
+
+class TrustRegionState(AbstractState, Generic[Aux]):
+    first: Bool[Array, ""]  # nothing has been evaluated yet
+    # the last accepted point
+    x: Float[Array, " n"]
+    f: Scalar
+    grad: Float[Array, " n"]
+    hessian: Float[Array, "n n"]  # of the model
+    scale: Float[Array, " n"]  # the coordinates of the region are the parameters times this
+    edm: Scalar
+    aux: Aux
+    # the step from there to the point that is evaluated next
+    radius: Scalar
+    length: Scalar  # in scaled coordinates, as the radius
+    predicted: Scalar  # the reduction that the model promises
+    # how it goes
+    terminate: Bool[Array, ""]
+    result: optx.RESULTS
+    num_gradients: Int[Array, ""]
+    num_hessians: Int[Array, ""]
+
+
+class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState]):
+    """One step is one evaluation: it judges the point that the last step chose, adapts the region, and chooses the next
+    point within it."""
+
+    @abc.abstractmethod
+    def expand(
+        self, fn: Callable, y: Y, args: PyTree, options: dict[str, Any]
+    ) -> tuple[Scalar, Float[Array, " n"], Callable[[], Float[Array, "n n"]], Any]:
+        """The value at `y`, its gradient, what gives the model's Hessian if it is wanted, and aux."""
+
+    @abc.abstractmethod
+    def metric(self, hessian: Float[Array, "n n"], grad: Float[Array, " n"], before: Float[Array, " n"]) -> Metric:
+        """The decomposed Hessian, in the coordinates of the region; `before` is their scale at the last point."""
+
+    @abc.abstractmethod
+    def first_radius(self, x: Float[Array, " n"], scale: Float[Array, " n"]) -> Scalar:
+        """The radius with which to start at `x`."""
+
+    @abc.abstractmethod
+    def reached(self, metric: Metric, edm: Scalar, goal: Scalar) -> Bool[Array, ""]:
+        """Whether this is the minimum."""
+
+    def init(
+        self,
+        fn: Callable,
+        y: Y,
+        args: PyTree,
+        options: dict[str, Any],
+        f_struct: PyTree,
+        aux_struct: PyTree,
+        tags: frozenset[object],
+    ) -> TrustRegionState:
+        autodiff_mode(options)
+        x, _ = flatten(y)
+        zero = jnp.zeros((), x.dtype)
+        return TrustRegionState(
+            first=jnp.array(True),
+            x=x,
+            f=zero + jnp.inf,
+            grad=jnp.zeros_like(x),
+            hessian=jnp.eye(x.size, dtype=x.dtype),
+            scale=jnp.zeros_like(x),
+            edm=zero + jnp.inf,
+            aux=zeros_like_struct(aux_struct),
+            radius=zero,
+            length=zero,
+            predicted=zero,
+            terminate=jnp.asarray(options.get("idle", False)),
+            result=optx.RESULTS.successful,
+            num_gradients=jnp.array(0),
+            num_hessians=jnp.array(0),
+        )
+
+    def step(
+        self,
+        fn: Callable,
+        y: Y,
+        args: PyTree,
+        options: dict[str, Any],
+        state: TrustRegionState,
+        tags: frozenset[object],
+    ) -> tuple[Y, TrustRegionState, Aux]:
+        trial, unravel = flatten(y)
+        f_trial, grad_trial, hessian_fn, aux_trial = self.expand(fn, y, args, options)
+        finite = jnp.isfinite(f_trial) & jnp.all(jnp.isfinite(grad_trial))
+        ratio = jnp.where(finite, _gain(state, f_trial, grad_trial, noise_of(options, state.f)), -1.0)
+        accepted = state.first | (ratio > _ACCEPT)
+        x, f, grad, aux = select(
+            accepted, (trial, f_trial, grad_trial, aux_trial), (state.x, state.f, state.grad, state.aux)
+        )
+        hessian = lax.cond(accepted, hessian_fn, lambda: state.hessian)
+
+        metric = self.metric(hessian, grad, state.scale)
+        radius = jnp.where(state.first, self.first_radius(x, metric.scale), _next_radius(state, ratio))
+        step, length, predicted = trust_region_step(metric, grad, radius)
+        edm = metric.edm(grad)
+        done = self.reached(metric, edm, scalar_option(options, "goal", self.goal, f.dtype))
+        # Nowhere to go: the model promises nothing, or the step is lost in the rounding of x.
+        stuck = ~done & (~(predicted > 0) | jnp.all(x + step == x))
+        lost = state.first & ~finite
+        result = optx.RESULTS.where(stuck, optx.RESULTS.nonlinear_divergence, state.result)
+        new = TrustRegionState(
+            first=jnp.array(False),
+            x=x,
+            f=f,
+            grad=grad,
+            hessian=hessian,
+            scale=metric.scale,
+            edm=edm,
+            aux=aux,
+            radius=radius,
+            length=length,
+            predicted=predicted,
+            terminate=done | stuck | lost,
+            result=optx.RESULTS.where(lost, optx.RESULTS.nonfinite, result),
+            num_gradients=state.num_gradients + 1,
+            num_hessians=state.num_hessians + accepted.astype(state.num_hessians.dtype),
+        )
+        return unravel(x + step), new, aux_trial
+
+
+def _gain(state: TrustRegionState, f: Scalar, grad: Float[Array, " n"], noise: Scalar) -> Scalar:
+    """The ratio of the actual to the promised reduction."""
+    reduction = state.f - f
+    ratio = reduction / jnp.where(state.predicted > 0, state.predicted, 1.0)
+    # Below the rounding noise of the values only the gradient can tell: the model is trusted if it shrinks.
+    in_noise = (state.predicted <= noise) & (jnp.abs(reduction) <= 2 * noise)
+    smaller = jnp.sum((grad / state.scale) ** 2) < jnp.sum((state.grad / state.scale) ** 2)
+    return jnp.where(in_noise, jnp.where(smaller, 1.0, 0.0), ratio)
+
+
+def _next_radius(state: TrustRegionState, ratio: Scalar) -> Scalar:
+    shrunk = 0.25 * jnp.minimum(state.length, state.radius)
+    grown = jnp.maximum(state.radius, 2 * state.length)
+    return jnp.where(ratio < _SHRINK, shrunk, jnp.where(ratio > _GROW, grown, state.radius))
 
 
 def trust_region_step(
@@ -18,35 +173,25 @@ def trust_region_step(
     """
     g = metric.vectors.T @ (grad / metric.scale)
     eigenvalues, floor = metric.eigenvalues, metric.floor
-    lowest = eigenvalues[0]
-    interior_ok = metric.positive_definite
     tiny = jnp.finfo(g.dtype).tiny
 
-    def length_at(shift: Scalar) -> tuple[Scalar, Scalar]:
+    def step_at(shift: Scalar) -> tuple[Float[Array, " n"], Scalar, Float[Array, " n"]]:
         denominator = jnp.maximum(eigenvalues + shift, floor)
-        s = g / denominator
-        length = jnp.sqrt(jnp.sum(s**2))
-        return length, jnp.sum(s**2 / denominator)
+        s = -g / denominator
+        return s, jnp.sqrt(jnp.sum(s**2)), denominator
 
-    start = jnp.maximum(-lowest + floor, 0)
-    newton_length, _ = length_at(jnp.where(interior_ok, 0.0, start))
+    def improve(_: Any, shift: Scalar) -> Scalar:
+        s, length, denominator = step_at(shift)
+        change = (length**2 / jnp.maximum(jnp.sum(s**2 / denominator), tiny)) * (length / radius - 1)
+        return jnp.where(length > radius, shift + change, shift)
 
-    def improve(_: int, shift: Scalar) -> Scalar:
-        length, curvature = length_at(shift)
-        change = (length**2 / jnp.maximum(curvature, tiny)) * (length - radius) / jnp.maximum(radius, tiny)
-        return jnp.maximum(jnp.where(length > radius, shift + change, shift), shift)
-
-    inside = interior_ok & (newton_length <= radius)
-    shift = lax.fori_loop(0, 40, improve, start)
-    shift = jnp.where(inside, 0.0, shift)
-    s = -g / jnp.maximum(eigenvalues + shift, floor)
-    length = jnp.sqrt(jnp.sum(s**2))
+    # With a positive-definite model the shift starts at zero, and stays there if the minimum is inside.
+    start = jnp.where(metric.positive_definite, 0.0, jnp.maximum(floor - eigenvalues[0], 0.0))
+    s, length, _ = step_at(lax.fori_loop(0, _SECULAR_STEPS, improve, start))
     s = s * jnp.minimum(1.0, radius / jnp.maximum(length, tiny))
-    length = jnp.minimum(length, radius)
-    # Fill the radius along the lowest eigenvector, if it curves down (or the step is short of a negative curvature).
-    missing = jnp.sqrt(jnp.maximum(radius**2 - length**2, 0))
-    hard = (lowest < -floor) & (missing > 0)
-    s = s.at[0].add(jnp.where(hard, jnp.where(s[0] < 0, -missing, missing), 0.0))
+    # Where the model curves down, its minimum is on the rim; what the shift leaves missing is along that vector.
+    along = jnp.sqrt(jnp.maximum(radius**2 - jnp.sum(s[1:] ** 2), 0.0))
+    s = s.at[0].set(jnp.where(eigenvalues[0] < -floor, jnp.where(s[0] < 0, -along, along), s[0]))
     length = jnp.sqrt(jnp.sum(s**2))
     predicted = -(g @ s + 0.5 * jnp.sum(eigenvalues * s**2))
     return (metric.vectors @ s) / metric.scale, length, predicted

@@ -1,5 +1,7 @@
 """The normal distribution."""
 
+from typing import cast
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,19 +12,28 @@ from jaxtyping import Array, ArrayLike, Float
 class Normal(eqx.Module):
     """The normal distribution with mean `mu` and standard deviation `sigma` (arrays of any shape that broadcast)."""
 
-    mu: ArrayLike
-    sigma: ArrayLike
+    mu: Array
+    sigma: Array
+
+    def __init__(self, mu: ArrayLike, sigma: ArrayLike):
+        """**Arguments:**
+
+        - `mu`: the mean.
+        - `sigma`: the standard deviation, positive (not looked at: it may be a parameter on its way).
+        """
+        # Python numbers stay what they are, so that they take the precision of what they meet.
+        self.mu, self.sigma = cast(Array, mu), cast(Array, sigma)
 
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
         """The log of the density at `x`."""
-        z = (x - self.mu) / self.sigma
+        z = (jnp.asarray(x) - self.mu) / self.sigma
         return -0.5 * z**2 - jnp.log(self.sigma) - _LOG_SQRT_2PI
 
     def cdf(self, x: ArrayLike) -> Float[Array, "..."]:
         """The probability below `x`."""
-        return ndtr((x - self.mu) / self.sigma)
+        return ndtr((jnp.asarray(x) - self.mu) / self.sigma)
 
-    def log_bin_integrals(self, edges: Float[Array, " n+1"]) -> Float[Array, " n"]:
+    def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
         """The logs of the probabilities of the bins between consecutive `edges`, shape `(n,)`.
 
         Full precision in both tails: a bin 200 sigma off has a finite log and a gradient. Edges may be infinite.
@@ -30,11 +41,11 @@ class Normal(eqx.Module):
         """
         edges = jnp.asarray(edges)
         finite = jnp.isfinite(edges)
-        # an infinite edge must not reach the arithmetic: its derivative would be NaN
         z = (jnp.where(finite, edges, 0.0) - self.mu) / self.sigma
-        return _log_intervals(z, finite, edges > 0)
+        # infinity itself would make NaN of the derivatives
+        return _log_intervals(jnp.where(finite, z, jnp.where(edges > 0, _INFINITY, -_INFINITY)))
 
-    def bin_integrals(self, edges: Float[Array, " n+1"]) -> Float[Array, " n"]:
+    def bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
         """The probabilities of the bins between consecutive `edges`, shape `(n,)`, precise in both tails."""
         return jnp.exp(self.log_bin_integrals(edges))
 
@@ -49,25 +60,35 @@ _LOG_SQRT_2PI = 0.9189385332046727
 _NARROW = 0.2
 # Beyond this the asymptotic series has all digits with this many terms, and erfc comes near to underflow in float32.
 _FAR, _TERMS = 12.0, 12
+_INFINITY = 1e8  # in standard deviations
 
 
-def _log_intervals(z: Array, finite: Array, positive: Array) -> Array:
-    """log(Phi(z[i+1]) - Phi(z[i])) of consecutive edges; infinite ones have their sign in `positive`.
-
-    On one side of the centre as a difference of the tails' logs, across it as 1 minus both tails, and by the density
-    in the middle where an interval is too narrow for a difference.
-    """
-    right = jnp.where(finite, z > 0, positive)
-    tail = jnp.where(finite, _log_tail(jnp.abs(z)), -jnp.inf)
-    near, far = jnp.maximum(tail[:-1], tail[1:]), jnp.minimum(tail[:-1], tail[1:])
-    width, middle = z[1:] - z[:-1], 0.5 * (z[1:] + z[:-1])
-    narrow = finite[:-1] & finite[1:] & (width * (jnp.abs(middle) + 1) < _NARROW)
-    across = right[1:] & ~right[:-1] & ~narrow
-    fall = jnp.where(narrow | across, -1.0, far - near)
-    one_side = near + jnp.log(-jnp.expm1(fall))
-    both = jnp.where(across, jnp.exp(near) + jnp.exp(far), 0.0)
+def _log_intervals(z: Array) -> Array:
+    """log(Phi(z[i+1]) - Phi(z[i])) of consecutive edges."""
+    a, b = z[:-1], z[1:]
+    width, middle = b - a, 0.5 * (a + b)
+    narrow = width * (jnp.abs(middle) + 1) < _NARROW
     by_density = _log_narrow(jnp.where(narrow, middle, 0.0), jnp.where(narrow, width, 0.1))
-    return jnp.where(narrow, by_density, jnp.where(across, jnp.log1p(-both), one_side))
+    return jnp.where(narrow, by_density, _log_wide(jnp.where(narrow, -1.0, a), jnp.where(narrow, 1.0, b)))
+
+
+@jax.custom_jvp
+def _log_wide(a: Array, b: Array) -> Array:
+    """log(Phi(b) - Phi(a)): on one side of the centre from the logs of the tails, across it as 1 minus both tails."""
+    tail_a, tail_b = _log_tail(jnp.abs(a)), _log_tail(jnp.abs(b))
+    near, far = jnp.maximum(tail_a, tail_b), jnp.minimum(tail_a, tail_b)
+    across = (a < 0) & (b > 0)
+    one_side = near + jnp.log(-jnp.expm1(jnp.where(across, -1.0, far - near)))
+    return jnp.where(across, jnp.log1p(-jnp.where(across, jnp.exp(near) + jnp.exp(far), 0.0)), one_side)
+
+
+@_log_wide.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    # the densities at the ends over the integral; the rule differentiates itself for higher orders
+    (a, b), (t_a, t_b) = primals, tangents
+    out = _log_wide(a, b)
+    at = lambda z: jnp.exp(-0.5 * z**2 - _LOG_SQRT_2PI - out)  # noqa: E731
+    return out, at(b) * t_b - at(a) * t_a
 
 
 def _log_tail(z: Array) -> Array:

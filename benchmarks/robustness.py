@@ -1,0 +1,138 @@
+"""How often a fit finds the minimum, and how often it says so wrongly.
+
+200 random starts of the tutorial's histogram, with the tutorial's likelihood and with `mx.PoissonNLL` on the logs of
+the bins' integrals; and the 54 fits (27 problems, two starts) of the NIST StRD.
+"""
+
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import migrax as mx
+import numpy as np
+from jaxtyping import Float
+
+from . import _tutorial as tutorial
+from ._common import ROOT, Row, main, table
+from ._contestants import Contestant, Fit, iminuit, migrax, optimistix, read_migrax
+
+sys.path.insert(0, str(ROOT / "tests"))
+from nist import PROBLEMS, Problem  # pyright: ignore[reportMissingImports]
+
+STARTS = 200
+RIGHT = 1e-3
+"""How near to the known minimum the function has to come."""
+
+LIKELIHOODS = {"tutorial": tutorial.nll, "PoissonNLL": tutorial.stable_nll}
+SOLVERS = {"migrax": None, "mx.Migrad": mx.Migrad(), "mx.Newton": mx.Newton()}
+
+
+def random_starts(count: int = STARTS) -> Float[np.ndarray, "count 3"]:
+    rng = np.random.default_rng(42)
+    return np.array([(10 ** rng.uniform(3, 5), rng.normal(0, 2), 10 ** rng.uniform(-0.5, 1)) for _ in range(count)])
+
+
+def contestants(nll: Any) -> list[Contestant]:
+    vector = tutorial.of_vector(nll)
+    return [
+        migrax(nll, tutorial.params, jit=True),
+        migrax(nll, tutorial.params, mx.Newton(), jit=True, name="mx.Newton"),
+        iminuit(vector, tutorial.LIMITS, hesse=False),
+        optimistix(vector),
+    ]
+
+
+def _counts(name: str, fits: list[Fit], right: list[bool]) -> Row:
+    """How many fits are right, said to be valid, and said so falsely; evaluations are those of the right ones."""
+    good = [fit for fit, is_right in zip(fits, right, strict=True) if is_right]
+    totals = [sum(fit.evaluations.values()) for fit in good]
+    return {
+        "name": name,
+        "fits": len(fits),
+        "right": sum(right),
+        "valid": sum(fit.valid for fit in fits),
+        "falsely_valid": sum(fit.valid and not is_right for fit, is_right in zip(fits, right, strict=True)),
+        "right_not_valid": sum(is_right and not fit.valid for fit, is_right in zip(fits, right, strict=True)),
+        "evaluations_median": float(np.median(totals)) if totals else None,
+        "evaluations_max": max(totals, default=None),
+    }
+
+
+def histogram_rows(likelihood: str, starts: Any) -> list[Row]:
+    data = jnp.asarray(tutorial.COUNTS, float)
+    rows = []
+    for player in contestants(LIKELIHOODS[likelihood]):
+        fits = [player.fit(start, data) for start in starts]
+        right = [abs(fit.nll - tutorial.MINIMUM) < RIGHT for fit in fits]
+        rows.append({"likelihood": likelihood} | _counts(player.name, fits, right))
+    return rows
+
+
+def _points(problem: Problem) -> mx.Points:
+    """The data with the errors that make NIST's standard errors those of a chi2 fit."""
+    return mx.Points(problem.x, problem.y, yerr=np.sqrt(problem.rss / problem.dof))
+
+
+def solved(problem: Problem, values: np.ndarray) -> bool:
+    """Within 1e-3 of an error of each certified value, or within what ten digits can tell."""
+    return bool(np.all(np.abs(values - problem.certified) < 1e-3 * problem.stderr + 2e-10 * np.abs(problem.certified)))
+
+
+def nist_player(problem: Problem, name: str) -> Contestant:
+    nll = mx.LeastSquares(lambda p, x: problem.model(p["b"], x))
+    if name in SOLVERS:
+        return migrax(nll, lambda start: {"b": start}, SOLVERS[name], jit=True, name=name)
+    vector = lambda x, data: nll({"b": x}, data)  # noqa: E731
+    return iminuit(vector, hesse=False) if name == "iminuit" else optimistix(vector)
+
+
+def nist_rows(problems: list[Problem], names: tuple[str, ...]) -> tuple[list[Row], dict[str, Row]]:
+    """One row a contestant, and for each what it did not solve or called valid falsely."""
+    rows, details = [], {}
+    for name in names:
+        fits, right, missed = [], [], {}
+        for problem in problems:
+            player, data = nist_player(problem, name), _points(problem)
+            for label, start in (("far", problem.start1), ("near", problem.start2)):
+                fit = player.fit(start, data)
+                fits.append(fit)
+                right.append(solved(problem, fit.values))
+                if not (right[-1] and fit.valid):
+                    missed[f"{problem.name}, {label}"] = {"right": right[-1], "valid": fit.valid} | fit.evaluations
+        rows.append(_counts(name, fits, right))
+        details[name] = missed
+    return rows, details
+
+
+COLUMNS = {"name": "", "right": "right", "valid": "valid", "falsely_valid": "falsely valid"}
+COLUMNS |= {"right_not_valid": "right, not valid"}
+COLUMNS |= {"evaluations_median": "evaluations, median", "evaluations_max": "most"}
+
+
+def measure() -> Row:
+    histogram = []
+    for likelihood in LIKELIHOODS:
+        rows = histogram_rows(likelihood, random_starts())
+        table(f"{STARTS} random starts of the tutorial's histogram, {likelihood}", rows, COLUMNS)
+        histogram += rows
+    nist, details = nist_rows(list(PROBLEMS.values()), (*SOLVERS, "iminuit", "optx.BFGS"))
+    table("NIST StRD, 27 problems from two starts", nist, COLUMNS)
+    for name, missed in details.items():
+        print(f"\n  {name} missed: " + ("; ".join(f"{k} {v}" for k, v in missed.items()) or "none"))
+    ours = [row for row in (*histogram, *nist) if row["name"] in SOLVERS]
+    failed = any(row["falsely_valid"] for row in ours)
+    return {"histogram": histogram, "nist": nist, "nist_missed": details, "migrax_failed": failed}
+
+
+def check() -> list[str]:
+    """No false validity from the first starts, and everything found with the stable likelihood."""
+    rows = [row for name in LIKELIHOODS for row in histogram_rows(name, random_starts(5))]
+    wrong = [f"{row['name']}, {row['likelihood']}: falsely valid" for row in rows[::4] if row["falsely_valid"]]
+    wrong += [] if rows[4]["right"] == rows[4]["valid"] == 5 else ["migrax, PoissonNLL: not all of 5 starts"]
+    nist, _ = nist_rows([PROBLEMS[name] for name in ("Misra1a", "Chwirut2")], ("migrax",))
+    return wrong + ([] if nist[0]["right"] == nist[0]["valid"] == 4 else ["migrax, NIST: not all of 4 fits"])
+
+
+if __name__ == "__main__":
+    main("robustness", measure, check)

@@ -1,0 +1,88 @@
+"""Every example runs: the README's blocks in one session, and those of the docstrings."""
+
+import inspect
+import re
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import migrax as mx
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def blocks(text):
+    return BLOCK.findall(inspect.cleandoc(text))
+
+
+def test_readme():
+    readme = (ROOT / "README.md").read_text()
+    namespace: dict = {}
+    code = blocks(readme)
+    assert len(code) >= 5
+    for block in code:
+        exec(compile(block, "README.md", "exec"), namespace)
+    assert bool(namespace["result"].valid)
+    assert bool(namespace["line"].valid)
+    assert bool(jnp.all(namespace["fits"].valid))
+    shown = re.search(r"^```\n(┌.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    assert shown is not None
+    tables = str(namespace["result"])
+    for line in shown.group(1).splitlines():
+        assert line in tables, "the README's table is not what is printed"
+
+
+EXAMPLES = {
+    "fit": (mx.fit, {"data": jnp.array([0.3, -1.0, 2.0, 0.5])}),
+    "Parameter": (mx.Parameter, {}),
+    "PoissonNLL": (
+        mx.PoissonNLL,
+        {
+            "edges": jnp.linspace(-3.0, 3.0, 11),
+            "counts": jnp.array([1.0, 3, 8, 20, 31, 30, 22, 9, 2, 1]),
+            "params": {"amp": 100.0, "mu": 0.1, "sigma": 1.0},
+        },
+    ),
+    "LeastSquares": (mx.LeastSquares, {"x": jnp.arange(5.0), "y": jnp.array([0.1, 1.0, 1.9, 3.2, 4.0])}),
+    "chunked_sum": (
+        mx.chunked_sum,
+        {"log_density": lambda p, image: (image - p["a"]) ** 2, "params": {"a": 0.0}, "image": jnp.ones(30_000)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_docstring(name):
+    thing, given = EXAMPLES[name]
+    namespace = {"mx": mx, "jnp": jnp, "jax": jax, "np": np, "eqx": eqx, **given}
+    code = blocks(thing.__doc__)
+    assert code
+    for block in code:
+        exec(compile(block, name, "exec"), namespace)
+    if name == "chunked_sum":
+        np.testing.assert_allclose(namespace["nll"](namespace["params"], namespace["image"]), 30_000.0)
+
+
+PUBLIC = [name for name in dir(mx) if not name.startswith("_") and callable(getattr(mx, name))]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_documented(name):
+    thing = getattr(mx, name)
+    doc = thing.__doc__
+    assert doc
+    assert len(doc.splitlines()[0]) > 10
+    if inspect.isfunction(thing):
+        for parameter in inspect.signature(thing).parameters:
+            assert f"`{parameter}" in doc or f", `{parameter}" in doc, f"{name} does not explain {parameter}"
+
+
+def test_help_is_a_guide():
+    assert mx.__doc__ is not None
+    for name in PUBLIC:
+        assert name in mx.__doc__, f"help(mx) does not mention {name}"
