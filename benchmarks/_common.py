@@ -18,6 +18,8 @@ from typing import Any
 
 import jax
 
+jax.config.update("jax_enable_x64", True)
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("jax", "jaxlib", "optimistix", "equinox", "iminuit", "numpy")
@@ -90,7 +92,7 @@ class Timing:
         return {"median_s": self.median, "q25_s": self.low, "q75_s": self.high, "repeats": self.repeats}
 
     def __str__(self) -> str:
-        unit, scale = next((u, s) for u, s in (("s", 1.0), ("ms", 1e3), ("us", 1e6)) if self.median * s >= 1 or u == "us")
+        unit, scale = ("s", 1.0) if self.median >= 1 else ("ms", 1e3) if self.median >= 1e-3 else ("us", 1e6)
         return f"{self.median * scale:.3g} {unit} [{self.low * scale:.3g}, {self.high * scale:.3g}]"
 
 

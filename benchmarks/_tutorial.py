@@ -3,10 +3,11 @@
 from typing import Any
 
 import jax.numpy as jnp
-import migrax as mx
 import numpy as np
 from jax.scipy.special import erf
 from jaxtyping import Array, Float, Scalar
+
+import migrax as mx
 
 from ._contestants import NLL
 

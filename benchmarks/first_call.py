@@ -14,10 +14,13 @@ import numpy as np
 
 from . import _tutorial as tutorial
 from ._common import Row, Timing, fresh, main, python, table
-from ._contestants import Contestant, iminuit, migrax, newton
+from ._contestants import Contestant, Minimum, iminuit, migrax, newton
 
 PROCESSES = 5
-_IMPORT = "import time, jax, equinox, optimistix; t = time.perf_counter(); import migrax; print(time.perf_counter() - t)"
+_IMPORT = """import time, jax, equinox, optimistix
+start = time.perf_counter()
+import migrax
+print(time.perf_counter() - start)"""
 _STAGES = {"trace": "jaxpr_trace", "lower": "jaxpr_to_mlir_module", "compile": "backend_compile"}
 
 
@@ -32,9 +35,9 @@ def first_fit(name: str) -> Row:
     contestant, data = contestants()[name], jnp.asarray(tutorial.COUNTS, float)
     stages = dict.fromkeys(_STAGES, 0.0)
 
-    def listen(event: str, seconds: float, **_: Any) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: Any) -> None:
         for stage, key in _STAGES.items():
-            stages[stage] += seconds if f"/{key}" in event else 0.0
+            stages[stage] += duration_secs if f"/{key}" in event else 0.0
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -45,11 +48,12 @@ def first_fit(name: str) -> Row:
     jax.block_until_ready(contestant.run(tutorial.START, data))
     second = time.perf_counter() - start
     fit = contestant.read(result)
-    row = {"wall": wall, "cpu": cpu, "second": second, "stages": first_stages}
-    return row | {"complaint": _minimum().complaint(fit, contestant.within), "distance": _minimum().distance(fit.values)}
+    minimum = _minimum()
+    answer = {"complaint": minimum.complaint(fit, contestant.within), "distance": minimum.distance(fit.values)}
+    return {"wall": wall, "cpu": cpu, "second": second, "stages": first_stages} | answer
 
 
-def _minimum():
+def _minimum() -> Minimum:
     return newton(tutorial.of_vector(tutorial.nll), tutorial.TRUTH, jnp.asarray(tutorial.COUNTS, float))
 
 

@@ -8,7 +8,7 @@ import optimistix as optx
 import pytest
 
 import migrax as mx
-from tutorial import coarse
+from tutorial import coarse, peak
 
 COUNTS, EDGES = coarse(bins=12, size=600)
 DATA = jnp.asarray(COUNTS)
@@ -16,7 +16,7 @@ P = mx.Parameter
 
 
 def nll(p, n):
-    mu = p["amp"] * mx.distributions.Normal(p["mu"], p["sigma"] * p["width"]).bin_integrals(EDGES)
+    mu = peak(p["amp"], p["mu"], p["sigma"] * p["width"], EDGES)
     return jnp.sum(mu - n * jnp.log(mu))
 
 

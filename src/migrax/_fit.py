@@ -1,5 +1,6 @@
 """`fit`: maximum-likelihood fitting as one XLA program."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 from ._derivatives import attach
 from ._hesse import covariance_matrix
 from ._inner import Problem
+from ._likelihoods import LeastSquares, PoissonNLL
 from ._objective import Theta, check_up, objective, prepare
 from ._parameter import is_concrete
 from ._result import Covariance, FitResult, only_arrays
@@ -70,7 +72,8 @@ def fit(
     - `solver`: any `optx.AbstractMinimiser`, default `mx.Migrad()`; `mx.Newton()` and `mx.Simplex()`, Optimistix's own
         and users' mixes work too, all in coordinates in which the start's Hessian is one. For a likelihood with
         residuals (`mx.LeastSquares`) also an `optx.AbstractLeastSquaresSolver`, default `mx.LevenbergMarquardt()`.
-    - `up`: by how much `nll` rises over one error: 0.5 for minus log L, 1.0 for a user's own chi2.
+    - `up`: by how much `nll` rises over one error: 0.5 for minus log L, 1.0 for a user's own chi2. migrax's likelihoods
+        are minus log L, `mx.LeastSquares` too (chi2/2): leave `up` alone for them.
     - `hesse`: if `False`, `covariance` is `None` and `errors` are NaN in the result. (The second derivatives at the
         minimum are looked at all the same: `valid` rests on them.)
     - `covariance`: an estimate of the result's covariance, such as an earlier fit's, of shape `(n_free, n_free)`. The
@@ -79,12 +82,18 @@ def fit(
     - `adjoint`: how to differentiate, default `optx.ImplicitAdjoint()`.
     - `throw`: if `True`, a fit that is not valid raises `mx.FitError` (under `jax.jit` an Equinox runtime error).
 
-    **Returns:** a `FitResult`. Look at `valid` before anything else.
+    **Returns:** a `FitResult`. Look at `valid` before anything else: where a fit is not valid its derivatives are zero
+    if there is no minimum to differentiate.
 
     **Raises:** `ValueError` or `TypeError` for input that makes no sense, with the name of the parameter. What goes
     wrong numerically is a status of the result.
     """
     params, data = prepare(params, data)
+    if isinstance(nll, LeastSquares | PoissonNLL) and isinstance(up, int | float) and up == 1:
+        warnings.warn(
+            f"{type(nll).__name__} is minus log L (chi2/2): with up=1 its errors are sqrt(2) too large. Leave up out",
+            stacklevel=2,
+        )
     solver = _check_solver(solver, nll)
     adjoint = optx.ImplicitAdjoint() if adjoint is None else adjoint
     if not isinstance(adjoint, optx.AbstractAdjoint):

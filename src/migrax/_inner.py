@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
 from ._derivatives import Expansion
-from ._solvers import LevenbergMarquardt
+from ._solvers import LevenbergMarquardt, Migrad
 from ._solvers.metric import Metric, decompose
 from ._space import Space
 
@@ -31,8 +31,11 @@ class Problem(NamedTuple):
 
     @property
     def burst(self) -> int:
-        """Steps after which the minimiser gets a fresh exact Hessian, which costs about n gradients itself."""
-        return min(self.max_steps, 50 + 10 * self.x.size)
+        """Steps after which our own quasi-Newton solvers get a fresh exact Hessian, which costs about n gradients itself.
+        Other solvers are left alone."""
+        if isinstance(self.solver, Migrad | LevenbergMarquardt):
+            return min(self.max_steps, 50 + 10 * self.x.size)
+        return self.max_steps
 
 
 class Run(NamedTuple):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
+from ._result import Estimate, FitResult
 from ._parameter import flatten, is_concrete, is_parameter, numbers_to_arrays, value_of
 from ._space import Space, ravel, resolve_at
 
@@ -29,6 +30,8 @@ def prepare(params: PyTree, data: PyTree) -> tuple[PyTree, PyTree]:
 
     **Raises:** `ValueError` naming the parameter whose value is not finite or outside its bounds.
     """
+    if isinstance(params, FitResult | Estimate):
+        raise TypeError("params is a tree of parameters, got a result: pass result.params")
     flatten(params)  # sees one Parameter at two paths, which any map over the tree would copy
     params = numbers_to_arrays(params, integers=False)
     data = numbers_to_arrays(data, integers=True)

@@ -63,6 +63,13 @@ class Parameter(eqx.Module):
         self.upper = None if upper is None else _bound(upper, "upper", self.value)
         self.fixed = bool(fixed)
 
+    def __repr__(self) -> str:
+        arrays = {"lower": self.lower, "upper": self.upper}
+        if not is_concrete(self.value, *arrays.values()):
+            return f"Parameter(traced, shape={jnp.shape(self.value)}, fixed={self.fixed})"
+        bounds = "".join(f", {name}={_show(bound)}" for name, bound in arrays.items() if bound is not None)
+        return f"Parameter({_show(self.value)}{bounds}{', fixed=True' if self.fixed else ''})"
+
     def __check_init__(self):
         if self.lower is not None and self.upper is not None and is_concrete(self.lower, self.upper):
             lower, upper = np.broadcast_arrays(np.asarray(self.lower), np.asarray(self.upper))
@@ -165,6 +172,11 @@ def flatten(params: PyTree) -> tuple[list[Any], list[Slot], Any]:
             slots.append(Slot(name, jnp.shape(leaf.value), leaf.fixed, i))
         elif not marked and _floats(leaf):
             slots.append(Slot(_path_name(path), jnp.shape(leaf), False, i))
+        elif not marked and isinstance(leaf, int | np.integer) and not isinstance(leaf, bool) and len(leaves) > 1:
+            raise TypeError(
+                f"{_path_name(path)!r} is the integer {leaf}: integers do not float. Write {float(leaf)}; or, for a "
+                "constant, mark those that float with mx.Parameter"
+            )
     names = [slot.name for slot in slots]
     for name in names:
         if names.count(name) > 1:

@@ -42,11 +42,13 @@ class Covariance(eqx.Module):
         )
 
     def __getitem__(self, pair: tuple[str, str]) -> Float[Array, "*batch"]:
-        """`covariance["mu", "sigma"]`: one entry."""
-        if not (isinstance(pair, tuple) and len(pair) == 2):
-            raise TypeError(f"give two names, covariance['a', 'b']; got {pair!r}")
-        i, j = (_position(name, self.names) for name in pair)
-        return self.matrix[..., i, j]
+        """`covariance["mu", "sigma"]`: one entry, or a block for vector parameters, shape `(..., size, size)`."""
+        if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(name, str) for name in pair)):
+            raise TypeError(f"give two names, covariance['a', 'b'], or index .matrix; got {pair!r}")
+        i, j = (_positions(name, self.names) for name in pair)
+        block = self.matrix[..., i[:, None], j[None, :]]
+        drop = [axis for axis, name in ((-2, pair[0]), (-1, pair[1])) if name in self.names]
+        return jnp.squeeze(block, tuple(drop))
 
     def __repr__(self) -> str:
         from . import _print
@@ -123,6 +125,11 @@ class FitResult(eqx.Module):
 
     def __getitem__(self, where: Where) -> Estimate:
         """`result["mu"]`: one parameter's value, error and limits. Takes a name or a function that picks a node."""
+        if not (isinstance(where, str | list | tuple) or callable(where)):
+            raise TypeError(
+                f"a result is indexed by the name of a parameter, got {where!r}. For one of many fits: "
+                "jax.tree.map(lambda x: x[i], results)"
+            )
         if isinstance(where, str) and where in self.names:
             index: Any = self.names.index(where)
         else:
@@ -174,10 +181,11 @@ def _safe_sqrt(x: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), jnp.where(x == 0, 0.0, jnp.nan))
 
 
-def _position(name: str, names: tuple[str, ...]) -> int:
-    if name not in names:
+def _positions(name: str, names: tuple[str, ...]) -> np.ndarray:
+    found = [i for i, n in enumerate(names) if n == name or n.startswith((f"{name}[", f"{name}."))]
+    if not found:
         raise ValueError(unknown_name(name, names))
-    return names.index(name)
+    return np.asarray(found)
 
 
 def status_counts(status: Array) -> list[tuple[str, int]]:

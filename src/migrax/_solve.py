@@ -23,6 +23,7 @@ from ._verify import Verdict, inspect
 GOAL = 1e-4
 _MAX_FAILURES = 8  # runs of the minimiser that ended where no minimum is
 _MAX_POLISHES = 10  # Newton steps, over all
+_BOTTOMLESS = 1e15  # no likelihood is as large
 _STABLE = 0.05  # relative change of the Hessian over the last Newton step that a regular minimum may have
 
 
@@ -165,7 +166,8 @@ def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem
     flat = verdict.finite & ~verdict.positive_definite & (lowest >= -metric.floor)
     # the slope along the weakest direction, in scaled units
     along = metric.vectors[:, 0] @ (at.gradient / metric.scale)
-    falls = flat & (jnp.abs(along) > jnp.sqrt(2 * goal))
+    falls = flat & (jnp.abs(along) > jnp.sqrt(2 * goal)) & ~c.rescue  # stuck there it is a kink
+    falls |= (at.value < -_BOTTOMLESS) & ~near
     status = jnp.array(int(Status.NOT_CONVERGED))
     for condition, value in (
         (~verdict.positive_definite & verdict.finite, Status.NOT_POSITIVE_DEFINITE),
@@ -179,8 +181,11 @@ def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem
     ):
         status = jnp.where(condition, int(value), status)
     weakest = jnp.where(status == int(Status.VALID), 0.0, metric.vectors[:, 0])
-    usable = verdict.positive_definite & start_ok
-    outcome = Outcome(at, metric, verdict.active, usable, verdict.edm, status, weakest, c.counts)
+    # Away from a minimum the model's bounds say nothing about the parameters.
+    active = verdict.active & near
+    usable = verdict.positive_definite & start_ok & (near | ~jnp.any(verdict.active))
+    at = jax.tree.map(lambda a: jnp.where(start_ok, a, jnp.nan), at)
+    outcome = Outcome(at, metric, active, usable, verdict.edm, status, weakest, c.counts)
     return c.x, jax.tree.map(lax.stop_gradient, outcome)
 
 

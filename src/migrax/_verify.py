@@ -17,6 +17,10 @@ from ._solvers.metric import Metric, decompose
 from ._space import Space
 
 
+# A slope that changes the objective by less than this over a parameter's range is none.
+_NO_PUSH = 1e-9
+
+
 class Verdict(NamedTuple):
     """What the quadratic model within the bounds says about a point. Everything is per fit."""
 
@@ -75,11 +79,14 @@ def _minimise_model(gradient: Array, hessian: Array, active: Array, to_bound: Ar
 
 def _active_set(gradient: Array, hessian: Array, x: Array, space: Space, goal: Scalar) -> _Model:
     """Finds which parameters the model's minimum has at a bound."""
-    # The first guess: going to the bound gains less than the goal, and the curvature does not stop it before.
     diagonal = jnp.diagonal(hessian)
     room = jnp.stack([x - space.lower, space.upper - x])
     push = jnp.stack([gradient, -gradient])
-    guess = (push >= 0) & (push * room <= goal) & (diagonal[None] * room <= push) & jnp.isfinite(room)
+    # A bound holds a parameter only if something pushes it there: a flat one lies at no bound.
+    span = space.upper - space.lower
+    weak = _NO_PUSH / jnp.where(jnp.isfinite(span), span, 1 + jnp.abs(x))
+    # The first guess: going to the bound gains less than the goal, and the curvature does not stop it before.
+    guess = (push > weak) & (push * room <= goal) & (diagonal[None] * room < push) & jnp.isfinite(room)
     guess = guess.at[1].set(guess[1] & ~guess[0])
     sign = jnp.array([[-1.0], [1.0]], x.dtype)
 
@@ -88,8 +95,8 @@ def _active_set(gradient: Array, hessian: Array, x: Array, space: Space, goal: S
         to_bound = jnp.sum(jnp.where(sides, sign * room, 0.0), axis=0)
         model = _minimise_model(gradient, hessian, jnp.any(sides, axis=0), to_bound)
         slope = gradient + hessian @ model.step
-        stays = -sign * slope[None] >= 0
-        leaves = sign * model.step[None] > room
+        stays = -sign * slope[None] > weak
+        leaves = (sign * model.step[None] > room) & model.metric.positive_definite
         return sides, jnp.where(sides, stays, leaves), model, count + 1
 
     shape = jax.eval_shape(lambda: _minimise_model(gradient, hessian, guess[0], x))

@@ -52,6 +52,8 @@ class PoissonNLL(eqx.Module):
 
         A bin with an expectation of 0 counts 0 if it is empty, else infinity; a negative expectation gives NaN.
         """
+        if isinstance(data, tuple | list | dict) or data is None:
+            raise TypeError(f"PoissonNLL takes an array of counts as data, got {type(data).__name__}")
         n = jnp.asarray(data)
         if self.log_expected is not None:
             log_mu = jnp.asarray(self.log_expected(params))

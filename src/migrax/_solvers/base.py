@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import equinox as eqx
 import jax
@@ -50,17 +50,24 @@ class AbstractEDMSolver(optx.AbstractIterativeSolver[Y, Out, Aux, State]):
         return 0.002 * self.tol * self.up
 
     # Optimistix asks every solver for these three. Here the tolerance is on the function alone.
-    @property
-    def rtol(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return 0.0
+    if TYPE_CHECKING:
+        # what a type checker must know: they are not arguments
+        rtol: float = eqx.field(init=False)
+        atol: float = eqx.field(init=False)
+        norm: Callable[[PyTree], Scalar] = eqx.field(init=False)
+    else:
 
-    @property
-    def atol(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.goal
+        @property
+        def rtol(self) -> float:
+            return 0.0
 
-    @property
-    def norm(self) -> Callable[[PyTree], Scalar]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return optx.max_norm
+        @property
+        def atol(self) -> float:
+            return self.goal
+
+        @property
+        def norm(self) -> Callable[[PyTree], Scalar]:
+            return optx.max_norm
 
     @abc.abstractmethod
     def stats(self, state: State) -> dict[str, Any]:

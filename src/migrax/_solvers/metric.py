@@ -25,6 +25,11 @@ class Metric(NamedTuple):
     def positive_definite(self) -> Bool[Array, ""]:
         return self.finite & (self.eigenvalues[0] > self.floor)
 
+    @property
+    def minimum(self) -> Bool[Array, ""]:
+        """Whether the function curves up somewhere, and down nowhere: flat directions are allowed."""
+        return self.finite & (self.eigenvalues[0] >= -self.floor) & (self.eigenvalues[-1] > self.floor)
+
     def root(self, flat: Float[Array, " n"] | None = None) -> Float[Array, "n n"]:
         """`L` with `L L^T` = the inverse of the Hessian with its eigenvalues made positive: their absolute values or,
         where they are zero within rounding, `flat` (default: the rounding)."""

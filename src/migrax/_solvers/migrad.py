@@ -1,9 +1,10 @@
 """MIGRAD: MINUIT's variable-metric method, with exact gradients, as an Optimistix minimiser."""
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import lineax as lx
 import optimistix as optx
@@ -25,6 +26,21 @@ from .metric import decompose, seed
 
 Y = TypeVar("Y")
 Aux = TypeVar("Aux")
+
+
+# How often to go on from the exact Hessian where the search thought itself done, or lost, and it is neither (MINUIT's
+# rounds of MIGRAD).
+_MAX_ROUNDS = 5
+
+
+class _Look(NamedTuple):
+    """What the exact Hessian at a point says."""
+
+    metric: Float[Array, "n n"]  # its inverse, forced positive definite
+    push: Float[Array, " n"]  # off a saddle, one error long; else zero
+    edm: Scalar
+    minimum: Bool[Array, ""]  # no negative curvature
+    finite: Bool[Array, ""]
 
 
 class _MigradState(AbstractState, Generic[Aux]):
@@ -57,21 +73,24 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
     """MINUIT's MIGRAD with exact gradients: BFGS on the inverse Hessian, stopped by the estimated vertical distance to
     the minimum (EDM), never because a step was small.
 
-    One step is one evaluation of the value and its gradient, so that many fits run in lockstep under `jax.vmap`.
+    One step is one evaluation of the value and its gradient. The exact Hessian is looked at twice, for the first metric
+    and where the search thinks itself done: it succeeds where that Hessian has no negative eigenvalue and the EDM by
+    it is below 0.002 `tol` `up`, else goes on from there. With the option `metric` it is not looked at at all.
 
     Supports the following `options`:
 
     - `metric`: an estimate of the inverse Hessian to start from, as a matrix of shape `(n, n)` in the order in which
-        `jax.flatten_util.ravel_pytree` puts the `n` numbers of `y`, or as a `lineax` operator of that matrix. The first
-        EDM is measured with it, so its size matters; of one that is not positive definite the diagonal is used. Without
-        it the exact Hessian at the start is used (forced positive definite), which costs about `n` gradients.
+        `jax.flatten_util.ravel_pytree` puts the `n` numbers of `y`, or as a `lineax` operator of that matrix. With it
+        no Hessian is computed, each of which costs about `n` gradients: the choice for many similar fits in lockstep
+        under `jax.vmap`. The EDM is then measured with the estimate, as it is kept up to date, so its size matters. Of
+        one that is not positive definite the diagonal is used.
     - `autodiff_mode`: `"bwd"` (default) or `"fwd"`, for functions without a reverse mode.
     - `goal`: the EDM at which to stop, in place of 0.002 `tol` `up`; it may be traced.
     - `noise`: the rounding noise of the function's values; default 8 eps |f|.
     - `idle`: if true (it may be traced) do nothing, for lanes of a vmapped solve that others wait for.
 
-    The `stats` of the solution hold `edm`, `metric` (the estimate of the inverse Hessian, shape `(n, n)`), `num_values`
-    (0), `num_gradients` (each with its value) and `num_hessians`.
+    The `stats` of the solution hold `edm`, `metric` (the inverse of the last Hessian or, with the option `metric`, the
+    estimate of it; shape `(n, n)`), `num_values` (0), `num_gradients` (each with its value) and `num_hessians`.
 
     ??? cite "References"
 
@@ -101,7 +120,8 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         zero = jnp.zeros((), x.dtype)
         if options.get("metric") is None:
             num_hessians = 1
-            metric, trusted, direction = self._look(flat, x, mode)
+            seen = self._look(flat, x, mode)
+            metric, trusted, direction = seen.metric, seen.minimum, seen.push
         else:
             num_hessians = 0
             metric, trusted = _given_metric(options["metric"], x)
@@ -126,20 +146,23 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
             num_hessians=jnp.array(num_hessians),
         )
 
-    def _look(
-        self, flat: Callable, x: Float[Array, " n"], mode: str
-    ) -> tuple[Float[Array, "n n"], Bool[Array, ""], Float[Array, " n"]]:
-        """The metric from the exact Hessian, whether it is one, and a push off a saddle, one error long (MINUIT's seed
-        leaves it by a line search)."""
+    def _look(self, flat: Callable, x: Float[Array, " n"], mode: str) -> _Look:
         _, grad, hessian, _ = value_grad_hessian(flat, x, mode)
         metric = decompose(hessian, grad)
         # Where there is no curvature to tell how far to go, the first step has length one.
         root = lax.stop_gradient(metric.root(flat=jnp.abs(metric.vectors.T @ (grad / metric.scale))))
         slope = root[:, 0] @ grad
         error = (2 * self.up) ** 0.5
+        # MINUIT's seed leaves a saddle by a line search along it.
         saddle = metric.finite & (metric.eigenvalues[0] < -metric.floor) & (jnp.abs(slope) < 0.1 * error)
         push = jnp.where(slope > 0, -error, error) * root[:, 0]
-        return seed(hessian, root), metric.positive_definite, jnp.where(saddle, push, 0.0)
+        return _Look(
+            metric=seed(hessian, root),
+            push=jnp.where(saddle, push, 0.0),
+            edm=metric.edm(grad),
+            minimum=metric.minimum,
+            finite=metric.finite,
+        )
 
     def step(
         self,
@@ -150,8 +173,9 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         state: _MigradState,
         tags: frozenset[object],
     ) -> tuple[Y, _MigradState, Aux]:
+        mode = autodiff_mode(options)
         x, unravel, flat = flatten_fn(fn, y, args)
-        f, grad, aux = value_and_grad(flat, x, autodiff_mode(options))
+        f, grad, aux = value_and_grad(flat, x, mode)
         finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(grad))
         slope, slope_trial = state.grad @ state.direction, grad @ state.direction
         good = (
@@ -172,6 +196,10 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
             result=optx.RESULTS.where(lost, optx.RESULTS.nonfinite, new.result),
             num_gradients=state.num_gradients + 1,
         )
+        if options.get("metric") is None:
+            wanted = new.terminate & ~lost & ~state.terminate
+            fn, args = jax.tree.map(lambda a: lax.stop_gradient(a) if eqx.is_array(a) else a, (fn, args))
+            new = self._verify(wanted, new, flatten_fn(fn, y, args)[2], mode, goal)
         return unravel(new.x + new.step * new.direction), new, aux
 
     def _accepted(
@@ -224,6 +252,39 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
             terminate=give_up,
             result=optx.RESULTS.where(give_up & ~close, optx.RESULTS.nonlinear_divergence, state.result),
         )
+
+    def _verify(
+        self, wanted: Bool[Array, ""], state: _MigradState, flat: Callable, mode: str, goal: Scalar
+    ) -> _MigradState:
+        """Where the search ended, looks at the exact Hessian: is this the minimum, or is there a way to go on?"""
+        x = lax.stop_gradient(state.x)
+        no = jnp.array(False)
+        blank = _Look(state.metric, jnp.zeros_like(x), state.edm, no, no)
+        # A loop of at most one turn: under vmap `lax.cond` would look in every step.
+        _, seen = lax.while_loop(
+            lambda carry: carry[0], lambda carry: (no, self._look(flat, x, mode)), lax.stop_gradient((wanted, blank))
+        )
+        gave_up = state.result != optx.RESULTS.successful
+        reached = seen.minimum & (seen.edm <= goal * jnp.where(gave_up, 10.0, 1.0))  # MINUIT accepts ten times it, too
+        reached |= ~seen.finite & ~gave_up
+        direction = -seen.metric @ state.grad + seen.push
+        again = wanted & ~reached & (state.num_hessians <= _MAX_ROUNDS) & jnp.any(direction != 0)
+        result = optx.RESULTS.where(reached | again, optx.RESULTS.successful, optx.RESULTS.nonlinear_divergence)
+        looked = _replace(
+            state,
+            edm=seen.edm,
+            metric=seen.metric,
+            dcov=jnp.where(seen.minimum, jnp.zeros_like(seen.edm), 1.0),
+            trusted=seen.minimum,
+            direction=direction,
+            step=jnp.ones_like(seen.edm),
+            num_refused=jnp.array(0),
+            was_reset=jnp.array(False),
+            terminate=~again,
+            result=result,
+            num_hessians=state.num_hessians + 1,
+        )
+        return select(wanted, looked, state)
 
     def stats(self, state: _MigradState) -> dict[str, Any]:
         return {

@@ -22,8 +22,8 @@ class Newton(  # pyright: ignore[reportIncompatibleVariableOverride]
     """Newton's method with the exact Hessian, in a trust region whose coordinates are scaled by the Hessian's diagonal.
 
     The fastest solver for few parameters, and the one that leaves saddles: where the Hessian has a negative
-    eigenvalue the step goes along it. It stops where the Hessian is positive definite and the estimated vertical
-    distance to the minimum (EDM) is below 0.002 `tol` `up`, never because a step was small.
+    eigenvalue the step goes along it. It succeeds where the Hessian has no negative eigenvalue (and a positive one) and
+    the estimated vertical distance to the minimum (EDM) is below 0.002 `tol` `up`, never because a step was small.
 
     One step is one evaluation of the value and its gradient, and of the Hessian if the point is accepted.
 
@@ -63,7 +63,7 @@ class Newton(  # pyright: ignore[reportIncompatibleVariableOverride]
         return jnp.asarray(self.radius, x.dtype)
 
     def reached(self, metric: Metric, edm: Scalar, goal: Scalar) -> Bool[Array, ""]:
-        return metric.positive_definite & (edm <= goal)
+        return metric.minimum & (edm <= goal)
 
     def stats(self, state: TrustRegionState) -> dict[str, Any]:
         return {

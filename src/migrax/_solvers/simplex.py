@@ -107,7 +107,7 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
     ) -> tuple[Y, _SimplexState, Aux]:
         trial, unravel, flat = flatten_fn(fn, y, args)
         f_trial, aux_trial = flat(trial)
-        f_trial = jnp.where(jnp.isnan(f_trial), jnp.inf, f_trial)
+        f_trial = jnp.where(jnp.isfinite(f_trial), f_trial, jnp.inf)
         better = f_trial < state.f
         x, f, aux = select(better, (trial, f_trial, aux_trial), (state.x, state.f, state.aux))
         reflecting = state.phase == _REFLECT
@@ -119,9 +119,8 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
         size = jnp.maximum(state.size, jnp.where(jnp.isfinite(width), width, 0.0))
         varies = state.varies | (jnp.isfinite(state.f) & (f_trial != state.f))
         complete = phase == _REFLECT
-        done = (
-            complete & (spread <= scalar_option(options, "goal", self.goal, f.dtype)) & jnp.all(width <= _WIDTH * size)
-        )
+        goal = scalar_option(options, "goal", self.goal, f.dtype)
+        done = complete & (spread <= goal) & jnp.all(width <= _WIDTH * size)
         lost = complete & ~jnp.isfinite(f)
         result = optx.RESULTS.where(done & ~varies, optx.RESULTS.nonlinear_divergence, state.result)
         new = _SimplexState(
