@@ -27,6 +27,17 @@ CASES = {
     "empty tree": (lambda: mx.fit(nll, {}, DATA), ValueError, "empty"),
     "nothing free": (lambda: mx.fit(nll, {"a": P(1.0, fixed=True)}, DATA), ValueError, "no free parameter: 'a'"),
     "only integers": (lambda: mx.fit(nll, {"a": 1}, DATA), ValueError, "integers do not float. Write 1.0"),
+    "an integer among floats": (
+        lambda: mx.fit(nll, {"a": 1.0, "b": 2}, DATA),
+        TypeError,
+        r"'b' is the integer 2.*2\.0",
+    ),
+    "a result for params": (lambda: mx.fit(nll, RESULT, DATA), TypeError, r"pass result\.params"),
+    "a tuple for counts": (
+        lambda: mx.fit(mx.PoissonNLL(lambda p: p["a"] * jnp.ones(3)), {"a": 1.0}, (jnp.ones(3), jnp.ones(4))),
+        TypeError,
+        "array of counts as data, got tuple",
+    ),
     "only strings": (lambda: mx.fit(nll, {"a": "one"}, DATA), ValueError, "no free parameter"),
     "integer Parameter": (lambda: P(1), TypeError, "write 1.0"),
     "integer array Parameter": (lambda: P(np.arange(3)), TypeError, "int64"),
@@ -134,6 +145,23 @@ RESULT = mx.fit(
 def test_unknown_names(where, words):
     with pytest.raises(ValueError, match=words):
         RESULT[where]
+
+
+def test_up_of_our_likelihoods():
+    """They are minus log L; iminuit's LeastSquares has errordef 1."""
+    points = mx.Points(jnp.arange(3.0), jnp.arange(3.0), 1.0)
+    with pytest.warns(UserWarning, match=r"sqrt\(2\) too large"):
+        mx.fit(mx.LeastSquares(lambda p, x: p["a"] * x), {"a": 1.0}, points, up=1.0)
+
+
+def test_blocks_and_indices():
+    assert RESULT.covariance["gamma", "signal.mu"].shape == (3,)
+    assert RESULT.covariance["gamma", "gamma"].shape == (3, 3)
+    np.testing.assert_array_equal(RESULT.covariance["gamma", "gamma"], RESULT.covariance.matrix[:3, :3])
+    with pytest.raises(TypeError, match="name of a parameter"):
+        RESULT[0]
+    assert "Parameter(" in repr(RESULT.params["gamma"])
+    assert "fixed=True" in repr(RESULT.params["k"])
 
 
 def test_unknown_name_in_a_covariance():

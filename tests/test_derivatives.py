@@ -58,7 +58,8 @@ def test_forward_and_reverse_agree_with_refits():
     np.testing.assert_allclose(reverse[0], forward[0], rtol=1e-8, atol=1e-10 * np.abs(forward[0]).max())
     # a constant in the model: sigma * width is what the data fix
     by_width = central(lambda w: JITTED(DATA, jnp.asarray(w)[0]), np.array([1.0]), 1e-5)[:, 0]
-    np.testing.assert_allclose(forward[1], by_width, rtol=1e-5, atol=1e-7 * np.abs(by_width).max())
+    # (most do not depend on it: the refits give these zeros to the rounding of the outputs)
+    assert np.all(np.abs(forward[1] - by_width) < 1e-5 * np.abs(by_width) + 1e-6 * np.abs(JITTED(DATA, 1.0)))
     np.testing.assert_allclose(reverse[1], forward[1], rtol=1e-8, atol=1e-9)
     np.testing.assert_allclose(forward[1][2], -fit(DATA)["sigma"].value, rtol=1e-8)
 

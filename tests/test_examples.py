@@ -29,6 +29,7 @@ def test_readme():
         exec(compile(block, "README.md", "exec"), namespace)
     assert bool(namespace["result"].valid)
     assert bool(namespace["line"].valid)
+    assert bool(namespace["both"].valid)
     assert bool(jnp.all(namespace["fits"].valid))
     shown = re.search(r"^```\n(┌.*?)^```", readme, re.DOTALL | re.MULTILINE)
     assert shown is not None

@@ -216,6 +216,14 @@ def test_traced_start_outside_its_bounds_is_a_status():
     result = jax.jit(lambda s: mx.fit(nll, {**start(), "mu": P(s, -1.0, 1.0)}, DATA))(2.0)
     assert mx.Status(int(result.status)) is mx.Status.OUTSIDE_BOUNDS
     assert not bool(result.valid)
+    assert np.isnan(result.nll)
+
+
+def test_a_fit_that_was_stopped_is_not_at_a_limit():
+    result = mx.fit(nll, {**start(), "mu": P(0.9, -1.0, 1.0)}, DATA, max_steps=1)
+    assert not bool(result.valid)
+    assert not np.any(result.at_limit)
+    assert not np.any(np.asarray(result.errors) == 0)
 
 
 def test_throw():

@@ -31,7 +31,7 @@ class Problem(NamedTuple):
 
     @property
     def burst(self) -> int:
-        """Steps after which our own quasi-Newton solvers get a fresh exact Hessian, which costs about n gradients itself.
+        """Steps after which our own quasi-Newton solvers get a fresh exact Hessian, which costs about n gradients.
         Other solvers are left alone."""
         if isinstance(self.solver, Migrad | LevenbergMarquardt):
             return min(self.max_steps, 50 + 10 * self.x.size)

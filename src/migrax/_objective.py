@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
-from ._result import Estimate, FitResult
 from ._parameter import flatten, is_concrete, is_parameter, numbers_to_arrays, value_of
+from ._result import Estimate, FitResult
 from ._space import Space, ravel, resolve_at
 
 

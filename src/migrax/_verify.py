@@ -16,7 +16,6 @@ from ._derivatives import Expansion
 from ._solvers.metric import Metric, decompose
 from ._space import Space
 
-
 # A slope that changes the objective by less than this over a parameter's range is none.
 _NO_PUSH = 1e-9
 
