@@ -120,7 +120,7 @@ def _functions(n):
     starts = {name: (p.fn, p.start) for name, p in PROBLEMS.items()} | {name: p[:2] for name, p in NEVER.items()}
     names = [name for name, (_, start) in starts.items() if len(start) == n]
     branches = [starts[name][0] for name in names]
-    return {name: i for i, name in enumerate(names)}, lambda y, i: lax.switch(i, branches, y)
+    return {name: jnp.array(i) for i, name in enumerate(names)}, lambda y, i: lax.switch(i, branches, y)
 
 
 def _minimise(name, start, solver, **options):
@@ -227,4 +227,4 @@ def test_levenberg_marquardt_on_nist(name, mode):
         )
         assert np.all(np.abs(solution.value - problem.certified) < np.sqrt(2 * GOAL) * problem.stderr)
         np.testing.assert_allclose(np.sqrt(np.diag(solution.stats["metric"])), problem.stderr, rtol=0.05)
-        assert int(solution.stats["num_gradients"]) == int(solution.stats["num_steps"]) <= 40
+        assert int(solution.stats["num_gradients"]) == int(solution.stats["num_steps"]) <= 130

@@ -85,7 +85,7 @@ def _active_set(gradient: Array, hessian: Array, x: Array, space: Space, goal: S
     span = space.upper - space.lower
     weak = _NO_PUSH / jnp.where(jnp.isfinite(span), span, 1 + jnp.abs(x))
     # The first guess: going to the bound gains less than the goal, and the curvature does not stop it before.
-    guess = (push > weak) & (push * room <= goal) & (diagonal[None] * room < push) & jnp.isfinite(room)
+    guess = (push > weak[None]) & (push * room <= goal) & (diagonal[None] * room < push) & jnp.isfinite(room)
     guess = guess.at[1].set(guess[1] & ~guess[0])
     sign = jnp.array([[-1.0], [1.0]], x.dtype)
 
@@ -94,7 +94,7 @@ def _active_set(gradient: Array, hessian: Array, x: Array, space: Space, goal: S
         to_bound = jnp.sum(jnp.where(sides, sign * room, 0.0), axis=0)
         model = _minimise_model(gradient, hessian, jnp.any(sides, axis=0), to_bound)
         slope = gradient + hessian @ model.step
-        stays = -sign * slope[None] > weak
+        stays = -sign * slope[None] > weak[None]
         leaves = (sign * model.step[None] > room) & model.metric.positive_definite
         return sides, jnp.where(sides, stays, leaves), model, count + 1
 
