@@ -9,6 +9,19 @@ if "JAX_ENABLE_X64" not in os.environ:
     jax.config.update("jax_enable_x64", True)
 
 
+_COUNT = pytest.StashKey[int]()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests go last."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(autouse=True)
+def _free_compiled_programs(request: pytest.FixtureRequest):
+    """Frees the compiled programs now and then: each holds memory maps, of which a process may have some 65,000."""
+    yield
+    count = request.config.stash.get(_COUNT, 0) + 1
+    request.config.stash[_COUNT] = count
+    if count % 40 == 0:
+        jax.clear_caches()

@@ -30,7 +30,7 @@ def test_certified(name):
             assert bool(expected.valid)
             np.testing.assert_allclose(expected.errors * unit, problem.stderr, rtol=5e-6)
             if name != "Lanczos1":  # its residuals are rounding
-                np.testing.assert_allclose(float(result.chi2) * unit**2, problem.rss, rtol=1e-6)
+                np.testing.assert_allclose(float(result.chi2) * yerr**2, problem.rss, rtol=1e-6)
 
 
 @pytest.mark.parametrize("solver", [mx.Migrad(), mx.Newton()], ids=["Migrad", "Newton"])

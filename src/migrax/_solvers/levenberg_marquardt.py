@@ -77,8 +77,8 @@ class LevenbergMarquardt(  # pyright: ignore[reportIncompatibleVariableOverride]
         length = jnp.sqrt(jnp.sum((scale * x) ** 2))
         return jnp.where(length > 0, self.factor * length, self.factor)
 
-    def reached(self, metric: Metric, edm: Scalar, goal: Scalar) -> Bool[Array, ""]:
-        return edm <= goal
+    def has_minimum(self, metric: Metric) -> Bool[Array, ""]:
+        return metric.finite
 
     def stats(self, state: TrustRegionState) -> dict[str, Any]:
         zero = jnp.array(0)

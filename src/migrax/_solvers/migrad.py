@@ -39,6 +39,7 @@ class _Look(NamedTuple):
     metric: Float[Array, "n n"]  # its inverse, forced positive definite
     push: Float[Array, " n"]  # off a saddle, one error long; else zero
     edm: Scalar
+    scale: Float[Array, " n"]
     minimum: Bool[Array, ""]  # no negative curvature
     finite: Bool[Array, ""]
 
@@ -160,6 +161,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
             metric=seed(hessian, root),
             push=jnp.where(saddle, push, 0.0),
             edm=metric.edm(grad),
+            scale=metric.scale,
             minimum=metric.minimum,
             finite=metric.finite,
         )
@@ -199,7 +201,9 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         if options.get("metric") is None:
             wanted = new.terminate & ~lost & ~state.terminate
             fn, args = jax.tree.map(lambda a: lax.stop_gradient(a) if eqx.is_array(a) else a, (fn, args))
-            new = self._verify(wanted, new, flatten_fn(fn, y, args)[2], mode, goal)
+            last = jnp.where(state.first, jnp.inf, jnp.abs(new.x - state.x))
+            noise = noise_of(options, new.f)
+            new = self._verify(wanted, new, last, flatten_fn(fn, y, args)[2], mode, goal, noise)
         return unravel(new.x + new.step * new.direction), new, aux
 
     def _accepted(
@@ -254,20 +258,34 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         )
 
     def _verify(
-        self, wanted: Bool[Array, ""], state: _MigradState, flat: Callable, mode: str, goal: Scalar
+        self,
+        wanted: Bool[Array, ""],
+        state: _MigradState,
+        last: Float[Array, " n"],
+        flat: Callable,
+        mode: str,
+        goal: Scalar,
+        noise: Scalar,
     ) -> _MigradState:
-        """Where the search ended, looks at the exact Hessian: is this the minimum, or is there a way to go on?"""
+        """Where the search ended, looks at the exact Hessian: is this the minimum, or is there a way to go on?
+
+        It is the minimum if the EDM is small and the step to it is no longer than the `last` one: in a narrow curved
+        valley the EDM is small everywhere, but no quadratic model holds over more than a tiny step.
+        """
         x = lax.stop_gradient(state.x)
         no = jnp.array(False)
-        blank = _Look(state.metric, jnp.zeros_like(x), state.edm, no, no)
+        blank = _Look(state.metric, jnp.zeros_like(x), state.edm, jnp.zeros_like(x), no, no)
         # A loop of at most one turn: under vmap `lax.cond` would look in every step.
         _, seen = lax.while_loop(
             lambda carry: carry[0], lambda carry: (no, self._look(flat, x, mode)), lax.stop_gradient((wanted, blank))
         )
+        newton = -seen.metric @ state.grad
+        near = jnp.sum((seen.scale * newton) ** 2) <= jnp.sum((seen.scale * last) ** 2)
+        # A search that found no way down is at the minimum only as far as the noise can tell.
         gave_up = state.result != optx.RESULTS.successful
-        reached = seen.minimum & (seen.edm <= goal * jnp.where(gave_up, 10.0, 1.0))  # MINUIT accepts ten times it, too
-        reached |= ~seen.finite & ~gave_up
-        direction = -seen.metric @ state.grad + seen.push
+        reached = jnp.where(gave_up, seen.edm <= jnp.minimum(10 * goal, noise), near & (seen.edm <= goal))
+        reached = jnp.where(seen.finite, reached & seen.minimum, ~gave_up)
+        direction = newton + seen.push
         again = wanted & ~reached & (state.num_hessians <= _MAX_ROUNDS) & jnp.any(direction != 0)
         result = optx.RESULTS.where(reached | again, optx.RESULTS.successful, optx.RESULTS.nonlinear_divergence)
         looked = _replace(

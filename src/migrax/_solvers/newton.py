@@ -62,8 +62,8 @@ class Newton(  # pyright: ignore[reportIncompatibleVariableOverride]
     def first_radius(self, x: Float[Array, " n"], scale: Float[Array, " n"]) -> Scalar:
         return jnp.asarray(self.radius, x.dtype)
 
-    def reached(self, metric: Metric, edm: Scalar, goal: Scalar) -> Bool[Array, ""]:
-        return metric.minimum & (edm <= goal)
+    def has_minimum(self, metric: Metric) -> Bool[Array, ""]:
+        return metric.minimum
 
     def stats(self, state: TrustRegionState) -> dict[str, Any]:
         return {

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 import optimistix as optx
@@ -64,8 +64,8 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState]):
         """The radius with which to start at `x`."""
 
     @abc.abstractmethod
-    def reached(self, metric: Metric, edm: Scalar, goal: Scalar) -> Bool[Array, ""]:
-        """Whether this is the minimum."""
+    def has_minimum(self, metric: Metric) -> Bool[Array, ""]:
+        """Whether the model does not curve down."""
 
     def init(
         self,
@@ -119,11 +119,14 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState]):
 
         metric = self.metric(hessian, grad, state.scale)
         radius = jnp.where(state.first, self.first_radius(x, metric.scale), _next_radius(state, ratio))
-        step, length, predicted = trust_region_step(metric, grad, radius)
+        plan = plan_step(metric, grad, radius)
         edm = metric.edm(grad)
-        done = self.reached(metric, edm, scalar_option(options, "goal", self.goal, f.dtype))
+        goal = scalar_option(options, "goal", self.goal, f.dtype)
+        # The EDM says something only if the model holds as far as its minimum: in a narrow curved valley it is small
+        # everywhere, and so is the region.
+        done = plan.inside & (edm <= goal) & self.has_minimum(metric)
         # Nowhere to go: the model promises nothing, or the step is lost in the rounding of x.
-        stuck = ~done & (~(predicted > 0) | jnp.all(x + step == x))
+        stuck = ~done & (~(plan.predicted > 0) | jnp.all(x + plan.step == x))
         lost = state.first & ~finite
         result = optx.RESULTS.where(stuck, optx.RESULTS.nonlinear_divergence, state.result)
         new = TrustRegionState(
@@ -136,14 +139,14 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState]):
             edm=edm,
             aux=aux,
             radius=radius,
-            length=length,
-            predicted=predicted,
+            length=plan.length,
+            predicted=plan.predicted,
             terminate=done | stuck | lost,
             result=optx.RESULTS.where(lost, optx.RESULTS.nonfinite, result),
             num_gradients=state.num_gradients + 1,
             num_hessians=state.num_hessians + accepted.astype(state.num_hessians.dtype),
         )
-        return unravel(x + step), new, aux_trial
+        return unravel(x + plan.step), new, aux_trial
 
 
 def _gain(state: TrustRegionState, f: Scalar, grad: Float[Array, " n"], noise: Scalar) -> Scalar:
@@ -162,10 +165,17 @@ def _next_radius(state: TrustRegionState, ratio: Scalar) -> Scalar:
     return jnp.where(ratio < _SHRINK, shrunk, jnp.where(ratio > _GROW, grown, state.radius))
 
 
-def trust_region_step(
-    metric: Metric, grad: Float[Array, " n"], radius: Scalar
-) -> tuple[Float[Array, " n"], Scalar, Scalar]:
-    """The minimum of the quadratic model within the radius (scaled coordinates), its length and the reduction.
+class Plan(NamedTuple):
+    """A step within the trust region."""
+
+    step: Float[Array, " n"]
+    length: Scalar  # in scaled coordinates
+    predicted: Scalar  # the reduction of the model
+    inside: Bool[Array, ""]  # the minimum of the model lies within the region
+
+
+def plan_step(metric: Metric, grad: Float[Array, " n"], radius: Scalar) -> Plan:
+    """The step to the minimum of the quadratic model within the radius.
 
     The eigenvalues are at hand, so the secular equation |s(shift)| = radius is solved in one dimension by Newton's
     method on 1/|s|, which converges monotonically from the left (Moré and Sorensen 1983; Nocedal and Wright,
@@ -187,6 +197,7 @@ def trust_region_step(
 
     # With a positive-definite model the shift starts at zero, and stays there if the minimum is inside.
     start = jnp.where(metric.positive_definite, 0.0, jnp.maximum(floor - eigenvalues[0], 0.0))
+    inside = (eigenvalues[0] >= -floor) & (step_at(start)[1] <= radius)
     s, length, _ = step_at(lax.fori_loop(0, _SECULAR_STEPS, improve, start))
     s = s * jnp.minimum(1.0, radius / jnp.maximum(length, tiny))
     # Where the model curves down, its minimum is on the rim; what the shift leaves missing is along that vector.
@@ -194,4 +205,4 @@ def trust_region_step(
     s = s.at[0].set(jnp.where(eigenvalues[0] < -floor, jnp.where(s[0] < 0, -along, along), s[0]))
     length = jnp.sqrt(jnp.sum(s**2))
     predicted = -(g @ s + 0.5 * jnp.sum(eigenvalues * s**2))
-    return (metric.vectors @ s) / metric.scale, length, predicted
+    return Plan((metric.vectors @ s) / metric.scale, length, predicted, inside)
