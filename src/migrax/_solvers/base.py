@@ -16,6 +16,10 @@ Y = TypeVar("Y")
 Out = TypeVar("Out")
 Aux = TypeVar("Aux")
 
+# An EDM that needs no confirmation, in units of the goal; and what may be left of another after the Newton step that
+# should take it away. Beside the floor of a narrow curved valley a small EDM shrinks, too, but slowly.
+TINY, CONFIRMS = 1e-6, 0.05
+
 
 class AbstractState(eqx.Module, Generic[Aux]):
     """What every solver keeps: the best point that it accepted, with its aux, and whether it is done."""

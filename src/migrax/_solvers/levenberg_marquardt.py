@@ -68,7 +68,7 @@ class LevenbergMarquardt(  # pyright: ignore[reportIncompatibleVariableOverride]
             jacobian = jax.vmap(lambda row: transposed(row)[0])(jnp.eye(r.size, dtype=x.dtype))
         return 0.5 * jnp.sum(r**2), jacobian.T @ r, lambda: jacobian.T @ jacobian, aux
 
-    def metric(self, hessian: Float[Array, "n n"], grad: Float[Array, " n"], before: Float[Array, " n"]) -> Metric:
+    def decompose(self, hessian: Float[Array, "n n"], grad: Float[Array, " n"], before: Float[Array, " n"]) -> Metric:
         norms = jnp.sqrt(jnp.diagonal(hessian))
         largest = jnp.where(jnp.isfinite(norms) & (norms > before), norms, before)
         return decompose(hessian, grad, jnp.where(largest > 0, largest, 1.0))
@@ -77,14 +77,14 @@ class LevenbergMarquardt(  # pyright: ignore[reportIncompatibleVariableOverride]
         length = jnp.sqrt(jnp.sum((scale * x) ** 2))
         return jnp.where(length > 0, self.factor * length, self.factor)
 
-    def has_minimum(self, metric: Metric) -> Bool[Array, ""]:
+    def believes(self, metric: Metric, confirmed: Bool[Array, ""]) -> Bool[Array, ""]:
         return metric.finite
 
     def stats(self, state: TrustRegionState) -> dict[str, Any]:
         zero = jnp.array(0)
         return {
             "edm": state.edm,
-            "metric": self.metric(state.hessian, state.grad, state.scale).inverse(),
+            "metric": state.metric.inverse(),
             "num_values": zero,
             "num_gradients": state.num_gradients,
             "num_hessians": zero,

@@ -26,11 +26,14 @@ def accept(
 def shorten(f: Scalar, slope: Scalar, step: Scalar, f_trial: Scalar, slope_trial: Scalar) -> Scalar:
     """The next step to try: the minimum of the cubic through both ends (Nocedal and Wright, eq. 3.59), kept between
     0.05 and 0.5 of the refused one."""
-    usable = jnp.isfinite(f_trial - f) & jnp.isfinite(slope_trial)
-    # harmless numbers elsewhere: NaN would spoil derivatives even where it is not selected
-    rise, slope_trial = jnp.where(usable, f_trial - f, 1.0), jnp.where(usable, slope_trial, 0.0)
-    d1 = slope + slope_trial - 3 * rise / step
-    square = d1**2 - slope * slope_trial
+    chord = (f_trial - f) / step
+    size = jnp.maximum(jnp.maximum(jnp.abs(slope), jnp.abs(slope_trial)), jnp.abs(chord))
+    usable = jnp.isfinite(size) & (size > 0)
+    # In units in which nothing overflows. Harmless numbers elsewhere: NaN would spoil derivatives even where it is not
+    # selected.
+    a, b, c = jnp.where(usable, jnp.stack([slope, slope_trial, chord]) / jnp.where(usable, size, 1.0), 1.0)
+    d1 = a + b - 3 * c
+    square = d1**2 - a * b
     d2 = jnp.sqrt(jnp.where(square > 0, square, 1.0))
-    ratio = 1 - (slope_trial + d2 - d1) / (slope_trial - slope + 2 * d2)
+    ratio = 1 - (b + d2 - d1) / (b - a + 2 * d2)
     return step * jnp.where(usable & (square > 0), jnp.clip(ratio, _SHORTEST, _LONGEST), _CUT)

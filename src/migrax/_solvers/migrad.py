@@ -12,6 +12,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
 from .base import (
+    CONFIRMS,
+    TINY,
     AbstractEDMSolver,
     AbstractState,
     check_positive,
@@ -39,7 +41,6 @@ class _Look(NamedTuple):
     metric: Float[Array, "n n"]  # its inverse, forced positive definite
     push: Float[Array, " n"]  # off a saddle, one error long; else zero
     edm: Scalar
-    scale: Float[Array, " n"]
     minimum: Bool[Array, ""]  # no negative curvature
     finite: Bool[Array, ""]
 
@@ -56,6 +57,7 @@ class _MigradState(AbstractState, Generic[Aux]):
     metric: Float[Array, "n n"]
     dcov: Scalar  # its relative error, roughly
     trusted: Bool[Array, ""]  # it rests on a positive curvature that was given or met
+    confirming: Bool[Array, ""]  # the exact EDM is small, and the step is Newton's
     # the way to the point that is evaluated next, x + step * direction
     direction: Float[Array, " n"]
     step: Scalar
@@ -137,6 +139,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
             metric=metric,
             dcov=jnp.where(trusted, zero, 1.0),
             trusted=trusted,
+            confirming=jnp.array(False),
             direction=direction,
             step=zero + 1,
             num_refused=jnp.array(0),
@@ -161,7 +164,6 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
             metric=seed(hessian, root),
             push=jnp.where(saddle, push, 0.0),
             edm=metric.edm(grad),
-            scale=metric.scale,
             minimum=metric.minimum,
             finite=metric.finite,
         )
@@ -196,14 +198,14 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
             new,
             terminate=new.terminate | lost,
             result=optx.RESULTS.where(lost, optx.RESULTS.nonfinite, new.result),
+            confirming=jnp.array(False),
             num_gradients=state.num_gradients + 1,
         )
         if options.get("metric") is None:
-            wanted = new.terminate & ~lost & ~state.terminate
+            confirmed = accepted & state.confirming & (new.edm <= CONFIRMS * state.edm)
+            wanted = new.terminate & ~lost & ~confirmed & ~state.terminate  # of lanes that wait nothing is wanted
             fn, args = jax.tree.map(lambda a: lax.stop_gradient(a) if eqx.is_array(a) else a, (fn, args))
-            last = jnp.where(state.first, jnp.inf, jnp.abs(new.x - state.x))
-            noise = noise_of(options, new.f)
-            new = self._verify(wanted, new, last, flatten_fn(fn, y, args)[2], mode, goal, noise)
+            new = self._verify(wanted, new, flatten_fn(fn, y, args)[2], mode, goal, noise_of(options, new.f))
         return unravel(new.x + new.step * new.direction), new, aux
 
     def _accepted(
@@ -258,42 +260,35 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         )
 
     def _verify(
-        self,
-        wanted: Bool[Array, ""],
-        state: _MigradState,
-        last: Float[Array, " n"],
-        flat: Callable,
-        mode: str,
-        goal: Scalar,
-        noise: Scalar,
+        self, wanted: Bool[Array, ""], state: _MigradState, flat: Callable, mode: str, goal: Scalar, noise: Scalar
     ) -> _MigradState:
         """Where the search ended, looks at the exact Hessian: is this the minimum, or is there a way to go on?
 
-        It is the minimum if the EDM is small and the step to it is no longer than the `last` one: in a narrow curved
-        valley the EDM is small everywhere, but no quadratic model holds over more than a tiny step.
+        Beside the floor of a narrow curved valley even the exact EDM is small, as the walls' curvature is along the
+        valley, too. So a Newton step must confirm it.
         """
         x = lax.stop_gradient(state.x)
         no = jnp.array(False)
-        blank = _Look(state.metric, jnp.zeros_like(x), state.edm, jnp.zeros_like(x), no, no)
+        blank = _Look(state.metric, jnp.zeros_like(x), state.edm, no, no)
         # A loop of at most one turn: under vmap `lax.cond` would look in every step.
         _, seen = lax.while_loop(
             lambda carry: carry[0], lambda carry: (no, self._look(flat, x, mode)), lax.stop_gradient((wanted, blank))
         )
-        newton = -seen.metric @ state.grad
-        near = jnp.sum((seen.scale * newton) ** 2) <= jnp.sum((seen.scale * last) ** 2)
-        # A search that found no way down is at the minimum only as far as the noise can tell.
         gave_up = state.result != optx.RESULTS.successful
-        reached = jnp.where(gave_up, seen.edm <= jnp.minimum(10 * goal, noise), near & (seen.edm <= goal))
-        reached = jnp.where(seen.finite, reached & seen.minimum, ~gave_up)
-        direction = newton + seen.push
-        again = wanted & ~reached & (state.num_hessians <= _MAX_ROUNDS) & jnp.any(direction != 0)
-        result = optx.RESULTS.where(reached | again, optx.RESULTS.successful, optx.RESULTS.nonlinear_divergence)
+        # A search that found no way down is at the minimum only as far as the noise can tell.
+        reached = seen.minimum & (seen.edm <= jnp.where(gave_up, jnp.minimum(10 * goal, noise), goal))
+        confirmed = reached & (gave_up | (seen.edm <= jnp.maximum(TINY * goal, noise)))
+        confirmed |= ~seen.finite & ~gave_up
+        direction = -seen.metric @ state.grad + seen.push
+        again = ~confirmed & (reached | (state.num_hessians <= _MAX_ROUNDS)) & jnp.any(direction != 0)
+        result = optx.RESULTS.where(confirmed | again, optx.RESULTS.successful, optx.RESULTS.nonlinear_divergence)
         looked = _replace(
             state,
             edm=seen.edm,
             metric=seen.metric,
             dcov=jnp.where(seen.minimum, jnp.zeros_like(seen.edm), 1.0),
             trusted=seen.minimum,
+            confirming=reached,
             direction=direction,
             step=jnp.ones_like(seen.edm),
             num_refused=jnp.array(0),
@@ -370,8 +365,9 @@ def _update(
     safe_delta, safe_gvg = jnp.where(curved, delta, 1.0), jnp.where(curved, gvg, 1.0)
     u = dx / safe_delta - v_dg / safe_gvg
     updated = metric + jnp.outer(dx, dx) / safe_delta - jnp.outer(v_dg, v_dg) / safe_gvg + safe_gvg * jnp.outer(u, u)
-    slope = -(state.grad @ state.direction)
-    longer = metric + 2 * jnp.outer(state.direction, state.direction) / jnp.where(slope > 0, slope, 1.0)
+    # the slope here: where the search leaves a saddle, there was none at the other end
+    slope = -(grad @ state.direction)
+    longer = metric + 2 * jnp.outer(state.direction, state.direction) / jnp.where(slope > 0, slope, jnp.inf)
     new = jnp.where(curved, 0.5 * (updated + updated.T), longer)
     new = jnp.where(jnp.all(jnp.isfinite(new)), new, metric)
     change = lax.stop_gradient(jnp.sum(jnp.abs(new - metric)) / jnp.sum(jnp.abs(new)))

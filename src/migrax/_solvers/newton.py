@@ -56,19 +56,20 @@ class Newton(  # pyright: ignore[reportIncompatibleVariableOverride]
         x, _, flat = flatten_fn(fn, y, args)
         return value_grad_and_hessian_fn(flat, x, autodiff_mode(options))
 
-    def metric(self, hessian: Float[Array, "n n"], grad: Float[Array, " n"], before: Float[Array, " n"]) -> Metric:
+    def decompose(self, hessian: Float[Array, "n n"], grad: Float[Array, " n"], before: Float[Array, " n"]) -> Metric:
         return decompose(hessian, grad)
 
     def first_radius(self, x: Float[Array, " n"], scale: Float[Array, " n"]) -> Scalar:
         return jnp.asarray(self.radius, x.dtype)
 
-    def has_minimum(self, metric: Metric) -> Bool[Array, ""]:
-        return metric.minimum
+    def believes(self, metric: Metric, confirmed: Bool[Array, ""]) -> Bool[Array, ""]:
+        # Beside the floor of a narrow curved valley the EDM is small, as the walls' curvature is along the valley, too.
+        return metric.minimum & confirmed
 
     def stats(self, state: TrustRegionState) -> dict[str, Any]:
         return {
             "edm": state.edm,
-            "metric": self.metric(state.hessian, state.grad, state.scale).inverse(),
+            "metric": state.metric.inverse(),
             "num_values": jnp.array(0),
             "num_gradients": state.num_gradients,
             "num_hessians": state.num_hessians,

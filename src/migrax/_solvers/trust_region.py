@@ -9,7 +9,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
-from .base import AbstractEDMSolver, AbstractState, noise_of, scalar_option, select, zeros_like_struct
+from .base import CONFIRMS, TINY, AbstractEDMSolver, AbstractState, noise_of, scalar_option, select, zeros_like_struct
 from .flat import autodiff_mode, flatten
 from .metric import Metric
 
@@ -30,8 +30,7 @@ class TrustRegionState(AbstractState, Generic[Aux]):
     x: Float[Array, " n"]
     f: Scalar
     grad: Float[Array, " n"]
-    hessian: Float[Array, "n n"]  # of the model
-    scale: Float[Array, " n"]  # the coordinates of the region are the parameters times this
+    metric: Metric  # of the model; the coordinates of the region are the parameters times its scale
     edm: Scalar
     aux: Aux
     # the step from there to the point that is evaluated next
@@ -56,7 +55,7 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState]):
         """The value at `y`, its gradient, what gives the model's Hessian if it is wanted, and aux."""
 
     @abc.abstractmethod
-    def metric(self, hessian: Float[Array, "n n"], grad: Float[Array, " n"], before: Float[Array, " n"]) -> Metric:
+    def decompose(self, hessian: Float[Array, "n n"], grad: Float[Array, " n"], before: Float[Array, " n"]) -> Metric:
         """The decomposed Hessian, in the coordinates of the region; `before` is their scale at the last point."""
 
     @abc.abstractmethod
@@ -64,8 +63,9 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState]):
         """The radius with which to start at `x`."""
 
     @abc.abstractmethod
-    def has_minimum(self, metric: Metric) -> Bool[Array, ""]:
-        """Whether the model does not curve down."""
+    def believes(self, metric: Metric, confirmed: Bool[Array, ""]) -> Bool[Array, ""]:
+        """Whether to believe a model whose EDM is small. It is confirmed if the last one's was, too, and the step to
+        its minimum took away most of it."""
 
     def init(
         self,
@@ -85,8 +85,12 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState]):
             x=x,
             f=zero + jnp.inf,
             grad=jnp.zeros_like(x),
-            hessian=jnp.eye(x.size, dtype=x.dtype),
-            scale=jnp.zeros_like(x),
+            metric=Metric(
+                scale=jnp.zeros_like(x),
+                vectors=jnp.eye(x.size, dtype=x.dtype),
+                eigenvalues=jnp.ones_like(x),
+                finite=jnp.array(True),
+            ),
             edm=zero + jnp.inf,
             aux=zeros_like_struct(aux_struct),
             radius=zero,
@@ -115,16 +119,17 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState]):
         x, f, grad, aux = select(
             accepted, (trial, f_trial, grad_trial, aux_trial), (state.x, state.f, state.grad, state.aux)
         )
-        hessian = lax.cond(accepted, hessian_fn, lambda: state.hessian)
-
-        metric = self.metric(hessian, grad, state.scale)
+        metric = lax.cond(
+            accepted, lambda: self.decompose(hessian_fn(), grad, state.metric.scale), lambda: state.metric
+        )
         radius = jnp.where(state.first, self.first_radius(x, metric.scale), _next_radius(state, ratio))
         plan = plan_step(metric, grad, radius)
         edm = metric.edm(grad)
         goal = scalar_option(options, "goal", self.goal, f.dtype)
-        # The EDM says something only if the model holds as far as its minimum: in a narrow curved valley it is small
-        # everywhere, and so is the region.
-        done = plan.inside & (edm <= goal) & self.has_minimum(metric)
+        nothing = edm <= jnp.maximum(TINY * goal, noise_of(options, f))
+        confirmed = accepted & (state.edm <= goal) & (state.metric.edm(grad) <= CONFIRMS * state.edm)
+        # The EDM says something only if the model holds as far as its minimum.
+        done = (edm <= goal) & (plan.inside | nothing) & self.believes(metric, nothing | confirmed)
         # Nowhere to go: the model promises nothing, or the step is lost in the rounding of x.
         stuck = ~done & (~(plan.predicted > 0) | jnp.all(x + plan.step == x))
         lost = state.first & ~finite
@@ -134,8 +139,7 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState]):
             x=x,
             f=f,
             grad=grad,
-            hessian=hessian,
-            scale=metric.scale,
+            metric=metric,
             edm=edm,
             aux=aux,
             radius=radius,
@@ -155,7 +159,7 @@ def _gain(state: TrustRegionState, f: Scalar, grad: Float[Array, " n"], noise: S
     ratio = reduction / jnp.where(state.predicted > 0, state.predicted, 1.0)
     # Below the rounding noise of the values only the gradient can tell: the model is trusted if it shrinks.
     in_noise = (state.predicted <= noise) & (jnp.abs(reduction) <= 2 * noise)
-    smaller = jnp.sum((grad / state.scale) ** 2) < jnp.sum((state.grad / state.scale) ** 2)
+    smaller = jnp.sum((grad / state.metric.scale) ** 2) < jnp.sum((state.grad / state.metric.scale) ** 2)
     return jnp.where(in_noise, jnp.where(smaller, 1.0, 0.0), ratio)
 
 
