@@ -15,6 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 from ._derivatives import attach
 from ._hesse import covariance_matrix
 from ._inner import Problem
+from ._jit import jit
 from ._likelihoods import LeastSquares, PoissonNLL
 from ._objective import Theta, check_up, objective, prepare
 from ._parameter import is_concrete
@@ -129,7 +130,7 @@ def _check_solver(solver: Any, nll: Any) -> Any:
     return solver
 
 
-@eqx.filter_jit
+@jit
 def _fit(
     nll: Callable,
     params: PyTree,

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Scalar
 
 from ._derivatives import expand, inverse
+from ._jit import jit
 from ._objective import check_up, objective, prepare
 from ._result import Covariance
 from ._solvers.metric import Metric, decompose
@@ -45,7 +45,7 @@ def hesse(
     return _hesse(nll, params, data, check_up(up))
 
 
-@eqx.filter_jit
+@jit
 def _hesse(nll: Callable, params: PyTree, data: PyTree, up: Scalar) -> Covariance:
     fn, theta, x, space = objective(nll, params, data, up)
     at = expand(fn, x, theta)

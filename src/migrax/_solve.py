@@ -17,7 +17,7 @@ from ._derivatives import Expansion, expand
 from ._inner import Counts, Problem, Run, no_counts, run
 from ._solvers.metric import Metric
 from ._status import Status
-from ._verify import Verdict, inspect
+from ._verify import Verdict, inspect, unseen
 
 # MINUIT's goal for the EDM, 0.002 tol UP, with tol = 0.1 and the objective in units in which UP = 1/2.
 GOAL = 1e-4
@@ -63,12 +63,11 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
     start_ok = jnp.all(jnp.isfinite(x)) & jnp.all((x >= space.lower) & (x <= space.upper))
     start_ok &= jnp.all(space.lower < space.upper)
     blank = Expansion(jnp.zeros((), x.dtype), jnp.zeros_like(x), jnp.eye(x.size, dtype=x.dtype))
-    unseen = jax.eval_shape(lambda: inspect(blank, x, space, goal))
     no, zero = jnp.array(False), jnp.array(0)
     carry = _Carry(
         x=jnp.where(start_ok, x, jnp.nan),
         at=blank,
-        verdict=jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), unseen),
+        verdict=unseen(x),
         done=~start_ok,
         polishing=no,
         stable=no,

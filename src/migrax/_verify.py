@@ -7,7 +7,6 @@ gradients of the right sign (KKT), how far below the point the minimum lies (the
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Scalar
@@ -29,6 +28,12 @@ class Verdict(NamedTuple):
     positive_definite: Bool[Array, ""]  # over the parameters that are not at a bound
     finite: Bool[Array, ""]
     metric: Metric  # of the free subspace
+
+
+def unseen(x: Float[Array, " n"]) -> Verdict:
+    """That on a point that nobody has looked at."""
+    no = jnp.array(False)
+    return Verdict(x, jnp.zeros(x.shape, bool), jnp.zeros((), x.dtype), no, no, Metric.unit(x))
 
 
 def inspect(at: Expansion, x: Float[Array, " n"], space: Space, goal: Scalar) -> Verdict:
@@ -98,7 +103,6 @@ def _active_set(gradient: Array, hessian: Array, x: Array, space: Space, goal: S
         leaves = (sign * model.step[None] > room) & model.metric.positive_definite
         return sides, jnp.where(sides, stays, leaves), model, count + 1
 
-    shape = jax.eval_shape(lambda: _minimise_model(gradient, hessian, guess[0], x))
-    unset = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
+    unset = _Model(Metric.unit(x), jnp.zeros(x.shape, bool), jnp.zeros_like(x))
     carry = (~guess, guess, unset, jnp.array(0))
     return lax.while_loop(lambda c: jnp.any(c[0] != c[1]) & (c[3] < 10), body, carry)[2]

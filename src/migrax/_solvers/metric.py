@@ -15,6 +15,11 @@ class Metric(NamedTuple):
     eigenvalues: Float[Array, " n"]  # in units of the function, ascending
     finite: Bool[Array, ""]  # whether the Hessian was; if not, something else took its place
 
+    @classmethod
+    def unit(cls, x: Float[Array, " n"]) -> "Metric":
+        """That of the identity, for vectors like `x`."""
+        return cls(jnp.ones_like(x), jnp.eye(x.size, dtype=x.dtype), jnp.ones_like(x), jnp.array(True))
+
     @property
     def floor(self) -> Scalar:
         """Eigenvalues below this are zero within rounding (of a unit diagonal the largest is between 1 and n)."""

@@ -85,12 +85,7 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState]):
             x=x,
             f=zero + jnp.inf,
             grad=jnp.zeros_like(x),
-            metric=Metric(
-                scale=jnp.zeros_like(x),
-                vectors=jnp.eye(x.size, dtype=x.dtype),
-                eigenvalues=jnp.ones_like(x),
-                finite=jnp.array(True),
-            ),
+            metric=Metric.unit(x)._replace(scale=jnp.zeros_like(x)),
             edm=zero + jnp.inf,
             aux=zeros_like_struct(aux_struct),
             radius=zero,

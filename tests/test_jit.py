@@ -1,0 +1,58 @@
+"""The quick compilation of a fit at the top level: that it is taken there, and never in the way elsewhere."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import migrax as mx
+from migrax import _jit
+
+TOYS = jnp.arange(6.0).reshape(2, 3)
+
+
+def nll(params, data):
+    return 0.5 * jnp.sum((params["mu"] - data) ** 2)
+
+
+@pytest.fixture
+def no_such_option(monkeypatch):
+    """As a version of XLA that has dropped the option."""
+    monkeypatch.setattr(_jit, "_QUICK", {"xla_cpu_no_such_option": False})
+    _jit._quick_is_there.cache_clear()
+    yield
+    _jit._quick_is_there.cache_clear()
+
+
+def test_top_level():
+    assert _jit._at_top_level((TOYS, nll, 1.0))
+    assert _jit._quick_is_there() == (jax.default_backend() == "cpu")
+    seen = []
+    jax.jit(lambda: seen.append(_jit._at_top_level((TOYS,))) or TOYS)()
+    jax.vmap(lambda d: seen.append(_jit._at_top_level((d,))) or d)(TOYS)
+    jax.grad(lambda d: seen.append(_jit._at_top_level((d,))) or jnp.sum(d))(TOYS)
+    assert seen == [False] * 3
+
+
+def test_data_in_a_closure_under_vmap_and_grad():
+    def fitted(data):
+        return mx.fit(lambda p, _: nll(p, data), {"mu": 1.0}).values[0]
+
+    np.testing.assert_allclose(jax.vmap(fitted)(TOYS), [1.0, 4.0], atol=1e-9)
+    np.testing.assert_allclose(jax.grad(fitted)(TOYS[0]), np.full(3, 1 / 3), rtol=1e-9)
+    np.testing.assert_allclose(jax.jit(lambda: fitted(TOYS[0]))(), 1.0, atol=1e-9)
+
+
+def test_an_error_of_the_user_comes_alone():
+    def broken(params, data):
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine") as info:
+        mx.fit(broken, {"mu": 1.0}, TOYS)
+    assert info.value.__context__ is None
+
+
+@pytest.mark.usefixtures("no_such_option")
+def test_without_the_option():
+    assert not _jit._quick_is_there()
+    np.testing.assert_allclose(mx.fit(nll, {"mu": 1.0}, TOYS[1]).values, [4.0], atol=1e-9)
