@@ -137,7 +137,7 @@ RESULT = mx.fit(
         ("gama", "did you mean 'gamma'"),
         ("gamma[3]", r"did you mean 'gamma\[\d\]'"),
         ("zzz", r"The parameters are: 'signal.mu'|The parameters are"),
-        ("k", "picks a fixed parameter"),
+        (["k"], "picks a fixed parameter"),
         (lambda p: p["k"], "picks a fixed parameter"),
         (lambda p: (), "picked none"),
     ],
@@ -228,3 +228,22 @@ def test_a_result_leaves_jit_with_functions_in_the_model():
     result = jax.jit(lambda d: mx.fit(Model.nll, model, d))(jnp.array([0.1, 0.3]))
     np.testing.assert_allclose(result.params.a.value, np.arctanh(0.2))
     assert result.params.activation is jnp.tanh
+
+
+BAD_COVARIANCES = {
+    "shape": (jnp.eye(2), r"must have shape \(1, 1\) for 1 free parameters, got \(2, 2\)"),
+    "negative": (-jnp.eye(1), "diagonal of variances"),
+    "of others": (mx.Covariance(jnp.eye(1), jnp.array(True), ("b",)), r"of the parameters \('b',\).*\('a',\)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_COVARIANCES)
+def test_covariance_of_something_else(case):
+    covariance, message = BAD_COVARIANCES[case]
+    with pytest.raises(ValueError, match=message):
+        mx.fit(lambda p, d: (p["a"] - 1) ** 2, {"a": 2.0}, covariance=covariance)
+
+
+def test_covariance_that_is_not_symmetric():
+    with pytest.raises(ValueError, match="symmetric"):
+        mx.fit(lambda p, d: jnp.sum((p["a"] - 1) ** 2), {"a": jnp.ones(2)}, covariance=[[1.0, 0.3], [0.1, 1.0]])

@@ -43,6 +43,8 @@ def test_params_is_the_tree_that_was_given():
     np.testing.assert_array_equal(RESULT.params["a"].value, RESULT.values[:2])
     assert float(RESULT.params["c"].value) == 7.0
     assert RESULT.params["c"].fixed
+    c = RESULT["c"]
+    assert [float(x) for x in (c.value, c.error, c.lower, c.upper, c.at_limit)] == [7.0, 0.0, -np.inf, np.inf, 0.0]
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r))], ids=["deepcopy", "pickle"])

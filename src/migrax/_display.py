@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-# A matrix with more parameters than this is shown in part.
+# A matrix with more parameters than this is shown in part; as text it must fit into a terminal, too.
 MAX_MATRIX = 30
+_MAX_TEXT = 120
 
 # More digits than this are not in a double.
 _MAX_DIGITS = 17
@@ -25,7 +26,7 @@ _LONG = 12
 _BOX = (34, 38)
 _COLUMNS = ("Value", "Hesse Err", "Minos Err-", "Minos Err+", "Limit-", "Limit+", "Fixed")
 _WIDTHS = (11, 11, 12, 12, 9, 9, 7)
-BATCH_COLUMNS = ("Mean", "Std. dev.", "Mean error")
+BATCH_COLUMNS = ("Mean", "Std. dev.", "Mean error", "At a limit")
 
 
 class Row(NamedTuple):
@@ -63,16 +64,17 @@ class Minimum(NamedTuple):
     num_gradients: int
     num_hessians: int
     covariance: str
+    chi2: float | None = None  # where it is not the FCN itself
 
 
 class Batch(NamedTuple):
     """Many fits at once. `statuses` holds (phrase, how many fits); `rows` holds, over the valid fits, (name, mean of
-    the values, their standard deviation, mean of the errors)."""
+    the values, their standard deviation, mean of the errors that are not 0, how many are at a limit)."""
 
     size: int
     valid: int
     statuses: list[tuple[str, int]]
-    rows: list[tuple[str, float, float, float]]
+    rows: list[tuple[str, float, float, float, int]]
 
 
 def pdg_round(value: float, *errors: float) -> list[str]:
@@ -181,8 +183,11 @@ def numbers(minimum: Minimum) -> tuple[str, str, str]:
     A count of zero is left out, but for `Nfcn` when nothing was called.
     """
     value = f"FCN = {minimum.nll:.4g}"
+    parts = [] if minimum.chi2 is None else [f"χ² = {minimum.chi2:.4g}"]
     if minimum.chi2_ndof is not None:
-        value += f" (χ²/ndof = {minimum.chi2_ndof:.1f})"
+        parts.append(f"χ²/ndof = {minimum.chi2_ndof:.1f}")
+    if parts:
+        value += f" ({', '.join(parts)})"
     edm = f"EDM = {minimum.edm:.3g} (Goal: {minimum.edm_goal:.3g})"
     counts = (("Nfcn", minimum.num_values), ("Ngrad", minimum.num_gradients), ("Nhessian", minimum.num_hessians))
     calls = ", ".join(f"{name} = {count}" for name, count in counts if count)
@@ -270,23 +275,25 @@ def covariance_cell(matrix: np.ndarray, i: int, j: int) -> str:
     return cell if 0 < len(cell) <= _LONG else f"{matrix[i, j]:.3g}"
 
 
-def left_out(total: int, attribute: str) -> str:
+def left_out(total: int, attribute: str, shown: int = MAX_MATRIX) -> str:
     """What is said below a matrix that is too large to be shown; empty for one that is not."""
-    more = total - MAX_MATRIX
-    note = (
-        f"The first {MAX_MATRIX} of {total} parameters, {more} left out: `result.covariance.{attribute}` has them all."
-    )
+    more = total - shown
+    note = f"The first {shown} of {total} parameters, {more} left out: `result.covariance.{attribute}` has them all."
     return note if more > 0 else ""
 
 
 def matrix_text(names: Sequence[str], matrix: ArrayLike) -> str:
-    """The covariance matrix, shape `(n, n)`, as iminuit draws it: the first 30 parameters if there are more."""
+    """The covariance matrix, shape `(n, n)`, as iminuit draws it.
+
+    Where it is wider than a terminal (120 characters) its columns are headed by numbers, those of the rows; where that
+    is still too wide, the first parameters are shown.
+    """
     array = checked(names, matrix)
     return _matrix_text(names, lambda i, j: covariance_cell(array, i, j), "matrix")
 
 
 def correlation_text(names: Sequence[str], matrix: ArrayLike) -> str:
-    """The correlations with three decimals: of the first 30 parameters if there are more.
+    """The correlations with three decimals, in a table like that of `matrix_text`.
 
     `matrix` is the covariance, shape `(n, n)`, as for `matrix_text`; a correlation matrix serves too.
     """
@@ -295,17 +302,25 @@ def correlation_text(names: Sequence[str], matrix: ArrayLike) -> str:
 
 
 def _matrix_text(names: Sequence[str], cell: Callable[[int, int], str], attribute: str) -> str:
-    shown = names[:MAX_MATRIX]
+    shown = list(names[:MAX_MATRIX])
     cells = [[cell(i, j) for j in range(len(shown))] for i in range(len(shown))]
-    first = max((len(name) for name in shown), default=0)
-    width = max([first, *(len(text) for row in cells for text in row)])
+    longest = max((len(name) for name in shown), default=0)
+    first, head = longest, shown
+    width = max([longest, *(len(text) for row in cells for text in row)])
+    if first + len(shown) * (width + 1) + 6 > _MAX_TEXT:
+        head = [str(i) for i in range(len(shown))]
+        shown = [f"{name} {i}" for i, name in enumerate(shown)]
+        first = max(len(name) for name in shown)
+        width = max(len(text) for row in [head, *cells] for text in row)
+        fitting = max((_MAX_TEXT - first - 6) // (width + 1), 1)
+        head, shown, cells = head[:fitting], shown[:fitting], [row[:fitting] for row in cells[:fitting]]
     widths = [first + 2, max(len(shown) * (width + 1) + 1, 2)]
 
     def line(name: str, row: Sequence[str]) -> str:
         return _line([f" {name:>{first}} ", "".join(f" {text:>{width}}" for text in row).ljust(widths[1])])
 
-    lines = [_rule(widths, "┌┬┐"), line("", shown), _rule(widths, "├┼┤"), *map(line, shown, cells)]
-    note = left_out(len(names), attribute)
+    lines = [_rule(widths, "┌┬┐"), line("", head), _rule(widths, "├┼┤"), *map(line, shown, cells)]
+    note = left_out(len(names), attribute, len(shown))
     return "\n".join([*lines, _rule(widths, "└┴┘"), *([note] if note else [])])
 
 
@@ -320,14 +335,14 @@ def share(count: int, size: int) -> str:
 
 
 def batch_cells(batch: Batch) -> list[list[str]]:
-    """For each parameter: mean, standard deviation and mean error.
+    """For each parameter: mean, standard deviation, mean error, and how many fits have it at a limit.
 
     The error of the mean, `std / sqrt(valid)`, gives the digits, so that a bias can be read off.
     """
     cells = []
-    for _, mean, std, error in batch.rows:
+    for _, mean, std, error, at_limit in batch.rows:
         value, _, *others = pdg_round(mean, std / math.sqrt(batch.valid) if batch.valid else math.nan, std, error)
-        cells.append([value, *others])
+        cells.append([value, others[0], "" if math.isnan(error) else others[1], str(at_limit) if at_limit else ""])
     return cells
 
 
@@ -361,7 +376,10 @@ def fits(count: int, kind: str = "fit", width: int = 0) -> str:
 
 def batch_note(batch: Batch) -> str:
     """What the averages are taken over."""
-    return f"Mean and standard deviation over the {fits(batch.valid, 'valid fit')}."
+    note = f"Mean and standard deviation over the {fits(batch.valid, 'valid fit')}."
+    if any(row[4] for row in batch.rows):
+        note += " The mean error leaves out those at a limit, which have none."
+    return note
 
 
 def _title(text: str, widths: Sequence[int]) -> list[str]:

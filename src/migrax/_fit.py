@@ -18,7 +18,7 @@ from ._inner import Problem
 from ._jit import jit
 from ._likelihoods import LeastSquares, PoissonNLL
 from ._objective import Theta, check_up, objective, prepare
-from ._parameter import is_concrete
+from ._parameter import is_concrete, names
 from ._result import Covariance, FitResult, only_arrays
 from ._solve import GOAL, Outcome, solve, stationarity
 from ._solvers import LevenbergMarquardt, Migrad
@@ -78,7 +78,8 @@ def fit(
     - `hesse`: if `False`, `covariance` is `None` and `errors` are NaN in the result. (The second derivatives at the
         minimum are looked at all the same: `valid` rests on them.)
     - `covariance`: an estimate of the result's covariance, such as an earlier fit's, of shape `(n_free, n_free)`. The
-        start is then not looked at with a Hessian, which saves time when the start is good.
+        start is then not looked at with a Hessian, which saves time when the start is good. It is a guess: entries
+        that are NaN are passed over, and one that is not positive definite is made so.
     - `max_steps`: limit on the solver's steps each time it is run, default MINUIT's 200 + 100 n + 5 n².
     - `adjoint`: how to differentiate, default `optx.ImplicitAdjoint()`.
     - `throw`: if `True`, a fit that is not valid raises `mx.FitError` (under `jax.jit` an Equinox runtime error).
@@ -101,8 +102,7 @@ def fit(
         raise TypeError(f"adjoint must be an optx.AbstractAdjoint such as optx.ImplicitAdjoint(), got {adjoint!r}")
     if max_steps is not None and (isinstance(max_steps, bool) or int(max_steps) != max_steps or max_steps < 1):
         raise ValueError(f"max_steps must be a whole number of at least 1, got {max_steps!r}")
-    matrix = covariance.matrix if isinstance(covariance, Covariance) else covariance
-    matrix = None if matrix is None else jnp.asarray(matrix)
+    matrix = None if covariance is None else _check_covariance(covariance, params)
     result = _fit(nll, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint)
     if not throw:
         return result
@@ -111,6 +111,25 @@ def fit(
             raise FitError(result)
         return result
     return eqx.error_if(result, ~result.valid, "mx.fit(throw=True): the fit is not valid")
+
+
+def _check_covariance(covariance: Covariance | ArrayLike, params: PyTree) -> Array:
+    """**Raises:** `ValueError` for a matrix of other parameters, or one that can be no covariance."""
+    free = names(params)
+    if isinstance(covariance, Covariance):
+        if covariance.names != free:
+            raise ValueError(f"covariance is of the parameters {covariance.names}; those of this fit are {free}")
+        covariance = covariance.matrix
+    matrix = jnp.asarray(covariance)
+    n = len(free)
+    if matrix.shape != (n, n):
+        raise ValueError(f"covariance must have shape {(n, n)} for {n} free parameters, got {matrix.shape}")
+    if is_concrete(matrix):
+        a = np.asarray(matrix)
+        variance = np.diagonal(a)
+        if np.any(variance < 0) or np.any((a - a.T) ** 2 > 1e-6 * np.outer(variance, variance)):
+            raise ValueError(f"covariance must be symmetric, with a diagonal of variances (squared errors), got\n{a}")
+    return matrix
 
 
 def _check_solver(solver: Any, nll: Any) -> Any:
@@ -145,8 +164,6 @@ def _fit(
     fn, theta, x, space = objective(nll, params, data, up)
     n = x.size
     if covariance is not None:
-        if covariance.shape != (n, n):
-            raise ValueError(f"covariance must have shape {(n, n)} for {n} free parameters, got {covariance.shape}")
         covariance = covariance.astype(x.dtype)
     limit = 200 + 100 * n + 5 * n**2 if max_steps is None else max_steps
     residuals = _residuals(nll, params, x, theta) if isinstance(solver, optx.AbstractLeastSquaresSolver) else None

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
+from ._hints import check_callable, hints
 from ._parameter import flatten, is_concrete, is_parameter, numbers_to_arrays, value_of
 from ._result import Estimate, FitResult
 from ._space import Space, ravel, resolve_at
@@ -95,15 +96,15 @@ def objective(
 
     **Raises:** `TypeError`, `ValueError` unless the NLL is one real number.
     """
-    if not callable(nll):
-        raise TypeError(f"the likelihood must be callable as nll(params, data), got {type(nll).__name__}")
+    check_callable(nll)
     x, space = ravel(params)
     dynamic, static = eqx.partition(nll, eqx.is_array)
     theta = Theta(dynamic, params, data, up.astype(x.dtype))
 
     def fn(x: Array, theta: Theta) -> Scalar:
         likelihood = eqx.combine(theta.nll, static)
-        value = likelihood(resolve_at(theta.params, x), theta.data)
+        with hints(theta.data):
+            value = likelihood(resolve_at(theta.params, x), theta.data)
         return check_scalar(value).astype(x.dtype) / (2 * theta.up)
 
     return eqx.filter_closure_convert(fn, x, theta), theta, x, space

@@ -52,14 +52,14 @@ def locate(flat_index: int, paths: tuple[tuple[str, tuple[int, ...]], ...]) -> s
 def _minimum(result: FitResult) -> _display.Minimum:
     status = Status(int(result.status))
     edm, goal = float(result.edm), GOAL * 2 * float(result.up)
-    chi2_ndof = None if result.chi2 is None or not result.ndof else float(result.chi2) / result.ndof
+    chi2 = None if result.chi2 is None else float(result.chi2)
     covariance = "not computed"
     if result.covariance is not None:
         covariance = "exact" if bool(result.covariance.valid) else "not positive definite"
     return _display.Minimum(
         algorithm=result.algorithm,
         nll=float(result.nll),
-        chi2_ndof=chi2_ndof,
+        chi2_ndof=chi2 / result.ndof if chi2 is not None and result.ndof else None,
         edm=edm,
         edm_goal=goal,
         valid=bool(result.valid),
@@ -72,6 +72,7 @@ def _minimum(result: FitResult) -> _display.Minimum:
         num_gradients=int(result.stats["num_gradients"]),
         num_hessians=int(result.stats["num_hessians"]),
         covariance=covariance,
+        chi2=chi2,
     )
 
 
@@ -108,12 +109,15 @@ def _bounds(bound: Any, shape: tuple[int, ...]) -> dict[int, float]:
 def _batch(result: FitResult) -> _display.Batch:
     valid = np.ravel(np.asarray(result.valid))
     n = len(result.names)
-    values, errors = (np.reshape(np.asarray(a), (-1, n))[valid] for a in (result.values, result.errors))
+    arrays = (result.values, result.errors, result.at_limit)
+    values, errors, at_limit = (np.reshape(np.asarray(a), (-1, n))[valid] for a in arrays)
     rows = []
     for i, name in enumerate(result.names):
         if values.shape[0]:
             spread = float(np.std(values[:, i], ddof=1)) if values.shape[0] > 1 else float("nan")
-            rows.append((name, float(np.mean(values[:, i])), spread, float(np.mean(errors[:, i]))))
+            known = errors[errors[:, i] > 0, i]  # one at a limit has none
+            error = float(np.mean(known)) if known.size else float("nan")
+            rows.append((name, float(np.mean(values[:, i])), spread, error, int(np.sum(at_limit[:, i]))))
     return _display.Batch(valid.size, int(valid.sum()), status_counts(result.status), rows)
 
 

@@ -9,7 +9,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
-from ._parameter import Where, is_concrete, select, unknown_name
+from ._parameter import Where, flatten, is_concrete, select, unknown_name
 from ._status import Status
 
 
@@ -124,7 +124,10 @@ class FitResult(eqx.Module):
         return jtu.tree_map(lambda leaf: leaf.value if is_static(leaf) else leaf, self._params, is_leaf=is_static)
 
     def __getitem__(self, where: Where) -> Estimate:
-        """`result["mu"]`: one parameter's value, error and limits. Takes a name or a function that picks a node."""
+        """`result["mu"]`: one parameter's value, error and limits. Takes a name or a function that picks a node.
+
+        The error of a fixed parameter is 0.
+        """
         if not (isinstance(where, str | list | tuple) or callable(where)):
             raise TypeError(
                 f"a result is indexed by the name of a parameter, got {where!r}. For one of many fits: "
@@ -132,11 +135,26 @@ class FitResult(eqx.Module):
             )
         if isinstance(where, str) and where in self.names:
             index: Any = self.names.index(where)
+        elif isinstance(where, str) and (fixed := self._fixed(where)) is not None:
+            return fixed
         else:
             picked = select(self._first_lane().params, where)
             index = picked[0] if len(picked) == 1 and not isinstance(where, str) else np.asarray(picked)
         take = lambda x: x[..., index]  # noqa: E731
         return Estimate(take(self.values), take(self.errors), take(self.lower), take(self.upper), take(self.at_limit))
+
+    def _fixed(self, name: str) -> Estimate | None:
+        """The fixed parameter of that name, if there is one."""
+        leaves, slots, _ = flatten(self.params)
+        for slot in slots:
+            if slot.fixed and slot.name == name:
+                p = leaves[slot.leaf]
+                low, high = (
+                    jnp.full_like(p.value, s * jnp.inf) if b is None else jnp.broadcast_to(b, p.value.shape)
+                    for s, b in ((-1, p.lower), (1, p.upper))
+                )
+                return Estimate(p.value, jnp.zeros_like(p.value), low, high, jnp.zeros(p.value.shape, bool))
+        return None
 
     def _first_lane(self) -> "FitResult":
         """One fit of a batch: the tree's structure and shapes are those of a single fit."""

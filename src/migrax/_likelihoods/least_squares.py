@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
 from .._chunks import chunked_sum
-from .._parameter import is_concrete
+from .._parameter import is_concrete, resolve
 
 
 class Points(eqx.Module):
@@ -106,7 +106,7 @@ class LeastSquares(eqx.Module):
         return (data.y - f) / jnp.sqrt(variance)
 
     def _curve(self, params: PyTree, x: Array, y: Array) -> Array:
-        f = jnp.asarray(self.model(params, x))
+        f = jnp.asarray(self.model(resolve(params), x))
         if f.shape != y.shape:
             raise ValueError(f"model(params, x) has shape {f.shape}, y has {y.shape}; they must be the same")
         return f.astype(y.dtype)

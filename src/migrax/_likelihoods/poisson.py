@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree, Scalar
 
+from .._parameter import resolve
+
 
 class PoissonNLL(eqx.Module):
     """Counts `n` with expectations `mu(params)`, each Poisson-distributed: a histogram whose total is free.
@@ -54,7 +56,7 @@ class PoissonNLL(eqx.Module):
         """
         if isinstance(data, tuple | list | dict) or data is None:
             raise TypeError(f"PoissonNLL takes an array of counts as data, got {type(data).__name__}")
-        n = jnp.asarray(data)
+        n, params = jnp.asarray(data), resolve(params)
         if self.log_expected is not None:
             log_mu = jnp.asarray(self.log_expected(params))
             _check_shape(log_mu, n)
@@ -66,6 +68,7 @@ class PoissonNLL(eqx.Module):
 
     def expected_data(self, params: PyTree) -> Float[Array, "*bins"]:
         """The expected counts: the Asimov data."""
+        params = resolve(params)
         if self.log_expected is not None:
             return jnp.exp(self.log_expected(params))
         assert self.expected is not None
