@@ -219,11 +219,9 @@ def _plain(y, args):
 # Options
 
 
-@each
+@pytest.mark.parametrize("name", WITH_GRADIENTS)
 @pytest.mark.parametrize("mode", ["forward", None, 1])
 def test_unknown_autodiff_mode(name, mode):
-    if name == "Simplex":
-        pytest.skip("has no derivatives")
     with pytest.raises(ValueError, match=f"must be 'fwd' or 'bwd', got {mode!r}"):
         solve(name, _plain, START, None, {"autodiff_mode": mode})
 

@@ -39,7 +39,7 @@ def jit(fn: Callable[P, T]) -> Callable[P, T]:
 
 def _at_top_level(inputs: Any) -> bool:
     leaves = [leaf for leaf in jax.tree.leaves(inputs) if eqx.is_array(leaf)]
-    return is_concrete(jnp.zeros(()), *leaves)  # zeros are traced while something else is
+    return is_concrete(jnp.asarray(0.0), *leaves)  # a number is traced while something else is
 
 
 @functools.cache

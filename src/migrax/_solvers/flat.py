@@ -67,6 +67,14 @@ def value_grad_and_hessian_fn(flat: Callable, x: Vector, mode: str) -> tuple[Sca
 
 
 def value_grad_hessian(flat: Callable, x: Vector, mode: str) -> tuple[Scalar, Vector, Matrix, Any]:
-    """Value, gradient, exact Hessian and aux, from one linearisation."""
-    value, grad, hessian, aux = value_grad_and_hessian_fn(flat, x, mode)
-    return value, grad, hessian(), aux
+    """Value, gradient, exact Hessian and aux, all at once from one copy of the function."""
+
+    def gradient(v: Vector) -> tuple[Vector, tuple[Scalar, Any]]:
+        value, grad, aux = value_and_grad(flat, v, mode)
+        return grad, (value, aux)
+
+    def push(direction: Vector) -> tuple[Vector, Vector, tuple[Scalar, Any]]:
+        return jax.jvp(gradient, (x,), (direction,), has_aux=True)
+
+    grad, rows, (value, aux) = jax.vmap(push, out_axes=(None, 0, None))(jnp.eye(x.size, dtype=x.dtype))
+    return value, grad, 0.5 * (rows + rows.T), aux
