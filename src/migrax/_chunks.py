@@ -84,8 +84,8 @@ def _chunk_sum(terms: Callable, params: PyTree, chunk: PyTree, counted: Array) -
 
 
 def _chunk(rows: PyTree, first: Array, size: int) -> tuple[PyTree, Array]:
-    """The chunk that starts at row `first`, and which of its rows to count: the last chunk is moved back to be full, and
-    the rows that were counted already are left out."""
+    """The chunk that starts at row `first`, and which of its rows to count: the last chunk is moved back to be full,
+    and the rows that were counted already are left out."""
     start = jnp.minimum(first, _length(rows) - size)
     chunk = jtu.tree_map(lambda a: lax.dynamic_slice_in_dim(a, start, size), rows)
     return chunk, start + jnp.arange(size) >= first
