@@ -5,6 +5,7 @@ XLA program, which can be jitted, vmapped and differentiated.
 
 Parameters       `Parameter`, `names`, `resolve`
 Fitting          `fit`, `hesse`, `FitResult`, `Estimate`, `Covariance`, `Status`, `FitError`
+Errors           `minos`, `Minos`, `Side`; `propagate`
 Solvers          `Migrad`, `Newton`, `Simplex`, `LevenbergMarquardt`, for `fit` and for Optimistix
 Likelihoods      `PoissonNLL`, `LeastSquares` with `Points`, any function of your own; `chunked_sum` for long data
 Distributions    `migrax.distributions`
@@ -15,8 +16,11 @@ from ._chunks import chunked_sum as chunked_sum
 from ._fit import FitError as FitError, fit as fit
 from ._hesse import hesse as hesse
 from ._likelihoods import LeastSquares as LeastSquares, Points as Points, PoissonNLL as PoissonNLL
+from ._minos import Minos as Minos, minos as minos
 from ._parameter import Parameter as Parameter, names as names, resolve as resolve
+from ._propagate import propagate as propagate
 from ._result import Covariance as Covariance, Estimate as Estimate, FitResult as FitResult
+from ._search import Side as Side
 from ._solvers import (
     LevenbergMarquardt as LevenbergMarquardt,
     Migrad as Migrad,

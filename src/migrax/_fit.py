@@ -212,6 +212,7 @@ def _result(problem: Problem, x: Float[Array, " n"], outcome: Outcome, hesse: bo
         chi2=2 * value if is_chi2 else None,
         bad_data=bad_data,
         _params=only_arrays(update(theta.params, x)),
+        minos=None,
         names=space.names,
         ndof=None if ndata is None else int(ndata(theta.data)) - len(space.names),
         algorithm=type(problem.solver).__name__,

@@ -1,15 +1,20 @@
 """From results to the records that the tables are drawn from. Runs on the host, never in a traced program."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from . import _display, _display_html
+from . import _display, _display_html, _display_minos
+from ._display_minos import Sides
 from ._parameter import flatten, is_concrete, is_parameter, value_of
 from ._result import Covariance, FitResult, status_counts
+from ._search import Side
 from ._solve import GOAL
 from ._status import Status
+
+if TYPE_CHECKING:
+    from ._minos import Minos
 
 _SHARE = 0.1  # of a direction's length that a parameter must have to be named
 
@@ -87,16 +92,24 @@ def _rows(result: FitResult) -> list[_display.Row]:
             (_bounds(leaf.lower, slot.shape), _bounds(leaf.upper, slot.shape)) if is_parameter(leaf) else ({}, {})
         )
         for i, name in enumerate(slot.element_names()):
-            error, at_limit = None, False
+            error, at_limit, minos = None, False, None
             if not slot.fixed:
                 at_limit = bool(result.at_limit[position])
                 error = float(result.errors[position])
                 error = None if np.isnan(error) else error
+                minos = _minos_of(result, position)
                 position += 1
             rows.append(
-                _display.Row(name, float(values[i]), error, None, low.get(i), high.get(i), slot.fixed, at_limit)
+                _display.Row(name, float(values[i]), error, minos, low.get(i), high.get(i), slot.fixed, at_limit)
             )
     return rows
+
+
+def _minos_of(result: FitResult, position: int) -> tuple[float, float] | None:
+    if result.minos is None:
+        return None
+    lower, upper = (float(np.asarray(side)[position]) for side in result.minos)
+    return None if np.isnan(lower) and np.isnan(upper) else (lower, upper)
 
 
 def _bounds(bound: Any, shape: tuple[int, ...]) -> dict[int, float]:
@@ -145,6 +158,42 @@ def result_html(result: FitResult) -> str:
     if result.covariance is not None and bool(result.covariance.valid):
         parts.append(_display_html.matrix_html(result.names, np.asarray(result.covariance.matrix)))
     return "\n".join(parts)
+
+
+def _sides(minos: "Minos") -> list[Sides]:
+    flags = np.stack([np.asarray(minos.lower_status), np.asarray(minos.upper_status)], axis=1)
+    errors = np.stack([np.asarray(minos.lower), np.asarray(minos.upper)], axis=1)
+
+    def pair(values: Any) -> tuple[bool, bool]:
+        return bool(values[0]), bool(values[1])
+
+    return [
+        Sides(
+            name,
+            (float(e[0]), float(e[1])),
+            pair(f <= int(Side.AT_LIMIT)),
+            pair(f == int(Side.AT_LIMIT)),
+            pair(f == int(Side.FAILED)),
+            pair(f == int(Side.NEW_MINIMUM)),
+        )
+        for name, e, f in zip(minos.names, errors, flags, strict=True)
+    ]
+
+
+def minos_text(minos: "Minos") -> str:
+    if _is_traced(minos):
+        return f"Minos(traced, names={minos.names})"
+    if np.ndim(minos.lower) != 1:
+        good = int(np.sum(np.asarray(minos.valid)))
+        share = _display.share(good, np.size(minos.valid))
+        return f"Minos(names={minos.names}, shape={np.shape(minos.lower)}, valid={share})"
+    return _display_minos.minos_text(_sides(minos))
+
+
+def minos_html(minos: "Minos") -> str:
+    if _is_traced(minos) or np.ndim(minos.lower) != 1:
+        return f"<pre>{minos_text(minos)}</pre>"
+    return _display_minos.minos_html(_sides(minos))
 
 
 def covariance_text(covariance: Covariance) -> str:

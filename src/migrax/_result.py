@@ -93,6 +93,7 @@ class FitResult(eqx.Module):
     - `at_limit`: shape `(n_free,)`, whether a parameter is at a bound or nearer to it than half its error.
     - `stats`: `num_steps`, `num_values`, `num_gradients` (each with its value), `num_hessians` (each with value and
         gradient).
+    - `minos`: `None`, or the lower and upper errors of `mx.minos` (its `result` has them), each of shape `(n_free,)`.
     - `direction`: shape `(n_free,)`, for a fit that is not valid: the direction that the data do not determine or in
         which the function curves down, in units of `1/sqrt(second derivative)`. Zero for a valid fit.
     """
@@ -113,6 +114,7 @@ class FitResult(eqx.Module):
     chi2: Float[Array, "*batch"] | None
     bad_data: Int[Array, "*batch"]
     _params: PyTree
+    minos: tuple[Float[Array, "*batch n"], Float[Array, "*batch n"]] | None
     names: tuple[str, ...] = eqx.field(static=True)
     ndof: int | None = eqx.field(static=True)
     algorithm: str = eqx.field(static=True)
@@ -142,6 +144,37 @@ class FitResult(eqx.Module):
             index = picked[0] if len(picked) == 1 and not isinstance(where, str) else np.asarray(picked)
         take = lambda x: x[..., index]  # noqa: E731
         return Estimate(take(self.values), take(self.errors), take(self.lower), take(self.upper), take(self.at_limit))
+
+    def sample(self, key: Array, n: int | None = None) -> Float[Array, "*batch draws n"]:
+        """Draws the free parameters from the normal distribution of the fit's values and covariance.
+
+        They do not heed the bounds; a parameter at a limit stays there.
+
+        **Arguments:**
+
+        - `key`: a key of `jax.random`.
+        - `n`: how many; `None` for one draw without the axis.
+
+        **Returns:** shape `(n, n_free)` (a batch of fits: its axes come first), NaN where there is no valid covariance.
+
+        **Raises:** `ValueError` for `fit(hesse=False)`.
+        """
+        if self.covariance is None:
+            raise ValueError("sample needs the covariance: fit with hesse=True")
+        matrix = self.covariance.matrix
+        usable = jnp.all(jnp.isfinite(matrix), axis=(-2, -1), keepdims=True)
+        errors = jnp.where(self.covariance.errors > 0, self.covariance.errors, 1.0)
+        scale = errors[..., :, None] * errors[..., None, :]
+        # of the correlation: parameters may differ by many orders of magnitude
+        values, vectors = jnp.linalg.eigh(jnp.where(usable, matrix / scale, 0.0))
+        root = errors[..., :, None] * vectors * jnp.sqrt(jnp.maximum(values, 0.0))[..., None, :]
+        root = jnp.where(usable, root, jnp.nan)
+        count = 1 if n is None else n
+        shape = (*self.values.shape[:-1], count, self.values.shape[-1])
+        draws = self.values[..., None, :] + jnp.einsum(
+            "...ij,...kj->...ki", root, jax.random.normal(key, shape, root.dtype)
+        )
+        return draws[..., 0, :] if n is None else draws
 
     def _fixed(self, name: str) -> Estimate | None:
         """The fixed parameter of that name, if there is one."""

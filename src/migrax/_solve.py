@@ -32,6 +32,7 @@ class _Carry(NamedTuple):
     at: Expansion  # at the last point looked at
     verdict: Verdict
     done: Bool[Array, ""]
+    shrunk: Bool[Array, ""]  # the objective is not finite on a bound: the bounds were moved inside by a hair
     polishing: Bool[Array, ""]  # the last move was a Newton step
     stable: Bool[Array, ""]  # the Hessian kept its value over it
     first_pass: Bool[Array, ""]
@@ -69,6 +70,7 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
         at=blank,
         verdict=unseen(x),
         done=~start_ok,
+        shrunk=no,
         polishing=no,
         stable=no,
         first_pass=jnp.array(True),
@@ -83,6 +85,8 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
 
 
 def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
+    room = problem.space.shrink(problem.x)
+    problem = problem._replace(space=room.where(c.shrunk, problem.space))
     at, verdict, seen = _look(problem, goal, c)
     near = seen & verdict.positive_definite & (verdict.edm <= goal)
     stable = near & c.polishing & _same_hessian(c.verdict, at, verdict)
@@ -93,14 +97,18 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
     polish = near & ~too_bold
     given_up = (c.failures >= _MAX_FAILURES) | (c.polishes >= _MAX_POLISHES) | _at_limit(c, problem)
     hopeless = seen & ~(jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)))
+    # n log(mu) at mu = 0 has no derivative although 0 log(mu) is as smooth as can be beside it
+    shrink = hopeless & ~c.shrunk & problem.space.touches(c.x)
+    hopeless &= ~shrink
     done = finished | hopeless | (given_up & (~polish | (c.polishes >= _MAX_POLISHES)))
-    start = ~polish & ~done
+    start = ~polish & ~done & ~shrink
     # The minimiser is asked for more each time it was content where no minimum is.
     inner_goal = jnp.where(too_bold, 1e-6 * verdict.edm, 0.1 * goal * 1e-3 ** c.failures.astype(goal.dtype))
 
     def stay() -> Run:
         no = jnp.array(False)
-        return Run(jnp.where(polish, verdict.newton, c.x), no_counts(), no, no)
+        x = jnp.where(polish, verdict.newton, c.x)
+        return Run(jnp.where(shrink, room.clip(x), x), no_counts(), no, no)
 
     moved = lax.cond(start, lambda: run(problem, c.x, at, verdict.metric, c.first_pass, c.rescue, inner_goal), stay)
     counts = {key: c.counts[key] + moved.counts[key] for key in c.counts}
@@ -110,6 +118,7 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
         at=at,
         verdict=verdict,
         done=done,
+        shrunk=c.shrunk | shrink,
         polishing=polish,
         stable=stable,
         first_pass=jnp.array(False),

@@ -44,7 +44,7 @@ class Space(eqx.Module):
         x = jnp.where(both, a + (b - a) * jnp.sin(0.5 * q + 0.25 * jnp.pi) ** 2, q)
         x = jnp.where(lower, a + one_sided, x)
         x = jnp.where(upper, b - one_sided, x)
-        return jnp.clip(x, self.lower, self.upper)
+        return self.clip(x)
 
     def internal(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
         """From external to internal coordinates. A point on a bound is nudged inside, one beyond it gives NaN."""
@@ -61,6 +61,30 @@ class Space(eqx.Module):
         root = _nudged(root)
         q = jnp.where(both, angle, jnp.where(lower | upper, root, x))
         return jnp.where((x < self.lower) | (x > self.upper), jnp.nan, q)
+
+    def clip(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The nearest point within the bounds."""
+        return jnp.clip(x, self.lower, self.upper) if self.has_bounds else x
+
+    def touches(self, x: Float[Array, " n"]) -> Bool[Array, ""]:
+        """Whether a point lies on a bound."""
+        return jnp.any((x <= self.lower) | (x >= self.upper)) if self.has_bounds else jnp.array(False)
+
+    def shrink(self, x: Float[Array, " n"]) -> "Space":
+        """The bounds moved inside by a hair: in units of their distance to the point `x` a few roundings of one."""
+        if not self.has_bounds:
+            return self
+        hair = 1e4 * jnp.finfo(x.dtype).eps
+        lower = self.lower + jnp.where(jnp.isfinite(self.lower), hair * (x - self.lower), 0.0)
+        upper = self.upper - jnp.where(jnp.isfinite(self.upper), hair * (self.upper - x), 0.0)
+        return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
+
+    def where(self, which: Bool[Array, "*n"], other: "Space") -> "Space":
+        """These bounds where `which`, else the other's."""
+        if not self.has_bounds:
+            return self
+        lower, upper = jnp.where(which, self.lower, other.lower), jnp.where(which, self.upper, other.upper)
+        return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
 
     def slopes(self, q: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """dx/dq and d²x/dq² at `q`."""

@@ -1,0 +1,111 @@
+"""The minimum of a fit, as everything starts from it that looks at the likelihood around it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.scipy.special import log_ndtr, ndtri
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Scalar
+
+from ._objective import Theta, objective
+from ._parameter import Where, is_concrete, select
+from ._result import FitResult
+from ._space import Space
+
+
+class Minimum(NamedTuple):
+    """A minimum. The objective is the NLL over 2 UP: one standard deviation is a rise by 1/2."""
+
+    fn: Callable[[Float[Array, " n"], Theta], Scalar]
+    theta: Theta
+    x: Float[Array, " n"]
+    value: Scalar  # of the objective
+    noise: Scalar  # the rounding noise of the objective's values
+    covariance: Float[Array, "n n"]  # zero rows for the parameters at a bound
+    space: Space
+    valid: Bool[Array, ""]
+
+    @property
+    def errors(self) -> Float[Array, " n"]:
+        variance = jnp.diagonal(self.covariance)
+        return jnp.sqrt(jnp.where(variance > 0, variance, 0.0))
+
+    @property
+    def active(self) -> Bool[Array, " n"]:
+        """The parameters at a bound: to first order they cannot move."""
+        return jnp.diagonal(self.covariance) == 0
+
+
+def at_minimum(nll: Callable, result: FitResult, data: PyTree) -> Minimum:
+    """Inside `jit`: the minimum of a fit from what the public functions are given."""
+    fn, theta, x, space = objective(nll, result.params, data, result.up)
+    assert result.covariance is not None
+    value = lax.stop_gradient(result.nll / (2 * result.up)).astype(x.dtype)
+    # an invalid fit gives zeros: everything from it fails, and nothing loops over NaN
+    covariance = lax.stop_gradient(jnp.where(result.valid, result.covariance.matrix, 0.0))
+    noise = 8 * jnp.finfo(x.dtype).eps * jnp.abs(value)
+    return Minimum(fn, theta, x, value, noise, covariance, space, result.valid)
+
+
+def check_has_covariance(result: Any, what: str) -> None:
+    """**Raises:** `TypeError`, `ValueError` unless `result` is a fit with a covariance."""
+    if not isinstance(result, FitResult):
+        raise TypeError(f"{what} takes the result of mx.fit, got {type(result).__name__}")
+    if result.covariance is None:
+        raise ValueError(f"{what} needs the covariance: fit with hesse=True")
+
+
+def check_result(result: Any, what: str) -> None:
+    """**Raises:** `TypeError`, `ValueError` unless `result` is one valid fit with a covariance (or traced)."""
+    check_has_covariance(result, what)
+    if jnp.ndim(result.nll) != 0:
+        raise ValueError(
+            f"{what} takes one fit, got {jnp.shape(result.nll)} of them: "
+            f"jax.vmap(lambda result, data: mx.{what}(nll, result, data, ...))(results, data)"
+        )
+    if is_concrete(result.valid) and not bool(result.valid):
+        raise ValueError(f"{what} needs a valid fit, and this one is not: {result.message} (refit=True fits again)")
+
+
+def positions(result: FitResult, where: Where | None, what: str) -> tuple[int, ...]:
+    """The positions of the free parameters that are asked for; all, if none is.
+
+    **Raises:** `ValueError` for unknown or fixed names.
+    """
+    if where is None:
+        return tuple(range(len(result.names)))
+    picked = select(result.params, where)
+    if not picked:
+        raise ValueError(f"{what}: no parameter is asked for")
+    return picked
+
+
+# Probabilities as they are printed in tables; what is meant is one, two and three standard deviations.
+_ROUNDED = {0.6827: 1.0, 0.9545: 2.0, 0.9973: 3.0}
+
+
+def rise(cl: ArrayLike, dof: int = 1) -> Float[Array, "..."]:
+    """By how many times UP the likelihood has risen at a confidence level: the quantile of chi2 with `dof` (1 or 2).
+
+    A `cl` below 1 is a probability, one of at least 1 a number of standard deviations (of one normal variable). For
+    one degree of freedom 0.6827, 0.9545 and 0.9973 are read as one, two and three standard deviations exactly.
+
+    **Raises:** `ValueError` unless `cl` is positive and finite.
+    """
+    if is_concrete(cl):
+        numbers = np.asarray(cl, dtype=float)
+        if np.any(~(numbers > 0)) or np.any(np.isinf(numbers)):
+            raise ValueError(
+                f"cl must be a probability between 0 and 1 or, from 1 on, a number of standard deviations; got {cl!r}"
+            )
+        if dof == 1 and numbers.ndim == 0 and float(numbers) in _ROUNDED:
+            return jnp.asarray(_ROUNDED[float(numbers)] ** 2)
+    cl = jnp.asarray(cl, dtype=jnp.result_type(float))
+    probability = cl < 1
+    p, n = jnp.where(probability, cl, 0.5), jnp.where(probability, 1.0, cl)
+    if dof == 1:
+        return jnp.where(probability, ndtri(0.5 * (1 - p)) ** 2, n**2)
+    # the chance to be outside, of two normal variables exp(-chi2/2)
+    return jnp.where(probability, -2 * jnp.log1p(-p), -2 * (jnp.log(2.0) + log_ndtr(-n)))

@@ -1,0 +1,177 @@
+"""MINOS: asymmetric errors from the likelihood itself, all parameters and both sides in one call."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+
+from ._fit import fit
+from ._jit import jit
+from ._minimum import at_minimum, check_result, positions, rise
+from ._objective import prepare
+from ._parameter import Where, is_concrete
+from ._result import FitResult
+from ._search import Aim, Found, Side, search
+from ._space import update
+
+_MAX_NEW_MINIMA = 5
+
+
+class Minos(eqx.Module):
+    """The asymmetric errors of `k` parameters, from where the likelihood has risen by UP times the quantile of chi2.
+
+    **Attributes:**
+
+    - `names`: the `k` parameters.
+    - `lower`, `upper`: shape `(k,)`, signed offsets from the fitted values, in the user's units. NaN where the search
+        failed.
+    - `lower_status`, `upper_status`: shape `(k,)`, an `mx.Side` each: found, at limit (the likelihood has not risen as
+        far at the parameter's bound; the error goes up to the bound), new minimum, failed.
+    - `valid`: shape `(k,)`, whether both sides were found or are at a limit.
+    - `lower_points`, `upper_points`: shape `(k, n_free)`, all free parameters at the crossings.
+    - `result`: the fit that they belong to, with the errors in its table. Another one than was given if a deeper
+        minimum was met.
+    """
+
+    lower: Float[Array, "*batch k"]
+    upper: Float[Array, "*batch k"]
+    lower_status: Int[Array, "*batch k"]
+    upper_status: Int[Array, "*batch k"]
+    lower_points: Float[Array, "*batch k n"]
+    upper_points: Float[Array, "*batch k n"]
+    result: FitResult
+    rise: Float[Array, "*batch"]
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    def __repr__(self) -> str:
+        from . import _print
+
+        return _print.minos_text(self)
+
+    def _repr_html_(self) -> str:
+        from . import _print
+
+        return _print.minos_html(self)
+
+    @property
+    def valid(self) -> Bool[Array, "*batch k"]:
+        return (self.lower_status <= int(Side.AT_LIMIT)) & (self.upper_status <= int(Side.AT_LIMIT))
+
+
+def minos(
+    nll: Callable[[Any, Any], ArrayLike],
+    result: FitResult,
+    data: PyTree = None,
+    where: Where | None = None,
+    *,
+    cl: ArrayLike = 0.6827,
+    refit: bool = False,
+) -> Minos:
+    """The asymmetric errors: where the likelihood, minimised over all other parameters, has risen as far as the
+    confidence level says.
+
+    All crossings are found at once, each as one root (see `_crossing.py` for the method); under `jax.jit`, `jax.vmap`
+    and differentiation as `mx.fit`.
+
+    **Arguments:**
+
+    - `nll`, `data`: as they were given to `mx.fit`.
+    - `result`: what `mx.fit` returned.
+    - `where`: which parameters: a name, a function that picks nodes, or a sequence of these. Default: all free ones.
+    - `cl`: the confidence level: a probability or, from 1 on, a number of standard deviations. The default is one
+        standard deviation.
+    - `refit`: if `True`, a result that is not valid is first fitted again. (Else it is refused.)
+
+    **Returns:** a `Minos`. Where the likelihood is found to be lower than at the minimum, the fit is repeated from
+    there, a warning says so, and `Minos.result` is the new one; under `jax.jit` that side has the status `NEW_MINIMUM`.
+
+    **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, a `cl` out of range, an invalid result.
+    """
+    if refit and isinstance(result, FitResult) and is_concrete(result.valid) and not np.all(result.valid):
+        result = fit(nll, result.params, data, up=result.up)
+    check_result(result, "minos")
+    index = positions(result, where, "minos")
+    level = rise(cl)
+    if jnp.ndim(level) != 0:
+        raise ValueError(f"minos takes one cl, got shape {jnp.shape(level)}: jax.vmap over it")
+    _, data = prepare(result.params, data)
+    side, which = jnp.repeat(jnp.array([-1.0, 1.0]), len(index)), jnp.tile(jnp.asarray(index), 2)
+    found = _search_all(nll, result, data, which, side, level)
+    for _ in range(_MAX_NEW_MINIMA):
+        better = _deeper(nll, result, data, which, found)
+        if better is None:
+            break
+        result = better
+        found = _search_all(nll, result, data, which, side, level)
+    return _minos_of(result, found, index, level)
+
+
+def _deeper(nll: Callable, result: FitResult, data: PyTree, which: Array, found: Found) -> FitResult | None:
+    """The fit from where the likelihood was met lower than at the minimum, if it was (inside `jit` nobody can see)."""
+    if not is_concrete(found.status):
+        return None
+    lower = np.flatnonzero(np.asarray(found.status) == int(Side.NEW_MINIMUM))
+    if lower.size == 0:
+        return None
+    better = fit(nll, update(result.params, found.x[lower[0]]), data, up=result.up)
+    if not bool(better.valid & (better.nll < result.nll)):
+        return None
+    names = ", ".join(dict.fromkeys(result.names[i] for i in np.asarray(which)[lower]))
+    warnings.warn(
+        f"minos met a lower minimum along {names}: the NLL is {float(better.nll):.6g}, it was {float(result.nll):.6g}. "
+        "The fit was repeated from there: use Minos.result",
+        stacklevel=3,
+    )
+    return better
+
+
+def _search_all(nll: Callable, result: FitResult, data: PyTree, which: Array, side: Array, level: Array) -> Found:
+    """All sides by the quick search; those that it does not find by bracketing, which is compiled only if it is needed
+    (inside the user's own `jit`, where this cannot be seen, always)."""
+    idle = jnp.zeros(which.shape, bool)
+    everything = (nll, result, data, level, which, side)
+    if not is_concrete(*(leaf for leaf in jax.tree.leaves(everything) if eqx.is_array(leaf)), jnp.asarray(0.0)):
+        return _sides(nll, result, data, which, side, level, idle, True)
+    found = _sides(nll, result, data, which, side, level, idle, False)
+    missing = np.flatnonzero(np.asarray(found.status) == int(Side.FAILED))
+    if missing.size == 0:
+        return found
+    # as many lanes as the next power of two, so that few sizes are ever compiled
+    lanes = np.resize(missing, 2 ** int(np.ceil(np.log2(missing.size))))
+    again = _sides(nll, result, data, which[lanes], side[lanes], level, jnp.arange(lanes.size) >= missing.size, True)
+    put = lambda old, new: old.at[missing].set(new[: missing.size])  # noqa: E731
+    return jax.tree.map(put, found, again)
+
+
+def _minos_of(result: FitResult, found: Found, index: tuple[int, ...], level: Array) -> Minos:
+    k, at = len(index), jnp.asarray(index)
+    status = found.status.reshape(2, k)
+    usable = (status == int(Side.FOUND)) | (status == int(Side.AT_LIMIT))
+    points = jnp.where(usable[..., None], found.x.reshape(2, k, -1), jnp.nan)
+    offset = points[:, jnp.arange(k), at] - result.values[at]
+    names = tuple(result.names[i] for i in index)
+    table = jnp.full((2, len(result.names)), jnp.nan, offset.dtype).at[:, at].set(offset)
+    result = eqx.tree_at(lambda r: r.minos, result, (table[0], table[1]), is_leaf=lambda x: x is None)
+    return Minos(offset[0], offset[1], status[0], status[1], points[0], points[1], result, level, names)
+
+
+@jit
+def _sides(
+    nll: Callable, result: FitResult, data: PyTree, which: Array, side: Array, level: Array, skip: Array, robust: bool
+) -> Found:
+    """One lane a side: which parameter, and minus or plus one."""
+    minimum = at_minimum(nll, result, data)
+    n = minimum.x.size
+    size = jnp.where(minimum.errors > 0, minimum.errors, 1.0)
+
+    def one(i: Array, s: Array, skip: Array) -> Found:
+        row = jnp.arange(n) == i
+        aim = Aim(row.astype(size.dtype)[None], jnp.where(row, s * size, 0.0), level)
+        return search(minimum, aim, skip, robust)
+
+    return jax.vmap(one)(which, side.astype(size.dtype), skip)

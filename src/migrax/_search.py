@@ -1,0 +1,140 @@
+"""One crossing, found one way or the other, with its status and its derivative."""
+
+import enum
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optimistix as optx
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Scalar
+
+from ._bracket import Line, bracket
+from ._crossing import Way, crossing
+from ._held import conditional
+from ._minimum import Minimum
+
+
+class Side(enum.IntEnum):
+    """How the search for a crossing ended."""
+
+    FOUND = 0
+    AT_LIMIT = 1
+    NEW_MINIMUM = 2
+    FAILED = 3
+
+
+class Aim(NamedTuple):
+    """What is looked for: from the minimum along `direction` where the NLL has risen by `rise` times UP.
+
+    Held are the parameters of `rows`, unit vectors: one for an error of MINOS, two for a point of a contour.
+    """
+
+    rows: Float[Array, "k n"]
+    direction: Float[Array, " n"]  # one standard deviation along the way; zero for the parameters that are not held
+    rise: Scalar
+
+
+class Found(NamedTuple):
+    """A point; the best that there is, if its status is not `FOUND`."""
+
+    x: Float[Array, " n"]
+    status: Int[Array, ""]
+
+
+class _End(NamedTuple):
+    status: Int[Array, ""]
+    active: Bool[Array, " n"]
+    num_gradients: Int[Array, ""]
+
+
+def search(minimum: Minimum, aim: Aim, skip: Bool[Array, ""], robust: bool) -> Found:
+    """Looks for a crossing: with one gradient a step and, if `robust`, by bracketing where that finds none.
+
+    Differentiable, by the implicit function theorem, with respect to the data, all else of the objective, and the rise.
+    """
+    adjoint = optx.ImplicitAdjoint()
+    x, end = adjoint.apply(_sure if robust else _quick, _stationarity, (minimum, aim, skip), frozenset())
+    return Found(x, end.status)
+
+
+def _quick(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], _End]:
+    return _primal(inputs, False)
+
+
+def _sure(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], _End]:
+    return _primal(inputs, True)
+
+
+def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], _End]:
+    minimum, aim, skip, _ = inputs
+    x, space = minimum.x, minimum.space
+    z = jnp.sqrt(aim.rise)
+    held = jnp.any(aim.rows != 0, axis=0)
+    end = _room(minimum, aim.direction)
+    blocked = end <= 0
+    skip = skip | ~minimum.valid
+    variance = jnp.where(held & (minimum.errors > 0), minimum.errors, 1.0) ** 2
+    way = Way(
+        e=jnp.where(held, aim.direction / variance, 0.0),
+        covariance=conditional(minimum.covariance, _across(aim)),
+        moves=~minimum.active,
+        direct=held,
+    )
+    fast = crossing(minimum, way, z, skip | blocked)
+    sign = jnp.where(x - space.lower <= space.upper - x, 1.0, -1.0)
+    pushed = jnp.all(~minimum.active | held | (fast.gradient * sign >= 0))
+    found, x_found = fast.found & pushed, fast.x
+    new_minimum, at_limit = fast.new_minimum, blocked & ~skip
+    if robust:
+        # how far a slope without a curvature goes at most; in standard deviations a little less than to the crossing
+        line = Line(aim.rows, aim.direction, end, z)
+        sure = bracket(minimum, line, z, skip | blocked | found | new_minimum)
+        x_found = jnp.where(found | new_minimum | skip | blocked, x_found, sure.x)
+        found, at_limit, new_minimum = found | sure.found, at_limit | sure.at_limit, new_minimum | sure.new_minimum
+    x_found = jnp.where(blocked, x, x_found)
+    status = jnp.where(found, int(Side.FOUND), int(Side.FAILED))
+    status = jnp.where(at_limit, int(Side.AT_LIMIT), status)
+    status = jnp.where(new_minimum, int(Side.NEW_MINIMUM), status)
+    near = 1e-9 * (jnp.abs(x_found) + jnp.where(minimum.errors > 0, minimum.errors, 0.0))
+    active = ~held & (jnp.minimum(x_found - space.lower, space.upper - x_found) <= near)
+    return x_found, lax.stop_gradient(_End(status, active, fast.num_gradients))
+
+
+def _across(aim: Aim) -> Float[Array, "k-1 n"]:
+    """What is held beside the way itself."""
+    if aim.rows.shape[0] == 1:
+        return aim.rows[:0]
+    a, b = aim.rows
+    d = aim.direction
+    return ((d @ b) * a - (d @ a) * b)[None]
+
+
+def _room(minimum: Minimum, direction: Float[Array, " n"]) -> Scalar:
+    """How far the bounds let us go, in units of the direction."""
+    space, x = minimum.space, minimum.x
+    if not space.has_bounds:
+        return jnp.asarray(jnp.inf, x.dtype)
+    moving = direction != 0
+    room = jnp.where(direction > 0, space.upper - x, x - space.lower)
+    return jnp.min(jnp.where(moving, jnp.maximum(room, 0.0) / jnp.where(moving, jnp.abs(direction), 1.0), jnp.inf))
+
+
+def _stationarity(x: Float[Array, " n"], end: _End, inputs: tuple[Any, ...]) -> Float[Array, " n"]:
+    """What is zero at a crossing; the identity where there is none."""
+    minimum, aim, *_ = inputs
+    fn, theta, space = minimum.fn, minimum.theta, minimum.space
+    value, gradient = jax.value_and_grad(fn)(x, theta)
+    scale = lax.stop_gradient(jnp.where(minimum.errors > 0, minimum.errors, 1.0))
+    at = lax.stop_gradient(x)
+    bound = jnp.where(at - space.lower <= space.upper - at, space.lower, space.upper)
+    to_bound = (x - jnp.where(jnp.isfinite(bound), bound, 0.0)) / scale
+    residual = jnp.where(end.active, to_bound, gradient * scale)
+    level = value - fn(minimum.x, theta) - 0.5 * aim.rise
+    at_limit = end.status == int(Side.AT_LIMIT)
+    first = aim.rows[0] > 0
+    residual = jnp.where(first, jnp.where(at_limit, to_bound, level), residual)
+    for row, across in zip(aim.rows[1:], _across(aim), strict=True):
+        residual = jnp.where(row > 0, across @ (x - minimum.x) / (jnp.abs(across) @ scale), residual)
+    usable = (end.status == int(Side.FOUND)) | at_limit
+    return jnp.where(usable, residual, x / scale)
