@@ -5,7 +5,7 @@ XLA program, which can be jitted, vmapped and differentiated.
 
 Parameters       `Parameter`, `names`, `resolve`
 Fitting          `fit`, `hesse`, `FitResult`, `Estimate`, `Covariance`, `Status`, `FitError`
-Errors           `minos`, `Minos`, `Side`; `propagate`
+Errors           `minos`, `Minos`, `Side`; `profile`, `scan`, `Profile`; `propagate`
 Solvers          `Migrad`, `Newton`, `Simplex`, `LevenbergMarquardt`, for `fit` and for Optimistix
 Likelihoods      `PoissonNLL`, `LeastSquares` with `Points`, any function of your own; `chunked_sum` for long data
 Distributions    `migrax.distributions`
@@ -18,6 +18,7 @@ from ._hesse import hesse as hesse
 from ._likelihoods import LeastSquares as LeastSquares, Points as Points, PoissonNLL as PoissonNLL
 from ._minos import Minos as Minos, minos as minos
 from ._parameter import Parameter as Parameter, names as names, resolve as resolve
+from ._profile import Profile as Profile, profile as profile, scan as scan
 from ._propagate import propagate as propagate
 from ._result import Covariance as Covariance, Estimate as Estimate, FitResult as FitResult
 from ._search import Side as Side

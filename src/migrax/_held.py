@@ -22,9 +22,12 @@ from ._space import Space
 class Hold(NamedTuple):
     """Which parameters are held, and where."""
 
-    which: Bool[Array, " n"]
-    at: Float[Array, " n"]  # the values; what stands at the other parameters' places is not looked at
-    scale: Float[Array, " n"]  # their errors, or about
+    rows: Float[Array, "k n"]  # unit vectors of the parameters
+    at: Float[Array, " n"]  # their values; what stands at the other parameters' places is not looked at
+
+    @property
+    def which(self) -> Bool[Array, " n"]:
+        return jnp.any(self.rows != 0, axis=0)
 
 
 class Refit(NamedTuple):
@@ -35,47 +38,95 @@ class Refit(NamedTuple):
     status: Int[Array, ""]
 
 
-def refit(minimum: Minimum, rows: Float[Array, "k n"], at: Float[Array, " n"], start: Float[Array, " n"]) -> Refit:
-    """Minimises over the other parameters, from `start`, with exact second derivatives for the verdict.
+class _End(NamedTuple):
+    status: Int[Array, ""]
+    active: Bool[Array, " n"]
 
-    `rows` are unit vectors, of the parameters that are held.
 
-    Differentiable, by the implicit function theorem, with respect to `at`, the data, and all else of the objective.
+def refit(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[Array, ""], robust: bool) -> Refit:
+    """Minimises over the other parameters, from `start`: with one gradient a step from the covariance at the minimum
+    and, if `robust`, with exact second derivatives where that does not converge. Nothing is done if `skip`.
+
+    Differentiable, by the implicit function theorem, with respect to the values held, the data, and all else of the
+    objective.
     """
-    which = jnp.any(rows != 0, axis=0)
-    size = jnp.where(minimum.errors > 0, minimum.errors, 1.0)
-    hold = Hold(which, at, lax.stop_gradient(size))
-    fn = minimum.fn
+    adjoint = optx.ImplicitAdjoint()
+    start = lax.stop_gradient(start)
+    x, end = adjoint.apply(_sure if robust else _quick, _stationarity, (minimum, hold, start, skip), frozenset())
+    x = jnp.where(hold.which, hold.at, x)
+    return Refit(x, minimum.fn(x, minimum.theta), end.status)
 
-    def held(x: Array, inputs: tuple[PyTree, Hold]) -> Scalar:
-        theta, h = inputs
-        parabola = 0.5 * jnp.sum(jnp.where(h.which, (x - h.at) / h.scale, 0.0) ** 2)
+
+def _quick(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], _End]:
+    return _primal(inputs, False)
+
+
+def _sure(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], _End]:
+    return _primal(inputs, True)
+
+
+def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], _End]:
+    minimum, hold, start, skip, _ = inputs
+    which, space = hold.which, minimum.space
+    down = descend(minimum, hold, start, skip)
+    x, status = down.x, jnp.where(down.found, int(Status.VALID), int(Status.NOT_CONVERGED))
+    if robust:
+        again = _solve(minimum, hold, jnp.where(jnp.all(jnp.isfinite(x)), x, start), skip | down.found)
+        x = jnp.where(down.found, x, again.x)
+        status = jnp.where(down.found, status, again.status)
+    near = 1e-9 * (jnp.abs(x) + minimum.errors)
+    active = ~which & (jnp.minimum(x - space.lower, space.upper - x) <= near)
+    return x, lax.stop_gradient(_End(status, active))
+
+
+def _stationarity(x: Float[Array, " n"], end: _End, inputs: tuple[Any, ...]) -> Float[Array, " n"]:
+    """What is zero at the end: derivatives of the free parameters, distances of the others to where they are held."""
+    minimum, hold, *_ = inputs
+    space = minimum.space
+    scale = lax.stop_gradient(minimum.sizes)
+    inside = jnp.where(hold.which, hold.at, x)
+    gradient = jax.grad(minimum.fn)(inside, minimum.theta)
+    at = lax.stop_gradient(x)
+    bound = jnp.where(at - space.lower <= space.upper - at, space.lower, space.upper)
+    residual = jnp.where(end.active, (x - jnp.where(end.active, bound, 0.0)) / scale, gradient * scale)
+    residual = jnp.where(hold.which, (x - hold.at) / scale, residual)
+    return jnp.where(end.status == int(Status.VALID), residual, x / scale)
+
+
+def _solve(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[Array, ""]) -> Refit:
+    """By the loop of `mx.fit`. The held parameters are replaced by their values inside the objective, and a parabola
+    gives them a minimum there, so that which ones are held may be traced."""
+    fn, which = minimum.fn, hold.which
+
+    def held(x: Array, inputs: tuple[PyTree, Hold, Array]) -> Scalar:
+        theta, h, scale = inputs
+        parabola = 0.5 * jnp.sum(jnp.where(h.which, (x - h.at) / scale, 0.0) ** 2)
         return fn(jnp.where(h.which, h.at, x), theta) + parabola
 
-    x = lax.stop_gradient(jnp.where(which, at, start))
-    held = eqx.filter_closure_convert(held, x, (minimum.theta, hold))
-    adjoint = optx.ImplicitAdjoint()
-    n = x.size
+    x = jnp.where(which, hold.at, start)
+    x = jnp.where(skip, jnp.nan, x)  # which ends it at once
+    inputs = (minimum.theta, hold, minimum.sizes)
     problem = Problem(
-        held,
+        eqx.filter_closure_convert(held, x, inputs),
         None,
-        (minimum.theta, hold),
+        inputs,
         x,
         without_bounds(minimum.space, which),
-        _metric(minimum, rows, which, hold.scale),
+        _metric(minimum, hold),
         Migrad(),
-        adjoint,
-        200 + 100 * n + 5 * n**2,
+        optx.ImplicitAdjoint(),
+        max_steps=200 + 100 * x.size + 5 * x.size**2,
     )
-    x, outcome = adjoint.apply(solve, stationarity, tuple(problem), frozenset())
-    x = jnp.where(which, at, x)
-    return Refit(x, fn(x, minimum.theta), outcome.status)
+    loop = functools.partial(eqxi_while_loop)
+    x, outcome = solve((*problem, loop))
+    return Refit(x, outcome.at.value, outcome.status)
 
 
-def _metric(minimum: Minimum, rows: Array, which: Array, scale: Array) -> Array:
-    v = conditional(minimum.covariance, rows)
+def _metric(minimum: Minimum, hold: Hold) -> Float[Array, "n n"]:
+    which = hold.which
+    v = conditional(minimum.covariance, hold.rows)
     v = jnp.where(which[:, None] | which[None, :], 0.0, v)
-    return v + jnp.diag(jnp.where(which, scale**2, 0.0))
+    return v + jnp.diag(jnp.where(which, minimum.sizes**2, 0.0))
 
 
 def conditional(covariance: Float[Array, "n n"], rows: Float[Array, "k n"]) -> Float[Array, "n n"]:
@@ -86,6 +137,15 @@ def conditional(covariance: Float[Array, "n n"], rows: Float[Array, "k n"]) -> F
         there = variance > 0
         covariance = covariance - jnp.where(there, jnp.outer(v, v) / jnp.where(there, variance, 1.0), 0.0)
     return covariance
+
+
+def conditional_shift(minimum: Minimum, rows: Float[Array, "k n"], at: Float[Array, " n"]) -> Float[Array, " n"]:
+    """By how much all parameters move to first order, if those of `rows` are moved to `at`."""
+    v = minimum.covariance
+    inner = rows @ v @ rows.T
+    known = jnp.diagonal(inner) > 0
+    inner = jnp.where(known[:, None] & known[None, :], inner, jnp.eye(inner.shape[0], dtype=v.dtype))
+    return v @ rows.T @ jnp.linalg.solve(inner, jnp.where(known, rows @ (at - minimum.x), 0.0))
 
 
 def without_bounds(space: Space, which: Bool[Array, " n"]) -> Space:

@@ -9,6 +9,7 @@ from jax import lax
 from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Scalar
 
+from ._fit import fit
 from ._objective import Theta, objective
 from ._parameter import Where, is_concrete, select
 from ._result import FitResult
@@ -67,6 +68,14 @@ def check_result(result: Any, what: str) -> None:
         )
     if is_concrete(result.valid) and not bool(result.valid):
         raise ValueError(f"{what} needs a valid fit, and this one is not: {result.message} (refit=True fits again)")
+
+
+def ready(nll: Callable, result: Any, data: PyTree, what: str, refit: bool) -> FitResult:
+    """The result, fitted again if it is not valid and `refit` is asked for. **Raises:** as `check_result`."""
+    if refit and isinstance(result, FitResult) and is_concrete(result.valid) and not np.all(result.valid):
+        result = fit(nll, result.params, data, up=result.up)
+    check_result(result, what)
+    return result
 
 
 def positions(result: FitResult, where: Where | None, what: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from ._fit import fit
 from ._jit import jit
-from ._minimum import at_minimum, check_result, positions, rise
+from ._minimum import at_minimum, positions, ready, rise
 from ._objective import prepare
 from ._parameter import Where, is_concrete
 from ._result import FitResult
@@ -92,9 +92,7 @@ def minos(
 
     **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, a `cl` out of range, an invalid result.
     """
-    if refit and isinstance(result, FitResult) and is_concrete(result.valid) and not np.all(result.valid):
-        result = fit(nll, result.params, data, up=result.up)
-    check_result(result, "minos")
+    result = ready(nll, result, data, "minos", refit)
     index = positions(result, where, "minos")
     level = rise(cl)
     if jnp.ndim(level) != 0:

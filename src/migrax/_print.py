@@ -15,6 +15,7 @@ from ._status import Status
 
 if TYPE_CHECKING:
     from ._minos import Minos
+    from ._profile import Profile
 
 _SHARE = 0.1  # of a direction's length that a parameter must have to be named
 
@@ -194,6 +195,16 @@ def minos_html(minos: "Minos") -> str:
     if _is_traced(minos) or np.ndim(minos.lower) != 1:
         return f"<pre>{minos_text(minos)}</pre>"
     return _display_minos.minos_html(_sides(minos))
+
+
+def profile_text(profile: "Profile") -> str:
+    shape = np.shape(profile.nll)
+    along = " and ".join(profile.names)
+    if _is_traced(profile):
+        return f"Profile(traced, along {along}, shape={shape})"
+    good = int(np.sum(np.asarray(profile.valid)))
+    counts = ", ".join(f"{count} {phrase}" for phrase, count in status_counts(profile.status))
+    return f"Profile(along {along}, shape={shape}, valid={_display.share(good, np.size(profile.status))}: {counts})"
 
 
 def covariance_text(covariance: Covariance) -> str:

@@ -1,0 +1,95 @@
+"""Minimising over the nuisance parameters from near the minimum of a fit: one gradient a step, no Hessian.
+
+The covariance at the minimum, conditional on what is held, is the inverse Hessian of a quadratic likelihood, for which
+one step is enough. It is kept up to date by the BFGS formula. What does not converge so is left to the loop of a fit.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Scalar
+
+from ._covariance import conditional, updated, without_bounds
+from ._minimum import Minimum
+from ._solvers.flat import value_and_grad
+
+if TYPE_CHECKING:
+    from ._held import Hold
+
+_MAX_STEPS = 40
+_MAX_REFUSED = 8
+_CUT = 0.3  # of a step that was too long
+_DECREASE = 1e-4  # sufficient (Armijo)
+_TOLERANCE = 1e-11  # of the EDM, in units of UP = 1/2, before a last step that is not evaluated
+
+
+class Descent(NamedTuple):
+    x: Float[Array, " n"]
+    found: Bool[Array, ""]
+
+
+class _State(NamedTuple):
+    trial: Float[Array, " n"]  # evaluated next
+    q: Float[Array, " n"]
+    f: Scalar
+    g: Float[Array, " n"]
+    v: Float[Array, "n n"]
+    refused: Int[Array, ""]
+    steps: Int[Array, ""]
+    done: Bool[Array, ""]
+    found: Bool[Array, ""]
+
+
+def descend(minimum: Minimum, hold: "Hold", start: Float[Array, " n"], skip: Bool[Array, ""]) -> Descent:
+    """The minimum over all parameters but those of `hold`, from `start`; nothing is done if `skip`."""
+    which = hold.which
+    moves = ~which & ~minimum.active
+    space = without_bounds(minimum.space, ~moves)
+    x = jnp.where(which, hold.at, start)
+    q = space.internal(x)
+    slopes = space.slopes(space.internal(jnp.where(moves, minimum.x, x)))[0]
+    v = conditional(minimum.covariance, hold.rows) / (slopes[:, None] * slopes[None, :])
+    v = jnp.where(moves[:, None] & moves[None, :] & jnp.isfinite(v), v, 0.0)
+    noise = minimum.noise
+
+    def flat(q: Array) -> tuple[Scalar, None]:
+        return minimum.fn(space.external(q), minimum.theta) - minimum.value, None
+
+    def body(s: _State) -> _State:
+        f, g, _ = value_and_grad(flat, s.trial, "bwd")
+        finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(g))
+        g = jnp.where(moves & finite, g, 0.0)
+        first = s.steps == 0
+        v = jnp.where(first | ~finite, s.v, updated(s.v, s.trial - s.q, g - s.g))
+        slope = s.g @ (s.trial - s.q)
+        lower = f <= s.f + _DECREASE * slope
+        # in the noise of the values the slopes decide
+        level = (f <= s.f + 2 * noise) & (jnp.abs(g @ (s.trial - s.q)) <= 0.9 * jnp.abs(slope))
+        good = finite & (first | lower | level)
+        q, f, g = jnp.where(good, s.trial, s.q), jnp.where(good, f, s.f), jnp.where(good, g, s.g)
+        step = -v @ g
+        found = good & (-0.5 * (g @ step) <= jnp.maximum(_TOLERANCE, noise))
+        refused = jnp.where(good, 0, s.refused + 1)
+        steps = s.steps + 1
+        return _State(
+            trial=q + jnp.where(good, step, _CUT * (s.trial - s.q)),
+            q=q,
+            f=f,
+            g=g,
+            v=v,
+            refused=refused,
+            steps=steps,
+            done=found | (refused > _MAX_REFUSED) | (steps >= _MAX_STEPS) | (first & ~finite),
+            found=found,
+        )
+
+    zero, no = jnp.zeros((), x.dtype), jnp.array(False)
+    begin = _State(
+        q, q, zero, jnp.zeros_like(q), v, jnp.array(0), jnp.array(0), skip | ~minimum.valid | ~jnp.all(jnp.isfinite(q)), no
+    )
+    end = lax.while_loop(lambda s: ~s.done, body, begin)
+    # the last step is not evaluated
+    x = space.external(jnp.where(end.found, end.trial, end.q))
+    gradient = jnp.where(minimum.active, value_and_grad(lambda x: flat_external(minimum, x), x, "bwd")[1], 0.0)
+    return Descent(x, end.found)

@@ -1,0 +1,172 @@
+"""Profiles and scans: the likelihood along one or two parameters, the others refitted or held."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+
+from ._held import conditional_shift, refit as refit_at
+from ._jit import jit
+from ._minimum import at_minimum, positions, ready
+from ._objective import prepare
+from ._parameter import Where, is_concrete
+from ._result import FitResult
+from ._status import Status
+
+Grid = ArrayLike | tuple[ArrayLike, ArrayLike]
+
+
+class Profile(eqx.Module):
+    """The likelihood on a grid of one parameter, shape `(m,)`, or of two, shape `(m, l)`.
+
+    **Attributes:**
+
+    - `names`: the one or two parameters.
+    - `grid`: their values, one array `(m,)`, `(l,)` for each, in the user's units.
+    - `nll`: shape `(m,)` or `(m, l)`, in its own units; NaN where the point failed.
+    - `rise`: the same above the minimum in units of UP: what chi2 is compared with.
+    - `points`: shape `(m, n_free)` or `(m, l, n_free)`, all free parameters there.
+    - `status`: an `mx.Status` number for each point: that of its fit, or whether the NLL is finite in a scan.
+    - `valid`: where the status is `VALID`.
+    """
+
+    nll: Float[Array, "*batch"]
+    rise: Float[Array, "*batch"]
+    points: Float[Array, "*batch n"]
+    status: Int[Array, "*batch"]
+    grid: tuple[Float[Array, "*batch m"], ...]
+    names: tuple[str, ...] = eqx.field(static=True)
+    free_names: tuple[str, ...] = eqx.field(static=True)
+
+    @property
+    def valid(self) -> Bool[Array, "*batch"]:
+        return self.status == int(Status.VALID)
+
+    def __repr__(self) -> str:
+        from . import _print
+
+        return _print.profile_text(self)
+
+
+def profile(
+    nll: Callable[[Any, Any], ArrayLike],
+    result: FitResult,
+    data: PyTree,
+    where: Where,
+    grid: Grid | int = 30,
+    *,
+    sigmas: float = 2.0,
+    refit: bool = False,
+) -> Profile:
+    """The likelihood along one or two parameters, minimised over all others at each point, all points at once.
+
+    **Arguments:**
+
+    - `nll`, `data`: as they were given to `mx.fit`.
+    - `result`: what `mx.fit` returned.
+    - `where`: one parameter (or one entry of a vector parameter), or two.
+    - `grid`: the values, an array, or two arrays for two parameters; or a number of points, evenly spread over `sigmas`
+        errors to both sides, within the bounds.
+    - `refit`: if `True`, a result that is not valid is first fitted again. (Else it is refused.)
+
+    **Returns:** a `Profile`. A point whose fit fails has its own status and is NaN; the others do not change.
+
+    **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, an empty grid, values outside the bounds, an
+    invalid result.
+    """
+    return _along(nll, result, data, where, grid, sigmas, refit, "profile")
+
+
+def scan(
+    nll: Callable[[Any, Any], ArrayLike],
+    result: FitResult,
+    data: PyTree,
+    where: Where,
+    grid: Grid | int = 30,
+    *,
+    sigmas: float = 2.0,
+    refit: bool = False,
+) -> Profile:
+    """As `mx.profile`, with all other parameters held at their fitted values: quicker, but no error can be read off."""
+    return _along(nll, result, data, where, grid, sigmas, refit, "scan")
+
+
+def _along(
+    nll: Callable, result: FitResult, data: PyTree, where: Where, grid: Any, sigmas: float, refit: bool, what: str
+) -> Profile:
+    result = ready(nll, result, data, what, refit)
+    index = positions(result, where, what)
+    if len(index) not in (1, 2) or len(set(index)) != len(index):
+        chosen = [result.names[i] for i in index]
+        raise ValueError(f"{what} is along one parameter or two different ones, got {chosen}")
+    grids = _grids(result, index, grid, sigmas, what)
+    _, data = prepare(result.params, data)
+    value, rise, points, status = _evaluate(nll, result, data, jnp.asarray(index), grids, what == "profile")
+    names = tuple(result.names[i] for i in index)
+    return Profile(value, rise, points, status, grids, names, result.names)
+
+
+def _grids(result: FitResult, index: tuple[int, ...], grid: Any, sigmas: float, what: str) -> tuple[Array, ...]:
+    if isinstance(grid, int | np.integer):
+        if grid < 1:
+            raise ValueError(f"{what} needs at least one point, got {grid}")
+        if not (isinstance(sigmas, int | float) and 0 < sigmas < math.inf):
+            raise ValueError(f"sigmas must be a positive number, got {sigmas!r}")
+        return tuple(_spread(result, i, int(grid), sigmas) for i in index)
+    grids = tuple(grid) if len(index) == 2 and isinstance(grid, tuple | list) and len(grid) == 2 else (grid,)
+    if len(grids) != len(index):
+        raise ValueError(f"{what} along two parameters takes a tuple of two arrays of values, or a number of points")
+    arrays = tuple(jnp.asarray(g, result.values.dtype) for g in grids)
+    for i, g in zip(index, arrays, strict=True):
+        name = result.names[i]
+        if g.ndim != 1 or g.size == 0:
+            raise ValueError(f"the grid of {name!r} must hold at least one value in one axis, got shape {g.shape}")
+        low, high = result.lower[i], result.upper[i]
+        if is_concrete(g, low, high):
+            values = np.asarray(g)
+            bad = ~((values >= low) & (values <= high)) | ~np.isfinite(values)
+            if np.any(bad):
+                raise ValueError(f"the grid of {name!r} leaves its bounds: {values[bad][0]} is not in [{low}, {high}]")
+    return arrays
+
+
+def _spread(result: FitResult, i: int, size: int, sigmas: float) -> Array:
+    value, error = result.values[i], result.errors[i]
+    low = jnp.maximum(value - sigmas * error, result.lower[i])
+    high = jnp.minimum(value + sigmas * error, result.upper[i])
+    return jnp.linspace(low, high, size)
+
+
+@jit
+def _evaluate(
+    nll: Callable, result: FitResult, data: PyTree, index: Array, grids: tuple[Array, ...], refitted: bool
+) -> tuple[Array, Array, Array, Array]:
+    """The NLL, its rise, the free parameters and the status at each point of the grid."""
+    minimum = at_minimum(nll, result, data)
+    n = minimum.x.size
+    rows = (jnp.arange(n) == index[:, None]).astype(minimum.x.dtype)
+    held = jnp.any(rows > 0, axis=0)
+
+    def one(values: Array) -> tuple[Array, Array, Array]:
+        at = jnp.where(held, values @ rows, minimum.x)
+        if refitted:
+            start = at + jnp.where(held, 0.0, conditional_shift(minimum, rows, at))
+            fitted = refit_at(minimum, rows, at, jnp.clip(start, minimum.space.lower, minimum.space.upper))
+            value, x, status = fitted.value, fitted.x, fitted.status
+        else:
+            value, x = minimum.fn(at, minimum.theta), at
+            status = jnp.where(jnp.isfinite(value), int(Status.VALID), int(Status.NOT_FINITE))
+        good = (status == int(Status.VALID)) & minimum.valid
+        return jnp.where(good, value, jnp.nan), jnp.where(good, x, jnp.nan), status
+
+    mesh = jnp.stack(jnp.meshgrid(*grids, indexing="ij"), axis=-1)
+    value, points, status = jax.vmap(one)(mesh.reshape(-1, len(grids)))
+    shape = mesh.shape[:-1]
+    rise = 2 * (value - minimum.fn(minimum.x, minimum.theta))
+    value = value * 2 * result.up
+    return value.reshape(shape), rise.reshape(shape), points.reshape(*shape, n), status.reshape(shape)
