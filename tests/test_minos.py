@@ -145,6 +145,7 @@ def test_agrees_with_iminuit():
             assert abs(float(counts({"a": x[0], "b": x[1]}, COUNTS) - result.nll) - 0.5) < 1e-11
 
 
+@pytest.mark.slow
 def test_derivatives():
     h = 1e-4
     differences = [(errors_of(COUNTS.at[i].add(h)) - errors_of(COUNTS.at[i].add(-h))) / (2 * h) for i in range(5)]
@@ -272,3 +273,23 @@ def test_no_retrace():
     for data, cl in ((COUNTS, 1.0), (COUNTS, 2.0), (COUNTS + 1e-3, 1.5)):
         mx.minos(nll, result, data, cl=cl)
     assert traces == before + 1
+
+
+def test_a_parameter_leaves_its_bound_on_the_way():
+    """y is held at 0 by its bound at the minimum, and follows x - 1/2 beyond x = 1/2."""
+
+    def nll(p, _):
+        return 0.5 * p["x"] ** 2 + 0.5 * (p["y"] + 0.5 - p["x"]) ** 2
+
+    result = mx.fit(nll, {"x": P(0.1), "y": P(1.0, lower=0.0)})
+    np.testing.assert_allclose(result.values, [0.25, 0.0], atol=1e-9)
+    minos = mx.minos(nll, result, where="x")
+    np.testing.assert_allclose(minos.upper[0] + 0.25, np.sqrt(2 * 0.5625), rtol=1e-9)
+    np.testing.assert_allclose(minos.lower[0], -np.sqrt(0.5), rtol=1e-9)  # there the bound holds it
+    np.testing.assert_allclose(minos.upper_points[0, 1], np.sqrt(2 * 0.5625) - 0.5, rtol=1e-7)
+    profile = mx.profile(nll, result, None, "x", jnp.array([-1.0, 0.2, 0.7, 2.0]))
+    assert np.all(profile.valid)
+    x = np.array([-1.0, 0.2, 0.7, 2.0])
+    y = np.maximum(x - 0.5, 0.0)
+    np.testing.assert_allclose(profile.nll, 0.5 * x**2 + 0.5 * (y + 0.5 - x) ** 2, rtol=1e-9)
+    np.testing.assert_allclose(profile.points[:, 1], y, atol=1e-7)

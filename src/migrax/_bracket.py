@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from ._held import refit
-from ._minimum import Minimum
+from ._minimum import Hold, Minimum
 from ._status import Status
 
 _MAX_POINTS = 60
@@ -58,7 +58,8 @@ def bracket(minimum: Minimum, line: Line, z: Scalar, skip: Bool[Array, ""]) -> B
     origin = minimum.fn(x, minimum.theta)
 
     def body(s: _State) -> _State:
-        fitted = refit(minimum, line.rows, x + s.trial * line.direction, s.x)
+        hold = Hold(line.rows, x + s.trial * line.direction)
+        fitted = refit(minimum, hold, jnp.where(hold.which, hold.at, s.x), s.done, True)
         rise = fitted.value - origin
         ok = (fitted.status == int(Status.VALID)) & jnp.isfinite(rise)
         new_minimum = ok & (rise < -jnp.maximum(_LOWER, 10 * minimum.noise))

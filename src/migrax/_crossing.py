@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from ._held import without_bounds
 from ._minimum import Minimum
 from ._solvers.flat import value_and_grad
+from ._solvers.metric import bfgs
 from ._space import Space
 
 _MAX_STEPS = 60
@@ -46,7 +46,7 @@ class Crossing(NamedTuple):
     found: Bool[Array, ""]
     new_minimum: Bool[Array, ""]
     slope: Scalar  # of F along e at the minimum
-    gradient: Float[Array, " n"]
+    gradient: Float[Array, " n"]  # there, of the parameters that do not move in external coordinates
     num_gradients: Int[Array, ""]
 
 
@@ -55,6 +55,7 @@ class _State(NamedTuple):
     q: Float[Array, " n"]
     f: Scalar  # above the minimum
     g: Float[Array, " n"]
+    push: Float[Array, " n"]  # the gradient of those that do not move, too
     v: Float[Array, "n n"]
     merit: Scalar
     least: Scalar  # the least value seen, and where
@@ -73,7 +74,7 @@ def crossing(minimum: Minimum, way: Way, z: Scalar, skip: Bool[Array, ""]) -> Cr
     fn, theta, x = minimum.fn, minimum.theta, minimum.x
     # Parameters that do not move, and those that are measured along, need no transform of their bounds.
     free = minimum.space.has_bounds
-    space = without_bounds(minimum.space, way.direct | ~way.moves)
+    space = minimum.space.without(way.direct | ~way.moves)
     q = space.internal(x)
     slopes = space.slopes(q)[0] if free else jnp.ones_like(q)
     target = 0.5 * z**2
@@ -85,12 +86,12 @@ def crossing(minimum: Minimum, way: Way, z: Scalar, skip: Bool[Array, ""]) -> Cr
 
     def body(s: _State) -> _State:
         f, g, _ = value_and_grad(flat, s.trial, "bwd")
-        g = jnp.where(way.moves, g, 0.0)
         finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(g))
-        g = jnp.where(finite, g, 0.0)
+        push = jnp.where(finite, g, 0.0)
+        g = jnp.where(way.moves, push, 0.0)
         origin = jnp.where(s.first, f, s.origin)
         rise = f - origin
-        v = jnp.where(s.first | ~finite, s.v, _update(s.v, s.trial - s.q, g - s.g))
+        v = jnp.where(s.first | ~finite, s.v, bfgs(s.v, s.trial - s.q, g - s.g))
         vg, ve = v @ g, v @ e
         eve, gvg = e @ ve, g @ vg
         across = jnp.maximum(gvg - (e @ vg) ** 2 / eve, 0.0)
@@ -114,6 +115,7 @@ def crossing(minimum: Minimum, way: Way, z: Scalar, skip: Bool[Array, ""]) -> Cr
             q=q_new,
             f=rise_new,
             g=g_new,
+            push=jnp.where(good, push, s.push),
             v=v,
             merit=jnp.where(good, jnp.where(s.first, jnp.inf, merit), s.merit),
             least=jnp.where(lower & ~s.first, rise, s.least),
@@ -131,11 +133,25 @@ def crossing(minimum: Minimum, way: Way, z: Scalar, skip: Bool[Array, ""]) -> Cr
     usable = jnp.isfinite(way.covariance)
     v = jnp.where(usable, way.covariance, 0.0) / (slopes[:, None] * slopes[None, :])
     no = jnp.array(False)
+    none = jnp.zeros_like(q)
     start = _State(
-        trial=q, q=q, f=zero, g=jnp.zeros_like(q), v=v, merit=zero + jnp.inf, least=zero, lowest=q, origin=zero,
-        slope=zero, first=jnp.array(True), refused=jnp.array(0), steps=jnp.array(0),
-        done=skip | ~(e @ v @ e > 0) | ~jnp.all(usable), found=no,
-    )  # fmt: skip
+        trial=q,
+        q=q,
+        f=zero,
+        g=none,
+        push=none,
+        v=v,
+        merit=zero + jnp.inf,
+        least=zero,
+        lowest=q,
+        origin=zero,
+        slope=zero,
+        first=jnp.array(True),
+        refused=jnp.array(0),
+        steps=jnp.array(0),
+        done=skip | ~(e @ v @ e > 0) | ~jnp.all(usable),
+        found=no,
+    )
     end = lax.while_loop(lambda s: ~s.done, body, start)
     new_minimum = end.least < -jnp.maximum(_LOWER, 10 * noise)
     # the last step is not evaluated: it is below 1e-10 of the rise, and the error behind it smaller
@@ -145,7 +161,7 @@ def crossing(minimum: Minimum, way: Way, z: Scalar, skip: Bool[Array, ""]) -> Cr
         found=end.found & ~new_minimum,
         new_minimum=new_minimum,
         slope=end.slope,
-        gradient=end.g,
+        gradient=end.push,
         num_gradients=end.steps,
     )
 
@@ -169,15 +185,3 @@ def _inside(space: Space, way: Way, q: Array, step: Array) -> Scalar:
     moving = way.moves & way.direct & (step != 0) & jnp.isfinite(room)
     part = jnp.where(moving, 0.9 * room / jnp.where(moving, jnp.abs(step), 1.0), 1.0)
     return jnp.clip(jnp.min(part), 0.0, 1.0)
-
-
-def _update(v: Array, s: Array, y: Array) -> Array:
-    """The BFGS update of an inverse Hessian, which may be zero across some directions and stays so."""
-    delta = s @ y
-    vy = v @ y
-    yvy = y @ vy
-    good = (delta > 1e-8 * jnp.abs(yvy)) & (yvy > 0) & jnp.isfinite(delta + yvy)
-    delta, yvy = jnp.where(good, delta, 1.0), jnp.where(good, yvy, 1.0)
-    u = s / delta - vy / yvy
-    new = v + jnp.outer(s, s) / delta - jnp.outer(vy, vy) / yvy + yvy * jnp.outer(u, u)
-    return jnp.where(good, new, v)

@@ -4,18 +4,16 @@ The covariance at the minimum, conditional on what is held, is the inverse Hessi
 one step is enough. It is kept up to date by the BFGS formula. What does not converge so is left to the loop of a fit.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from ._covariance import conditional, updated, without_bounds
-from ._minimum import Minimum
+from ._conditional import conditional
+from ._minimum import Hold, Minimum
 from ._solvers.flat import value_and_grad
-
-if TYPE_CHECKING:
-    from ._held import Hold
+from ._solvers.metric import bfgs
 
 _MAX_STEPS = 40
 _MAX_REFUSED = 8
@@ -34,6 +32,7 @@ class _State(NamedTuple):
     q: Float[Array, " n"]
     f: Scalar
     g: Float[Array, " n"]
+    push: Float[Array, " n"]  # the gradient of those that do not move, too
     v: Float[Array, "n n"]
     refused: Int[Array, ""]
     steps: Int[Array, ""]
@@ -41,12 +40,12 @@ class _State(NamedTuple):
     found: Bool[Array, ""]
 
 
-def descend(minimum: Minimum, hold: "Hold", start: Float[Array, " n"], skip: Bool[Array, ""]) -> Descent:
+def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[Array, ""]) -> Descent:
     """The minimum over all parameters but those of `hold`, from `start`; nothing is done if `skip`."""
     which = hold.which
     moves = ~which & ~minimum.active
-    space = without_bounds(minimum.space, ~moves)
-    x = jnp.where(which, hold.at, start)
+    space = minimum.space.without(~moves)
+    x = jnp.where(which, hold.at, jnp.where(moves, start, minimum.x))
     q = space.internal(x)
     slopes = space.slopes(space.internal(jnp.where(moves, minimum.x, x)))[0]
     v = conditional(minimum.covariance, hold.rows) / (slopes[:, None] * slopes[None, :])
@@ -59,15 +58,17 @@ def descend(minimum: Minimum, hold: "Hold", start: Float[Array, " n"], skip: Boo
     def body(s: _State) -> _State:
         f, g, _ = value_and_grad(flat, s.trial, "bwd")
         finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(g))
-        g = jnp.where(moves & finite, g, 0.0)
+        push = jnp.where(finite, g, 0.0)
+        g = jnp.where(moves, push, 0.0)
         first = s.steps == 0
-        v = jnp.where(first | ~finite, s.v, updated(s.v, s.trial - s.q, g - s.g))
+        v = jnp.where(first | ~finite, s.v, bfgs(s.v, s.trial - s.q, g - s.g))
         slope = s.g @ (s.trial - s.q)
         lower = f <= s.f + _DECREASE * slope
         # in the noise of the values the slopes decide
         level = (f <= s.f + 2 * noise) & (jnp.abs(g @ (s.trial - s.q)) <= 0.9 * jnp.abs(slope))
         good = finite & (first | lower | level)
-        q, f, g = jnp.where(good, s.trial, s.q), jnp.where(good, f, s.f), jnp.where(good, g, s.g)
+        q, f = jnp.where(good, s.trial, s.q), jnp.where(good, f, s.f)
+        g, push = jnp.where(good, g, s.g), jnp.where(good, push, s.push)
         step = -v @ g
         found = good & (-0.5 * (g @ step) <= jnp.maximum(_TOLERANCE, noise))
         refused = jnp.where(good, 0, s.refused + 1)
@@ -77,6 +78,7 @@ def descend(minimum: Minimum, hold: "Hold", start: Float[Array, " n"], skip: Boo
             q=q,
             f=f,
             g=g,
+            push=push,
             v=v,
             refused=refused,
             steps=steps,
@@ -85,11 +87,11 @@ def descend(minimum: Minimum, hold: "Hold", start: Float[Array, " n"], skip: Boo
         )
 
     zero, no = jnp.zeros((), x.dtype), jnp.array(False)
-    begin = _State(
-        q, q, zero, jnp.zeros_like(q), v, jnp.array(0), jnp.array(0), skip | ~minimum.valid | ~jnp.all(jnp.isfinite(q)), no
-    )
+    none, hopeless = jnp.zeros_like(q), ~minimum.valid | ~jnp.all(jnp.isfinite(q))
+    begin = _State(q, q, zero, none, none, v, jnp.array(0), jnp.array(0), skip | hopeless, no)
     end = lax.while_loop(lambda s: ~s.done, body, begin)
     # the last step is not evaluated
     x = space.external(jnp.where(end.found, end.trial, end.q))
-    gradient = jnp.where(minimum.active, value_and_grad(lambda x: flat_external(minimum, x), x, "bwd")[1], 0.0)
-    return Descent(x, end.found)
+    sign = jnp.where(minimum.x - minimum.space.lower <= minimum.space.upper - minimum.x, 1.0, -1.0)
+    pushed = jnp.all(~minimum.active | which | (end.push * sign >= 0))  # they want to stay at their bounds
+    return Descent(x, end.found & pushed)

@@ -4,30 +4,23 @@ Which ones are held may be traced, so that all lanes of a `vmap` are one program
 parameters, the held ones are replaced by their values inside the objective, and a parabola gives them a minimum there.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
+from ._conditional import conditional
+from ._descent import descend
 from ._inner import Problem
-from ._minimum import Minimum
-from ._solve import solve, stationarity
+from ._minimum import Hold, Minimum
+from ._solve import solve
 from ._solvers import Migrad
-from ._space import Space
-
-
-class Hold(NamedTuple):
-    """Which parameters are held, and where."""
-
-    rows: Float[Array, "k n"]  # unit vectors of the parameters
-    at: Float[Array, " n"]  # their values; what stands at the other parameters' places is not looked at
-
-    @property
-    def which(self) -> Bool[Array, " n"]:
-        return jnp.any(self.rows != 0, axis=0)
+from ._status import Status
 
 
 class Refit(NamedTuple):
@@ -66,12 +59,15 @@ def _sure(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], _End]:
 
 
 def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], _End]:
-    minimum, hold, start, skip, _ = inputs
+    minimum, hold, start, skip, while_loop = inputs
     which, space = hold.which, minimum.space
     down = descend(minimum, hold, start, skip)
-    x, status = down.x, jnp.where(down.found, int(Status.VALID), int(Status.NOT_CONVERGED))
+    x, status = (
+        jnp.where(down.found, down.x, start),
+        jnp.where(down.found, int(Status.VALID), int(Status.NOT_CONVERGED)),
+    )
     if robust:
-        again = _solve(minimum, hold, jnp.where(jnp.all(jnp.isfinite(x)), x, start), skip | down.found)
+        again = _solve(minimum, hold, start, skip | down.found, while_loop)
         x = jnp.where(down.found, x, again.x)
         status = jnp.where(down.found, status, again.status)
     near = 1e-9 * (jnp.abs(x) + minimum.errors)
@@ -93,7 +89,9 @@ def _stationarity(x: Float[Array, " n"], end: _End, inputs: tuple[Any, ...]) -> 
     return jnp.where(end.status == int(Status.VALID), residual, x / scale)
 
 
-def _solve(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[Array, ""]) -> Refit:
+def _solve(
+    minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[Array, ""], while_loop: Callable
+) -> Refit:
     """By the loop of `mx.fit`. The held parameters are replaced by their values inside the objective, and a parabola
     gives them a minimum there, so that which ones are held may be traced."""
     fn, which = minimum.fn, hold.which
@@ -111,14 +109,13 @@ def _solve(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[A
         None,
         inputs,
         x,
-        without_bounds(minimum.space, which),
+        minimum.space.without(which),
         _metric(minimum, hold),
         Migrad(),
         optx.ImplicitAdjoint(),
         max_steps=200 + 100 * x.size + 5 * x.size**2,
     )
-    loop = functools.partial(eqxi_while_loop)
-    x, outcome = solve((*problem, loop))
+    x, outcome = solve((*problem, while_loop))
     return Refit(x, outcome.at.value, outcome.status)
 
 
@@ -127,30 +124,3 @@ def _metric(minimum: Minimum, hold: Hold) -> Float[Array, "n n"]:
     v = conditional(minimum.covariance, hold.rows)
     v = jnp.where(which[:, None] | which[None, :], 0.0, v)
     return v + jnp.diag(jnp.where(which, minimum.sizes**2, 0.0))
-
-
-def conditional(covariance: Float[Array, "n n"], rows: Float[Array, "k n"]) -> Float[Array, "n n"]:
-    """The covariance if `rows @ x` are held: zero across them."""
-    for row in rows:
-        v = covariance @ row
-        variance = row @ v
-        there = variance > 0
-        covariance = covariance - jnp.where(there, jnp.outer(v, v) / jnp.where(there, variance, 1.0), 0.0)
-    return covariance
-
-
-def conditional_shift(minimum: Minimum, rows: Float[Array, "k n"], at: Float[Array, " n"]) -> Float[Array, " n"]:
-    """By how much all parameters move to first order, if those of `rows` are moved to `at`."""
-    v = minimum.covariance
-    inner = rows @ v @ rows.T
-    known = jnp.diagonal(inner) > 0
-    inner = jnp.where(known[:, None] & known[None, :], inner, jnp.eye(inner.shape[0], dtype=v.dtype))
-    return v @ rows.T @ jnp.linalg.solve(inner, jnp.where(known, rows @ (at - minimum.x), 0.0))
-
-
-def without_bounds(space: Space, which: Bool[Array, " n"]) -> Space:
-    """The space without the bounds of some of its parameters."""
-    if not space.has_bounds:
-        return space
-    lower, upper = jnp.where(which, -jnp.inf, space.lower), jnp.where(which, jnp.inf, space.upper)
-    return eqx.tree_at(lambda s: (s.lower, s.upper), space, (lower, upper))

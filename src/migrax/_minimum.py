@@ -34,9 +34,25 @@ class Minimum(NamedTuple):
         return jnp.sqrt(jnp.where(variance > 0, variance, 0.0))
 
     @property
+    def sizes(self) -> Float[Array, " n"]:
+        """The errors, and 1 for a parameter that has none."""
+        return jnp.where(self.errors > 0, self.errors, 1.0)
+
+    @property
     def active(self) -> Bool[Array, " n"]:
         """The parameters at a bound: to first order they cannot move."""
         return jnp.diagonal(self.covariance) == 0
+
+
+class Hold(NamedTuple):
+    """Which parameters are held, and where."""
+
+    rows: Float[Array, "k n"]  # unit vectors of the parameters
+    at: Float[Array, " n"]  # their values; what stands at the other parameters' places is not looked at
+
+    @property
+    def which(self) -> Bool[Array, " n"]:
+        return jnp.any(self.rows != 0, axis=0)
 
 
 def at_minimum(nll: Callable, result: FitResult, data: PyTree) -> Minimum:

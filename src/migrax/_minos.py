@@ -18,6 +18,7 @@ from ._parameter import Where, is_concrete
 from ._result import FitResult
 from ._search import Aim, Found, Side, search
 from ._space import update
+from ._stages import by_stages
 
 _MAX_NEW_MINIMA = 5
 
@@ -129,21 +130,12 @@ def _deeper(nll: Callable, result: FitResult, data: PyTree, which: Array, found:
 
 
 def _search_all(nll: Callable, result: FitResult, data: PyTree, which: Array, side: Array, level: Array) -> Found:
-    """All sides by the quick search; those that it does not find by bracketing, which is compiled only if it is needed
-    (inside the user's own `jit`, where this cannot be seen, always)."""
-    idle = jnp.zeros(which.shape, bool)
-    everything = (nll, result, data, level, which, side)
-    if not is_concrete(*(leaf for leaf in jax.tree.leaves(everything) if eqx.is_array(leaf)), jnp.asarray(0.0)):
-        return _sides(nll, result, data, which, side, level, idle, True)
-    found = _sides(nll, result, data, which, side, level, idle, False)
-    missing = np.flatnonzero(np.asarray(found.status) == int(Side.FAILED))
-    if missing.size == 0:
-        return found
-    # as many lanes as the next power of two, so that few sizes are ever compiled
-    lanes = np.resize(missing, 2 ** int(np.ceil(np.log2(missing.size))))
-    again = _sides(nll, result, data, which[lanes], side[lanes], level, jnp.arange(lanes.size) >= missing.size, True)
-    put = lambda old, new: old.at[missing].set(new[: missing.size])  # noqa: E731
-    return jax.tree.map(put, found, again)
+    return by_stages(
+        lambda lanes, skip, robust: _sides(nll, result, data, lanes, level, skip, robust),
+        (which, side),
+        lambda found: found.status == int(Side.FAILED),
+        (nll, result, data, level),
+    )
 
 
 def _minos_of(result: FitResult, found: Found, index: tuple[int, ...], level: Array) -> Minos:
@@ -160,10 +152,17 @@ def _minos_of(result: FitResult, found: Found, index: tuple[int, ...], level: Ar
 
 @jit
 def _sides(
-    nll: Callable, result: FitResult, data: PyTree, which: Array, side: Array, level: Array, skip: Array, robust: bool
+    nll: Callable,
+    result: FitResult,
+    data: PyTree,
+    lanes: tuple[Array, Array],
+    level: Array,
+    skip: Bool[Array, " lanes"],
+    robust: bool,
 ) -> Found:
     """One lane a side: which parameter, and minus or plus one."""
     minimum = at_minimum(nll, result, data)
+    which, side = lanes
     n = minimum.x.size
     size = jnp.where(minimum.errors > 0, minimum.errors, 1.0)
 

@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from ._held import conditional_shift, refit as refit_at
+from ._conditional import conditional_shift
+from ._held import refit as refit_at
 from ._jit import jit
-from ._minimum import at_minimum, positions, ready
+from ._minimum import Hold, at_minimum, positions, ready
 from ._objective import prepare
 from ._parameter import Where, is_concrete
 from ._result import FitResult
+from ._stages import by_stages
 from ._status import Status
 
 Grid = ArrayLike | tuple[ArrayLike, ArrayLike]
@@ -106,7 +108,15 @@ def _along(
         raise ValueError(f"{what} is along one parameter or two different ones, got {chosen}")
     grids = _grids(result, index, grid, sigmas, what)
     _, data = prepare(result.params, data)
-    value, rise, points, status = _evaluate(nll, result, data, jnp.asarray(index), grids, what == "profile")
+    mesh = jnp.stack(jnp.meshgrid(*grids, indexing="ij"), axis=-1)
+    shape = mesh.shape[:-1]
+    found = by_stages(
+        lambda lanes, skip, robust: _evaluate(nll, result, data, jnp.asarray(index), lanes, skip, robust, what),
+        mesh.reshape(-1, len(grids)),
+        lambda found: (found[3] != int(Status.VALID)) & (what == "profile"),
+        (nll, result, data),
+    )
+    value, rise, points, status = (a.reshape(*shape, *a.shape[1:]) for a in found)
     names = tuple(result.names[i] for i in index)
     return Profile(value, rise, points, status, grids, names, result.names)
 
@@ -144,19 +154,26 @@ def _spread(result: FitResult, i: int, size: int, sigmas: float) -> Array:
 
 @jit
 def _evaluate(
-    nll: Callable, result: FitResult, data: PyTree, index: Array, grids: tuple[Array, ...], refitted: bool
+    nll: Callable,
+    result: FitResult,
+    data: PyTree,
+    index: Array,
+    lanes: Float[Array, "m k"],
+    skip: Bool[Array, " m"],
+    robust: bool,
+    what: str,
 ) -> tuple[Array, Array, Array, Array]:
-    """The NLL, its rise, the free parameters and the status at each point of the grid."""
+    """The NLL, its rise, the free parameters and the status at each point."""
     minimum = at_minimum(nll, result, data)
     n = minimum.x.size
     rows = (jnp.arange(n) == index[:, None]).astype(minimum.x.dtype)
     held = jnp.any(rows > 0, axis=0)
 
-    def one(values: Array) -> tuple[Array, Array, Array]:
+    def one(values: Array, skip: Array) -> tuple[Array, Array, Array]:
         at = jnp.where(held, values @ rows, minimum.x)
-        if refitted:
-            start = at + jnp.where(held, 0.0, conditional_shift(minimum, rows, at))
-            fitted = refit_at(minimum, rows, at, jnp.clip(start, minimum.space.lower, minimum.space.upper))
+        if what == "profile":
+            start = at + jnp.where(held, 0.0, conditional_shift(minimum.covariance, rows, at - minimum.x))
+            fitted = refit_at(minimum, Hold(rows, at), minimum.space.clip(start), skip, robust)
             value, x, status = fitted.value, fitted.x, fitted.status
         else:
             value, x = minimum.fn(at, minimum.theta), at
@@ -164,9 +181,6 @@ def _evaluate(
         good = (status == int(Status.VALID)) & minimum.valid
         return jnp.where(good, value, jnp.nan), jnp.where(good, x, jnp.nan), status
 
-    mesh = jnp.stack(jnp.meshgrid(*grids, indexing="ij"), axis=-1)
-    value, points, status = jax.vmap(one)(mesh.reshape(-1, len(grids)))
-    shape = mesh.shape[:-1]
+    value, points, status = jax.vmap(one)(lanes, skip)
     rise = 2 * (value - minimum.fn(minimum.x, minimum.theta))
-    value = value * 2 * result.up
-    return value.reshape(shape), rise.reshape(shape), points.reshape(*shape, n), status.reshape(shape)
+    return value * 2 * result.up, rise, points, status

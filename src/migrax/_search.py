@@ -10,8 +10,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from ._bracket import Line, bracket
+from ._conditional import conditional
 from ._crossing import Way, crossing
-from ._held import conditional
 from ._minimum import Minimum
 
 

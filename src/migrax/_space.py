@@ -70,6 +70,13 @@ class Space(eqx.Module):
         """Whether a point lies on a bound."""
         return jnp.any((x <= self.lower) | (x >= self.upper)) if self.has_bounds else jnp.array(False)
 
+    def without(self, which: Bool[Array, " n"]) -> "Space":
+        """Without the bounds of some parameters."""
+        if not self.has_bounds:
+            return self
+        lower, upper = jnp.where(which, -jnp.inf, self.lower), jnp.where(which, jnp.inf, self.upper)
+        return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
+
     def shrink(self, x: Float[Array, " n"]) -> "Space":
         """The bounds moved inside by a hair: in units of their distance to the point `x` a few roundings of one."""
         if not self.has_bounds:

@@ -79,6 +79,19 @@ def decompose(
     return Metric(scale, vectors, eigenvalues, finite)
 
 
+def bfgs(v: Float[Array, "n n"], s: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, "n n"]:
+    """The BFGS update of an inverse Hessian after a step `s` that changed the gradient by `y`; none, where the function
+    curves down along the step. What is zero across some directions stays so."""
+    delta = s @ y
+    vy = v @ y
+    yvy = y @ vy
+    good = (delta > 1e-8 * jnp.abs(yvy)) & (yvy > 0) & jnp.isfinite(delta + yvy)
+    delta, yvy = jnp.where(good, delta, 1.0), jnp.where(good, yvy, 1.0)
+    u = s / delta - vy / yvy
+    new = v + jnp.outer(s, s) / delta - jnp.outer(vy, vy) / yvy + yvy * jnp.outer(u, u)
+    return jnp.where(good, new, v)
+
+
 @jax.custom_jvp
 def seed(hessian: Float[Array, "n n"], root: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """`root @ root.T`, for a root of the Hessian's inverse that was forced positive definite.
