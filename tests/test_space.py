@@ -14,7 +14,7 @@ BOUNDS = {"none": (-INF, INF), "lower": (2.0, INF), "upper": (-INF, 2.0), "both"
 
 
 def space(lower, upper):
-    return Space(jnp.array([lower]), jnp.array([upper]), ("x",), True)
+    return Space(jnp.array([lower]), jnp.array([upper]), jnp.ones(1), ("x",), True)
 
 
 @pytest.mark.parametrize("kind", BOUNDS)

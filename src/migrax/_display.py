@@ -46,7 +46,8 @@ class Minimum(NamedTuple):
     """How a fit ended.
 
     `status` is a short phrase, `message` one or two sentences that are shown when the fit is not valid.
-    `covariance` is `"exact"`, `"not positive definite"` or `"not computed"`.
+    `covariance` is `"exact"`, `"elsewhere"` (positive definite, but this is no minimum), `"not positive definite"` or
+    `"not computed"`.
     """
 
     algorithm: str
@@ -153,7 +154,7 @@ def _strip(cells: list[str | None], decimals: int) -> list[str | None]:
 def verdicts(minimum: Minimum) -> list[tuple[str, str]]:
     """The six cells of the box that say whether the fit can be trusted: words, and `"good"`, `"warn"` or `"bad"`.
 
-    **Raises:** `ValueError` if `minimum.covariance` is none of the three words.
+    **Raises:** `ValueError` if `minimum.covariance` is none of these words.
     """
 
     def choose(bad: bool, good: str, otherwise: str, grade: str = "bad") -> tuple[str, str]:
@@ -164,10 +165,14 @@ def verdicts(minimum: Minimum) -> list[tuple[str, str]]:
             hesse = [("Hesse ok", "good"), ("Covariance accurate", "good")]
         case "not positive definite":
             hesse = [("Hesse FAILED", "bad"), ("Covariance NOT pos. def.", "bad")]
+        case "elsewhere":
+            hesse = [("Hesse ok", "good"), ("NOT at a minimum", "warn")]
         case "not computed":
             hesse = [("Hesse not run", "warn"), ("NO covariance", "warn")]
         case other:
-            raise ValueError(f'covariance is "exact", "not positive definite" or "not computed"; got {other!r}')
+            raise ValueError(
+                f'covariance is "exact", "elsewhere", "not positive definite" or "not computed"; got {other!r}'
+            )
     return [
         choose(not minimum.valid, "Valid Minimum", "INVALID Minimum"),
         choose(minimum.edm_above, "Below EDM threshold", "ABOVE EDM threshold"),
@@ -378,7 +383,7 @@ def batch_note(batch: Batch) -> str:
     """What the averages are taken over."""
     note = f"Mean and standard deviation over the {fits(batch.valid, 'valid fit')}."
     if any(row[4] for row in batch.rows):
-        note += " The mean error leaves out those at a limit, which have none."
+        note += " The mean error leaves out those on a bound, which have none."
     return note
 
 

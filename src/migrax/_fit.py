@@ -79,21 +79,25 @@ def fit(
         minimum are looked at all the same: `valid` rests on them.)
     - `covariance`: an estimate of the result's covariance, such as an earlier fit's, of shape `(n_free, n_free)`. The
         start is then not looked at with a Hessian, which saves time when the start is good. It is a guess: entries
-        that are NaN are passed over, and one that is not positive definite is made so.
+        that are NaN are passed over, and correlations that cannot be are made smaller.
     - `max_steps`: limit on the solver's steps each time it is run, default MINUIT's 200 + 100 n + 5 n².
+        With fewer than about 15 a fit may not even leave its start.
     - `adjoint`: how to differentiate, default `optx.ImplicitAdjoint()`.
-    - `throw`: if `True`, a fit that is not valid raises `mx.FitError` (under `jax.jit` an Equinox runtime error).
+    - `throw`: if `True`, a fit that is not valid raises `mx.FitError` (under `jax.jit` a runtime error without its
+        details).
 
     **Returns:** a `FitResult`. Look at `valid` before anything else: where a fit is not valid its derivatives are zero
-    if there is no minimum to differentiate.
+    if there is no minimum to differentiate. A valid minimum is a local one; for a likelihood that may have several,
+    `jax.vmap` the fit over starts and take the lowest.
 
     **Raises:** `ValueError` or `TypeError` for input that makes no sense, with the name of the parameter. What goes
     wrong numerically is a status of the result.
     """
     params, data = prepare(params, data)
     if isinstance(nll, LeastSquares | PoissonNLL) and isinstance(up, int | float) and up == 1:
+        half = " (chi2/2)" if isinstance(nll, LeastSquares) else ""
         warnings.warn(
-            f"{type(nll).__name__} is minus log L (chi2/2): with up=1 its errors are sqrt(2) too large. Leave up out",
+            f"{type(nll).__name__} is minus log L{half}: with up=1 its errors are sqrt(2) too large. Leave up out",
             stacklevel=2,
         )
     solver = _check_solver(solver, nll)

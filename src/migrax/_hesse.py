@@ -36,6 +36,8 @@ def hesse(
     - `data`: whatever `nll` takes.
     - `up`: 0.5 for minus log L (and for chi2/2), 1.0 for a chi2.
 
+    Bounds play no part: unlike the covariance of `mx.fit`, a parameter on its bound has a variance here.
+
     **Returns:** a `Covariance`, `matrix` of shape `(n_free, n_free)` = 2 UP H⁻¹. It is NaN, and not `valid`, where the
     Hessian is not finite or not positive definite.
 

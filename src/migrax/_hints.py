@@ -10,6 +10,8 @@ import jax
 
 def check_callable(nll: Any) -> None:
     """**Raises:** `TypeError` unless `nll(params, data)` can be called."""
+    if isinstance(nll, type):
+        raise TypeError(f"the likelihood is the class {nll.__name__}: make one of it, {nll.__name__}(...)")
     if not callable(nll):
         raise TypeError(f"the likelihood must be callable as nll(params, data), got {type(nll).__name__}")
     try:

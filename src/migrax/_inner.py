@@ -102,7 +102,7 @@ def run(
         sol = optx.minimise(
             lambda u, t: fn(to_external(u), t) - offset, problem.solver, start, problem.theta, options, **kwargs
         )
-    return _report(sol, to_external(sol.value), x)
+    return _report(sol, problem.solver, to_external(sol.value), x)
 
 
 def _or_plain(rescue: Bool[Array, ""], root: Array, unit: Array, q: Array, gradient: Array) -> tuple[Array, Array]:
@@ -117,12 +117,13 @@ def _or_plain(rescue: Bool[Array, ""], root: Array, unit: Array, q: Array, gradi
     return jnp.where(rescue, jnp.diag(size), root), jnp.where(rescue, scale * unit, unit)
 
 
-def _report(sol: optx.Solution, moved: Float[Array, " n"], x: Float[Array, " n"]) -> Run:
+def _report(sol: optx.Solution, solver: Any, moved: Float[Array, " n"], x: Float[Array, " n"]) -> Run:
     steps = jnp.asarray(sol.stats["num_steps"])
+    values, gradients = (steps, 0) if isinstance(solver, optx.NelderMead) else (0, steps)
     counts = {
         "num_steps": steps,
-        "num_values": jnp.asarray(sol.stats.get("num_values", 0)),
-        "num_gradients": jnp.asarray(sol.stats.get("num_gradients", steps)),
+        "num_values": jnp.asarray(sol.stats.get("num_values", values)),
+        "num_gradients": jnp.asarray(sol.stats.get("num_gradients", gradients)),
         "num_hessians": jnp.asarray(sol.stats.get("num_hessians", 0)),
     }
     zero = no_counts()

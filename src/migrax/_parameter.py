@@ -55,12 +55,17 @@ class Parameter(eqx.Module):
 
         **Raises:**
 
-        - `TypeError`: `value` holds integers, booleans or complex numbers.
+        - `TypeError`: `value` holds integers, booleans or complex numbers; `fixed` is not a bool.
         - `ValueError`: a bound does not broadcast to the value, is NaN, or the lower is not below the upper.
         """
         self.value = _floating(value)
         self.lower = None if lower is None else _bound(lower, "lower", self.value)
         self.upper = None if upper is None else _bound(upper, "upper", self.value)
+        if not isinstance(fixed, bool | np.bool_):
+            raise TypeError(
+                f"fixed must be True or False, for the parameter as a whole; got {fixed!r}. To fix one entry of "
+                "a vector, make two parameters of it"
+            )
         self.fixed = bool(fixed)
 
     def __repr__(self) -> str:

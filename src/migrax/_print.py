@@ -61,7 +61,8 @@ def _minimum(result: FitResult) -> _display.Minimum:
     chi2 = None if result.chi2 is None else float(result.chi2)
     covariance = "not computed"
     if result.covariance is not None:
-        covariance = "exact" if bool(result.covariance.valid) else "not positive definite"
+        at = "exact" if bool(result.valid) else "elsewhere"
+        covariance = at if bool(result.covariance.valid) else "not positive definite"
     return _display.Minimum(
         algorithm=result.algorithm,
         nll=float(result.nll),

@@ -84,10 +84,13 @@ class FitResult(eqx.Module):
 
     - `params`: the tree that was given to `fit` with the fitted values in it: ready to be the next start.
     - `names`: the names of the free parameters, one per number.
-    - `values`, `errors`: shape `(n_free,)`, in the user's units and in the order of `names`. The error of a
-        parameter at a limit is 0: to first order it cannot move. NaN where there is no valid covariance.
+    - `values`, `errors`: shape `(n_free,)`, in the user's units and in the order of `names` (that of JAX's pytrees: a
+        dict's entries come in the order of its sorted keys). The error of a parameter that lies on its bound is 0: to
+        first order it cannot move. NaN where there is no valid covariance.
     - `covariance`: a `Covariance`, or `None` for `fit(hesse=False)`.
-    - `nll`: the minimum of the function, in its own units.
+    - `nll`: the minimum of the function, in its own units. `chi2` is twice that for `mx.LeastSquares`, else `None`;
+        `ndof` is the number of data less that of the free parameters, where the likelihood knows it, else `None`.
+    - `message`: how the fit ended, in words.
     - `edm`: the estimated vertical distance to the minimum before the last Newton step, in units of the function.
     - `valid`: whether this is a minimum that can be trusted; `status` (an `mx.Status` number) says why not.
     - `at_limit`: shape `(n_free,)`, whether a parameter is at a bound or nearer to it than half its error.

@@ -22,6 +22,7 @@ from ._verify import Verdict, inspect, unseen
 # MINUIT's goal for the EDM, 0.002 tol UP, with tol = 0.1 and the objective in units in which UP = 1/2.
 GOAL = 1e-4
 _MAX_FAILURES = 8  # runs of the minimiser that ended where no minimum is
+_MAX_BARREN = 3  # of them in a row that brought nothing
 _MAX_POLISHES = 10  # Newton steps, over all
 _BOTTOMLESS = 1e15  # no likelihood is as large
 _STABLE = 0.05  # relative change of the Hessian over the last Newton step that a regular minimum may have
@@ -35,6 +36,8 @@ class _Carry(NamedTuple):
     shrunk: Bool[Array, ""]  # the objective is not finite on a bound: the bounds were moved inside by a hair
     polishing: Bool[Array, ""]  # the last move was a Newton step
     stable: Bool[Array, ""]  # the Hessian kept its value over it
+    gain: Scalar  # by how much the objective fell to the last point looked at
+    barren: Int[Array, ""]  # how many runs of the minimiser in a row brought nothing
     first_pass: Bool[Array, ""]
     rescue: Bool[Array, ""]  # the minimiser got stuck: try the other way next time
     failures: Int[Array, ""]
@@ -73,6 +76,8 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
         shrunk=no,
         polishing=no,
         stable=no,
+        gain=jnp.zeros((), x.dtype),
+        barren=zero,
         first_pass=jnp.array(True),
         rescue=no,
         failures=zero,
@@ -88,6 +93,9 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
     room = problem.space.shrink(problem.x)
     problem = problem._replace(space=room.where(c.shrunk, problem.space))
     at, verdict, seen = _look(problem, goal, c)
+    gain = jnp.where(c.first_pass, 0.0, c.at.value - at.value)
+    ran = ~c.polishing & ~c.first_pass
+    barren = jnp.where(ran, jnp.where(gain > goal, 0, c.barren + 1), c.barren)
     near = seen & verdict.positive_definite & (verdict.edm <= goal)
     stable = near & c.polishing & _same_hessian(c.verdict, at, verdict)
     stuck = c.polishing & (verdict.edm > 0.25 * c.verdict.edm)  # rounding noise: no better can be had
@@ -95,7 +103,9 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
     # A Newton step that met another Hessian was too bold, unless the minimum is singular: go there with the minimiser.
     too_bold = near & c.polishing & ~stable
     polish = near & ~too_bold
-    given_up = (c.failures >= _MAX_FAILURES) | (c.polishes >= _MAX_POLISHES) | _at_limit(c, problem)
+    given_up = (
+        (c.failures >= _MAX_FAILURES) | (barren >= _MAX_BARREN) | (c.polishes >= _MAX_POLISHES) | _at_limit(c, problem)
+    )
     hopeless = seen & ~(jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)))
     # n log(mu) at mu = 0 has no derivative although 0 log(mu) is as smooth as can be beside it
     shrink = hopeless & ~c.shrunk & problem.space.touches(c.x)
@@ -121,6 +131,8 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
         shrunk=c.shrunk | shrink,
         polishing=polish,
         stable=stable,
+        gain=gain,
+        barren=barren,
         first_pass=jnp.array(False),
         rescue=jnp.where(start, moved.stuck, c.rescue),
         failures=c.failures + (start & ~moved.unfinished).astype(c.failures.dtype),
@@ -168,18 +180,20 @@ def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem
     verdict, at = c.verdict, c.at
     near = verdict.positive_definite & (verdict.edm <= goal)
     at_start = c.counts["num_hessians"] <= 1
-    at_limit = _at_limit(c, problem)
+    at_limit = _at_limit(c, problem) & (c.barren < 2)
     metric = verdict.metric
     lowest = metric.eigenvalues[0]
     flat = verdict.finite & ~verdict.positive_definite & (lowest >= -metric.floor)
     # the slope along the weakest direction, in scaled units
     along = metric.vectors[:, 0] @ (at.gradient / metric.scale)
-    falls = flat & (jnp.abs(along) > jnp.sqrt(2 * goal)) & ~c.rescue  # stuck there it is a kink
+    sloped = jnp.abs(along) > jnp.sqrt(2 * goal)
+    falls = flat & sloped & (c.gain > 1)  # else it is a kink
     falls |= (at.value < -_BOTTOMLESS) & ~near
     status = jnp.array(int(Status.NOT_CONVERGED))
     for condition, value in (
         (~verdict.positive_definite & verdict.finite, Status.NOT_POSITIVE_DEFINITE),
-        (flat | (near & ~c.stable), Status.FLAT_DIRECTION),
+        (flat & sloped, Status.NOT_CONVERGED),
+        ((flat & ~sloped) | (near & ~c.stable), Status.FLAT_DIRECTION),
         (at_limit, Status.MAX_STEPS),
         (falls, Status.FALLS_WITHOUT_LIMIT),
         (~verdict.finite, Status.NOT_FINITE),

@@ -7,6 +7,9 @@ MINUIT Reference Manual, CERN D506, section 1.2.1):
     both bounds   x = a + (b - a) (sin q + 1) / 2
     lower only    x = a - 1 + sqrt(q^2 + 1)
     upper only    x = b + 1 - sqrt(q^2 + 1)
+
+but for the unit of the last two, which is the distance of the start to the bound where that is less than 1: a cross
+section of 1e-38 is as good as one of 1.
 """
 
 from typing import Any
@@ -31,6 +34,7 @@ class Space(eqx.Module):
 
     lower: Float[Array, " n"]
     upper: Float[Array, " n"]
+    unit: Float[Array, " n"]  # of the one-sided transforms
     names: tuple[str, ...] = eqx.field(static=True)
     has_bounds: bool = eqx.field(static=True)
 
@@ -39,7 +43,7 @@ class Space(eqx.Module):
         if not self.has_bounds:
             return q
         a, b, both, lower, upper = self._kinds()
-        one_sided = _root_minus_one(q)
+        one_sided = self.unit * _root_minus_one(q)
         # sin(q) + 1 = 2 sin^2(q/2 + pi/4), without its cancellation at the lower bound
         x = jnp.where(both, a + (b - a) * jnp.sin(0.5 * q + 0.25 * jnp.pi) ** 2, q)
         x = jnp.where(lower, a + one_sided, x)
@@ -56,7 +60,7 @@ class Space(eqx.Module):
         # acos/asin lose half of the digits at the ends; atan2 of the two half-chords does not
         angle = 2 * jnp.arctan2(_safe_sqrt(fraction), _safe_sqrt(1 - fraction)) - edge
         angle = jnp.clip(angle, -edge + _nudged(angle + edge), edge - _nudged(edge - angle))
-        distance = jnp.where(lower, x - a, jnp.where(upper, b - x, 1.0))
+        distance = jnp.where(lower, x - a, jnp.where(upper, b - x, 1.0)) / self.unit
         root = _safe_sqrt(distance * (distance + 2))
         root = _nudged(root)
         q = jnp.where(both, angle, jnp.where(lower | upper, root, x))
@@ -100,7 +104,7 @@ class Space(eqx.Module):
         a, b, both, lower, upper = self._kinds()
         half = 0.5 * (b - a)
         hypotenuse = jnp.sqrt(q**2 + 1)
-        sign = jnp.where(upper, -1.0, 1.0).astype(q.dtype)
+        sign = jnp.where(upper, -self.unit, self.unit).astype(q.dtype)
         one_sided = lower | upper
         first = jnp.where(both, half * jnp.cos(q), jnp.where(one_sided, sign * q / hypotenuse, 1.0))
         second = jnp.where(both, -half * jnp.sin(q), jnp.where(one_sided, sign / hypotenuse**3, 0.0))
@@ -156,8 +160,10 @@ def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
         lower.append(_spread(low, -np.inf, slot, dtype))
         upper.append(_spread(high, np.inf, slot, dtype))
     names = tuple(name for slot in free for name in slot.element_names())
-    space = Space(jnp.concatenate(lower), jnp.concatenate(upper), names, has_bounds)
-    return jnp.concatenate(x), space
+    start, low, high = jnp.concatenate(x), jnp.concatenate(lower), jnp.concatenate(upper)
+    room = jnp.minimum(jnp.abs(start - low), jnp.abs(high - start))
+    unit = jax.lax.stop_gradient(jnp.where(room > 0, jnp.minimum(room, 1.0), 1.0))
+    return start, Space(low, high, unit, names, has_bounds)
 
 
 def _spread(bound: Array | None, default: float, slot: Slot, dtype: Any) -> Array:

@@ -35,7 +35,7 @@ _PHRASES = {
     Status.VALID: ("Valid minimum", "The minimum is valid."),
     Status.MAX_STEPS: (
         "Step limit reached",
-        "The step limit was reached before the minimum. Continue from `result.params`, or give a larger `max_steps`.",
+        "The step limit was reached before the minimum. Give a larger `max_steps`, or continue from `result.params`.",
     ),
     Status.NOT_FINITE_AT_START: (
         "Not finite at the start",
@@ -58,13 +58,14 @@ _PHRASES = {
     ),
     Status.NOT_CONVERGED: (
         "Not converged",
-        "The fit made no further progress although the gradient is not zero there: a kink, noise in the likelihood, or "
-        "a plateau. Start elsewhere, or look at the likelihood with a scan.",
+        "The fit made no further progress although the gradient is not zero there: a kink, noise in the likelihood, "
+        "or the edge of where it is defined (an expected count of 0). Bound the parameters, start elsewhere, or look "
+        "at it with a scan.",
     ),
     Status.FALLS_WITHOUT_LIMIT: (
         "Falls without limit",
-        "The likelihood falls along a direction in which it does not curve: there is no minimum near. Bound the "
-        "parameters.",
+        "The function falls without an end in sight: there is no minimum near. Is it minus log L, with that sign? If "
+        "so, bound the parameters.",
     ),
     Status.NOT_FINITE: (
         "Not finite",

@@ -56,9 +56,12 @@ class Metric(NamedTuple):
 def unit_diagonal(hessian: Float[Array, "n n"]) -> Float[Array, " n"]:
     """The scale D with which the diagonal of D^-1 H D^-1 is one (or minus one)."""
     diagonal = jnp.abs(jnp.diagonal(hessian))
-    # A zero on the diagonal (a flat or purely mixed direction) takes the size of its row.
+    # A zero on the diagonal (a flat or purely mixed direction) takes the size of its row. Zero is what is nothing
+    # beside H_ij^2 / H_jj, which no entry of a positive-definite matrix is, however the parameters are scaled.
     row = jnp.max(jnp.abs(hessian), axis=1)
-    size = jnp.where(diagonal > jnp.finfo(hessian.dtype).eps * row, diagonal, row)
+    unit = jnp.sqrt(jnp.where(diagonal > 0, diagonal, jnp.finfo(hessian.dtype).tiny))
+    mixed = jnp.max(jnp.abs(hessian) / unit[None, :], axis=1)
+    size = jnp.where(unit > jnp.finfo(hessian.dtype).eps ** 0.5 * mixed, diagonal, row)
     return jnp.sqrt(jnp.where(size > 0, size, 1.0))
 
 
