@@ -1,7 +1,7 @@
 """The main job on real input, run by `make demo`: two fits of iminuit's tutorial on automatic differentiation.
 
-A Gaussian to a histogram of 1000 bins, and a polynomial to points with errors in x and y. Prints the tables and saves
-the pictures to `out/`.
+A Gaussian to a histogram of 1000 bins, and a polynomial to points with errors in x and y. Prints the tables, with the errors of MINOS, and
+saves the pictures to `out/`.
 """
 
 import time
@@ -49,7 +49,10 @@ def histogram() -> None:
     first = clock(lambda: mx.fit(nll, start, counts))
     warm = clock(lambda: mx.fit(nll, start, counts))
     result = mx.fit(nll, start, counts)
-    print(result)
+    minos = mx.minos(nll, result, counts)
+    print(minos.result)
+    print("\nMINOS, all sides in one call:\n")
+    print(minos)
     print(f"\nFirst call {first:.2f} s with compilation, then {1e3 * warm:.1f} ms a fit.\n")
 
     figure, (above, below) = plt.subplots(2, sharex=True, height_ratios=(3, 1), layout="constrained")
