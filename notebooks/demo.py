@@ -1,7 +1,7 @@
 """The main job on real input, run by `make demo`: two fits of iminuit's tutorial on automatic differentiation.
 
-A Gaussian to a histogram of 1000 bins, and a polynomial to points with errors in x and y. Prints the tables, with the errors of MINOS, and
-saves the pictures to `out/`.
+A Gaussian to a histogram of 1000 bins, and a polynomial to points with errors in x and y. Prints the tables, with the
+errors of MINOS, and saves the pictures to `out/`.
 """
 
 import time
