@@ -95,7 +95,7 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
     at, verdict, seen = _look(problem, goal, c)
     gain = jnp.where(c.first_pass, 0.0, c.at.value - at.value)
     ran = ~c.polishing & ~c.first_pass
-    barren = jnp.where(ran, jnp.where(gain > goal, 0, c.barren + 1), c.barren)
+    barren = jnp.where(ran, jnp.where(gain > 1e-6 * goal, 0, c.barren + 1), c.barren)
     near = seen & verdict.positive_definite & (verdict.edm <= goal)
     stable = near & c.polishing & _same_hessian(c.verdict, at, verdict)
     stuck = c.polishing & (verdict.edm > 0.25 * c.verdict.edm)  # rounding noise: no better can be had
@@ -180,7 +180,8 @@ def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem
     verdict, at = c.verdict, c.at
     near = verdict.positive_definite & (verdict.edm <= goal)
     at_start = c.counts["num_hessians"] <= 1
-    at_limit = _at_limit(c, problem) & (c.barren < 2)
+    # A minimiser that was content twice and found nothing more is not short of steps.
+    at_limit = _at_limit(c, problem) & ((c.gain > goal) | (c.failures < 2))
     metric = verdict.metric
     lowest = metric.eigenvalues[0]
     flat = verdict.finite & ~verdict.positive_definite & (lowest >= -metric.floor)

@@ -8,8 +8,8 @@ MINUIT Reference Manual, CERN D506, section 1.2.1):
     lower only    x = a - 1 + sqrt(q^2 + 1)
     upper only    x = b + 1 - sqrt(q^2 + 1)
 
-but for the unit of the last two, which is the distance of the start to the bound where that is less than 1: a cross
-section of 1e-38 is as good as one of 1.
+but for the unit of the last two, which is the distance of the start to the bound where that is less than a thousandth:
+a cross section of 1e-38 is as good as one of 1.
 """
 
 from typing import Any
@@ -162,7 +162,7 @@ def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
     names = tuple(name for slot in free for name in slot.element_names())
     start, low, high = jnp.concatenate(x), jnp.concatenate(lower), jnp.concatenate(upper)
     room = jnp.minimum(jnp.abs(start - low), jnp.abs(high - start))
-    unit = jax.lax.stop_gradient(jnp.where(room > 0, jnp.minimum(room, 1.0), 1.0))
+    unit = jax.lax.stop_gradient(jnp.where((room > 0) & (room < 1e-3), room, 1.0))
     return start, Space(low, high, unit, names, has_bounds)
 
 
