@@ -12,6 +12,12 @@ if "JAX_ENABLE_X64" not in os.environ:
 _COUNT = pytest.StashKey[int]()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The float32 job is not told how to switch float64 on; modules that fit where they are imported would fail."""
+    if not jax.config.jax_enable_x64:
+        config.addinivalue_line("filterwarnings", "ignore:migrax is made for float64:UserWarning")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests go last."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
