@@ -94,7 +94,15 @@ def scan(
     sigmas: float = 2.0,
     refit: bool = False,
 ) -> Profile:
-    """As `mx.profile`, with all other parameters held at their fitted values: quicker, but no error can be read off."""
+    """The likelihood along one or two parameters, all others held at their fitted values: quicker than `mx.profile`, but
+    no error can be read off it.
+
+    **Arguments:** `nll`, `result`, `data`, `where`, `grid`, `sigmas` and `refit` as for `mx.profile`.
+
+    **Returns:** a `Profile`. A point at which the likelihood is not finite has a status that says so and is NaN.
+
+    **Raises:** as `mx.profile`.
+    """
     return _along(nll, result, data, where, grid, sigmas, refit, "scan")
 
 
