@@ -94,8 +94,8 @@ def scan(
     sigmas: float = 2.0,
     refit: bool = False,
 ) -> Profile:
-    """The likelihood along one or two parameters, all others held at their fitted values: quicker than `mx.profile`, but
-    no error can be read off it.
+    """The likelihood along one or two parameters, all others held at their fitted values: quicker than `mx.profile`,
+    but no error can be read off it.
 
     **Arguments:** `nll`, `result`, `data`, `where`, `grid`, `sigmas` and `refit` as for `mx.profile`.
 
