@@ -87,7 +87,7 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
     found, x_found = fast.found & pushed, fast.x
     new_minimum, at_limit = fast.new_minimum, blocked & ~skip
     if robust:
-        # how far a slope without a curvature goes at most; in standard deviations a little less than to the crossing
+        # the first guess is the crossing of a parabola, z standard deviations away
         line = Line(aim.rows, aim.direction, end, z)
         sure = bracket(minimum, line, z, skip | blocked | found | new_minimum)
         x_found = jnp.where(found | new_minimum | skip | blocked, x_found, sure.x)
