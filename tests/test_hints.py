@@ -37,7 +37,7 @@ def test_the_unbound_method():
 
 
 SIGNATURES = {
-    "bound": (MODEL.nll, r"but nll takes \(data\)\. It is bound to its object: give the unbound method, mx\.fit\(Mod"),
+    "bound": (MODEL.nll, r"but nll takes \(data\)\. It is bound to its object: give the unbound method, Model\.nll,"),
     "no data": (lambda p: p["mu"] ** 2, r"takes \(p\)\. Without data, write nll\(params, data\) all the same"),
     "more": (lambda p, x, y: p["mu"] ** 2, r"takes \(p, x, y\)\. Other arguments belong into params"),
     "number": (3.0, "callable as nll.params, data., got float"),
@@ -82,3 +82,76 @@ def test_likelihoods_take_the_parameters_as_they_are():
     line = mx.LeastSquares(lambda p, x: p["mu"] * x)
     points = mx.Points(DATA, DATA, 0.5)
     assert float(line(start, points)) == float(line(plain, points)) > 0
+
+
+class Line(eqx.Module):
+    a: mx.Parameter
+
+    def __call__(self, x):
+        return self.a * x
+
+
+LINE = Line(mx.Parameter(1.0))
+
+MODELS = {
+    "bound": (lambda: mx.LeastSquares(LINE), r"but Line takes \(x\)\. It is bound .* unbound method, Line\.__call__"),
+    "no params": (lambda: mx.LeastSquares(lambda x, a, b: a + b * x), r"model\(params, x\), but <lambda> takes \(x, a"),
+    "class": (lambda: mx.LeastSquares(Line), "is the class Line"),
+    "data too": (lambda: mx.PoissonNLL(lambda p, d: p), r"expected\(params\), but <lambda> takes \(p, d\)"),
+    "log": (lambda: mx.PoissonNLL(log_expected=lambda: 1.0), r"log_expected\(params\), but <lambda> takes \(\)"),
+    "number": (lambda: mx.PoissonNLL(3.0), "got float"),
+    "limits": (lambda: mx.Parameter(1.0, (0, 2)), "lower bound is .0, 2.: give two numbers"),
+    "name": (lambda: mx.Parameter(1.0, "mu"), "no name of its own"),
+    "no return": (lambda: mx.fit(lambda p, d: None, {"mu": 1.0}), "got NoneType: is its `return` missing"),
+}
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_models(case):
+    call, message = MODELS[case]
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_an_unbound_model_serves():
+    x = jnp.array([1.0, 2.0])
+    result = mx.fit(mx.LeastSquares(Line.__call__), LINE, mx.Points(x, 2 * x, 1.0))
+    np.testing.assert_allclose(result.values, [2.0], rtol=1e-9)
+
+
+def test_a_wrong_key():
+    with pytest.raises(KeyError) as error:
+        mx.fit(lambda p, d: (p["nu"] - d[0]) ** 2, {"mu": 1.0, "sigma": 2.0}, DATA)
+    assert any("the free parameters are mu, sigma" in note for note in error.value.__notes__)
+
+
+def test_a_constant_is_no_estimate():
+    result = mx.fit(lambda p, d: (p["a"] - p["b"]) ** 2, {"a": mx.Parameter(1.0), "b": 2.0})
+    with pytest.raises(ValueError, match=r"'b' is a constant: beside an mx\.Parameter"):
+        result["b"]
+
+
+def test_many_sets_of_points():
+    with pytest.raises(ValueError, match=r"for many sets: jax.vmap\(lambda y: "):
+        mx.Points(jnp.ones(5), jnp.ones((7, 5)), 1.0)
+
+
+COUNTS = mx.PoissonNLL(lambda p: p["m"] * jnp.array([1.0, 2.0, 0.0]))
+LOG_COUNTS = mx.PoissonNLL(log_expected=lambda p: jnp.log(p["m"]) + jnp.log(jnp.array([1.0, 2.0, 0.0])))
+POLE = mx.LeastSquares(lambda p, x: p["m"] / x)
+FAULTS = {
+    "zero": (COUNTS, 1.0, jnp.array([1.0, 2.0, 3.0]), "data[2] is not 0, but the model expects 0 there."),
+    "log zero": (LOG_COUNTS, 1.0, jnp.array([1.0, 2.0, 3.0]), "data[2] is not 0, but the model expects 0 there."),
+    "negative": (COUNTS, 1.0, jnp.array([1, -2, 0]), "data[1] is negative, and counts cannot be."),
+    "model": (COUNTS, -1.0, jnp.array([1.0, 2.0, 0.0]), "The model expects a negative count for data[0]."),
+    "NaN": (COUNTS, 1.0, jnp.array([1.0, jnp.nan, 0.0]), "data[1] is not finite."),
+    "curve": (POLE, 1.0, mx.Points(jnp.array([1.0, 0.0]), jnp.ones(2), 1.0), "NaN or infinite for data.y[1]."),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_what_makes_a_likelihood_infinite(case):
+    nll, start, data, sentence = FAULTS[case]
+    result = mx.fit(nll, {"m": start}, data)
+    assert not bool(result.valid)
+    assert sentence in result.message

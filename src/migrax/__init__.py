@@ -3,7 +3,7 @@
 A likelihood is `nll(params, data) -> scalar`. `mx.fit` finds its minimum and the covariance of the parameters as one
 XLA program, which can be jitted, vmapped and differentiated.
 
-Parameters       `Parameter`, `names`, `resolve`
+Parameters       `Parameter`, `names`, `resolve`; `fix`, `release`
 Fitting          `fit`, `hesse`, `FitResult`, `Estimate`, `Covariance`, `Status`, `FitError`
 Errors           `minos`, `Minos`, `Side`; `profile`, `scan`, `Profile`; `propagate`
 Solvers          `Migrad`, `Newton`, `Simplex`, `LevenbergMarquardt`, for `fit` and for Optimistix
@@ -14,6 +14,7 @@ Distributions    `migrax.distributions`
 from . import distributions as distributions
 from ._chunks import chunked_sum as chunked_sum
 from ._fit import FitError as FitError, fit as fit
+from ._fix import fix as fix, release as release
 from ._hesse import hesse as hesse
 from ._likelihoods import LeastSquares as LeastSquares, Points as Points, PoissonNLL as PoissonNLL
 from ._minos import Minos as Minos, minos as minos

@@ -6,13 +6,13 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
 import optimistix as optx
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
 from ._derivatives import attach
+from ._faults import explain, find_not_finite
 from ._hesse import covariance_matrix
 from ._inner import Problem
 from ._jit import jit
@@ -108,6 +108,7 @@ def fit(
         raise ValueError(f"max_steps must be a whole number of at least 1, got {max_steps!r}")
     matrix = None if covariance is None else _check_covariance(covariance, params)
     result = _fit(nll, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint)
+    result = explain(nll, result, data)
     if not throw:
         return result
     if is_concrete(result.valid):
@@ -196,7 +197,7 @@ def _result(problem: Problem, x: Float[Array, " n"], outcome: Outcome, hesse: bo
     covariance = Covariance(matrix, outcome.positive_definite, space.names)
     # the last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error
     value = (at.value - jnp.where(outcome.positive_definite & (outcome.edm <= GOAL), outcome.edm, 0.0)) * units
-    bad_data, data_paths = _bad_data(theta.data, outcome.status)
+    bad_data, data_paths = find_not_finite(theta.data, outcome.status)
     ndata = getattr(nll, "ndata", None)
     is_chi2 = getattr(nll, "is_chi2", False)
     return FitResult(
@@ -228,25 +229,3 @@ def _at_limit(x: Array, space: Space, outcome: Outcome, errors: Array) -> Array:
     """At a bound, or nearer to it than half an error (MINUIT's rule)."""
     room = jnp.minimum(x - space.lower, space.upper - x)
     return outcome.active | (room < 0.5 * errors)
-
-
-def _bad_data(data: PyTree, status: Array) -> tuple[Array, tuple[tuple[str, tuple[int, ...]], ...]]:
-    """Where the fit met NaN or infinity: which entry of the data is the first that is not finite (-1: none)."""
-    with_path, _ = jtu.tree_flatten_with_path(data)
-    arrays = [(jtu.keystr(p), a) for p, a in with_path if eqx.is_inexact_array(a) and a.size > 0]
-    paths = tuple((path, a.shape) for path, a in arrays)
-    none = jnp.array(-1)
-    if not arrays:
-        return none, paths
-
-    def find() -> Array:
-        found, start = none, 0
-        for _, a in arrays:
-            bad = jnp.ravel(~jnp.isfinite(lax.stop_gradient(a)))
-            here = start + jnp.argmax(bad).astype(none.dtype)
-            found = jnp.where((found < 0) & jnp.any(bad), here, found)
-            start += a.size
-        return found
-
-    not_finite = (status == int(Status.NOT_FINITE)) | (status == int(Status.NOT_FINITE_AT_START))
-    return lax.cond(not_finite, find, lambda: none), paths

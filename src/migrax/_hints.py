@@ -1,55 +1,61 @@
-"""Likelihoods that cannot be called: what was most likely meant."""
+"""Functions that cannot be called: what was most likely meant."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import equinox as eqx
 import jax
 
 
-def check_callable(nll: Any) -> None:
-    """**Raises:** `TypeError` unless `nll(params, data)` can be called."""
-    if isinstance(nll, type):
-        raise TypeError(f"the likelihood is the class {nll.__name__}: make one of it, {nll.__name__}(...)")
-    if not callable(nll):
-        raise TypeError(f"the likelihood must be callable as nll(params, data), got {type(nll).__name__}")
+def check_callable(fn: Any, what: str = "the likelihood", form: str = "nll(params, data)") -> None:
+    """**Arguments:**
+
+    - `what`: how a message names the function.
+    - `form`: how it is called.
+
+    **Raises:** `TypeError` unless `fn` can be called with as many arguments as `form` shows.
+    """
+    if isinstance(fn, type):
+        raise TypeError(f"{what} is the class {fn.__name__}: make one of it, {fn.__name__}(...)")
+    if not callable(fn):
+        raise TypeError(f"{what} must be callable as {form}, got {type(fn).__name__}")
     try:
-        signature = inspect.signature(nll)
+        signature = inspect.signature(fn)
     except (TypeError, ValueError):
         return  # a built-in, which does not tell
     try:
-        signature.bind(None, None)
+        signature.bind(*[None] * (form.count(",") + 1))
     except TypeError:
-        name = getattr(nll, "__name__", type(nll).__name__)
-        raise TypeError(
-            f"the likelihood must be callable as nll(params, data), but {name} takes {signature}.{_meant(nll)}"
-        ) from None
+        name = getattr(fn, "__name__", type(fn).__name__)
+        raise TypeError(f"{what} must be callable as {form}, but {name} takes {signature}.{_meant(fn, form)}") from None
 
 
-def _meant(nll: Callable) -> str:
-    owner = getattr(nll, "__self__", None)
-    if owner is not None and not isinstance(owner, type):
-        cls, name = type(owner).__name__, getattr(nll, "__name__", "nll")
-        return f" It is bound to its object: give the unbound method, mx.fit({cls}.{name}, model, data)"
-    if len(inspect.signature(nll).parameters) == 1:
+def _meant(fn: Any, form: str) -> str:
+    owner = getattr(fn, "__self__", fn if isinstance(fn, eqx.Module) else None)
+    bound = owner is not None and not isinstance(owner, type)
+    if bound and len(inspect.signature(fn).parameters) == form.count(","):
+        cls, name = type(owner).__name__, getattr(fn, "__name__", "__call__")
+        return f" It is bound to its object: give the unbound method, {cls}.{name}, and the object as params in mx.fit"
+    if form == "nll(params, data)" and len(inspect.signature(fn).parameters) == 1:
         return " Without data, write nll(params, data) all the same: data is None"
     return " Other arguments belong into params (constants do not float beside an mx.Parameter) or into data"
 
 
 @contextmanager
-def hints(data: Any) -> Iterator[None]:
+def hints(data: Any, names: Sequence[str]) -> Iterator[None]:
     """Adds to an error from inside a likelihood what a beginner would not see."""
     try:
         yield
     except Exception as error:
-        hint = _hint(error, data)
+        hint = _hint(error, data, names)
         if hint and hint not in getattr(error, "__notes__", ()):
             error.add_note(hint)
         raise
 
 
-def _hint(error: Exception, data: Any) -> str | None:
+def _hint(error: Exception, data: Any, names: Sequence[str]) -> str | None:
     if isinstance(error, AttributeError) and error.name in ("value", "lower", "upper"):
         return (
             "migrax: when the likelihood is called, each mx.Parameter has been replaced by its array: write self.mu, "
@@ -61,4 +67,6 @@ def _hint(error: Exception, data: Any) -> str | None:
         return "migrax: inside a likelihood Python's `if`, `float()` and `bool()` cannot look at values: use jnp.where"
     if data is None and isinstance(error, TypeError | AttributeError):
         return "migrax: the likelihood was called with data=None: was mx.fit(nll, params, data) meant?"
+    if isinstance(error, KeyError):
+        return f"migrax: raised inside the likelihood; the free parameters are {', '.join(names[:20]) or 'none'}"
     return None

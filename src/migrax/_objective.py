@@ -105,7 +105,7 @@ def objective(
 
     def fn(x: Array, theta: Theta) -> Scalar:
         likelihood = eqx.combine(theta.nll, static)
-        with hints(theta.data):
+        with hints(theta.data, space.names):
             value = likelihood(resolve_at(theta.params, x), theta.data)
         return check_scalar(value).astype(x.dtype) / (2 * theta.up)
 
@@ -114,7 +114,8 @@ def objective(
 
 def check_scalar(value: Any) -> Array:
     if isinstance(value, bool) or not isinstance(value, jax.Array | np.ndarray | np.generic | float | int | complex):
-        raise TypeError(f"nll(params, data) must return one real number, got {type(value).__name__}")
+        hint = ": is its `return` missing?" if value is None else ""
+        raise TypeError(f"nll(params, data) must return one real number, got {type(value).__name__}{hint}")
     value = jnp.asarray(value)
     if jnp.iscomplexobj(value):
         raise TypeError("nll(params, data) returned a complex number; it must return one real number")

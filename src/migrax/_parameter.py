@@ -112,6 +112,12 @@ def _brief(value: Any) -> str:
 
 
 def _bound(bound: ArrayLike, which: str, value: Array) -> Array:
+    if isinstance(bound, str):
+        raise TypeError(
+            f"the {which} bound is {bound!r}: a parameter has no name of its own, its path in the tree is it"
+        )
+    if isinstance(bound, tuple | list) and value.ndim == 0:
+        raise TypeError(f"the {which} bound is {bound}: give two numbers, mx.Parameter(value, lower=..., upper=...)")
     if np.shape(bound) != () and np.broadcast_shapes(np.shape(bound), value.shape) != value.shape:
         raise ValueError(
             f"the {which} bound of shape {np.shape(bound)} does not broadcast to the value's {value.shape}"
@@ -252,7 +258,7 @@ def select(params: PyTree, where: Where) -> tuple[int, ...]:
         else:
             positions[slot.name] = np.arange(start, start + slot.size).reshape(slot.shape)
             start += slot.size
-    picked = _by_name(where, slots, positions) if isinstance(where, str) else None
+    picked = _by_name(where, slots, positions, _constants(params)) if isinstance(where, str) else None
     if picked is None:
         marks: list[Any] = [None] * len(leaves)
         for slot in slots:
@@ -268,17 +274,61 @@ def select(params: PyTree, where: Where) -> tuple[int, ...]:
     return result
 
 
-def _by_name(where: str, slots: Sequence[Slot], positions: dict[str, np.ndarray]) -> list[np.ndarray]:
+def mark(params: PyTree) -> PyTree:
+    """The tree with everything that floats an explicit `Parameter`."""
+    leaves, slots, treedef = flatten(params)
+    for slot in slots:
+        if not is_parameter(leaves[slot.leaf]):
+            leaves[slot.leaf] = Parameter(leaves[slot.leaf])
+    return jtu.tree_unflatten(treedef, leaves)
+
+
+def pick(params: PyTree, where: Where) -> list[Slot]:
+    """The parameters, free or fixed, that `where` picks, each as a whole.
+
+    **Raises:** `ValueError` for an unknown name or one entry of a vector.
+    """
+    if isinstance(where, Sequence) and not isinstance(where, str):
+        return [slot for one in where for slot in pick(params, one)]
+    leaves, slots, treedef = flatten(params)
+    if isinstance(where, str):
+        whole = {slot.name: np.asarray(i) for i, slot in enumerate(slots)}
+        for slot in slots:
+            if where not in whole and where in slot.element_names():
+                raise ValueError(f"{where!r} is one entry: {slot.name!r} is fixed or free as a whole")
+        picked = _by_name(where, slots, whole, _constants(params))
+    else:
+        marks: list[Any] = [None] * len(leaves)
+        for i, slot in enumerate(slots):
+            marks[slot.leaf] = np.asarray(i)
+        picked = jtu.tree_leaves(where(jtu.tree_unflatten(treedef, marks)))
+        if not picked:
+            raise ValueError("the function given to select parameters picked none; pick nodes that hold a Parameter")
+    return [slots[int(i)] for i in picked]
+
+
+def _by_name(
+    where: str, slots: Sequence[Slot], positions: dict[str, np.ndarray], constants: Sequence[str]
+) -> list[np.ndarray]:
     if where in positions:
         return [positions[where]]
     for slot in slots:
         elements = slot.element_names()
         if where in elements:
             return [np.ravel(positions[slot.name])[elements.index(where)]]
+    if where in constants:
+        raise ValueError(f"{where!r} is a constant: beside an mx.Parameter only mx.Parameters float, and it is none")
     prefix = [positions[slot.name] for slot in slots if slot.name.startswith((f"{where}.", f"{where}["))]
     if prefix:
         return prefix
     raise ValueError(unknown_name(where, [n for slot in slots for n in (slot.name, *slot.element_names())]))
+
+
+def _constants(params: PyTree) -> list[str]:
+    """The names of the numbers and arrays that do not float because they are no `Parameter`."""
+    with_path, _ = jtu.tree_flatten_with_path(params, is_leaf=is_parameter)
+    marked = any(is_parameter(leaf) for _, leaf in with_path)
+    return [_path_name(path) for path, leaf in with_path if marked and eqx.is_array_like(leaf)]
 
 
 def unknown_name(name: str, known: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from . import _display, _display_html, _display_minos
 from ._display_minos import Sides
+from ._faults import Fault
 from ._parameter import flatten, is_concrete, is_parameter, value_of
 from ._result import Covariance, FitResult, status_counts
 from ._search import Side
@@ -28,8 +29,9 @@ def message(result: FitResult) -> str:
     text = status.message
     if status in (Status.FLAT_DIRECTION, Status.NOT_POSITIVE_DEFINITE, Status.FALLS_WITHOUT_LIMIT):
         text = f"Along {_direction(result)}: {text[0].lower()}{text[1:]}"
-    if status in (Status.NOT_FINITE, Status.NOT_FINITE_AT_START) and int(result.bad_data) >= 0:
-        text = f"{locate(int(result.bad_data), result.data_paths)} is not finite. {text}"
+    entry, fault = (int(i) for i in np.asarray(result.bad_data))
+    if status in (Status.NOT_FINITE, Status.NOT_FINITE_AT_START) and entry >= 0:
+        text = f"{Fault(fault).sentence(locate(entry, result.data_paths))} {text}"
     return text
 
 

@@ -62,7 +62,15 @@ class Covariance(eqx.Module):
 
 
 class Estimate(eqx.Module):
-    """One parameter of a fit: value, error and limits, each of the parameter's shape."""
+    """One parameter of a fit: what `result["mu"]` is.
+
+    **Attributes**, each of the parameter's shape (many fits: their axes come first), in the user's units:
+
+    - `value`, `error`: the fitted value and its standard error: 0 for a parameter that is fixed or lies on its bound,
+        NaN where there is no valid covariance.
+    - `lower`, `upper`: the bounds, infinite where there is none.
+    - `at_limit`: whether it is at a bound or nearer to it than half its error.
+    """
 
     value: Array
     error: Array
@@ -115,7 +123,7 @@ class FitResult(eqx.Module):
     upper: Float[Array, "*batch n"]
     up: Scalar
     chi2: Float[Array, "*batch"] | None
-    bad_data: Int[Array, "*batch"]
+    bad_data: Int[Array, "*batch 2"]  # which entry of the data, and the `Fault` that it has
     _params: PyTree
     minos: tuple[Float[Array, "*batch n"], Float[Array, "*batch n"]] | None
     names: tuple[str, ...] = eqx.field(static=True)

@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
 from .._chunks import chunked_sum
+from .._faults import Fault
+from .._hints import check_callable
 from .._parameter import is_concrete, resolve
 
 
@@ -33,12 +35,17 @@ class Points(eqx.Module):
         """
         self.x, self.y = _floats(x), _floats(y)
         if self.y.ndim != 1 or self.x.ndim not in (1, 2) or self.x.shape[:1] != self.y.shape:
-            raise ValueError(f"x must have shape (n,) or (n, dim) and y (n,), got {self.x.shape} and {self.y.shape}")
+            many = self.y.ndim == 2 and self.y.shape[1:] == self.x.shape[:1]
+            hint = "; for many sets: jax.vmap(lambda y: mx.fit(nll, params, mx.Points(x, y, yerr)))(ys)" if many else ""
+            raise ValueError(
+                f"x must have shape (n,) or (n, dim) and y (n,), got {self.x.shape} and {self.y.shape}{hint}"
+            )
         self.yerr = _error(yerr, self.y, "yerr", allow_zero=False)
         self.xerr = None if xerr is None else _error(xerr, self.x, "xerr", allow_zero=True)
 
     @property
     def size(self) -> int:
+        """The number of points."""
         return self.y.shape[0]
 
 
@@ -73,6 +80,14 @@ class LeastSquares(eqx.Module):
     line = mx.LeastSquares(lambda p, x: p["a"] + p["b"] * x)
     mx.fit(line, {"a": 0.0, "b": 1.0}, mx.Points(x, y, yerr=0.1))
     ```
+
+    **Arguments:**
+
+    - `model`: `model(params, x) -> (n,)`, the curve at the points; each row of `x` must matter to its own value alone.
+        The method of an `eqx.Module` is given unbound, `Line.__call__`.
+    - `chunk_size`: if given, the sum is streamed over this many points at a time (see `mx.chunked_sum`).
+
+    **Raises:** `TypeError` if `model` cannot be called with two arguments.
     """
 
     model: Callable[[Any, Array], Array]
@@ -80,16 +95,7 @@ class LeastSquares(eqx.Module):
     is_chi2: bool = eqx.field(static=True, default=True, init=False, repr=False)
 
     def __check_init__(self):
-        """**Arguments:**
-
-        - `model`: `model(params, x) -> (n,)`, the curve at the points; each row of `x` must matter to its own value
-            alone.
-        - `chunk_size`: if given, the sum is streamed over this many points at a time (see `mx.chunked_sum`).
-
-        **Raises:** `TypeError` if `model` cannot be called.
-        """
-        if not callable(self.model):
-            raise TypeError(f"LeastSquares takes a function model(params, x), got {type(self.model).__name__}")
+        check_callable(self.model, "the model of LeastSquares", "model(params, x)")
 
     def __call__(self, params: PyTree, data: Points) -> Scalar:
         """chi2/2 of the points `data`."""
@@ -126,6 +132,13 @@ class LeastSquares(eqx.Module):
     def expected_data(self, params: PyTree, data: Points) -> Points:
         """The points moved onto the curve: the Asimov data."""
         return Points(data.x, self._curve(params, data.x, data.y), data.yerr, data.xerr)
+
+    def faults(self, params: PyTree, data: Points) -> PyTree:
+        """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
+        none = jax.tree.map(lambda a: jnp.full(a.shape, int(Fault.NONE)), data)
+        curve = self._curve(params, data.x, data.y)
+        code = jnp.where(jnp.isfinite(curve), int(Fault.NONE), int(Fault.EXPECTED_NOT_FINITE))
+        return eqx.tree_at(lambda points: points.y, none, code)
 
     def ndata(self, data: Points) -> int:
         return data.size

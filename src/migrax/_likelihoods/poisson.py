@@ -6,8 +6,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree, Scalar
+from jaxtyping import Array, Float, Int, PyTree, Scalar
 
+from .._faults import Fault
+from .._hints import check_callable
 from .._parameter import resolve
 
 
@@ -30,24 +32,26 @@ class PoissonNLL(eqx.Module):
 
     mx.fit(mx.PoissonNLL(log_expected=log_expected), params, counts)
     ```
+
+    **Arguments:**
+
+    - `expected`: `expected(params) -> mu`, an array of expected counts of any shape, or
+    - `log_expected`: `log_expected(params) -> log(mu)`. Better where `mu` may be very small: a bin whose expectation
+        underflows to 0 still has a gradient.
+
+    **Raises:** `TypeError` unless exactly one is given and can be called with the parameters alone.
     """
 
     expected: Callable[[Any], Array] | None = None
     log_expected: Callable[[Any], Array] | None = None
 
     def __check_init__(self):
-        """**Arguments:**
-
-        - `expected`: `expected(params) -> mu`, an array of expected counts of any shape, or
-        - `log_expected`: `log_expected(params) -> log(mu)`. Better where `mu` may be very small: a bin whose
-            expectation underflows to 0 still has a gradient.
-
-        **Raises:** `TypeError` unless exactly one is given.
-        """
         if (self.expected is None) == (self.log_expected is None):
             raise TypeError("PoissonNLL takes either expected or log_expected: a function of the parameters")
-        if not callable(self.expected if self.log_expected is None else self.log_expected):
-            raise TypeError("PoissonNLL takes a function of the parameters that returns the expected counts")
+        if self.expected is not None:
+            check_callable(self.expected, "the expectation of PoissonNLL", "expected(params)")
+        else:
+            check_callable(self.log_expected, "the expectation of PoissonNLL", "log_expected(params)")
 
     def __call__(self, params: PyTree, data: Float[Array, "*bins"]) -> Scalar:
         """Minus the log of the likelihood of the counts `data`, which have the shape of the expectation.
@@ -73,6 +77,15 @@ class PoissonNLL(eqx.Module):
             return jnp.exp(self.log_expected(params))
         assert self.expected is not None
         return self.expected(params)
+
+    def faults(self, params: PyTree, data: Float[Array, "*bins"]) -> Int[Array, "*bins"]:
+        """For each bin what makes the likelihood infinite or NaN there, a `Fault` number, for messages."""
+        n, mu = jnp.asarray(data), self.expected_data(params)
+        zero = mu == 0 if self.log_expected is None else self.log_expected(resolve(params)) == -jnp.inf
+        code = jnp.where((n > 0) & zero, int(Fault.EXPECTED_ZERO), int(Fault.NONE))
+        code = jnp.where(jnp.isfinite(mu), code, int(Fault.EXPECTED_NOT_FINITE))
+        code = jnp.where(mu < 0, int(Fault.EXPECTED_NEGATIVE), code)
+        return jnp.where(n < 0, int(Fault.NEGATIVE), code)
 
     def sample(self, params: PyTree, key: Array) -> Float[Array, "*bins"]:
         """One set of counts drawn at `params`."""

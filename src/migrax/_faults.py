@@ -1,0 +1,86 @@
+"""Which entry of the data a likelihood is not finite for, and why: for the message of a fit that failed by it."""
+
+import enum
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Int, PyTree
+
+from ._parameter import is_concrete
+from ._result import FitResult
+from ._status import Status
+
+
+class Fault(enum.IntEnum):
+    """What is wrong with an entry of the data, or with what the model expects there."""
+
+    NONE = 0
+    NOT_FINITE = 1
+    NEGATIVE = 2
+    EXPECTED_ZERO = 3
+    EXPECTED_NEGATIVE = 4
+    EXPECTED_NOT_FINITE = 5
+
+    def sentence(self, entry: str) -> str:
+        return _SENTENCES[self].format(entry)
+
+
+_SENTENCES = {
+    Fault.NONE: "",
+    Fault.NOT_FINITE: "{} is not finite.",
+    Fault.NEGATIVE: "{} is negative, and counts cannot be.",
+    Fault.EXPECTED_ZERO: "{} is not 0, but the model expects 0 there.",
+    Fault.EXPECTED_NEGATIVE: "The model expects a negative count for {}.",
+    Fault.EXPECTED_NOT_FINITE: "The model is NaN or infinite for {}.",
+}
+
+_NOT_FINITE = (int(Status.NOT_FINITE), int(Status.NOT_FINITE_AT_START))
+
+
+def find_not_finite(data: PyTree, status: Array) -> tuple[Int[Array, "2"], tuple[tuple[str, tuple[int, ...]], ...]]:
+    """Where a fit met NaN or infinity: the first entry of the data that is not finite itself (-1: none), counted over
+    all arrays of the data, with its `Fault`; and the names and shapes of these arrays."""
+    arrays = _arrays(data)
+    paths = tuple((path, a.shape) for path, a in arrays)
+    none = jnp.array([-1, int(Fault.NONE)])
+    inexact = [eqx.is_inexact_array(a) for _, a in arrays]
+    if not any(inexact):
+        return none, paths
+
+    def find() -> Array:
+        found, start = none[0], 0
+        for (_, a), look in zip(arrays, inexact, strict=True):
+            if look:
+                bad = jnp.ravel(~jnp.isfinite(lax.stop_gradient(a)))
+                here = start + jnp.argmax(bad).astype(none.dtype)
+                found = jnp.where((found < 0) & jnp.any(bad), here, found)
+            start += a.size
+        return jnp.stack([found, jnp.where(found < 0, int(Fault.NONE), int(Fault.NOT_FINITE))])
+
+    failed = (status == _NOT_FINITE[0]) | (status == _NOT_FINITE[1])
+    return lax.cond(failed, find, lambda: none), paths
+
+
+def explain(nll: Any, result: FitResult, data: PyTree) -> FitResult:
+    """The result of a fit that was not finite, with the entry of the data that the likelihood itself blames.
+
+    A likelihood says so by `faults(params, data)`: an array of `Fault` numbers for each array of the data.
+    """
+    if not (hasattr(nll, "faults") and is_concrete(result.status, result.bad_data) and np.ndim(result.status) == 0):
+        return result
+    if int(result.status) not in _NOT_FINITE or int(result.bad_data[0]) >= 0:
+        return result
+    codes = np.concatenate([np.ravel(code) for code in jtu.tree_leaves(nll.faults(result.params, data))])
+    if not np.any(codes):
+        return result
+    first = int(np.argmax(codes != 0))
+    return eqx.tree_at(lambda r: r.bad_data, result, jnp.array([first, codes[first]], result.bad_data.dtype))
+
+
+def _arrays(data: PyTree) -> list[tuple[str, Array]]:
+    with_path, _ = jtu.tree_flatten_with_path(data)
+    return [(jtu.keystr(path), a) for path, a in with_path if eqx.is_array(a) and a.size > 0]

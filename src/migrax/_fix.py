@@ -1,0 +1,54 @@
+"""Fixing and releasing parameters between fits: a new tree, the old one stays."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import ArrayLike, PyTree
+
+from ._parameter import Parameter, Slot, Where, flatten, is_parameter, mark, pick
+
+
+def fix(params: PyTree, where: Where, value: ArrayLike | None = None) -> PyTree:
+    """The tree `params` with the parameters of `where` fixed, at `value` if it is given.
+
+    ```python
+    conditional = mx.fit(nll, mx.fix(result.params, "mu", 0.0), data)
+    ```
+
+    **Arguments:**
+
+    - `params`: a tree of parameters, such as `result.params`. It is not changed.
+    - `where`: a name, a function that picks nodes, or a sequence of these. A vector parameter is fixed as a whole.
+    - `value`: where to fix them, broadcastable to their shapes; default: where they stand.
+
+    **Returns:** the tree, all floating parts of it `mx.Parameter`s.
+
+    **Raises:** `ValueError` for unknown names, for one entry of a vector, or a `value` whose shape does not fit.
+    """
+    return _change(params, where, True, value)
+
+
+def release(params: PyTree, where: Where) -> PyTree:
+    """The tree `params` with the fixed parameters of `where` free again. Its arguments are as those of `mx.fix`."""
+    return _change(params, where, False, None)
+
+
+def _change(params: PyTree, where: Where, fixed: bool, value: ArrayLike | None) -> PyTree:
+    params = mark(params)
+    leaves, _, treedef = flatten(params)
+    for slot in pick(params, where):
+        leaves[slot.leaf] = _with(leaves[slot.leaf], slot, fixed, value)
+    return jtu.tree_unflatten(treedef, leaves)
+
+
+def _with(parameter: Any, slot: Slot, fixed: bool, value: ArrayLike | None) -> Parameter:
+    assert is_parameter(parameter)
+    if value is None:
+        return Parameter(parameter.value, parameter.lower, parameter.upper, fixed)
+    new = jnp.asarray(value, parameter.value.dtype)
+    try:
+        new = jnp.broadcast_to(new, slot.shape)
+    except ValueError:
+        raise ValueError(f"{slot.name!r} has shape {slot.shape}; a value of shape {new.shape} does not fit") from None
+    return Parameter(new, parameter.lower, parameter.upper, fixed)
