@@ -18,13 +18,13 @@ from ._status import Status
 _MAX_POINTS = 60
 _GROWTH = 1.6
 _TOLERANCE = 1e-10  # relative, of r
-_LOWER = 1e-4  # in units of UP = 1/2: a value lower than the minimum by more is another minimum
 
 
 class Line(NamedTuple):
-    """From the minimum along `direction`, held in the parameters of `rows`, to `end` at most."""
+    """From `base` along `direction`, held in the parameters of `rows`, to `end` at most."""
 
     rows: Float[Array, "k n"]
+    base: Float[Array, " n"]
     direction: Float[Array, " n"]  # zero for the parameters that are not held
     end: Scalar  # at a bound; infinite if there is none
     first: Scalar  # how far to go first
@@ -35,6 +35,7 @@ class Bracketed(NamedTuple):
     found: Bool[Array, ""]
     at_limit: Bool[Array, ""]  # not risen as far at the end of the line
     new_minimum: Bool[Array, ""]
+    num_gradients: Int[Array, ""]
 
 
 class _State(NamedTuple):
@@ -46,6 +47,7 @@ class _State(NamedTuple):
     x: Float[Array, " n"]  # the last refit that succeeded
     side: Int[Array, ""]  # which end moved last
     points: Int[Array, ""]
+    num_gradients: Int[Array, ""]
     done: Bool[Array, ""]
     found: Bool[Array, ""]
     at_limit: Bool[Array, ""]
@@ -54,15 +56,15 @@ class _State(NamedTuple):
 
 def bracket(minimum: Minimum, line: Line, z: Scalar, skip: Bool[Array, ""]) -> Bracketed:
     """The first crossing along the line at `z` standard deviations; nothing is done if `skip`."""
-    x = minimum.x
-    origin = minimum.fn(x, minimum.theta)
+    x = line.base
+    origin = minimum.fn(minimum.x, minimum.theta)
 
     def body(s: _State) -> _State:
         hold = Hold(line.rows, x + s.trial * line.direction)
         fitted = refit(minimum, hold, jnp.where(hold.which, hold.at, s.x), s.done, True)
         rise = fitted.value - origin
         ok = (fitted.status == int(Status.VALID)) & jnp.isfinite(rise)
-        new_minimum = ok & (rise < -jnp.maximum(_LOWER, 10 * minimum.noise))
+        new_minimum = ok & (rise < -minimum.lower)
         r = jnp.sqrt(2 * jnp.maximum(rise, 0.0)) - z
         at_end = s.trial >= line.end
         above = ~ok | (r > 0)  # a point where the fit fails is beyond: the crossing is looked for before it
@@ -85,6 +87,7 @@ def bracket(minimum: Minimum, line: Line, z: Scalar, skip: Bool[Array, ""]) -> B
             x=jnp.where(ok, fitted.x, s.x),
             side=side,
             points=points,
+            num_gradients=s.num_gradients + fitted.num_gradients,
             done=found | at_limit | new_minimum | narrow | (points >= _MAX_POINTS),
             found=found,
             at_limit=at_limit,
@@ -93,11 +96,12 @@ def bracket(minimum: Minimum, line: Line, z: Scalar, skip: Bool[Array, ""]) -> B
 
     zero, no = jnp.zeros((), x.dtype), jnp.array(False)
     start = _State(
-        zero, -z, zero + jnp.inf, zero + jnp.inf, jnp.minimum(line.first, line.end), x, jnp.array(0), jnp.array(0),
+        zero, -z, zero + jnp.inf, zero + jnp.inf, jnp.minimum(line.first, line.end), x,
+        jnp.array(0), jnp.array(0), jnp.array(0),
         skip, no, no, no,
     )  # fmt: skip
     end = lax.while_loop(lambda s: ~s.done, body, start)
-    return Bracketed(end.x, end.found, end.at_limit, end.new_minimum)
+    return Bracketed(end.x, end.found, end.at_limit, end.new_minimum, end.num_gradients)
 
 
 def _next(low: Scalar, r_low: Scalar, high: Scalar, r_high: Scalar) -> Scalar:

@@ -27,12 +27,13 @@ _MAX_STEPS = 60
 _MAX_REFUSED = 10
 _CUT = 0.3  # of a step that was too long
 _TOLERANCE = 1e-10  # of the rise, before a last step that is not evaluated
-_LOWER = 1e-4  # in units of UP = 1/2: a value lower than the minimum by more is another minimum
 
 
 class Way(NamedTuple):
-    """Which way to go from the minimum."""
+    """Which way to go, and from where."""
 
+    start: Float[Array, " n"]
+    origin: Scalar | None  # the objective at the minimum; `None` if that is the start
     e: Float[Array, " n"]  # what grows
     covariance: Float[Array, "n n"]  # of the parameters that may move: zero rows for the others
     moves: Bool[Array, " n"]
@@ -45,7 +46,6 @@ class Crossing(NamedTuple):
     x: Float[Array, " n"]
     found: Bool[Array, ""]
     new_minimum: Bool[Array, ""]
-    slope: Scalar  # of F along e at the minimum
     gradient: Float[Array, " n"]  # there, of the parameters that do not move in external coordinates
     num_gradients: Int[Array, ""]
 
@@ -61,7 +61,6 @@ class _State(NamedTuple):
     least: Scalar  # the least value seen, and where
     lowest: Float[Array, " n"]
     origin: Scalar  # value at the minimum
-    slope: Scalar
     first: Bool[Array, ""]
     refused: Int[Array, ""]
     steps: Int[Array, ""]
@@ -70,99 +69,85 @@ class _State(NamedTuple):
 
 
 def crossing(minimum: Minimum, way: Way, z: Scalar, skip: Bool[Array, ""]) -> Crossing:
-    """The crossing along `way` at `z` standard deviations; nothing is done if `skip`."""
-    fn, theta, x = minimum.fn, minimum.theta, minimum.x
+    """The crossing along `way` at `z` standard deviations above the minimum; nothing is done if `skip`."""
     # Parameters that do not move, and those that are measured along, need no transform of their bounds.
-    free = minimum.space.has_bounds
     space = minimum.space.without(way.direct | ~way.moves)
-    q = space.internal(x)
-    slopes = space.slopes(q)[0] if free else jnp.ones_like(q)
-    target = 0.5 * z**2
-    noise = minimum.noise
-    e = way.e
+    q = space.internal(way.start)
+    slopes = space.slopes(q)[0] if space.has_bounds else jnp.ones_like(q)
+    usable = jnp.isfinite(way.covariance)
+    v = jnp.where(usable, way.covariance, 0.0) / (slopes[:, None] * slopes[None, :])
 
     def flat(q: Array) -> tuple[Scalar, None]:
-        return fn(space.external(q), theta) - minimum.value, None
+        return minimum.fn(space.external(q), minimum.theta) - minimum.value, None
 
     def body(s: _State) -> _State:
         f, g, _ = value_and_grad(flat, s.trial, "bwd")
-        finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(g))
-        push = jnp.where(finite, g, 0.0)
-        g = jnp.where(way.moves, push, 0.0)
-        origin = jnp.where(s.first, f, s.origin)
-        rise = f - origin
-        v = jnp.where(s.first | ~finite, s.v, bfgs(s.v, s.trial - s.q, g - s.g))
-        vg, ve = v @ g, v @ e
-        eve, gvg = e @ ve, g @ vg
-        across = jnp.maximum(gvg - (e @ vg) ** 2 / eve, 0.0)
-        off = jnp.abs(rise - target)
-        merit = jnp.where(finite, (off / target) ** 2 + across / target, jnp.inf)
-        good = s.first | (finite & ((merit < s.merit) | (s.steps == 1)))
-        tolerance = jnp.maximum(_TOLERANCE * target, 2 * noise)
-        found = good & ~s.first & (off <= tolerance) & (0.5 * across <= tolerance)
-        found &= (e @ (s.trial - q) > 0) & (e @ g > 0)
+        return _advance(minimum, way, q, 0.5 * z**2, s, f, g)
 
-        q_new, g_new = jnp.where(good, s.trial, s.q), jnp.where(good, g, s.g)
-        rise_new = jnp.where(good, rise, s.f)
-        step = _step(v, e, g_new, rise_new, target)
-        cut = _CUT * (s.trial - s.q)
-        inside = _inside(minimum.space, way, q_new, step)
-        trial = jnp.where(good, q_new + inside * step, s.q + cut)
-        refused = jnp.where(good, 0, s.refused + 1)
-        lower = finite & (rise < s.least)
-        return _State(
-            trial=trial,
-            q=q_new,
-            f=rise_new,
-            g=g_new,
-            push=jnp.where(good, push, s.push),
-            v=v,
-            merit=jnp.where(good, jnp.where(s.first, jnp.inf, merit), s.merit),
-            least=jnp.where(lower & ~s.first, rise, s.least),
-            lowest=jnp.where(lower & ~s.first, s.trial, s.lowest),
-            origin=origin,
-            slope=jnp.where(s.first, e @ g, s.slope),
-            first=jnp.array(False),
-            refused=refused,
-            steps=s.steps + 1,
-            done=found | (refused > _MAX_REFUSED) | (s.steps >= _MAX_STEPS) | (s.first & ~finite),
-            found=found,
-        )
-
-    zero = jnp.zeros((), x.dtype)
-    usable = jnp.isfinite(way.covariance)
-    v = jnp.where(usable, way.covariance, 0.0) / (slopes[:, None] * slopes[None, :])
-    no = jnp.array(False)
-    none = jnp.zeros_like(q)
-    start = _State(
-        trial=q,
-        q=q,
-        f=zero,
-        g=none,
-        push=none,
-        v=v,
-        merit=zero + jnp.inf,
-        least=zero,
-        lowest=q,
-        origin=zero,
-        slope=zero,
-        first=jnp.array(True),
-        refused=jnp.array(0),
-        steps=jnp.array(0),
-        done=skip | ~(e @ v @ e > 0) | ~jnp.all(usable),
-        found=no,
-    )
-    end = lax.while_loop(lambda s: ~s.done, body, start)
-    new_minimum = end.least < -jnp.maximum(_LOWER, 10 * noise)
+    hopeless = ~(way.e @ v @ way.e > 0) | ~jnp.all(usable)
+    end = lax.while_loop(lambda s: ~s.done, body, _start(q, v, skip | hopeless))
+    new_minimum = end.least < -minimum.lower
     # the last step is not evaluated: it is below 1e-10 of the rise, and the error behind it smaller
     last = jnp.where(end.found & ~new_minimum, end.trial, jnp.where(new_minimum, end.lowest, end.q))
-    return Crossing(
-        x=space.external(last),
-        found=end.found & ~new_minimum,
-        new_minimum=new_minimum,
-        slope=end.slope,
-        gradient=end.push,
-        num_gradients=end.steps,
+    return Crossing(space.external(last), end.found & ~new_minimum, new_minimum, end.push, end.steps)
+
+
+def _start(q: Float[Array, " n"], v: Float[Array, "n n"], done: Bool[Array, ""]) -> _State:
+    zero, none, count, no = jnp.zeros((), q.dtype), jnp.zeros_like(q), jnp.array(0), jnp.array(False)
+    return _State(
+        trial=q, q=q, f=zero, g=none, push=none, v=v, merit=zero + jnp.inf, least=zero, lowest=q, origin=zero,
+        first=~no, refused=count, steps=count, done=done, found=no,
+    )  # fmt: skip
+
+
+def _advance(
+    minimum: Minimum,
+    way: Way,
+    origin_q: Float[Array, " n"],
+    target: Scalar,
+    s: _State,
+    f: Scalar,
+    g: Float[Array, " n"],
+) -> _State:
+    """The state after the value and the gradient of `s.trial` are known: it is taken or refused, the next is set."""
+    e = way.e
+    finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(g))
+    push = jnp.where(finite, g, 0.0)
+    g = jnp.where(way.moves, push, 0.0)
+    origin = jnp.where(s.first, f, s.origin) if way.origin is None else way.origin - minimum.value
+    rise = f - origin
+    v = jnp.where(s.first | ~finite, s.v, bfgs(s.v, s.trial - s.q, g - s.g))
+    vg, ve = v @ g, v @ e
+    across = jnp.maximum(g @ vg - (e @ vg) ** 2 / (e @ ve), 0.0)
+    off = jnp.abs(rise - target)
+    merit = jnp.where(finite, (off / target) ** 2 + across / target, jnp.inf)
+    good = s.first | (finite & ((merit < s.merit) | (s.steps == 1)))
+    tolerance = jnp.maximum(_TOLERANCE * target, 2 * minimum.noise)
+    found = good & ~s.first & (off <= tolerance) & (0.5 * across <= tolerance)
+    found &= (e @ (s.trial - origin_q) > 0) & (e @ g > 0)
+
+    q_new, g_new = jnp.where(good, s.trial, s.q), jnp.where(good, g, s.g)
+    rise_new = jnp.where(good, rise, s.f)
+    step = _step(v, e, g_new, rise_new, target)
+    inside = _inside(minimum.space, way, q_new, step)
+    refused = jnp.where(good, 0, s.refused + 1)
+    lower = finite & (rise < s.least) & ~s.first
+    return _State(
+        trial=jnp.where(good, q_new + inside * step, s.q + _CUT * (s.trial - s.q)),
+        q=q_new,
+        f=rise_new,
+        g=g_new,
+        push=jnp.where(good, push, s.push),
+        v=v,
+        merit=jnp.where(good, jnp.where(s.first, jnp.inf, merit), s.merit),
+        least=jnp.where(lower, rise, s.least),
+        lowest=jnp.where(lower, s.trial, s.lowest),
+        origin=origin,
+        first=jnp.array(False),
+        refused=refused,
+        steps=s.steps + 1,
+        done=found | (refused > _MAX_REFUSED) | (s.steps >= _MAX_STEPS) | (s.first & ~finite),
+        found=found,
     )
 
 

@@ -25,6 +25,7 @@ _TOLERANCE = 1e-11  # of the EDM, in units of UP = 1/2, before a last step that 
 class Descent(NamedTuple):
     x: Float[Array, " n"]
     found: Bool[Array, ""]
+    num_gradients: Int[Array, ""]
 
 
 class _State(NamedTuple):
@@ -94,4 +95,4 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
     x = space.external(jnp.where(end.found, end.trial, end.q))
     sign = jnp.where(minimum.x - minimum.space.lower <= minimum.space.upper - minimum.x, 1.0, -1.0)
     pushed = jnp.all(~minimum.active | which | (end.push * sign >= 0))  # they want to stay at their bounds
-    return Descent(x, end.found & pushed)
+    return Descent(x, end.found & pushed, end.steps)

@@ -29,10 +29,12 @@ class Refit(NamedTuple):
     x: Float[Array, " n"]
     value: Scalar  # of the objective
     status: Int[Array, ""]
+    num_gradients: Int[Array, ""]  # those with second derivatives too
 
 
 class _End(NamedTuple):
     status: Int[Array, ""]
+    num_gradients: Int[Array, ""]
     active: Bool[Array, " n"]
 
 
@@ -47,7 +49,7 @@ def refit(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[Ar
     start = lax.stop_gradient(start)
     x, end = adjoint.apply(_sure if robust else _quick, _stationarity, (minimum, hold, start, skip), frozenset())
     x = jnp.where(hold.which, hold.at, x)
-    return Refit(x, minimum.fn(x, minimum.theta), end.status)
+    return Refit(x, minimum.fn(x, minimum.theta), end.status, end.num_gradients)
 
 
 def _quick(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], _End]:
@@ -66,13 +68,15 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
         jnp.where(down.found, down.x, start),
         jnp.where(down.found, int(Status.VALID), int(Status.NOT_CONVERGED)),
     )
+    count = down.num_gradients
     if robust:
         again = _solve(minimum, hold, start, skip | down.found, while_loop)
         x = jnp.where(down.found, x, again.x)
         status = jnp.where(down.found, status, again.status)
+        count = count + again.num_gradients
     near = 1e-9 * (jnp.abs(x) + minimum.errors)
     active = ~which & (jnp.minimum(x - space.lower, space.upper - x) <= near)
-    return x, lax.stop_gradient(_End(status, active))
+    return x, lax.stop_gradient(_End(status, count, active))
 
 
 def _stationarity(x: Float[Array, " n"], end: _End, inputs: tuple[Any, ...]) -> Float[Array, " n"]:
@@ -116,7 +120,8 @@ def _solve(
         max_steps=200 + 100 * x.size + 5 * x.size**2,
     )
     x, outcome = solve((*problem, while_loop))
-    return Refit(x, outcome.at.value, outcome.status)
+    count = outcome.counts["num_gradients"] + outcome.counts["num_hessians"]
+    return Refit(x, outcome.at.value, outcome.status, count)
 
 
 def _metric(minimum: Minimum, hold: Hold) -> Float[Array, "n n"]:

@@ -1,7 +1,7 @@
 """Functions that cannot be called: what was most likely meant."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,15 +32,20 @@ def check_callable(fn: Any, what: str = "the likelihood", form: str = "nll(param
         raise TypeError(f"{what} must be callable as {form}, but {name} takes {signature}.{_meant(fn, form)}") from None
 
 
-def _meant(fn: Any, form: str) -> str:
-    owner = getattr(fn, "__self__", fn if isinstance(fn, eqx.Module) else None)
+def _meant(fn: Callable, form: str) -> str:
+    owner = getattr(fn, "__self__", _module(fn))
     bound = owner is not None and not isinstance(owner, type)
-    if bound and len(inspect.signature(fn).parameters) == form.count(","):
+    taken = len(inspect.signature(fn).parameters)
+    if bound and taken == form.count(","):
         cls, name = type(owner).__name__, getattr(fn, "__name__", "__call__")
         return f" It is bound to its object: give the unbound method, {cls}.{name}, and the object as params in mx.fit"
-    if form == "nll(params, data)" and len(inspect.signature(fn).parameters) == 1:
+    if form == "nll(params, data)" and taken == 1:
         return " Without data, write nll(params, data) all the same: data is None"
     return " Other arguments belong into params (constants do not float beside an mx.Parameter) or into data"
+
+
+def _module(fn: Any) -> Any:
+    return fn if isinstance(fn, eqx.Module) else None
 
 
 @contextmanager

@@ -15,6 +15,9 @@ from ._parameter import Where, is_concrete, select
 from ._result import FitResult
 from ._space import Space
 
+# A value that is lower than at the minimum by more than this (in units of UP = 1/2) is another minimum.
+LOWER = 1e-4
+
 
 class Minimum(NamedTuple):
     """A minimum. The objective is the NLL over 2 UP: one standard deviation is a rise by 1/2."""
@@ -27,6 +30,11 @@ class Minimum(NamedTuple):
     covariance: Float[Array, "n n"]  # zero rows for the parameters at a bound
     space: Space
     valid: Bool[Array, ""]
+
+    @property
+    def lower(self) -> Scalar:
+        """By how much the objective must be lower than at the minimum to be another one."""
+        return jnp.maximum(LOWER, 10 * self.noise)
 
     @property
     def errors(self) -> Float[Array, " n"]:

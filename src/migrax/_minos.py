@@ -35,6 +35,7 @@ class Minos(eqx.Module):
         far at the parameter's bound; the error goes up to the bound), new minimum, failed.
     - `valid`: shape `(k,)`, whether both sides were found or are at a limit.
     - `lower_points`, `upper_points`: shape `(k, n_free)`, all free parameters at the crossings.
+    - `stats`: `num_gradients`, shape `(k, 2)`, evaluated for the lower and the upper side.
     - `result`: the fit that they belong to, with the errors in its table. Another one than was given if a deeper
         minimum was met.
     """
@@ -47,6 +48,7 @@ class Minos(eqx.Module):
     upper_points: Float[Array, "*batch k n"]
     result: FitResult
     rise: Float[Array, "*batch"]
+    stats: dict[str, Array]
     names: tuple[str, ...] = eqx.field(static=True)
 
     def __repr__(self) -> str:
@@ -100,17 +102,26 @@ def minos(
         raise ValueError(f"minos takes one cl, got shape {jnp.shape(level)}: jax.vmap over it")
     _, data = prepare(result.params, data)
     side, which = jnp.repeat(jnp.array([-1.0, 1.0]), len(index)), jnp.tile(jnp.asarray(index), 2)
-    found = _search_all(nll, result, data, which, side, level)
+    lanes = (which, side, jnp.broadcast_to(level, which.shape))
+    return _minos_of(*sides(nll, result, data, lanes, "minos"), index, level)
+
+
+def sides(
+    nll: Callable, result: FitResult, data: PyTree, lanes: tuple[Array, Array, Array], what: str
+) -> tuple[FitResult, Found]:
+    """The crossings of many sides at once (parameter, minus or plus one, rise), and the fit that they belong to: where
+    one meets the likelihood lower than at the minimum, another one, and all are looked for anew."""
+    found = _search_all(nll, result, data, lanes)
     for _ in range(_MAX_NEW_MINIMA):
-        better = _deeper(nll, result, data, which, found)
+        better = _deeper(nll, result, data, lanes[0], found, what)
         if better is None:
             break
         result = better
-        found = _search_all(nll, result, data, which, side, level)
-    return _minos_of(result, found, index, level)
+        found = _search_all(nll, result, data, lanes)
+    return result, found
 
 
-def _deeper(nll: Callable, result: FitResult, data: PyTree, which: Array, found: Found) -> FitResult | None:
+def _deeper(nll: Callable, result: FitResult, data: PyTree, which: Array, found: Found, what: str) -> FitResult | None:
     """The fit from where the likelihood was met lower than at the minimum, if it was (inside `jit` nobody can see)."""
     if not is_concrete(found.status):
         return None
@@ -122,19 +133,19 @@ def _deeper(nll: Callable, result: FitResult, data: PyTree, which: Array, found:
         return None
     names = ", ".join(dict.fromkeys(result.names[i] for i in np.asarray(which)[lower]))
     warnings.warn(
-        f"minos met a lower minimum along {names}: the NLL is {float(better.nll):.6g}, it was {float(result.nll):.6g}. "
-        "The fit was repeated from there: use Minos.result",
-        stacklevel=3,
+        f"{what} met a lower minimum along {names}: the NLL is {float(better.nll):.6g}, it was "
+        f"{float(result.nll):.6g}. The fit was repeated from there: use the `result` that comes with this answer",
+        stacklevel=4,
     )
     return better
 
 
-def _search_all(nll: Callable, result: FitResult, data: PyTree, which: Array, side: Array, level: Array) -> Found:
+def _search_all(nll: Callable, result: FitResult, data: PyTree, lanes: tuple[Array, Array, Array]) -> Found:
     return by_stages(
-        lambda lanes, skip, robust: _sides(nll, result, data, lanes, level, skip, robust),
-        (which, side),
+        lambda lanes, skip, robust: _sides(nll, result, data, lanes, skip, robust),
+        lanes,
         lambda found: found.status == int(Side.FAILED),
-        (nll, result, data, level),
+        (nll, result, data),
     )
 
 
@@ -147,7 +158,8 @@ def _minos_of(result: FitResult, found: Found, index: tuple[int, ...], level: Ar
     names = tuple(result.names[i] for i in index)
     table = jnp.full((2, len(result.names)), jnp.nan, offset.dtype).at[:, at].set(offset)
     result = eqx.tree_at(lambda r: r.minos, result, (table[0], table[1]), is_leaf=lambda x: x is None)
-    return Minos(offset[0], offset[1], status[0], status[1], points[0], points[1], result, level, names)
+    stats = {"num_gradients": found.num_gradients.reshape(2, k).T}
+    return Minos(offset[0], offset[1], status[0], status[1], points[0], points[1], result, level, stats, names)
 
 
 @jit
@@ -155,20 +167,20 @@ def _sides(
     nll: Callable,
     result: FitResult,
     data: PyTree,
-    lanes: tuple[Array, Array],
-    level: Array,
+    lanes: tuple[Array, Array, Array],
     skip: Bool[Array, " lanes"],
     robust: bool,
 ) -> Found:
-    """One lane a side: which parameter, and minus or plus one."""
+    """One lane a side: which parameter, minus or plus one, and the rise."""
     minimum = at_minimum(nll, result, data)
-    which, side = lanes
-    n = minimum.x.size
-    size = jnp.where(minimum.errors > 0, minimum.errors, 1.0)
+    which, side, rise = lanes
 
-    def one(i: Array, s: Array, skip: Array) -> Found:
-        row = jnp.arange(n) == i
-        aim = Aim(row.astype(size.dtype)[None], jnp.where(row, s * size, 0.0), level)
+    def one(i: Array, s: Array, rise: Array, skip: Array) -> Found:
+        row = jnp.arange(minimum.x.size) == i
+        direction = jnp.where(row, s * minimum.sizes, 0.0)
+        # the first guess is the crossing of a parabola
+        aim = Aim(row.astype(direction.dtype)[None], None, direction, jnp.sqrt(rise), rise)
         return search(minimum, aim, skip, robust)
 
-    return jax.vmap(one)(which, side.astype(size.dtype), skip)
+    dtype = minimum.x.dtype
+    return jax.vmap(one)(which, side.astype(dtype), rise.astype(dtype), skip)

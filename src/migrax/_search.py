@@ -25,13 +25,15 @@ class Side(enum.IntEnum):
 
 
 class Aim(NamedTuple):
-    """What is looked for: from the minimum along `direction` where the NLL has risen by `rise` times UP.
+    """What is looked for: from `base` along `direction` where the NLL has risen by `rise` times UP above the minimum.
 
     Held are the parameters of `rows`, unit vectors: one for an error of MINOS, two for a point of a contour.
     """
 
     rows: Float[Array, "k n"]
-    direction: Float[Array, " n"]  # one standard deviation along the way; zero for the parameters that are not held
+    base: Float[Array, " n"] | None  # the minimum, if there is none
+    direction: Float[Array, " n"]  # zero for the parameters that are not held
+    first: Scalar  # a guess how many times `direction` the crossing is away
     rise: Scalar
 
 
@@ -40,6 +42,7 @@ class Found(NamedTuple):
 
     x: Float[Array, " n"]
     status: Int[Array, ""]
+    num_gradients: Int[Array, ""]  # evaluated
 
 
 class _End(NamedTuple):
@@ -55,7 +58,7 @@ def search(minimum: Minimum, aim: Aim, skip: Bool[Array, ""], robust: bool) -> F
     """
     adjoint = optx.ImplicitAdjoint()
     x, end = adjoint.apply(_sure if robust else _quick, _stationarity, (minimum, aim, skip), frozenset())
-    return Found(x, end.status)
+    return Found(x, end.status, end.num_gradients)
 
 
 def _quick(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], _End]:
@@ -69,13 +72,16 @@ def _sure(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], _End]:
 def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], _End]:
     minimum, aim, skip, _ = inputs
     x, space = minimum.x, minimum.space
+    base = x if aim.base is None else aim.base
     z = jnp.sqrt(aim.rise)
     held = jnp.any(aim.rows != 0, axis=0)
-    end = _room(minimum, aim.direction)
+    end = _room(minimum, base, aim.direction)
     blocked = end <= 0
     skip = skip | ~minimum.valid
     variance = jnp.where(held & (minimum.errors > 0), minimum.errors, 1.0) ** 2
     way = Way(
+        start=base,
+        origin=None if aim.base is None else minimum.fn(x, minimum.theta),
         e=jnp.where(held, aim.direction / variance, 0.0),
         covariance=conditional(minimum.covariance, _across(aim)),
         moves=~minimum.active,
@@ -84,21 +90,21 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
     fast = crossing(minimum, way, z, skip | blocked)
     sign = jnp.where(x - space.lower <= space.upper - x, 1.0, -1.0)
     pushed = jnp.all(~minimum.active | held | (fast.gradient * sign >= 0))
-    found, x_found = fast.found & pushed, fast.x
+    found, x_found, count = fast.found & pushed, fast.x, fast.num_gradients
     new_minimum, at_limit = fast.new_minimum, blocked & ~skip
     if robust:
-        # the first guess is the crossing of a parabola, z standard deviations away
-        line = Line(aim.rows, aim.direction, end, z)
+        line = Line(aim.rows, base, aim.direction, end, aim.first)
         sure = bracket(minimum, line, z, skip | blocked | found | new_minimum)
         x_found = jnp.where(found | new_minimum | skip | blocked, x_found, sure.x)
+        count = count + sure.num_gradients
         found, at_limit, new_minimum = found | sure.found, at_limit | sure.at_limit, new_minimum | sure.new_minimum
-    x_found = jnp.where(blocked, x, x_found)
+    x_found = jnp.where(blocked, base, x_found)
     status = jnp.where(found, int(Side.FOUND), int(Side.FAILED))
     status = jnp.where(at_limit, int(Side.AT_LIMIT), status)
     status = jnp.where(new_minimum, int(Side.NEW_MINIMUM), status)
     near = 1e-9 * (jnp.abs(x_found) + jnp.where(minimum.errors > 0, minimum.errors, 0.0))
     active = ~held & (jnp.minimum(x_found - space.lower, space.upper - x_found) <= near)
-    return x_found, lax.stop_gradient(_End(status, active, fast.num_gradients))
+    return x_found, lax.stop_gradient(_End(status, active, count))
 
 
 def _across(aim: Aim) -> Float[Array, "k-1 n"]:
@@ -110,9 +116,9 @@ def _across(aim: Aim) -> Float[Array, "k-1 n"]:
     return ((d @ b) * a - (d @ a) * b)[None]
 
 
-def _room(minimum: Minimum, direction: Float[Array, " n"]) -> Scalar:
-    """How far the bounds let us go, in units of the direction."""
-    space, x = minimum.space, minimum.x
+def _room(minimum: Minimum, x: Float[Array, " n"], direction: Float[Array, " n"]) -> Scalar:
+    """How far the bounds let us go from `x`, in units of the direction."""
+    space = minimum.space
     if not space.has_bounds:
         return jnp.asarray(jnp.inf, x.dtype)
     moving = direction != 0
@@ -132,9 +138,12 @@ def _stationarity(x: Float[Array, " n"], end: _End, inputs: tuple[Any, ...]) -> 
     residual = jnp.where(end.active, to_bound, gradient * scale)
     level = value - fn(minimum.x, theta) - 0.5 * aim.rise
     at_limit = end.status == int(Side.AT_LIMIT)
-    first = aim.rows[0] > 0
-    residual = jnp.where(first, jnp.where(at_limit, to_bound, level), residual)
+    base = minimum.x if aim.base is None else aim.base
+    away, d = (x - base) / scale, aim.direction / scale
+    square = d @ d
+    to_end = away @ d / jnp.where(square > 0, square, 1.0) - _room(minimum, base, aim.direction)
+    residual = jnp.where(aim.rows[0] > 0, jnp.where(at_limit, to_end, level), residual)
     for row, across in zip(aim.rows[1:], _across(aim), strict=True):
-        residual = jnp.where(row > 0, across @ (x - minimum.x) / (jnp.abs(across) @ scale), residual)
+        residual = jnp.where(row > 0, across @ (x - base) / (jnp.abs(across) @ scale), residual)
     usable = (end.status == int(Side.FOUND)) | at_limit
     return jnp.where(usable, residual, x / scale)

@@ -42,11 +42,11 @@ def autodiff_mode(options: dict[str, Any], default: str = "bwd") -> str:
 
 def value_and_grad(flat: Callable, x: Vector, mode: str) -> tuple[Scalar, Vector, Any]:
     """Value, gradient and aux from one linearisation: one copy of the function in the program."""
+    if mode == "fwd":
+        push = lambda direction: jax.jvp(flat, (x,), (direction,), has_aux=True)  # noqa: E731
+        return jax.vmap(push, out_axes=(None, 0, None))(jnp.eye(x.size, dtype=x.dtype))
     value, linear, aux = jax.linearize(flat, x, has_aux=True)
-    if mode == "bwd":
-        (grad,) = jax.linear_transpose(linear, x)(jnp.ones_like(value))
-    else:
-        grad = jax.vmap(linear)(jnp.eye(x.size, dtype=x.dtype))
+    (grad,) = jax.linear_transpose(linear, x)(jnp.ones_like(value))
     return value, grad, aux
 
 
