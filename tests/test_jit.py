@@ -26,7 +26,7 @@ def no_such_option(monkeypatch):
 
 def test_top_level():
     assert _jit._at_top_level((TOYS, nll, 1.0))
-    assert _jit._quick_is_there() == (jax.default_backend() == "cpu")
+    assert jax.default_backend() == "cpu" or not _jit._quick_is_there()  # jax 0.12 has dropped the option
     seen = []
     jax.jit(lambda: seen.append(_jit._at_top_level((TOYS,))) or TOYS)()
     jax.vmap(lambda d: seen.append(_jit._at_top_level((d,))) or d)(TOYS)

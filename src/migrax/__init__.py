@@ -5,7 +5,7 @@ XLA program, which can be jitted, vmapped and differentiated.
 
 Parameters       `Parameter`, `names`, `resolve`; `fix`, `release`
 Fitting          `fit`, `hesse`, `FitResult`, `Estimate`, `Covariance`, `Status`, `FitError`
-Errors           `minos`, `Minos`, `Side`; `profile`, `scan`, `Profile`; `propagate`
+Errors           `minos`, `Minos`, `Side`; `profile`, `scan`, `Profile`; `contour`, `Contour`; `propagate`
 Solvers          `Migrad`, `Newton`, `Simplex`, `LevenbergMarquardt`, for `fit` and for Optimistix
 Likelihoods      `PoissonNLL`, `LeastSquares` with `Points`, any function of your own; `chunked_sum` for long data
 Distributions    `migrax.distributions`
@@ -13,6 +13,7 @@ Distributions    `migrax.distributions`
 
 from . import distributions as distributions
 from ._chunks import chunked_sum as chunked_sum
+from ._contour import Contour as Contour, contour as contour
 from ._fit import FitError as FitError, fit as fit
 from ._fix import fix as fix, release as release
 from ._hesse import hesse as hesse

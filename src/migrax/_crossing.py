@@ -120,11 +120,15 @@ def _advance(
     vg, ve = v @ g, v @ e
     across = jnp.maximum(g @ vg - (e @ vg) ** 2 / (e @ ve), 0.0)
     off = jnp.abs(rise - target)
-    merit = jnp.where(finite, (off / target) ** 2 + across / target, jnp.inf)
-    good = s.first | (finite & ((merit < s.merit) | (s.steps == 1)))
     tolerance = jnp.maximum(_TOLERANCE * target, 2 * minimum.noise)
+    # far below the tolerance it is rounding, of a step of a few digits, and must not stop the last ones
+    uneven = jnp.maximum(across - 0.01 * tolerance, 0.0)
+    merit = jnp.where(finite, (off / target) ** 2 + uneven / target, jnp.inf)
+    good = s.first | (finite & ((merit < s.merit) | (s.steps == 1)))
     found = good & ~s.first & (off <= tolerance) & (0.5 * across <= tolerance)
-    found &= (e @ (s.trial - origin_q) > 0) & (e @ g > 0)
+    found &= e @ g > 0
+    if way.origin is None:  # not on the other side of the minimum
+        found &= e @ (s.trial - origin_q) > 0
 
     q_new, g_new = jnp.where(good, s.trial, s.q), jnp.where(good, g, s.g)
     rise_new = jnp.where(good, rise, s.f)

@@ -15,6 +15,7 @@ from ._solve import GOAL
 from ._status import Status
 
 if TYPE_CHECKING:
+    from ._contour import Contour
     from ._minos import Minos
     from ._profile import Profile
 
@@ -208,6 +209,18 @@ def profile_text(profile: "Profile") -> str:
     good = int(np.sum(np.asarray(profile.valid)))
     counts = ", ".join(f"{count} {phrase}" for phrase, count in status_counts(profile.status))
     return f"Profile(along {along}, shape={shape}, valid={_display.share(good, np.size(profile.status))}: {counts})"
+
+
+def contour_text(contour: "Contour") -> str:
+    shape = np.shape(contour.status)
+    along = " and ".join(contour.names)
+    if _is_traced(contour):
+        return f"Contour(traced, of {along}, shape={shape})"
+    status = np.asarray(contour.status)
+    counts = ((side.name.lower().replace("_", " "), int(np.sum(status == int(side)))) for side in Side)
+    words = ", ".join(f"{count} {phrase}" for phrase, count in counts if count)
+    good = _display.share(int(np.sum(np.asarray(contour.valid))), status.size)
+    return f"Contour(of {along}, shape={shape}, valid={good}: {words})"
 
 
 def covariance_text(covariance: Covariance) -> str:

@@ -98,7 +98,7 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
         x_found = jnp.where(found | new_minimum | skip | blocked, x_found, sure.x)
         count = count + sure.num_gradients
         found, at_limit, new_minimum = found | sure.found, at_limit | sure.at_limit, new_minimum | sure.new_minimum
-    x_found = jnp.where(blocked, base, x_found)
+    x_found = space.clip(jnp.where(blocked, base, x_found))
     status = jnp.where(found, int(Side.FOUND), int(Side.FAILED))
     status = jnp.where(at_limit, int(Side.AT_LIMIT), status)
     status = jnp.where(new_minimum, int(Side.NEW_MINIMUM), status)
@@ -121,9 +121,11 @@ def _room(minimum: Minimum, x: Float[Array, " n"], direction: Float[Array, " n"]
     space = minimum.space
     if not space.has_bounds:
         return jnp.asarray(jnp.inf, x.dtype)
-    moving = direction != 0
-    room = jnp.where(direction > 0, space.upper - x, x - space.lower)
-    return jnp.min(jnp.where(moving, jnp.maximum(room, 0.0) / jnp.where(moving, jnp.abs(direction), 1.0), jnp.inf))
+    bound = jnp.where(direction > 0, space.upper, space.lower)
+    bounded = (direction != 0) & jnp.isfinite(bound)
+    # no infinity inside: its derivative, though not used, would be NaN
+    room = jnp.abs(jnp.where(bounded, bound, x) - x)
+    return jnp.min(jnp.where(bounded, room / jnp.where(bounded, jnp.abs(direction), 1.0), jnp.inf))
 
 
 def _stationarity(x: Float[Array, " n"], end: _End, inputs: tuple[Any, ...]) -> Float[Array, " n"]:
