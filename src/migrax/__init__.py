@@ -5,7 +5,8 @@ XLA program, which can be jitted, vmapped and differentiated.
 
 Parameters       `Parameter`, `names`, `resolve`; `fix`, `release`
 Fitting          `fit`, `hesse`, `FitResult`, `Estimate`, `Covariance`, `Status`, `FitError`
-Errors           `minos`, `Minos`, `Side`; `profile`, `scan`, `Profile`; `contour`, `Contour`; `propagate`
+Errors           `minos`, `Minos`, `Side`; `profile`, `scan`, `Profile`; `contour`, `Contour`; `impacts`, `Impacts`;
+                 `propagate`
 Solvers          `Migrad`, `Newton`, `Simplex`, `LevenbergMarquardt`, for `fit` and for Optimistix
 Likelihoods      `PoissonNLL`, `LeastSquares` with `Points`, any function of your own; `chunked_sum` for long data
 Distributions    `migrax.distributions`
@@ -17,6 +18,7 @@ from ._contour import Contour as Contour, contour as contour
 from ._fit import FitError as FitError, fit as fit
 from ._fix import fix as fix, release as release
 from ._hesse import hesse as hesse
+from ._impacts import Impacts as Impacts, impacts as impacts
 from ._likelihoods import LeastSquares as LeastSquares, Points as Points, PoissonNLL as PoissonNLL
 from ._minos import Minos as Minos, minos as minos
 from ._parameter import Parameter as Parameter, names as names, resolve as resolve

@@ -245,7 +245,7 @@ def parameters_text(rows: Sequence[Row]) -> str:
     index, name = (max(len(text) for text in column) for column in columns[:2])
     widths = [max(3, index + 1), name + 2]
     widths += [_width(least, column) for least, column in zip(_WIDTHS, columns[2:], strict=True)]
-    lines = _table(widths, head, body, left=2)
+    lines = draw_table(widths, head, body, left=2)
     at_limit = ", ".join(row.name for row in rows if row.at_limit)
     if at_limit:
         lines += textwrap.wrap(f"At a limit: {at_limit}", len(lines[0]), break_long_words=False)
@@ -370,7 +370,7 @@ def batch_text(batch: Batch) -> str:
         body = [[row[0], *cells] for row, cells in zip(batch.rows, batch_cells(batch), strict=True)]
         name, *columns = zip(head, *body, strict=True)
         table = [max(len(text) for text in name) + 2, *(_width(14, column) for column in columns)]
-        lines += [*_table(table, head, body, left=1), batch_note(batch)]
+        lines += [*draw_table(table, head, body, left=1), batch_note(batch)]
     return "\n".join(lines)
 
 
@@ -393,7 +393,7 @@ def _title(text: str, widths: Sequence[int]) -> list[str]:
     return [_rule([inside], "┌─┐"), _line([f"{text:^{inside - 3}}   "]), _rule(widths, "├┬┤")]
 
 
-def _table(widths: Sequence[int], head: list[str], body: list[list[str]], left: int) -> list[str]:
+def draw_table(widths: Sequence[int], head: list[str], body: list[list[str]], left: int) -> list[str]:
     """The lines of a table: the first `left` columns start at the left, the others are centred."""
 
     def line(cells: list[str]) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from . import _display, _display_html, _display_minos
+from . import _display, _display_html, _display_impacts, _display_minos
 from ._display_minos import Sides
 from ._faults import Fault
 from ._parameter import flatten, is_concrete, is_parameter, value_of
@@ -16,6 +16,7 @@ from ._status import Status
 
 if TYPE_CHECKING:
     from ._contour import Contour
+    from ._impacts import Impacts
     from ._minos import Minos
     from ._profile import Profile
 
@@ -221,6 +222,33 @@ def contour_text(contour: "Contour") -> str:
     words = ", ".join(f"{count} {phrase}" for phrase, count in counts if count)
     good = _display.share(int(np.sum(np.asarray(contour.valid))), status.size)
     return f"Contour(of {along}, shape={shape}, valid={good}: {words})"
+
+
+def _impacts(impacts: "Impacts") -> list[_display_impacts.Impact]:
+    columns = (
+        impacts.pulls, impacts.constraints, impacts.postfit_down, impacts.postfit_up, impacts.prefit_down,
+        impacts.prefit_up, impacts.linear,
+    )  # fmt: skip
+    rows = np.stack([np.asarray(column, float) for column in columns], axis=1).tolist()
+    failed = ~np.asarray(impacts.valid)
+    return [
+        _display_impacts.Impact(name, row[0], row[1], (row[2], row[3]), (row[4], row[5]), row[6], bool(bad))
+        for name, row, bad in zip(impacts.names, rows, failed, strict=True)
+    ]
+
+
+def impacts_text(impacts: "Impacts") -> str:
+    if _is_traced(impacts):
+        return f"Impacts(traced, on {impacts.poi}, of {len(impacts.names)} parameters)"
+    if np.ndim(impacts.linear) != 1:
+        return f"Impacts(on {impacts.poi}, shape={np.shape(impacts.linear)})"
+    return _display_impacts.impacts_text(_impacts(impacts), impacts.poi)
+
+
+def impacts_html(impacts: "Impacts") -> str:
+    if _is_traced(impacts) or np.ndim(impacts.linear) != 1:
+        return f"<pre>{impacts_text(impacts)}</pre>"
+    return _display_impacts.impacts_html(_impacts(impacts), impacts.poi)
 
 
 def covariance_text(covariance: Covariance) -> str:
