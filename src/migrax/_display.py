@@ -237,9 +237,10 @@ def parameter_cells(row: Row) -> list[str]:
     return [value, error, *(rounded or ["", ""]), *limits, "yes" if row.fixed else ""]
 
 
-def parameters_text(rows: Sequence[Row]) -> str:
-    """The table of the parameters, as iminuit draws it. A line below names the parameters at a limit."""
-    head = ["", "Name", *_COLUMNS]
+def parameters_text(rows: Sequence[Row], kind: str = "Hesse") -> str:
+    """The table of the parameters, as iminuit draws it. A line below names the parameters at a limit. `kind` is that of
+    the errors."""
+    head = ["", "Name", _COLUMNS[0], f"{kind} Err", *_COLUMNS[2:]]
     body = [[str(i), row.name, *parameter_cells(row)] for i, row in enumerate(rows)]
     columns = list(zip(head, *body, strict=True))
     index, name = (max(len(text) for text in column) for column in columns[:2])

@@ -56,9 +56,13 @@ def minimum_html(minimum: Minimum) -> str:
     return _table(rows)
 
 
-def parameters_html(rows: Sequence[Row]) -> str:
-    """The table of the parameters. The name of a parameter at a limit is coloured, and followed by "(at limit)"."""
-    table = [[_cell("", "th"), *(_cell(name, "th", title=title) for name, title in _PARAMETERS)]]
+def parameters_html(rows: Sequence[Row], kind: str = "Hesse") -> str:
+    """The table of the parameters. The name of a parameter at a limit is coloured, and followed by "(at limit)". `kind`
+    is that of the errors."""
+    columns = list(_PARAMETERS)
+    if kind != "Hesse":
+        columns[2] = (f"{kind} Error", "Error from the robust covariance H⁻¹JH⁻¹")
+    table = [[_cell("", "th"), *(_cell(name, "th", title=title) for name, title in columns)]]
     for i, row in enumerate(rows):
         name = f"{row.name} (at limit)" if row.at_limit else row.name
         style = "text-align:left" + (f";{_background('warn')}" if row.at_limit else "")

@@ -20,6 +20,7 @@ from ._likelihoods import LeastSquares, PoissonNLL
 from ._objective import Theta, check_up, objective, prepare
 from ._parameter import is_concrete, names
 from ._result import Covariance, FitResult, only_arrays
+from ._sandwich import Kind, check_kind, sandwich
 from ._solve import GOAL, Outcome, solve, stationarity
 from ._solvers import LevenbergMarquardt, Migrad
 from ._space import Space, resolve_at, update
@@ -43,7 +44,7 @@ def fit(
     *,
     solver: optx.AbstractMinimiser | optx.AbstractLeastSquaresSolver | None = None,
     up: ArrayLike = 0.5,
-    hesse: bool = True,
+    hesse: bool | Kind = True,
     covariance: Covariance | ArrayLike | None = None,
     max_steps: int | None = None,
     adjoint: optx.AbstractAdjoint | None = None,
@@ -76,7 +77,9 @@ def fit(
     - `up`: by how much `nll` rises over one error: 0.5 for minus log L, 1.0 for a user's own chi2. migrax's likelihoods
         are minus log L, `mx.LeastSquares` too (chi2/2): leave `up` alone for them.
     - `hesse`: if `False`, `covariance` is `None` and `errors` are NaN in the result. (The second derivatives at the
-        minimum are looked at all the same: `valid` rests on them.)
+        minimum are looked at all the same: `valid` rests on them.) `"sandwich"` takes the robust covariance H⁻¹JH⁻¹
+        in place of the inverse Hessian: for weighted events, or a shape that is not quite right. It needs a likelihood
+        that is a sum over the rows of its data, or has a method `terms(params, data)` that returns one number an event.
     - `covariance`: an estimate of the result's covariance, such as an earlier fit's, of shape `(n_free, n_free)`. The
         start is then not looked at with a Hessian, which saves time when the start is good. It is a guess: entries
         that are NaN are passed over, and correlations that cannot be are made smaller.
@@ -106,9 +109,13 @@ def fit(
         raise TypeError(f"adjoint must be an optx.AbstractAdjoint such as optx.ImplicitAdjoint(), got {adjoint!r}")
     if max_steps is not None and (isinstance(max_steps, bool) or int(max_steps) != max_steps or max_steps < 1):
         raise ValueError(f"max_steps must be a whole number of at least 1, got {max_steps!r}")
+    if not isinstance(hesse, bool | np.bool_):
+        check_kind(hesse, "hesse")
     matrix = None if covariance is None else _check_covariance(covariance, params)
     result = _fit(nll, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint)
     result = explain(nll, result, data)
+    if hesse == "sandwich":
+        result = _robust(nll, result, data)
     if not throw:
         return result
     if is_concrete(result.valid):
@@ -116,6 +123,13 @@ def fit(
             raise FitError(result)
         return result
     return eqx.error_if(result, ~result.valid, "mx.fit(throw=True): the fit is not valid")
+
+
+def _robust(nll: Callable, result: FitResult, data: PyTree) -> FitResult:
+    """The result with the sandwich for its covariance."""
+    assert result.covariance is not None
+    covariance = sandwich(nll, result.params, result.values, data, result.covariance, result.up)
+    return eqx.tree_at(lambda r: (r.covariance, r.errors), result, (covariance, covariance.errors))
 
 
 def _check_covariance(covariance: Covariance | ArrayLike, params: PyTree) -> Array:

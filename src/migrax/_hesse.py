@@ -11,6 +11,7 @@ from ._derivatives import expand, inverse
 from ._jit import jit
 from ._objective import check_up, objective, prepare
 from ._result import Covariance
+from ._sandwich import Kind, check_kind, sandwich
 from ._solvers.metric import Metric, decompose
 
 
@@ -25,7 +26,12 @@ def covariance_matrix(
 
 
 def hesse(
-    nll: Callable[[Any, Any], ArrayLike], params: PyTree, data: PyTree = None, *, up: ArrayLike = 0.5
+    nll: Callable[[Any, Any], ArrayLike],
+    params: PyTree,
+    data: PyTree = None,
+    *,
+    up: ArrayLike = 0.5,
+    kind: Kind = "hesse",
 ) -> Covariance:
     """The covariance matrix from the exact second derivatives at `params`, which need not be a minimum.
 
@@ -35,6 +41,8 @@ def hesse(
     - `params`: a tree of `mx.Parameter`s or of floats; the derivatives are taken at its values.
     - `data`: whatever `nll` takes.
     - `up`: 0.5 for minus log L (and for chi2/2), 1.0 for a chi2.
+    - `kind`: `"hesse"`, or `"sandwich"` for the robust covariance H⁻¹JH⁻¹ of weighted events or a likelihood that is
+        not quite right (see `mx.fit`).
 
     Bounds play no part: unlike the covariance of `mx.fit`, a parameter on its bound has a variance here.
 
@@ -44,15 +52,17 @@ def hesse(
     **Raises:** `ValueError`, `TypeError` as `mx.fit` does.
     """
     params, data = prepare(params, data)
-    return _hesse(nll, params, data, check_up(up))
+    check_kind(kind, "kind")
+    covariance, x = _hesse(nll, params, data, check_up(up))
+    return covariance if kind == "hesse" else sandwich(nll, params, x, data, covariance, check_up(up))
 
 
 @jit
-def _hesse(nll: Callable, params: PyTree, data: PyTree, up: Scalar) -> Covariance:
+def _hesse(nll: Callable, params: PyTree, data: PyTree, up: Scalar) -> tuple[Covariance, Array]:
     fn, theta, x, space = objective(nll, params, data, up)
     at = expand(fn, x, theta)
     metric = decompose(at.hessian, at.gradient)
     # not the value: over long data it would cost a third more
     usable = metric.positive_definite & jnp.all(jnp.isfinite(at.gradient))
     matrix = covariance_matrix(at.hessian, metric, jnp.zeros(x.shape, bool), usable)
-    return Covariance(matrix, usable, space.names)
+    return Covariance(matrix, usable, space.names), x

@@ -111,6 +111,10 @@ def _rows(result: FitResult) -> list[_display.Row]:
     return rows
 
 
+def _kind(result: FitResult) -> str:
+    return "Hesse" if result.covariance is None else result.covariance.kind.capitalize()
+
+
 def _minos_of(result: FitResult, position: int) -> tuple[float, float] | None:
     if result.minos is None:
         return None
@@ -149,7 +153,7 @@ def result_text(result: FitResult) -> str:
         return f"FitResult(traced, names={result.names})"
     if np.ndim(result.nll):
         return _display.batch_text(_batch(result))
-    parts = [_display.minimum_text(_minimum(result)), _display.parameters_text(_rows(result))]
+    parts = [_display.minimum_text(_minimum(result)), _display.parameters_text(_rows(result), _kind(result))]
     if result.covariance is not None and bool(result.covariance.valid):
         parts.append(_display.correlation_text(result.names, np.asarray(result.covariance.matrix)))
     return "\n".join(parts)
@@ -160,7 +164,7 @@ def result_html(result: FitResult) -> str:
         return f"<pre>FitResult(traced, names={result.names})</pre>"
     if np.ndim(result.nll):
         return _display_html.batch_html(_batch(result))
-    parts = [_display_html.minimum_html(_minimum(result)), _display_html.parameters_html(_rows(result))]
+    parts = [_display_html.minimum_html(_minimum(result)), _display_html.parameters_html(_rows(result), _kind(result))]
     if result.covariance is not None and bool(result.covariance.valid):
         parts.append(_display_html.matrix_html(result.names, np.asarray(result.covariance.matrix)))
     return "\n".join(parts)

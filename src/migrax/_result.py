@@ -16,12 +16,14 @@ from ._status import Status
 class Covariance(eqx.Module):
     """The covariance matrix of the free parameters, in the user's units.
 
-    Vmapped fits have it with leading axes.
+    Vmapped fits have it with leading axes. `kind` says what it is: `"hesse"`, the inverse of the second derivatives, or
+    the robust `"sandwich"`.
     """
 
     matrix: Float[Array, "*batch n n"]
     valid: Bool[Array, "*batch"]
     names: tuple[str, ...] = eqx.field(static=True)
+    kind: str = eqx.field(static=True, default="hesse")
 
     @property
     def errors(self) -> Float[Array, "*batch n"]:

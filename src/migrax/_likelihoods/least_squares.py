@@ -100,7 +100,11 @@ class LeastSquares(eqx.Module):
     def __call__(self, params: PyTree, data: Points) -> Scalar:
         """chi2/2 of the points `data`."""
         _check_points(data)
-        return chunked_sum(lambda p, rows: 0.5 * self.residuals(p, rows) ** 2, params, data, chunk_size=self.chunk_size)
+        return chunked_sum(self.terms, params, data, chunk_size=self.chunk_size)
+
+    def terms(self, params: PyTree, data: Points) -> Float[Array, " n"]:
+        """The likelihood's terms, half the squares of the residuals."""
+        return 0.5 * self.residuals(params, data) ** 2
 
     def residuals(self, params: PyTree, data: Points) -> Float[Array, " n"]:
         """(y - f(x)) / error, shape `(n,)`: the residuals that Optimistix's least-squares solvers take."""

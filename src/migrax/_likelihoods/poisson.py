@@ -58,17 +58,21 @@ class PoissonNLL(eqx.Module):
 
         A bin with an expectation of 0 counts 0 if it is empty, else infinity; a negative expectation gives NaN.
         """
+        return jnp.sum(self.terms(params, data))
+
+    def terms(self, params: PyTree, data: Float[Array, "*bins"]) -> Float[Array, "*bins"]:
+        """The likelihood's terms, one a bin."""
         if isinstance(data, tuple | list | dict) or data is None:
             raise TypeError(f"PoissonNLL takes an array of counts as data, got {type(data).__name__}")
         n, params = jnp.asarray(data), resolve(params)
         if self.log_expected is not None:
             log_mu = jnp.asarray(self.log_expected(params))
             _check_shape(log_mu, n)
-            return jnp.sum(_from_log(log_mu, n.astype(log_mu.dtype)))
+            return _from_log(log_mu, n.astype(log_mu.dtype))
         assert self.expected is not None
         mu = jnp.asarray(self.expected(params))
         _check_shape(mu, n)
-        return jnp.sum(_from_mean(mu, n.astype(mu.dtype)))
+        return _from_mean(mu, n.astype(mu.dtype))
 
     def expected_data(self, params: PyTree) -> Float[Array, "*bins"]:
         """The expected counts: the Asimov data."""

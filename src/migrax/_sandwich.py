@@ -1,0 +1,81 @@
+"""The sandwich: the covariance of a fit whose likelihood is not the whole truth (weighted events, a wrong shape).
+
+With H the Hessian of the NLL at its minimum and s_i the score, the gradient of the i-th event's term,
+
+    C = H^-1 J H^-1,    J = sum_i s_i s_i^T
+
+(P. J. Huber, Proc. Fifth Berkeley Symp. Math. Statist. Prob. 1 (1967) 221; H. White, Econometrica 50 (1982) 1; for
+weighted events C. Langenbruch, Eur. Phys. J. C 82 (2022) 393, equation 18: a term is weight times log density, so that
+J has the squares of the weights). For a right likelihood without weights J is H on average, and C the inverse of H.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+from ._jit import jit
+from ._parameter import is_concrete
+from ._result import Covariance
+from ._space import resolve_at
+
+Kind = Literal["hesse", "sandwich"]
+KINDS = ("hesse", "sandwich")
+
+_TOLERANCE = 1e-6  # relative, of the gradient: that the rows add up to the likelihood
+
+
+def check_kind(kind: Any, name: str) -> None:
+    """**Raises:** `ValueError` unless `kind` is one of `KINDS`."""
+    if kind not in KINDS:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
+
+
+def sandwich(
+    nll: Callable, params: PyTree, values: Float[Array, " n"], data: PyTree, inverse: Covariance, up: Array
+) -> Covariance:
+    """The sandwich for a covariance `inverse` = 2 UP H⁻¹ at the free parameters `values`.
+
+    **Raises:** `ValueError` if the likelihood does not tell its terms and is not the sum over the rows of the data.
+    """
+    matrix, same = _sandwich(nll, params, values, data, inverse.matrix, up)
+    if is_concrete(same) and not bool(same):
+        raise ValueError(
+            "the likelihood is not the sum over the rows of its data (a constraint, a normalisation?): give it a "
+            "method terms(params, data) that returns one number an event, whose gradients are the scores"
+        )
+    return Covariance(jnp.where(same, matrix, jnp.nan), inverse.valid & same, inverse.names, "sandwich")
+
+
+@jit
+def _sandwich(
+    nll: Callable, params: PyTree, values: Array, data: PyTree, inverse: Array, up: Array
+) -> tuple[Float[Array, "n n"], Bool[Array, ""]]:
+    """The matrix, and whether the rows add up to the likelihood (a term that does not depend on them has a slope)."""
+
+    def terms(x: Array) -> Array:
+        at = resolve_at(params, x)
+        told = getattr(nll, "terms", None)
+        return jnp.ravel(_by_rows(nll, at, data) if told is None else told(at, data))
+
+    scores = jax.jacfwd(terms)(values)
+    same = jnp.array(True)  # a method of the likelihood's own may leave out what does not fluctuate
+    if not hasattr(nll, "terms"):
+        whole = jax.grad(lambda x: nll(resolve_at(params, x), data))(values)
+        off = jnp.abs(jnp.sum(scores, axis=0) - whole)
+        same = ~jnp.any(off > _TOLERANCE * (jnp.sum(jnp.abs(scores), axis=0) + jnp.abs(whole)))
+    bread = inverse / (2 * up)
+    return bread @ (scores.T @ scores) @ bread, same
+
+
+def _by_rows(nll: Callable, params: PyTree, data: PyTree) -> Float[Array, " m"]:
+    """The likelihood of each row of the data alone."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(data)]
+    if not shapes or any(len(shape) == 0 or shape[0] != shapes[0][0] for shape in shapes):
+        raise ValueError(
+            "the sandwich takes data that are arrays with one row an event, got shapes "
+            f"{shapes}: give the likelihood a method terms(params, data)"
+        )
+    return jax.vmap(lambda row: nll(params, jax.tree.map(lambda a: a[None], row)))(data)
