@@ -1,8 +1,11 @@
-"""MINOS and a profile of a binned fit with many nuisance parameters, beside iminuit with jitted value and gradient.
+"""MINOS, a profile, a contour and impacts of a binned fit with many nuisance parameters, beside iminuit with jitted
+value and gradient.
 
 A signal on a background in 100 bins, whose shape 50 (or 200) constrained nuisance parameters bend. Timed are all
-crossings in one call, a profile of the signal strength on 30 points, and, as a measure of the work, one batched value
-and gradient of as many lanes. An answer is checked before it is timed: the rise of the likelihood at each crossing.
+crossings in one call, a profile of the signal strength on 30 points, a contour of 100 points, the impacts of all
+nuisance parameters, and, as a measure of the work, one batched value and gradient of as many lanes. An answer is
+checked before it is timed: the rise of the likelihood at each crossing. A peer's call that takes minutes is made once;
+of the impacts and of the crossings of 201 parameters iminuit does a few, and the rest is extrapolated.
 """
 
 from typing import Any
@@ -19,7 +22,9 @@ from ._common import Row, clock, main, race, table
 BINS = 100
 REPEATS = 7
 POINTS = 30
+CONTOUR = 100
 SIZES = (50, 200)
+SAMPLE = 4  # parameters of which iminuit does what is extrapolated
 CLOSE = 1e-9  # of UP: what the rise at a crossing may be off
 
 
@@ -66,25 +71,74 @@ def _crossings(problem: Problem) -> list[Row]:
         "one value and gradient a lane": lambda i: lanes(x),
     }
     times = race(calls, REPEATS)
-    rows = [
+    rows: list[Row] = [
         {"name": name, "time": time.record(), "off": off if name == "migrax" else None} for name, time in times.items()
     ]
-    if problem.size <= 60:  # iminuit takes an hour for 200
-        m = problem.minuit()
-        seconds = clock(lambda: (m.minos(), 0)[1])
-        rows.append(
-            {"name": "iminuit", "time": {"median_s": seconds, "q25_s": seconds, "q75_s": seconds, "repeats": 1}}
-        )
-        rows[0]["ratio"] = seconds / rows[0]["time"]["median_s"]
-        rows[-1]["off"] = _off_of_iminuit(problem, m)
+    rows[0]["gradients"] = float(np.mean(minos.stats["num_gradients"]))
+    m = problem.minuit()
+    which = range(problem.size) if problem.size <= 60 else range(SAMPLE)
+    seconds = clock(lambda: (m.minos(*(m.parameters[i] for i in which)), 0)[1])
+    rows.append(_peer(rows[0], "iminuit", seconds * problem.size / len(which), len(which) < problem.size))
+    theirs = np.array([[m.merrors[i].lower, m.merrors[i].upper] for i in which])
+    ours = np.stack([minos.lower, minos.upper], 1)[: len(which)]
+    rows[-1]["off"] = float(np.max(np.abs(theirs / ours - 1)))
     return rows
 
 
-def _off_of_iminuit(problem: Problem, m: Minuit) -> float:
-    """The largest relative difference of its errors from those of migrax."""
-    minos = mx.minos(problem.nll, problem.result, problem.data)
-    theirs = np.array([[m.merrors[i].lower, m.merrors[i].upper] for i in range(problem.size)])
-    return float(np.max(np.abs(theirs / np.stack([minos.lower, minos.upper], 1) - 1)))
+def _peer(ours: Row, name: str, seconds: float, extrapolated: bool = False) -> Row:
+    """The record of one call of the peer, and the ratio in that of migrax."""
+    ours["ratio"] = seconds / ours["time"]["median_s"]
+    time = {"median_s": seconds, "q25_s": seconds, "q75_s": seconds, "repeats": 1}
+    return {"name": name + (" (extrapolated)" if extrapolated else ""), "time": time}
+
+
+def _contour(problem: Problem) -> list[Row]:
+    """Two parameters, 68 %."""
+
+    def ours(i: int) -> Any:
+        return mx.contour(problem.nll, problem.result, problem.data, ("mu", "nu[0]"), size=CONTOUR)
+
+    contour = ours(0)
+    least = float(problem.value(problem.result.values))
+    rise = 0.5 * float(contour.rise)
+    off = max(abs(float(problem.value(x)) - least - rise) for x in contour.points) / rise
+    times = race({"migrax": lambda i: ours(i).points}, REPEATS)
+    rows: list[Row] = [{"name": "migrax", "time": times["migrax"].record(), "off": off}]
+    m = problem.minuit()
+    seconds = clock(lambda: (m.mncontour("x0", "x1", cl=0.68, size=CONTOUR), 0)[1])
+    return [*rows, _peer(rows[0], "iminuit", seconds)]
+
+
+def _impacts(problem: Problem) -> list[Row]:
+    """Of all nuisance parameters on the signal strength, before and after the fit: four refits each."""
+
+    def ours(i: int) -> Any:
+        return mx.impacts(problem.nll, problem.result, problem.data, "mu", prefit={"nu": (0.0, 1.0)})
+
+    impacts = ours(0)
+    times = race({"migrax": lambda i: ours(i).postfit_up}, REPEATS)
+    rows: list[Row] = [{"name": "migrax", "time": times["migrax"].record()}]
+    m = problem.minuit()
+    values, errors = np.array(m.values), np.array(m.errors)
+    moved = np.empty((SAMPLE, 2))
+
+    def theirs() -> int:
+        for k in range(SAMPLE):
+            for column, shift in enumerate((errors[k + 1], -errors[k + 1], 1.0, -1.0)):
+                m.values[:] = values
+                m.values[k + 1] = values[k + 1] + shift
+                m.fixed[k + 1] = True
+                m.migrad()
+                if column < 2:
+                    moved[k, column] = m.values[0] - values[0]
+                m.fixed[k + 1] = False
+        return 0
+
+    seconds = clock(theirs) * (problem.size - 1) / SAMPLE
+    rows.append(_peer(rows[0], "iminuit", seconds, extrapolated=True))
+    both = np.stack([impacts.postfit_up, impacts.postfit_down], axis=1)[:SAMPLE]
+    rows[-1]["off"] = float(np.max(np.abs(moved - both)) / problem.result.errors[0])
+    return rows
 
 
 def _profile(problem: Problem) -> list[Row]:
@@ -94,25 +148,37 @@ def _profile(problem: Problem) -> list[Row]:
     found: list[Any] = []
     seconds = clock(lambda: (found.append(m.mnprofile("x0", grid=grid)), 0)[1])
     higher = float(np.max(found[0][1] - np.asarray(profile.nll)))
-    rows = [{"name": "migrax", "time": times["migrax"].record(), "ratio": seconds / times["migrax"].median}]
-    rows.append({"name": "iminuit", "time": {"median_s": seconds, "q25_s": seconds, "q75_s": seconds, "repeats": 1}})
+    rows: list[Row] = [{"name": "migrax", "time": times["migrax"].record()}]
+    rows.append(_peer(rows[0], "iminuit", seconds))
     rows[-1]["off"] = higher
     return rows
 
 
 def measure() -> Row:
-    columns = {"name": "", "time": "time", "ratio": "faster than iminuit", "off": "off"}
+    columns = {
+        "name": "",
+        "time": "time",
+        "ratio": "faster than iminuit",
+        "gradients": "gradients a side",
+        "off": "off",
+    }
     record: Row = {"migrax_failed": False}
+
+    def keep(key: str, title: str, rows: list[Row]) -> None:
+        table(title, rows, columns)
+        record[key] = rows
+        record["migrax_failed"] |= (rows[0].get("off") or 0.0) > CLOSE
+
     for nuisances in SIZES:
         problem = Problem(nuisances)
-        rows = _crossings(problem)
-        table(f"All {2 * problem.size} crossings of {problem.size} parameters, {BINS} bins", rows, columns)
-        record[f"minos_{nuisances}"] = rows
-        record["migrax_failed"] |= rows[0]["off"] > CLOSE
+        title = f"All {2 * problem.size} crossings of {problem.size} parameters, {BINS} bins"
+        keep(f"minos_{nuisances}", title, _crossings(problem))
         if nuisances == SIZES[0]:
-            rows = _profile(problem)
-            table(f"A profile of {POINTS} points with {nuisances} nuisance parameters", rows, columns)
-            record[f"profile_{nuisances}"] = rows
+            title = f"A profile of {POINTS} points with {nuisances} nuisance parameters"
+            keep(f"profile_{nuisances}", title, _profile(problem))
+            title = f"A contour of {CONTOUR} points with {nuisances - 1} nuisance parameters"
+            keep(f"contour_{nuisances}", title, _contour(problem))
+        keep(f"impacts_{nuisances}", f"Impacts of {nuisances} nuisance parameters", _impacts(problem))
     return record
 
 

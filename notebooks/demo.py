@@ -80,13 +80,21 @@ def polynomial() -> None:
     result = mx.fit(nll, {"b": jnp.zeros(3)}, points)
     print(result)
     print(result.covariance, "\n")
+    levels = (0.68, 0.95)
+    region = mx.contour(nll, result, points, ("b[1]", "b[2]"), cl=levels)
+    print(region, "\n")
 
-    figure, axes = plt.subplots(layout="constrained")
+    figure, (axes, plane) = plt.subplots(ncols=2, figsize=(10, 4.5), layout="constrained")
     axes.errorbar(x, y, 5.0, 0.5, fmt="o", ms=3, color="0.4", label="data")
     grid = np.linspace(x.min(), x.max(), 200)
     axes.plot(grid, np.polyval(result.values, grid), color="C1", label="fit")
     axes.set(xlabel="x", ylabel="y", title=f"χ² / ndof = {float(result.chi2):.2f} / {result.ndof}")
     axes.legend()
+    for x, y, level in zip(region.x, region.y, levels, strict=True):
+        plane.plot(x, y, label=f"{level:.0%}")
+    plane.plot(*result.values[1:], "k+", label="minimum")
+    plane.set(xlabel="b[1]", ylabel="b[2]", title="contours, b[0] refitted")
+    plane.legend()
     save(figure, "demo_polynomial.png")
 
 
