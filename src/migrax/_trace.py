@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import PyTree
 
-from ._fan import Extremes, Lanes, look
+from ._fan import Extremes
+from ._lines import Lanes, look
 from ._result import FitResult
 from ._search import Side
 

@@ -1,0 +1,69 @@
+"""Crossings along many lines in the plane of two parameters, all others minimised."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from ._jit import jit
+from ._minimum import Minimum, at_minimum
+from ._result import FitResult
+from ._search import Aim, Found, Side, search
+from ._stages import by_stages
+
+
+class Lanes(NamedTuple):
+    """Many searches: from where, which way, and to which rise."""
+
+    base: Float[Array, "m n"]
+    direction: Float[Array, "m 2"]
+    rise: Float[Array, " m"]
+
+
+def look(
+    nll: Callable, result: FitResult, data: PyTree, index: tuple[int, ...], lanes: Lanes, robust: bool = True
+) -> Found:
+    """The crossings along many lines in the plane of two parameters; the first guess is one `direction` away. Those
+    that are not found the quick way are looked for surely, if `robust`."""
+    if not robust:
+        return _look(nll, result, data, jnp.array(index), lanes, jnp.zeros(len(lanes.rise), bool), False)
+    return by_stages(
+        lambda lanes, skip, robust: _look(nll, result, data, jnp.array(index), lanes, skip, robust),
+        lanes,
+        lambda found: (found.status == int(Side.FAILED)) & jnp.all(jnp.isfinite(lanes.direction), axis=1),
+        (nll, result, data),
+    )
+
+
+@jit
+def _look(
+    nll: Callable,
+    result: FitResult,
+    data: PyTree,
+    index: Int[Array, "2"],
+    lanes: Lanes,
+    skip: Bool[Array, " m"],
+    robust: bool,
+) -> Found:
+    minimum = at_minimum(nll, result, data)
+    dtype = minimum.x.dtype
+    rows = (jnp.arange(minimum.x.size) == index[:, None]).astype(dtype)
+    minimum = _both_move(minimum, rows, lanes)
+
+    def one(lane: Lanes, skip: Array) -> Found:
+        direction = lane.direction.astype(dtype) @ rows
+        usable = jnp.all(jnp.isfinite(lane.base)) & jnp.all(jnp.isfinite(direction)) & jnp.any(direction != 0)
+        base, direction = jnp.where(usable, lane.base, minimum.x), jnp.where(usable, direction, rows[0])
+        aim = Aim(rows, base.astype(dtype), direction, jnp.ones((), dtype), lane.rise.astype(dtype))
+        return search(minimum, aim, skip | ~usable, robust)
+
+    return jax.vmap(one)(lanes, skip)
+
+
+def _both_move(minimum: Minimum, rows: Array, lanes: Lanes) -> Minimum:
+    """One of the two that is at a bound at the minimum has no variance there: that of its contour is taken."""
+    size = jax.lax.stop_gradient(jnp.nanmax(jnp.abs(lanes.direction) / jnp.sqrt(lanes.rise)[:, None], axis=0)) @ rows
+    none = (jnp.diagonal(minimum.covariance) == 0) & (size > 0)
+    return minimum._replace(covariance=minimum.covariance + jnp.diag(jnp.where(none, size**2, 0.0)))
