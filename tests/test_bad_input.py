@@ -136,7 +136,7 @@ RESULT = mx.fit(
         ("signal.mo", "'signal.mo'; did you mean 'signal.mu'"),
         ("gama", "did you mean 'gamma'"),
         ("gamma[3]", r"did you mean 'gamma\[\d\]'"),
-        ("zzz", r"The parameters are: 'signal.mu'|The parameters are"),
+        ("zzz", r"the parameters are: 'signal.mu'|the parameters are"),
         (["k"], "picks a fixed parameter"),
         (lambda p: p["k"], "picks a fixed parameter"),
         (lambda p: (), "picked none"),

@@ -284,6 +284,7 @@ BAD = {
     "half a size": ({"size": 9.5}, "whole number"),
     "cl": ({"cl": 0.0}, "cl must be a probability"),
     "cls": ({"cl": [0.5, -1.0]}, "cl must be a probability"),
+    "percent": ({"cl": 68}, "give a probability, such as 0.68"),
     "no cls": ({"cl": []}, "one cl or a sequence"),
     "matrix of cls": ({"cl": jnp.full((2, 2), 0.5)}, "one cl or a sequence"),
 }

@@ -80,6 +80,7 @@ BAD = {
     "constant": (lambda: mx.fix(MODEL, "scale"), "'scale' is a constant"),
     "shape": (lambda: mx.fix(MODEL, "v", jnp.ones(3)), r"'v' has shape \(2,\); a value of shape \(3,\)"),
     "nothing": (lambda: mx.fix(MODEL, lambda p: ()), "picked none"),
+    "outside": (lambda: mx.fix(MODEL, "v", -6.0), r"'v' cannot be fixed at -6\.0: its bounds are -5"),
     "unknown release": (lambda: mx.release(MODEL, "w"), "no parameter 'w'"),
 }
 
@@ -89,3 +90,8 @@ def test_bad_input(case):
     call, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_result_is_no_tree():
+    with pytest.raises(TypeError, match=r"give result\.params"):
+        mx.fix(mx.fit(Model.nll, MODEL, DATA), "mu")

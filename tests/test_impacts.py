@@ -104,7 +104,7 @@ def test_vmap():
     impacts = jax.vmap(one)(data)
     np.testing.assert_allclose(impacts.postfit_up[1], one(data[1]).postfit_up, rtol=1e-8)
     np.testing.assert_array_equal(impacts.valid[:, 0], [True, True, False])
-    assert repr(impacts) == "Impacts(on mu, shape=(3, 1))"
+    assert repr(impacts) == "Impacts(on mu, shape=(3, 1), valid=2 of 3 (66.7 %))"
 
 
 @pytest.mark.slow
@@ -145,6 +145,7 @@ BAD = {
     "prefit shape": ({"prefit": {"nu": (0.0, jnp.ones(3))}}, "3 numbers for 2 parameters"),
     "prefit error": ({"prefit": {"nu": (0.0, 0.0)}}, "the error must be positive"),
     "prefit unknown": ({"prefit": {"alpha": (0.0, 1.0)}}, "no parameter 'alpha'"),
+    "prefit of the poi": ({"prefit": {"mu": (0.0, 1.0)}}, r"prefit\['mu'\] is of the parameter of interest"),
     "errors": ({"errors": "minimos"}, "'hesse' or 'minos', got 'minimos'"),
 }
 

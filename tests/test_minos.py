@@ -208,7 +208,7 @@ def test_printing():
         "┌──────────┬───────────────────────┐",
         "│          │           x           │",
         "├──────────┼───────────┬───────────┤",
-        "│  Error   │    0.0    │    0.4    │",
+        "│  Error   │   0.000   │   0.438   │",
         "│  Valid   │   True    │   True    │",
         "│ At Limit │   True    │   False   │",
         "│  Failed  │   False   │   False   │",
@@ -218,7 +218,7 @@ def test_printing():
     row = next(line for line in str(minos.result).splitlines() if " x " in line and "0.4" in line)
     assert row.split("│")[5:7] == ["    0.0     ", "    0.4     "]
     assert minos._repr_html_().count("True") == 3
-    assert "<td>0.4</td>" in minos._repr_html_()
+    assert "<td>0.438</td>" in minos._repr_html_()
 
 
 @functools.cache
@@ -293,3 +293,31 @@ def test_a_parameter_leaves_its_bound_on_the_way():
     y = np.maximum(x - 0.5, 0.0)
     np.testing.assert_allclose(profile.nll, 0.5 * x**2 + 0.5 * (y + 0.5 - x) ** 2, rtol=1e-9)
     np.testing.assert_allclose(profile.points[:, 1], y, atol=1e-7)
+
+
+def banana(p, d):
+    """Symmetric in x for d = 0, where y = 1.01 is reached at x = ±0.995, and x = 0 is a ridge."""
+    return 0.5 * ((p["x"] - d) ** 2 + 25 * (p["y"] - p["x"] ** 2) ** 2 + (p["z"] - p["x"]) ** 2)
+
+
+@pytest.mark.parametrize(("d", "upper"), [(0.0, 1.01), (0.05, 1.1095227769)])
+def test_a_crossing_is_no_saddle(d, upper):
+    result = mx.fit(banana, {"x": 0.2, "y": 0.0, "z": 0.0}, d)
+    error = mx.minos(banana, result, d, "y")["y"]
+    np.testing.assert_allclose(error.upper, upper, rtol=1e-8)
+    assert int(error.upper_status) == int(mx.Side.FOUND)
+    at = {"x": result.values[0], "y": result["y"].value + error.upper, "z": result.values[2]}
+    # the other valley, at x = -1, is a minimum, too
+    refitted = mx.fit(banana, mx.fix(at | {"x": jnp.array(1.0)}, "y"), d)
+    np.testing.assert_allclose(refitted.nll - result.nll, 0.5, rtol=1e-7)
+
+
+def test_other_data_are_noticed():
+    result = mx.fit(quadratic_of, {"a": P(0.0, lower=-5.0, upper=5.0), "b": P(0.0)}, jnp.zeros(2))
+    with pytest.warns(UserWarning, match="are nll and data those of the fit"):
+        minos = mx.minos(quadratic_of, result, jnp.array([0.0, 1.0]))
+    assert not np.any(minos.valid)
+
+
+def quadratic_of(p, d):
+    return 0.5 * (p["a"] - d[0]) ** 2 + 20 * (p["b"] - d[1] + 0.5 * p["a"]) ** 2

@@ -106,8 +106,14 @@ def test_bounds_derivatives_and_the_table():
     assert np.all(np.isfinite(result.errors))
     assert "Sandwich Err" in repr(result)
     assert "Sandwich Error" in result._repr_html_()
-    minos = mx.minos(normal, mx.fit(normal, START, X, hesse="sandwich"), X)
+    with pytest.warns(UserWarning, match="minos looks at the likelihood as it is"):
+        minos = mx.minos(normal, mx.fit(normal, START, X, hesse="sandwich"), X)
     np.testing.assert_allclose(minos.upper, mx.minos(normal, mx.fit(normal, START, X), X).upper, rtol=1e-9)
+
+
+def shifted(p, x):
+    """With a shift that is constrained to 0."""
+    return normal(p, x - p["t"]) + 50 * p["t"] ** 2
 
 
 BAD = {
@@ -119,6 +125,16 @@ BAD = {
     "constraint": (
         lambda: mx.fit(lambda p, x: normal(p, x) + p["mu"] ** 2, START, X, hesse="sandwich"),
         r"not the sum over the rows .* terms\(params, data\)",
+    ),
+    "constraint at 0": (
+        lambda: mx.fit(
+            lambda p, x: normal(p, x - p["t"]) + 50 * p["t"] ** 2, START | {"t": P(0.0)}, X, hesse="sandwich"
+        ),
+        "not the sum over the rows",
+    ),
+    "mean": (
+        lambda: mx.fit(lambda p, x: (jnp.mean(x) - p["a"]) ** 2, {"a": 0.0}, X, hesse="sandwich"),
+        "not the sum over the rows",
     ),
     "no rows": (
         lambda: mx.fit(lambda p, d: normal(p, d["x"]), START, {"x": X, "n": 1.0}, hesse="sandwich"),

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
+from ._conditional import conditional, off_symmetry
 from ._minimum import Minimum
 from ._solvers.flat import value_and_grad
 from ._solvers.metric import bfgs
@@ -77,12 +78,14 @@ def crossing(minimum: Minimum, way: Way, z: Scalar, skip: Bool[Array, ""]) -> Cr
     usable = jnp.isfinite(way.covariance)
     v = jnp.where(usable, way.covariance, 0.0) / (slopes[:, None] * slopes[None, :])
 
+    aside = jnp.where(way.moves, off_symmetry(conditional(v, way.e[None])), 0.0)
+
     def flat(q: Array) -> tuple[Scalar, None]:
         return minimum.fn(space.external(q), minimum.theta) - minimum.value, None
 
     def body(s: _State) -> _State:
         f, g, _ = value_and_grad(flat, s.trial, "bwd")
-        return _advance(minimum, way, q, 0.5 * z**2, s, f, g)
+        return _advance(minimum, way, q, aside, 0.5 * z**2, s, f, g)
 
     hopeless = ~(way.e @ v @ way.e > 0) | ~jnp.all(usable)
     end = lax.while_loop(lambda s: ~s.done, body, _start(q, v, skip | hopeless))
@@ -104,6 +107,7 @@ def _advance(
     minimum: Minimum,
     way: Way,
     origin_q: Float[Array, " n"],
+    aside: Float[Array, " n"],
     target: Scalar,
     s: _State,
     f: Scalar,
@@ -133,6 +137,7 @@ def _advance(
     q_new, g_new = jnp.where(good, s.trial, s.q), jnp.where(good, g, s.g)
     rise_new = jnp.where(good, rise, s.f)
     step = _step(v, e, g_new, rise_new, target)
+    step = step + jnp.where(s.first, aside, 0.0)
     inside = _inside(minimum.space, way, q_new, step)
     refused = jnp.where(good, 0, s.refused + 1)
     lower = finite & (rise < s.least) & ~s.first

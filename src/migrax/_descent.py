@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from ._conditional import conditional
+from ._conditional import conditional, off_symmetry
 from ._minimum import Hold, Minimum
 from ._solvers.flat import value_and_grad
 from ._solvers.metric import bfgs
@@ -51,6 +51,7 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
     slopes = space.slopes(space.internal(jnp.where(moves, minimum.x, x)))[0]
     v = conditional(minimum.covariance, hold.rows) / (slopes[:, None] * slopes[None, :])
     v = jnp.where(moves[:, None] & moves[None, :] & jnp.isfinite(v), v, 0.0)
+    q = q + off_symmetry(v)
     noise = minimum.noise
 
     def flat(q: Array) -> tuple[Scalar, None]:

@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ._display import pdg_round
 from ._display_html import BAD, GOOD, WARN
 
 _PER_TABLE = 5  # parameters side by side in a terminal
@@ -25,10 +24,12 @@ class Sides(NamedTuple):
 
 
 def error_cells(sides: Sides) -> list[str]:
-    """Both errors with the digits of the smaller one; "nan" for a side that failed."""
-    known = [e for e in sides.errors if math.isfinite(e)]
-    rounded = dict(zip(known, pdg_round(0.0, *known)[1:], strict=True))
-    return [rounded.get(e, "nan") for e in sides.errors]
+    """Both errors with the digits that show their asymmetry, three of the smaller one; "nan" for a side that failed."""
+    known = [abs(e) for e in sides.errors if math.isfinite(e) and e != 0]
+    if not known or not 1e-5 <= min(known) <= max(known) < 1e6:
+        return [f"{e:z.3g}" for e in sides.errors]
+    places = max(0, 2 - math.floor(math.log10(min(known))))
+    return [f"{e:z.{places}f}" for e in sides.errors]
 
 
 def _flags(sides: Sides) -> tuple[tuple[bool, bool], ...]:

@@ -4,9 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
-from ._parameter import Parameter, Slot, Where, flatten, is_parameter, mark, pick
+from ._parameter import Parameter, Slot, Where, flatten, is_concrete, is_parameter, mark, pick
+from ._result import FitResult
 
 
 def fix(params: PyTree, where: Where, value: ArrayLike | None = None) -> PyTree:
@@ -35,6 +37,8 @@ def release(params: PyTree, where: Where) -> PyTree:
 
 
 def _change(params: PyTree, where: Where, fixed: bool, value: ArrayLike | None) -> PyTree:
+    if isinstance(params, FitResult):
+        raise TypeError("a result is not a tree of parameters: give result.params")
     params = mark(params)
     leaves, _, treedef = flatten(params)
     for slot in pick(params, where):
@@ -51,4 +55,9 @@ def _with(parameter: Any, slot: Slot, fixed: bool, value: ArrayLike | None) -> P
         new = jnp.broadcast_to(new, slot.shape)
     except ValueError:
         raise ValueError(f"{slot.name!r} has shape {slot.shape}; a value of shape {new.shape} does not fit") from None
+    low, high = parameter.lower, parameter.upper
+    if is_concrete(new, low, high):
+        outside = (low is not None and np.any(new < low)) or (high is not None and np.any(new > high))
+        if outside:
+            raise ValueError(f"{slot.name!r} cannot be fixed at {value}: its bounds are {low} and {high}")
     return Parameter(new, parameter.lower, parameter.upper, fixed)

@@ -106,7 +106,9 @@ def impacts(
     if len(target) != 1:
         raise ValueError(f"poi must be one parameter, got {[result.names[i] for i in target]}")
     index = _nuisances(result, where, target[0])
-    center, width = _prefit(result, prefit or {}, index)
+    if prefit is not None and not isinstance(prefit, Mapping):
+        raise TypeError(f"prefit must be a dict of name: (value, error), got {type(prefit).__name__}")
+    center, width = _prefit(result, prefit or {}, target[0], index)
     at = jnp.array(index, int)
     value = result.values[at]
     down, up = _errors(nll, result, data, index, errors)
@@ -151,7 +153,7 @@ def _nuisances(result: FitResult, where: Where | None, target: int) -> tuple[int
 
 
 def _prefit(
-    result: FitResult, prefit: Mapping[str, tuple[ArrayLike, ArrayLike]], index: tuple[int, ...]
+    result: FitResult, prefit: Mapping[str, tuple[ArrayLike, ArrayLike]], target: int, index: tuple[int, ...]
 ) -> tuple[Array, Array]:
     """Values and errors before the fit, in the order of `index`; NaN for those that have none."""
     n = len(result.names)
@@ -160,6 +162,8 @@ def _prefit(
         if not (isinstance(pair, tuple | list) and len(pair) == 2):
             raise ValueError(f"prefit[{name!r}] must be a pair (value, error), got {pair!r}")
         at = np.asarray(positions(result, name, "impacts"))
+        if target in at:
+            raise ValueError(f"prefit[{name!r}] is of the parameter of interest: impacts are those of the others")
         for row, numbers in enumerate(pair):
             flat = jnp.ravel(jnp.asarray(numbers, result.values.dtype))
             if flat.size not in (1, at.size):

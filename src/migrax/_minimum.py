@@ -1,5 +1,6 @@
 """The minimum of a fit, as everything starts from it that looks at the likelihood around it."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -99,6 +100,12 @@ def ready(nll: Callable, result: Any, data: PyTree, what: str, refit: bool) -> F
     if refit and isinstance(result, FitResult) and is_concrete(result.valid) and not np.all(result.valid):
         result = fit(nll, result.params, data, up=result.up)
     check_result(result, what)
+    if result.covariance is not None and result.covariance.kind == "sandwich":
+        warnings.warn(
+            f"{what} looks at the likelihood as it is; the errors of this result are robust ones because its shape is "
+            "not that of the data (weights?). Theirs can be trusted, not those read off the shape",
+            stacklevel=4,
+        )
     return result
 
 
@@ -119,6 +126,9 @@ def positions(result: FitResult, where: Where | None, what: str) -> tuple[int, .
 _ROUNDED = {0.6827: 1.0, 0.9545: 2.0, 0.9973: 3.0}
 
 
+_MOST = 20.0  # standard deviations: more are percents
+
+
 def rise(cl: ArrayLike, dof: int = 1) -> Float[Array, "..."]:
     """By how many times UP the likelihood has risen at a confidence level: the quantile of chi2 with `dof` (1 or 2).
 
@@ -127,8 +137,12 @@ def rise(cl: ArrayLike, dof: int = 1) -> Float[Array, "..."]:
 
     **Raises:** `ValueError` unless `cl` is positive and finite.
     """
+    if isinstance(cl, str) or cl is None:
+        raise TypeError(f"cl must be a number: a probability below 1 or standard deviations; got {cl!r}")
     if is_concrete(cl):
         numbers = np.asarray(cl, dtype=float)
+        if np.any(numbers > _MOST):
+            raise ValueError(f"cl={cl!r} would be that many standard deviations; give a probability, such as 0.68")
         if np.any(~(numbers > 0)) or np.any(np.isinf(numbers)):
             raise ValueError(
                 f"cl must be a probability between 0 and 1 or, from 1 on, a number of standard deviations; got {cl!r}"

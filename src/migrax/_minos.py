@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,13 +14,22 @@ from ._fit import fit
 from ._jit import jit
 from ._minimum import at_minimum, positions, ready, rise
 from ._objective import prepare
-from ._parameter import Where, is_concrete
+from ._parameter import Where, is_concrete, unknown_name
 from ._result import FitResult
 from ._search import Aim, Found, Side, search
 from ._space import update
 from ._stages import by_stages
 
 _MAX_NEW_MINIMA = 5
+
+
+class MinosError(NamedTuple):
+    """One parameter's errors, signed, and how the search for each ended (an `mx.Side`)."""
+
+    lower: Array
+    upper: Array
+    lower_status: Array
+    upper_status: Array
 
 
 class Minos(eqx.Module):
@@ -61,6 +70,13 @@ class Minos(eqx.Module):
 
         return _print.minos_html(self)
 
+    def __getitem__(self, name: str) -> MinosError:
+        """`minos["mu"].upper`: the errors of one parameter. **Raises:** `ValueError` for a name that is not there."""
+        if name not in self.names:
+            raise ValueError(unknown_name(str(name), self.names))
+        i = self.names.index(name)
+        return MinosError(*(a[..., i] for a in (self.lower, self.upper, self.lower_status, self.upper_status)))
+
     @property
     def valid(self) -> Bool[Array, "*batch k"]:
         return (self.lower_status <= int(Side.AT_LIMIT)) & (self.upper_status <= int(Side.AT_LIMIT))
@@ -78,8 +94,14 @@ def minos(
     """The asymmetric errors: where the likelihood, minimised over all other parameters, has risen as far as the
     confidence level says.
 
-    All crossings are found at once, each as one root (see `_crossing.py` for the method); under `jax.jit`, `jax.vmap`
-    and differentiation as `mx.fit`.
+    All crossings are found at once, each as one root of the likelihood's rise and of its derivatives by the other
+    parameters (D. J. Venzon and S. H. Moolgavkar, Appl. Statist. 37 (1988) 87), or by bracketing where that finds none;
+    under `jax.jit`, `jax.vmap` and differentiation as `mx.fit`.
+
+    ```python
+    errors = mx.minos(nll, result, data)
+    errors["mu"].lower, errors["mu"].upper
+    ```
 
     **Arguments:**
 
@@ -130,6 +152,11 @@ def _deeper(nll: Callable, result: FitResult, data: PyTree, which: Array, found:
         return None
     better = fit(nll, update(result.params, found.x[lower[0]]), data, up=result.up)
     if not bool(better.valid & (better.nll < result.nll)):
+        warnings.warn(
+            f"{what} met a lower likelihood than at the minimum of the result, but a fit from there found no lower "
+            "minimum: are nll and data those of the fit?",
+            stacklevel=4,
+        )
         return None
     names = ", ".join(dict.fromkeys(result.names[i] for i in np.asarray(which)[lower]))
     warnings.warn(

@@ -249,6 +249,8 @@ def select(params: PyTree, where: Where) -> tuple[int, ...]:
     """
     if isinstance(where, Sequence) and not isinstance(where, str):
         return tuple(position for one in where for position in select(params, one))
+    if not (isinstance(where, str) or callable(where)):
+        raise TypeError(f"a parameter is picked by its name, or by a function that picks nodes; got {where!r}")
     leaves, slots, treedef = flatten(params)
     positions: dict[str, np.ndarray] = {}
     start = 0
@@ -333,7 +335,8 @@ def _constants(params: PyTree) -> list[str]:
 
 def unknown_name(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near += [n for n in known if n.lower() == name.lower() and n not in near]
     listed = list(dict.fromkeys(known))
     hint = f"did you mean {' or '.join(repr(n) for n in dict.fromkeys(near))}? " if near else ""
     shown = ", ".join(repr(n) for n in listed[:20]) + (", ..." if len(listed) > 20 else "")
-    return f"there is no parameter {name!r}; {hint}The parameters are: {shown}"
+    return f"there is no parameter {name!r}; {hint}the parameters are: {shown}"

@@ -245,7 +245,8 @@ def impacts_text(impacts: "Impacts") -> str:
     if _is_traced(impacts):
         return f"Impacts(traced, on {impacts.poi}, of {len(impacts.names)} parameters)"
     if np.ndim(impacts.linear) != 1:
-        return f"Impacts(on {impacts.poi}, shape={np.shape(impacts.linear)})"
+        good = _display.share(int(np.sum(np.asarray(impacts.valid))), np.size(impacts.valid))
+        return f"Impacts(on {impacts.poi}, shape={np.shape(impacts.linear)}, valid={good})"
     return _display_impacts.impacts_text(_impacts(impacts), impacts.poi)
 
 

@@ -72,8 +72,9 @@ def profile(
     - `nll`, `data`: as they were given to `mx.fit`.
     - `result`: what `mx.fit` returned.
     - `where`: one parameter (or one entry of a vector parameter), or two.
-    - `grid`: the values, an array, or two arrays for two parameters; or a number of points, evenly spread over `sigmas`
-        errors to both sides, within the bounds.
+    - `grid`: the values, an array (not a range), or two arrays for two parameters; or a number of points (or two),
+        evenly spread.
+    - `sigmas`: how many errors to both sides a number of points is spread over, within the bounds.
     - `refit`: if `True`, a result that is not valid is first fitted again. (Else it is refused.)
 
     **Returns:** a `Profile`. A point whose fit fails has its own status and is NaN; the others do not change.
@@ -130,12 +131,14 @@ def _along(
 
 
 def _grids(result: FitResult, index: tuple[int, ...], grid: Any, sigmas: float, what: str) -> tuple[Array, ...]:
-    if isinstance(grid, int | np.integer):
-        if grid < 1:
+    counts = grid if isinstance(grid, tuple | list) and len(grid) == len(index) == 2 else [grid] * len(index)
+    numbers = [int(n) for n in counts if isinstance(n, int | np.integer) and not isinstance(n, bool)]
+    if len(numbers) == len(index):
+        if min(numbers) < 1:
             raise ValueError(f"{what} needs at least one point, got {grid}")
         if not (isinstance(sigmas, int | float) and 0 < sigmas < math.inf):
             raise ValueError(f"sigmas must be a positive number, got {sigmas!r}")
-        return tuple(_spread(result, i, int(grid), sigmas) for i in index)
+        return tuple(_spread(result, i, n, sigmas) for i, n in zip(index, numbers, strict=True))
     grids = tuple(grid) if len(index) == 2 and isinstance(grid, tuple | list) and len(grid) == 2 else (grid,)
     if len(grids) != len(index):
         raise ValueError(f"{what} along two parameters takes a tuple of two arrays of values, or a number of points")
@@ -143,7 +146,12 @@ def _grids(result: FitResult, index: tuple[int, ...], grid: Any, sigmas: float, 
     for i, g in zip(index, arrays, strict=True):
         name = result.names[i]
         if g.ndim != 1 or g.size == 0:
-            raise ValueError(f"the grid of {name!r} must hold at least one value in one axis, got shape {g.shape}")
+            raise ValueError(
+                f"the grid of {name!r} must be a whole number of points, or hold at least one value in one axis; got "
+                f"{grid!r}"
+                if g.size < 5
+                else f"the grid of {name!r} must have one axis, got shape {g.shape}"
+            )
         low, high = result.lower[i], result.upper[i]
         if is_concrete(g, low, high):
             values = np.asarray(g)
@@ -155,6 +163,8 @@ def _grids(result: FitResult, index: tuple[int, ...], grid: Any, sigmas: float, 
 
 def _spread(result: FitResult, i: int, size: int, sigmas: float) -> Array:
     value, error = result.values[i], result.errors[i]
+    if is_concrete(error) and not float(error) > 0:
+        raise ValueError(f"{result.names[i]!r} has no error (it is at a bound): give the values of the grid")
     low = jnp.maximum(value - sigmas * error, result.lower[i])
     high = jnp.minimum(value + sigmas * error, result.upper[i])
     return jnp.linspace(low, high, size)

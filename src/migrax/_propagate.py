@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from ._jit import jit
 from ._minimum import check_has_covariance
 from ._result import FitResult
 from ._space import resolve_at
@@ -35,6 +36,11 @@ def propagate(fn: Callable[[Any], PyTree], result: FitResult) -> tuple[PyTree, F
     """
     check_has_covariance(result, "propagate")
 
+    return _propagate(fn, result)
+
+
+@jit
+def _propagate(fn: Callable[[Any], PyTree], result: FitResult) -> tuple[PyTree, Array]:
     def one(result: FitResult) -> tuple[PyTree, Array]:
         assert result.covariance is not None
         at = lambda x: fn(resolve_at(result.params, x))  # noqa: E731

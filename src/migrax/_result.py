@@ -174,6 +174,10 @@ class FitResult(eqx.Module):
         """
         if self.covariance is None:
             raise ValueError("sample needs the covariance: fit with hesse=True")
+        if isinstance(key, int | float) or (n is not None and (isinstance(n, bool) or int(n) != n or n < 1)):
+            raise TypeError(
+                f"sample takes a key and a number, as in sample(jax.random.key(0), 100); got {key!r}, {n!r}"
+            )
         matrix = self.covariance.matrix
         usable = jnp.all(jnp.isfinite(matrix), axis=(-2, -1), keepdims=True)
         errors = jnp.where(self.covariance.errors > 0, self.covariance.errors, 1.0)

@@ -24,6 +24,7 @@ from ._space import resolve_at
 Kind = Literal["hesse", "sandwich"]
 KINDS = ("hesse", "sandwich")
 
+_ASIDE = 0.1  # standard deviations: where it is looked whether the rows add up to the likelihood
 _TOLERANCE = 1e-6  # relative, of the gradient: that the rows add up to the likelihood
 
 
@@ -63,9 +64,13 @@ def _sandwich(
     scores = jax.jacfwd(terms)(values)
     same = jnp.array(True)  # a method of the likelihood's own may leave out what does not fluctuate
     if not hasattr(nll, "terms"):
-        whole = jax.grad(lambda x: nll(resolve_at(params, x), data))(values)
-        off = jnp.abs(jnp.sum(scores, axis=0) - whole)
-        same = ~jnp.any(off > _TOLERANCE * (jnp.sum(jnp.abs(scores), axis=0) + jnp.abs(whole)))
+        # away from the minimum, where the slope of a constraint is 0
+        variance = jnp.diagonal(inverse)
+        aside = values + _ASIDE * jnp.sqrt(jnp.where(variance > 0, variance, 0.0))
+        whole = jax.grad(lambda x: nll(resolve_at(params, x), data))(aside)
+        there = jax.jacfwd(terms)(aside)
+        off = jnp.abs(jnp.sum(there, axis=0) - whole)
+        same = ~jnp.any(off > _TOLERANCE * (jnp.sum(jnp.abs(there), axis=0) + jnp.abs(whole)))
     bread = inverse / (2 * up)
     return bread @ (scores.T @ scores) @ bread, same
 
