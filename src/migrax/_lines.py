@@ -65,5 +65,6 @@ def _look(
 def _both_move(minimum: Minimum, rows: Array, lanes: Lanes) -> Minimum:
     """One of the two that is at a bound at the minimum has no variance there: that of its contour is taken."""
     size = jax.lax.stop_gradient(jnp.nanmax(jnp.abs(lanes.direction) / jnp.sqrt(lanes.rise)[:, None], axis=0)) @ rows
+    size = size.astype(minimum.covariance.dtype)
     none = (jnp.diagonal(minimum.covariance) == 0) & (size > 0)
     return minimum._replace(covariance=minimum.covariance + jnp.diag(jnp.where(none, size**2, 0.0)))
