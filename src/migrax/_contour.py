@@ -106,7 +106,7 @@ def contour(
         raise ValueError(f"contour takes two different parameters, got {[result.names[i] for i in index]}")
     if isinstance(size, bool) or int(size) != size or size < _LEAST:
         raise ValueError(f"contour needs a whole number of at least {_LEAST} points, got size={size!r}")
-    level = rise(jnp.asarray(cl) if isinstance(cl, list | tuple) else cl, dof=2)
+    level = rise(jnp.asarray(cl) if isinstance(cl, list | tuple) else cl, dof=2).astype(result.values.dtype)
     if jnp.ndim(level) > 1 or jnp.size(level) == 0:
         raise ValueError(f"contour takes one cl or a sequence of them, got shape {jnp.shape(level)}")
     _, data = prepare(result.params, data)

@@ -129,7 +129,9 @@ def _joined(
         half = 0.5 * (jnp.max(corners, axis=0) - jnp.min(corners, axis=0))
         aimed = _norm(fan.directions[at] / half)
         reached = _norm((found.x[at][:, index] - fan.base[index]) / half)
-        met = (found.status[at] <= int(Side.AT_LIMIT)) & (jnp.abs(reached - aimed) <= _SAME * aimed)
+        # an extreme point is flat: along the contour it is known to the root of the precision
+        same = max(_SAME, 30 * float(jnp.finfo(aimed.dtype).eps) ** 0.5)
+        met = (found.status[at] <= int(Side.AT_LIMIT)) & (jnp.abs(reached - aimed) <= same * aimed)
         x, status = found.x.at[at].set(extremes.x), found.status.at[at].set(extremes.status)
         good = status <= int(Side.AT_LIMIT)
         pair = good & jnp.roll(good, -1)

@@ -71,7 +71,8 @@ def at_minimum(nll: Callable, result: FitResult, data: PyTree) -> Minimum:
     value = lax.stop_gradient(result.nll / (2 * result.up)).astype(x.dtype)
     # an invalid fit gives zeros: everything from it fails, and nothing loops over NaN
     covariance = lax.stop_gradient(jnp.where(result.valid, result.covariance.matrix, 0.0))
-    noise = 8 * jnp.finfo(x.dtype).eps * jnp.abs(value)
+    # of the values at the minimum, and of a rise of a few standard deviations
+    noise = 8 * jnp.finfo(x.dtype).eps * (jnp.abs(value) + 1)
     return Minimum(fn, theta, x, value, noise, covariance, space, result.valid)
 
 

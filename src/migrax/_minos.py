@@ -119,7 +119,7 @@ def minos(
     """
     result = ready(nll, result, data, "minos", refit)
     index = positions(result, where, "minos")
-    level = rise(cl)
+    level = rise(cl).astype(result.values.dtype)
     if jnp.ndim(level) != 0:
         raise ValueError(f"minos takes one cl, got shape {jnp.shape(level)}: jax.vmap over it")
     _, data = prepare(result.params, data)
