@@ -8,7 +8,8 @@ Fitting          `fit`, `hesse`, `FitResult`, `Estimate`, `Covariance`, `Status`
 Errors           `minos`, `Minos`, `Side`; `profile`, `scan`, `Profile`; `contour`, `Contour`; `impacts`, `Impacts`;
                  `propagate`
 Solvers          `Migrad`, `Newton`, `Simplex`, `LevenbergMarquardt`, for `fit` and for Optimistix
-Likelihoods      `PoissonNLL`, `LeastSquares` with `Points`, any function of your own; `chunked_sum` for long data
+Likelihoods      `PoissonNLL`, `LeastSquares` with `Points`, `UnbinnedNLL` and `ExtendedUnbinnedNLL` with `Events`, any
+                 function of your own; `chunked_sum` for long data
 Distributions    `migrax.distributions`
 """
 
@@ -19,7 +20,14 @@ from ._fit import FitError as FitError, fit as fit
 from ._fix import fix as fix, release as release
 from ._hesse import hesse as hesse
 from ._impacts import Impacts as Impacts, impacts as impacts
-from ._likelihoods import LeastSquares as LeastSquares, Points as Points, PoissonNLL as PoissonNLL
+from ._likelihoods import (
+    Events as Events,
+    ExtendedUnbinnedNLL as ExtendedUnbinnedNLL,
+    LeastSquares as LeastSquares,
+    Points as Points,
+    PoissonNLL as PoissonNLL,
+    UnbinnedNLL as UnbinnedNLL,
+)
 from ._minos import Minos as Minos, minos as minos
 from ._parameter import Parameter as Parameter, names as names, resolve as resolve
 from ._profile import Profile as Profile, profile as profile, scan as scan

@@ -24,6 +24,7 @@ class Fault(enum.IntEnum):
     EXPECTED_ZERO = 3
     EXPECTED_NEGATIVE = 4
     EXPECTED_NOT_FINITE = 5
+    NO_DENSITY = 6
 
     def sentence(self, entry: str) -> str:
         return _SENTENCES[self].format(entry)
@@ -36,6 +37,7 @@ _SENTENCES = {
     Fault.EXPECTED_ZERO: "{} is not 0, but the model expects 0 there.",
     Fault.EXPECTED_NEGATIVE: "The model expects a negative count for {}.",
     Fault.EXPECTED_NOT_FINITE: "The model is NaN or infinite for {}.",
+    Fault.NO_DENSITY: "The density is 0 at {}.",
 }
 
 _NOT_FINITE = (int(Status.NOT_FINITE), int(Status.NOT_FINITE_AT_START))

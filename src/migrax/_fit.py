@@ -80,6 +80,7 @@ def fit(
         minimum are looked at all the same: `valid` rests on them.) `"sandwich"` takes the robust covariance H⁻¹JH⁻¹
         in place of the inverse Hessian: for weighted events, or a shape that is not quite right. It needs a likelihood
         that is a sum over the rows of its data, or has a method `terms(params, data)` that returns one number an event.
+        `True` chooses what is right for the likelihood: the sandwich for `mx.UnbinnedNLL` of weighted events.
     - `covariance`: an estimate of the result's covariance, such as an earlier fit's, of shape `(n_free, n_free)`. The
         start is then not looked at with a Hessian, which saves time when the start is good. It is a guess: entries
         that are NaN are passed over, and correlations that cannot be are made smaller.
@@ -114,7 +115,8 @@ def fit(
     matrix = None if covariance is None else _check_covariance(covariance, params)
     result = _fit(nll, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint)
     result = explain(nll, result, data)
-    if hesse == "sandwich":
+    right_kind = getattr(nll, "kind", lambda data: "hesse")
+    if hesse == "sandwich" or (hesse is True and right_kind(data) == "sandwich"):
         result = _robust(nll, result, data)
     if not throw:
         return result

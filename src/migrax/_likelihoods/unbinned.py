@@ -1,0 +1,204 @@
+"""Events one by one: a density of each, or a density of their number, too."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Scalar
+
+from .._chunks import chunked_sum
+from .._faults import Fault
+from .._hints import check_callable
+from .._parameter import is_concrete, resolve
+
+
+class Events(eqx.Module):
+    """Measured events: `x`, with weights if they have some, and with a mask if the array is padded.
+
+    Toys of different sizes fit into arrays of one size, whose unused rows are masked, so that fits to them can be
+    vmapped.
+    """
+
+    x: Float[Array, "n *dim"]
+    weight: Float[Array, " n"] | None
+    mask: Bool[Array, " n"] | None
+
+    def __init__(self, x: ArrayLike, weight: ArrayLike | None = None, mask: ArrayLike | None = None):
+        """**Arguments:**
+
+        - `x`: shape `(n,)`, or `(n, dim)` for several observables an event.
+        - `weight`: `None`, or shape `(n,)`; negative weights are taken as they are.
+        - `mask`: `None`, or shape `(n,)`: `True` for the rows that are events. What stands in the others is not looked
+            at.
+
+        **Raises:** `ValueError` for shapes that do not fit together or weights that are not finite; `TypeError` for a
+        mask that is not one of booleans.
+        """
+        self.x = _floats(x)
+        if self.x.ndim not in (1, 2):
+            raise ValueError(f"x must have shape (n,) or (n, dim), got {self.x.shape}")
+        self.weight = None if weight is None else _floats(weight).astype(self.x.dtype)
+        self.mask = None if mask is None else jnp.asarray(mask)
+        for name, array in (("weight", self.weight), ("mask", self.mask)):
+            if array is not None and array.shape != self.x.shape[:1]:
+                raise ValueError(f"{name} must have shape {self.x.shape[:1]}, got {array.shape}")
+        if self.mask is not None and self.mask.dtype != bool:
+            raise TypeError(f"mask must hold booleans, got {self.mask.dtype}")
+        if self.weight is not None and is_concrete(self.weight) and not np.all(np.isfinite(self.weight)):
+            raise ValueError(f"weight[{int(np.argmin(np.isfinite(self.weight)))}] is not finite")
+
+    @property
+    def size(self) -> int:
+        """The number of rows, the masked ones too."""
+        return self.x.shape[0]
+
+    @property
+    def total(self) -> Scalar:
+        """The sum of the weights of the events, which is their number if they have none."""
+        weight = jnp.ones(self.size, self.x.dtype) if self.weight is None else self.weight
+        return jnp.sum(weight if self.mask is None else jnp.where(self.mask, weight, 0.0))
+
+
+def _floats(a: ArrayLike) -> Array:
+    a = jnp.asarray(a)
+    return a if jnp.issubdtype(a.dtype, jnp.floating) else a.astype(jnp.result_type(float))
+
+
+def as_events(data: Any, what: str) -> Events:
+    """**Raises:** `TypeError` unless `data` are `Events` or an array of them."""
+    if isinstance(data, Events):
+        return data
+    if isinstance(data, jax.Array | np.ndarray):
+        return Events(data)
+    raise TypeError(f"{what} takes an array of events as data, or mx.Events(x, weight), got {type(data).__name__}")
+
+
+def log_densities(log_density: Callable[[Any, Array], Array], params: PyTree, events: Events) -> Float[Array, " n"]:
+    """weight · log density of each event, 0 in masked rows, whose `x` is replaced by that of an event."""
+    x = events.x
+    if events.mask is not None:
+        some = x[jnp.argmax(events.mask)]
+        x = jnp.where(events.mask.reshape(-1, *[1] * (x.ndim - 1)), x, some)
+    out = jnp.asarray(log_density(params, x))
+    if out.shape != x.shape[:1]:
+        raise ValueError(
+            f"the log density must return one number an event, shape {x.shape[:1]}, got {out.shape}: for x of shape "
+            f"{x.shape} as a whole"
+        )
+    out = out.astype(x.dtype)
+    if events.weight is not None:
+        # an event of weight 0 counts for nothing, also where the density is 0
+        out = jnp.where(events.weight == 0, 0.0, events.weight * out)
+    return out if events.mask is None else jnp.where(events.mask, out, 0.0)
+
+
+def event_faults(log_density: Callable[[Any, Array], Array], params: PyTree, events: Events) -> PyTree:
+    """`Fault` numbers for each array of the events: where the density is 0, negative or NaN."""
+    none = jax.tree.map(lambda a: jnp.full(a.shape, int(Fault.NONE)), events)
+    out = log_densities(log_density, params, events)
+    code = jnp.where(jnp.isfinite(out), int(Fault.NONE), int(Fault.EXPECTED_NOT_FINITE))
+    code = jnp.where(jnp.isneginf(out), int(Fault.NO_DENSITY), code)
+    shaped = jnp.broadcast_to(code.reshape(-1, *[1] * (events.x.ndim - 1)), events.x.shape)
+    return eqx.tree_at(lambda e: e.x, none, shaped)
+
+
+class UnbinnedNLL(eqx.Module):
+    """Events `x`, each with the density `exp(log_prob(params, x))`, normalised to 1: their number says nothing.
+
+    Its value is -sum(weight log_prob(x)).
+
+    ```python
+    nll = mx.UnbinnedNLL(lambda p, x: mx.distributions.Normal(p["mu"], p["sigma"]).log_prob(x))
+    mx.fit(nll, {"mu": 0.0, "sigma": mx.Parameter(1.0, lower=0.0)}, x)
+    ```
+
+    With weights (`mx.Events(x, weight)`) the errors of `mx.fit` are those of the sandwich (see `mx.fit`), which are
+    right for any weights; the inverse Hessian's are not.
+
+    **Arguments:**
+
+    - `log_prob`: `log_prob(params, x) -> (n,)`, the log of the density of each event.
+    - `chunk_size`: if given, the sum is streamed over this many events at a time (see `mx.chunked_sum`).
+
+    **Raises:** `TypeError` if `log_prob` cannot be called with two arguments.
+    """
+
+    log_prob: Callable[[Any, Array], Array]
+    chunk_size: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        check_callable(self.log_prob, "the density of UnbinnedNLL", "log_prob(params, x)")
+
+    def __call__(self, params: PyTree, data: Events | Array) -> Scalar:
+        """-sum(weight log_prob(x)) of the events `data`: `mx.Events`, or an array of shape `(n,)` or `(n, dim)`."""
+        return chunked_sum(self.terms, params, as_events(data, "UnbinnedNLL"), chunk_size=self.chunk_size)
+
+    def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
+        """-weight log_prob(x) of each event, whose gradients are the scores."""
+        return -log_densities(self.log_prob, resolve(params), as_events(data, "UnbinnedNLL"))
+
+    def kind(self, data: Events | Array) -> str:
+        """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
+        return "sandwich" if as_events(data, "UnbinnedNLL").weight is not None else "hesse"
+
+    def faults(self, params: PyTree, data: Events | Array) -> PyTree:
+        """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
+        return event_faults(self.log_prob, resolve(params), as_events(data, "UnbinnedNLL"))
+
+
+class ExtendedUnbinnedNLL(eqx.Module):
+    """Events `x` with a density that is scaled to the expected number of events, which is Poisson-distributed.
+
+    Its value is total(params) - sum(weight log_density(x)) (R. J. Barlow, Nucl. Instrum. Meth. A 297 (1990) 496).
+
+    ```python
+    def log_density(p, x):
+        signal = jnp.log(p["s"]) + mx.distributions.Normal(p["mu"], 1.0).log_prob(x)
+        return jnp.logaddexp(signal, jnp.log(p["b"] / 10))
+
+
+    nll = mx.ExtendedUnbinnedNLL(log_density, lambda p: p["s"] + p["b"])
+    ```
+
+    With weights the errors of `mx.fit` are those of the sandwich, as for `mx.UnbinnedNLL`.
+
+    **Arguments:**
+
+    - `log_density`: `log_density(params, x) -> (n,)`, the log of the density of each event, whose integral over the
+        range of `x` is `total(params)`.
+    - `total`: `total(params)`, the expected number of events.
+    - `chunk_size`: if given, the sum is streamed over this many events at a time (see `mx.chunked_sum`).
+
+    **Raises:** `TypeError` if they cannot be called so.
+    """
+
+    log_density: Callable[[Any, Array], Array]
+    total: Callable[[Any], ArrayLike]
+    chunk_size: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        check_callable(self.log_density, "the density of ExtendedUnbinnedNLL", "log_density(params, x)")
+        check_callable(self.total, "the total of ExtendedUnbinnedNLL", "total(params)")
+
+    def __call__(self, params: PyTree, data: Events | Array) -> Scalar:
+        """total - sum(weight log_density(x)) of the events: `mx.Events`, or an array of shape `(n,)` or `(n, dim)`."""
+        events = as_events(data, "ExtendedUnbinnedNLL")
+        total = jnp.asarray(self.total(resolve(params)))
+        if total.shape != ():
+            raise ValueError(f"total(params) must return one number, got an array of shape {total.shape}")
+        return total + chunked_sum(self.terms, params, events, chunk_size=self.chunk_size)
+
+    def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
+        """-weight log_density(x) of each event, whose gradients are the scores: the total does not fluctuate."""
+        return -log_densities(self.log_density, resolve(params), as_events(data, "ExtendedUnbinnedNLL"))
+
+    def kind(self, data: Events | Array) -> str:
+        """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
+        return "sandwich" if as_events(data, "ExtendedUnbinnedNLL").weight is not None else "hesse"
+
+    def faults(self, params: PyTree, data: Events | Array) -> PyTree:
+        """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
+        return event_faults(self.log_density, resolve(params), as_events(data, "ExtendedUnbinnedNLL"))
