@@ -9,22 +9,10 @@ import pytest
 from iminuit import Minuit
 
 import migrax as mx
+from quadratic import AT, COVARIANCE, fitted, quadratic
 
 P = mx.Parameter
-COVARIANCE = np.array([[4.0, 1.2, 0.5], [1.2, 1.0, -0.2], [0.5, -0.2, 2.0]])
-INVERSE = jnp.linalg.inv(COVARIANCE)
-AT = jnp.array([1.0, -2.0, 0.3])
 CLS = [0.3934693402873666, 0.68, 0.95]  # the first is a rise by UP
-
-
-def quadratic(p, at):
-    d = jnp.concatenate([p["v"], p["w"][None]]) - at
-    return 0.5 * d @ INVERSE @ d
-
-
-@functools.cache
-def fitted():
-    return mx.fit(quadratic, {"v": jnp.zeros(2), "w": 0.0}, AT)
 
 
 @functools.cache
@@ -253,7 +241,7 @@ def test_derivatives(mode):
         result = mx.fit(counts, {"b": P(10.0, lower=0.0), "k": P(0.5), "s": P(10.0)}, data)
         return mx.contour(counts, result, data, ("s", "b"), size=8).values
 
-    jacobian = mode(lambda t: values(COUNTS + t * jnp.arange(6.0)))(0.0)
+    jacobian = jax.jit(mode(lambda t: values(COUNTS + t * jnp.arange(6.0))))(0.0)
     h = 1e-4
     numeric = (values(COUNTS + h * jnp.arange(6.0)) - values(COUNTS - h * jnp.arange(6.0))) / (2 * h)
     np.testing.assert_allclose(jacobian, numeric, rtol=1e-5, atol=1e-6)

@@ -116,7 +116,8 @@ def test_derivatives(mode):
         impacts = mx.impacts(skewed, mx.fit(skewed, START, n), n, "mu", "nu", prefit={"nu": (9.0, 2.0)})
         return jnp.concatenate([impacts.postfit_up, impacts.postfit_down, impacts.prefit_up, impacts.linear])
 
-    jacobian = mode(moved)(N)
+    jacobian, again = jax.jit(jax.vmap(mode(moved)))(jnp.stack([N, N]))
+    np.testing.assert_array_equal(again, jacobian)
     np.testing.assert_allclose(moved(N), [-np.sqrt(10), np.sqrt(10), -2.0, -np.sqrt(10)], rtol=1e-7)
     d = 0.5 / np.sqrt(10)
     np.testing.assert_allclose(jacobian, [[0, -d], [0, d], [0, 0], [0, -d]], atol=1e-6)
@@ -155,6 +156,27 @@ def test_bad_input(case):
     change, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         mx.impacts(quadratic, fitted(), AT, **({"poi": "mu"} | change))
+
+
+def test_prefit_is_a_dict():
+    with pytest.raises(TypeError, match=r"prefit must be a dict of name: \(value, error\), got list"):
+        mx.impacts(quadratic, fitted(), AT, "mu", prefit=[(0.0, 1.0)])
+
+
+def two_valleys(p, depth):
+    """A deeper minimum behind a hill lower than the rise that is looked for, so that minos meets it."""
+    t = p["t"]
+    return 2 * t**2 - depth * jnp.exp(-8 * (t - 1.2) ** 2) + 0.5 * (p["mu"] - t) ** 2
+
+
+def test_a_new_minimum_of_minos_is_that_of_the_impacts():
+    result = mx.fit(two_valleys, {"mu": 0.1, "t": 0.1}, 10.0)
+    with pytest.warns(UserWarning, match="minos met a lower minimum"):
+        minos = mx.minos(two_valleys, result, 10.0, "t")
+    with pytest.warns(UserWarning, match="minos met a lower minimum"):
+        impacts = mx.impacts(two_valleys, result, 10.0, "mu", errors="minos")
+    again = mx.impacts(two_valleys, minos.result, 10.0, "mu", errors="minos")
+    np.testing.assert_allclose(impacts.postfit_up, again.postfit_up, rtol=1e-6)
 
 
 def test_a_single_parameter_has_no_nuisance():

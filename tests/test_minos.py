@@ -232,6 +232,10 @@ BAD = {
     "cl 0": (lambda: mx.minos(counts, fitted(), COUNTS, cl=0), ValueError, "probability between 0 and 1"),
     "cl nan": (lambda: mx.minos(counts, fitted(), COUNTS, cl=np.nan), ValueError, "probability between 0 and 1"),
     "cls": (lambda: mx.minos(counts, fitted(), COUNTS, cl=[0.68, 0.95]), ValueError, "one cl"),
+    "percent": (lambda: mx.minos(counts, fitted(), COUNTS, cl=68), ValueError, "give a probability, such as 0.68"),
+    "cl text": (lambda: mx.minos(counts, fitted(), COUNTS, cl="68%"), TypeError, "cl must be a number"),
+    "position": (lambda: mx.minos(counts, fitted(), COUNTS, 0), TypeError, "picked by its name, or by a function"),
+    "case": (lambda: mx.minos(counts, fitted(), COUNTS, "A"), ValueError, "did you mean 'a'"),
     "start": (lambda: mx.minos(counts, START, COUNTS), TypeError, r"the result of mx\.fit, got dict"),
     "no hesse": (
         lambda: mx.minos(counts, mx.fit(counts, START, COUNTS, hesse=False), COUNTS),
@@ -310,6 +314,14 @@ def test_a_crossing_is_no_saddle(d, upper):
     # the other valley, at x = -1, is a minimum, too
     refitted = mx.fit(banana, mx.fix(at | {"x": jnp.array(1.0)}, "y"), d)
     np.testing.assert_allclose(refitted.nll - result.nll, 0.5, rtol=1e-7)
+
+
+def test_an_error_by_name():
+    minos = mx.minos(counts, fitted(), COUNTS)
+    assert float(minos["b"].lower) == float(minos.lower[1])
+    assert int(minos["a"].upper_status) == int(mx.Side.FOUND)
+    with pytest.raises(ValueError, match="did you mean 'b'"):
+        minos["B"]
 
 
 def test_other_data_are_noticed():

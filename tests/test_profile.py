@@ -1,7 +1,5 @@
 """Profiles and scans against closed forms, iminuit and refits by hand."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,21 +7,9 @@ import pytest
 from iminuit import Minuit
 
 import migrax as mx
+from quadratic import AT, COVARIANCE, INVERSE, fitted, quadratic
 
 P = mx.Parameter
-COVARIANCE = np.array([[4.0, 1.0, 0.5], [1.0, 1.0, -0.2], [0.5, -0.2, 2.0]])
-INVERSE = jnp.linalg.inv(COVARIANCE)
-AT = jnp.array([1.0, -2.0, 0.3])
-
-
-def quadratic(p, at):
-    d = jnp.concatenate([p["v"], p["w"][None]]) - at
-    return 0.5 * d @ INVERSE @ d
-
-
-@functools.cache
-def fitted():
-    return mx.fit(quadratic, {"v": jnp.zeros(2), "w": 0.0}, AT)
 
 
 def test_profile_of_a_quadratic():
@@ -112,6 +98,14 @@ def test_a_point_that_fails_leaves_the_others_alone():
     assert "3 of 4" in str(bad)
 
 
+def test_a_number_of_points_for_each_of_two():
+    assert mx.scan(quadratic, fitted(), AT, ["v[0]", "w"], (3, 5)).nll.shape == (3, 5)
+
+
+def at_its_bound(p, _):
+    return p["s"] + 0.5 * (p["s"] + p["t"]) ** 2 + p["t"] ** 2
+
+
 BAD = {
     "unknown": (lambda: mx.profile(quadratic, fitted(), AT, "u"), ValueError, "no parameter 'u'"),
     "a vector of three": (lambda: mx.profile(quadratic, fitted(), AT, ["v", "w"]), ValueError, "one parameter or two"),
@@ -126,6 +120,19 @@ BAD = {
         ValueError,
         r"'a' leaves its bounds: -1.0 is not in \[0.0, inf\]",
     ),
+    "at a bound": (
+        lambda: mx.profile(
+            at_its_bound, mx.fit(at_its_bound, {"s": mx.Parameter(1.0, lower=0.0), "t": P(0.0)}), None, "s"
+        ),
+        ValueError,
+        r"'s' has no error \(it is at a bound\): give the values of the grid",
+    ),
+    "a number": (
+        lambda: mx.profile(quadratic, fitted(), AT, "w", 10.0),
+        ValueError,
+        "a whole number of points, or hold",
+    ),
+    "a matrix": (lambda: mx.profile(quadratic, fitted(), AT, "w", jnp.ones((3, 3))), ValueError, "one axis, got shape"),
     "batch": (
         lambda: mx.profile(quadratic, jax.tree.map(lambda x: x[None], fitted()), AT, "w"),
         ValueError,

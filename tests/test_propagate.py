@@ -99,3 +99,9 @@ def test_bad_input():
     for call in (lambda: mx.propagate(lambda p: p["c"], without), lambda: without.sample(jax.random.key(0))):
         with pytest.raises(ValueError, match="hesse=True"):
             call()
+
+
+@pytest.mark.parametrize(("key", "n"), [(0, 2), (100, None), (jax.random.key(0), 0), (jax.random.key(0), 2.5)])
+def test_what_sample_takes(key, n):
+    with pytest.raises(TypeError, match=r"sample\(jax\.random\.key\(0\), 100\)"):
+        fitted().sample(key, n)

@@ -164,6 +164,33 @@ def test_toys_of_different_sizes():
     np.testing.assert_array_equal(jax.vmap(lambda x, m: mx.Events(x, mask=m).total)(padded, mask), sizes)
 
 
+@pytest.mark.parametrize("chunk_size", [None, 20])
+def test_unused_rows_never_reach_the_derivatives(chunk_size):
+    """NaN in masked rows, in chunks of nothing else too, and an impossible event of weight 0."""
+    log_prob = lambda p, x: jnp.log(p["rate"]) - p["rate"] * x + jnp.log(x)  # noqa: E731
+    nll = mx.UnbinnedNLL(log_prob, chunk_size=chunk_size)
+    x = jnp.abs(X[:30])
+    padded = jnp.concatenate([x, jnp.full(70, jnp.nan)])
+    events = mx.Events(padded.at[3].set(-jnp.inf), jnp.ones(100).at[3].set(0.0), jnp.arange(100) < 30)
+    value, slope = jax.value_and_grad(lambda r: nll({"rate": r}, events))(0.5)
+    expected = jax.value_and_grad(lambda r: nll({"rate": r}, jnp.delete(x, 3)))(0.5)
+    np.testing.assert_allclose([value, slope], expected, rtol=1e-12)
+
+
+def test_a_toy_without_events():
+    log_density = lambda p, x: jnp.log(p["n"]) + mx.distributions.Normal(1.0, 2.0).log_prob(x)  # noqa: E731
+    nll = mx.ExtendedUnbinnedNLL(log_density, lambda p: p["n"])
+    empty = mx.Events(jnp.full(5, jnp.nan), mask=jnp.zeros(5, bool))
+    result = mx.fit(nll, {"n": P(3.0, lower=0.0)}, empty)
+    assert bool(result.valid)
+    np.testing.assert_allclose(result.values, [0.0], atol=1e-9)  # of events
+
+
+def test_up_is_that_of_a_likelihood():
+    with pytest.warns(UserWarning, match="UnbinnedNLL is minus log L: with up=1"):
+        mx.fit(NORMAL, START, X, up=1.0)
+
+
 def test_several_observables():
     x = jnp.asarray(np.random.default_rng(5).normal(size=(100, 2)) + jnp.array([1.0, -1.0]))
     nll = mx.UnbinnedNLL(lambda p, x: -0.5 * jnp.sum((x - p["mu"]) ** 2, axis=1) - jnp.log(2 * jnp.pi))

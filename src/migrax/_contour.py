@@ -110,21 +110,21 @@ def contour(
     if jnp.ndim(level) > 1 or jnp.size(level) == 0:
         raise ValueError(f"contour takes one cl or a sequence of them, got shape {jnp.shape(level)}")
     _, data = prepare(result.params, data)
-    result, extremes = _extremes(nll, result, data, index, jnp.ravel(level))
+    levels = jnp.ravel(level)
+    result, corners = sides(nll, result, data, _corners(index, levels), "contour")
+    c = levels.size
+    extremes = Extremes(corners.x.reshape(c, 4, -1), corners.status.reshape(c, 4), levels)
     found, simple = rays(nll, result, data, index, extremes, int(size))
     found = _traced(nll, result, data, index, extremes, found, simple)
     return _contour_of(result, found, index, level)
 
 
-def _extremes(
-    nll: Callable, result: FitResult, data: PyTree, index: tuple[int, ...], levels: Float[Array, " c"]
-) -> tuple[FitResult, Extremes]:
-    """The points with the greatest and the least value of each parameter, counterclockwise from the right."""
-    c = levels.size
+def _corners(index: tuple[int, ...], levels: Float[Array, " c"]) -> tuple[Array, Array, Array]:
+    """Where to look for the points with the greatest and the least value of each parameter, counterclockwise from the
+    right: which parameter, up or down, and the rise."""
     a, b = index
-    which, side = jnp.tile(jnp.array([a, b, a, b]), c), jnp.tile(jnp.array([1.0, 1.0, -1.0, -1.0]), c)
-    result, found = sides(nll, result, data, (which, side, jnp.repeat(levels, 4)), "contour")
-    return result, Extremes(found.x.reshape(c, 4, -1), found.status.reshape(c, 4), levels)
+    which, side = jnp.array([a, b, a, b]), jnp.array([1.0, 1.0, -1.0, -1.0])
+    return jnp.tile(which, levels.size), jnp.tile(side, levels.size), jnp.repeat(levels, 4)
 
 
 def _traced(

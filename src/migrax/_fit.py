@@ -16,7 +16,7 @@ from ._faults import explain, find_not_finite
 from ._hesse import covariance_matrix
 from ._inner import Problem
 from ._jit import jit
-from ._likelihoods import LeastSquares, PoissonNLL
+from ._likelihoods import ExtendedUnbinnedNLL, LeastSquares, PoissonNLL, UnbinnedNLL
 from ._objective import Theta, check_up, objective, prepare
 from ._parameter import is_concrete, names
 from ._result import Covariance, FitResult, only_arrays
@@ -25,6 +25,8 @@ from ._solve import GOAL, Outcome, solve, stationarity
 from ._solvers import LevenbergMarquardt, Migrad
 from ._space import Space, resolve_at, update
 from ._status import Status
+
+_OURS = (ExtendedUnbinnedNLL, LeastSquares, PoissonNLL, UnbinnedNLL)  # in units of UP = 0.5
 
 
 class FitError(RuntimeError):
@@ -98,7 +100,7 @@ def fit(
     wrong numerically is a status of the result.
     """
     params, data = prepare(params, data)
-    if isinstance(nll, LeastSquares | PoissonNLL) and isinstance(up, int | float) and up == 1:
+    if isinstance(nll, _OURS) and isinstance(up, int | float) and up == 1:
         half = " (chi2/2)" if isinstance(nll, LeastSquares) else ""
         warnings.warn(
             f"{type(nll).__name__} is minus log L{half}: with up=1 its errors are sqrt(2) too large. Leave up out",
@@ -115,8 +117,7 @@ def fit(
     matrix = None if covariance is None else _check_covariance(covariance, params)
     result = _fit(nll, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint)
     result = explain(nll, result, data)
-    right_kind = getattr(nll, "kind", lambda data: "hesse")
-    if hesse == "sandwich" or (hesse is True and right_kind(data) == "sandwich"):
+    if _covariance_kind(nll, data, hesse) == "sandwich":
         result = _robust(nll, result, data)
     if not throw:
         return result
@@ -125,6 +126,15 @@ def fit(
             raise FitError(result)
         return result
     return eqx.error_if(result, ~result.valid, "mx.fit(throw=True): the fit is not valid")
+
+
+def _covariance_kind(nll: Any, data: PyTree, hesse: bool | Kind) -> Kind | None:
+    """What was asked for; for `hesse=True` what the likelihood says is right for its data."""
+    if isinstance(hesse, str):
+        return hesse
+    if not hesse:
+        return None
+    return nll.covariance_kind(data) if hasattr(nll, "covariance_kind") else "hesse"
 
 
 def _robust(nll: Callable, result: FitResult, data: PyTree) -> FitResult:

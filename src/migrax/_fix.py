@@ -26,7 +26,8 @@ def fix(params: PyTree, where: Where, value: ArrayLike | None = None) -> PyTree:
 
     **Returns:** the tree, all floating parts of it `mx.Parameter`s.
 
-    **Raises:** `ValueError` for unknown names, for one entry of a vector, or a `value` whose shape does not fit.
+    **Raises:** `ValueError` for unknown names, for one entry of a vector, or a `value` whose shape does not fit or that
+    is outside the bounds; `TypeError` for a `FitResult` in place of its `params`.
     """
     return _change(params, where, True, value)
 

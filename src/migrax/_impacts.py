@@ -110,8 +110,8 @@ def impacts(
         raise TypeError(f"prefit must be a dict of name: (value, error), got {type(prefit).__name__}")
     center, width = _prefit(result, prefit or {}, target[0], index)
     at = jnp.array(index, int)
+    result, down, up = _errors(nll, result, data, index, errors)
     value = result.values[at]
-    down, up = _errors(nll, result, data, index, errors)
     # those without an error before the fit are not moved
     shift = jnp.nan_to_num(width)
     points = jnp.stack([value + down, value + up, value - shift, value + shift], axis=-1)
@@ -177,15 +177,15 @@ def _prefit(
 
 def _errors(
     nll: Callable, result: FitResult, data: PyTree, index: tuple[int, ...], errors: str
-) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
-    """The signed errors after the fit, down and up."""
+) -> tuple[FitResult, Float[Array, " k"], Float[Array, " k"]]:
+    """The signed errors after the fit, down and up, and the fit: another one if `minos` met a deeper minimum."""
     at = jnp.array(index)
     if errors == "hesse":
-        return -result.errors[at], result.errors[at]
+        return result, -result.errors[at], result.errors[at]
     if errors != "minos":
         raise ValueError(f"errors must be 'hesse' or 'minos', got {errors!r}")
     found = minos(nll, result, data, [result.names[i] for i in index])
-    return found.lower, found.upper
+    return found.result, found.lower, found.upper
 
 
 def _refits(

@@ -28,10 +28,11 @@ def jit(fn: Callable[P, T]) -> Callable[P, T]:
         if _at_top_level((args, kwargs)) and _quick_is_there():
             try:
                 return quick(*args, **kwargs)
-            except ValueError:
-                # The likelihood closes over a tracer (of an eager `vmap` or `grad`), so this was not the top level,
-                # where alone JAX takes options. Or the error is the user's, and comes again below.
-                pass
+            except ValueError as error:
+                # JAX takes options at the top level only, and this was not it: the likelihood closes over a tracer, of
+                # an eager `vmap` or `grad`.
+                if "compiler_options" not in str(error):
+                    raise
         return plain(*args, **kwargs)
 
     return call

@@ -105,7 +105,7 @@ def ready(nll: Callable, result: Any, data: PyTree, what: str, refit: bool) -> F
         warnings.warn(
             f"{what} looks at the likelihood as it is; the errors of this result are robust ones because its shape is "
             "not that of the data (weights?). Theirs can be trusted, not those read off the shape",
-            stacklevel=4,
+            stacklevel=3,
         )
     return result
 

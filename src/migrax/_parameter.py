@@ -249,9 +249,7 @@ def select(params: PyTree, where: Where) -> tuple[int, ...]:
     """
     if isinstance(where, Sequence) and not isinstance(where, str):
         return tuple(position for one in where for position in select(params, one))
-    if not (isinstance(where, str) or callable(where)):
-        raise TypeError(f"a parameter is picked by its name, or by a function that picks nodes; got {where!r}")
-    leaves, slots, treedef = flatten(params)
+    _, slots, _ = flatten(params)
     positions: dict[str, np.ndarray] = {}
     start = 0
     for slot in slots:
@@ -260,15 +258,7 @@ def select(params: PyTree, where: Where) -> tuple[int, ...]:
         else:
             positions[slot.name] = np.arange(start, start + slot.size).reshape(slot.shape)
             start += slot.size
-    picked = _by_name(where, slots, positions, _constants(params)) if isinstance(where, str) else None
-    if picked is None:
-        marks: list[Any] = [None] * len(leaves)
-        for slot in slots:
-            marks[slot.leaf] = positions[slot.name]
-        chosen = where(jtu.tree_unflatten(treedef, marks))  # pyright: ignore[reportCallIssue]
-        picked = [np.ravel(x) for x in jtu.tree_leaves(chosen)]
-        if not picked:
-            raise ValueError("the function given to select parameters picked none; pick nodes that hold a Parameter")
+    picked = _picked(params, where, positions)
     result = tuple(int(i) for x in picked for i in np.ravel(x))
     if -1 in result:
         fixed = ", ".join(repr(slot.name) for slot in slots if slot.fixed)
@@ -292,21 +282,28 @@ def pick(params: PyTree, where: Where) -> list[Slot]:
     """
     if isinstance(where, Sequence) and not isinstance(where, str):
         return [slot for one in where for slot in pick(params, one)]
+    _, slots, _ = flatten(params)
+    whole = {slot.name: np.asarray(i) for i, slot in enumerate(slots)}
+    for slot in slots:
+        if isinstance(where, str) and where not in whole and where in slot.element_names():
+            raise ValueError(f"{where!r} is one entry: {slot.name!r} is fixed or free as a whole")
+    return [slots[int(i)] for x in _picked(params, where, whole) for i in np.ravel(x)]
+
+
+def _picked(params: PyTree, where: "str | Callable[[Any], Any]", numbers: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """What `numbers`, by the parameters' names, hold for those that `where` picks."""
+    if not (isinstance(where, str) or callable(where)):
+        raise TypeError(f"a parameter is picked by its name, or by a function that picks nodes; got {where!r}")
     leaves, slots, treedef = flatten(params)
     if isinstance(where, str):
-        whole = {slot.name: np.asarray(i) for i, slot in enumerate(slots)}
-        for slot in slots:
-            if where not in whole and where in slot.element_names():
-                raise ValueError(f"{where!r} is one entry: {slot.name!r} is fixed or free as a whole")
-        picked = _by_name(where, slots, whole, _constants(params))
-    else:
-        marks: list[Any] = [None] * len(leaves)
-        for i, slot in enumerate(slots):
-            marks[slot.leaf] = np.asarray(i)
-        picked = jtu.tree_leaves(where(jtu.tree_unflatten(treedef, marks)))
-        if not picked:
-            raise ValueError("the function given to select parameters picked none; pick nodes that hold a Parameter")
-    return [slots[int(i)] for i in picked]
+        return _by_name(where, slots, numbers, _constants(params))
+    marks: list[Any] = [None] * len(leaves)
+    for slot in slots:
+        marks[slot.leaf] = numbers[slot.name]
+    picked = [np.ravel(x) for x in jtu.tree_leaves(where(jtu.tree_unflatten(treedef, marks)))]
+    if not picked:
+        raise ValueError("the function given to select parameters picked none; pick nodes that hold a Parameter")
+    return picked
 
 
 def _by_name(

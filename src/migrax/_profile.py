@@ -82,7 +82,7 @@ def profile(
     **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, an empty grid, values outside the bounds, an
     invalid result.
     """
-    return _along(nll, result, data, where, grid, sigmas, refit, "profile")
+    return _along(nll, ready(nll, result, data, "profile", refit), data, where, grid, sigmas, "profile")
 
 
 def scan(
@@ -104,13 +104,12 @@ def scan(
 
     **Raises:** as `mx.profile`.
     """
-    return _along(nll, result, data, where, grid, sigmas, refit, "scan")
+    return _along(nll, ready(nll, result, data, "scan", refit), data, where, grid, sigmas, "scan")
 
 
 def _along(
-    nll: Callable, result: FitResult, data: PyTree, where: Where, grid: Any, sigmas: float, refit: bool, what: str
+    nll: Callable, result: FitResult, data: PyTree, where: Where, grid: Any, sigmas: float, what: str
 ) -> Profile:
-    result = ready(nll, result, data, what, refit)
     index = positions(result, where, what)
     if len(index) not in (1, 2) or len(set(index)) != len(index):
         chosen = [result.names[i] for i in index]

@@ -32,7 +32,7 @@ class Events(eqx.Module):
         - `x`: shape `(n,)`, or `(n, dim)` for several observables an event.
         - `weight`: `None`, or shape `(n,)`; negative weights are taken as they are.
         - `mask`: `None`, or shape `(n,)`: `True` for the rows that are events. What stands in the others is not looked
-            at.
+            at. (Where no row is an event, the density is looked at for `x = 0`.)
 
         **Raises:** `ValueError` for shapes that do not fit together or weights that are not finite; `TypeError` for a
         mask that is not one of booleans.
@@ -68,20 +68,17 @@ def _floats(a: ArrayLike) -> Array:
 
 
 def as_events(data: Any, what: str) -> Events:
-    """**Raises:** `TypeError` unless `data` are `Events` or an array of them."""
+    """The events, their unused rows filled. **Raises:** `TypeError` unless `data` are `Events` or an array of them."""
     if isinstance(data, Events):
-        return data
+        return filled(data)
     if isinstance(data, jax.Array | np.ndarray):
         return Events(data)
     raise TypeError(f"{what} takes an array of events as data, or mx.Events(x, weight), got {type(data).__name__}")
 
 
 def log_densities(log_density: Callable[[Any, Array], Array], params: PyTree, events: Events) -> Float[Array, " n"]:
-    """weight · log density of each event, 0 in masked rows, whose `x` is replaced by that of an event."""
+    """weight · log density of each event, 0 in the rows that count for nothing, which are `filled` already."""
     x = events.x
-    if events.mask is not None:
-        some = x[jnp.argmax(events.mask)]
-        x = jnp.where(events.mask.reshape(-1, *[1] * (x.ndim - 1)), x, some)
     out = jnp.asarray(log_density(params, x))
     if out.shape != x.shape[:1]:
         raise ValueError(
@@ -90,9 +87,27 @@ def log_densities(log_density: Callable[[Any, Array], Array], params: PyTree, ev
         )
     out = out.astype(x.dtype)
     if events.weight is not None:
-        # an event of weight 0 counts for nothing, also where the density is 0
-        out = jnp.where(events.weight == 0, 0.0, events.weight * out)
-    return out if events.mask is None else jnp.where(events.mask, out, 0.0)
+        out = events.weight * out
+    counts = _counts(events)
+    return out if counts is None else jnp.where(counts, out, 0.0)
+
+
+def _counts(events: Events) -> Bool[Array, " n"] | None:
+    """Which rows count: events, of another weight than 0. `None`: all."""
+    if events.weight is None:
+        return events.mask
+    return events.weight != 0 if events.mask is None else events.mask & (events.weight != 0)
+
+
+def filled(events: Events) -> Events:
+    """The events with the `x` of one that counts in the rows that do not: what stands there (NaN, or where the density
+    is 0) would make NaN of the derivatives, although it is multiplied by 0. Without any event it is 0."""
+    counts = _counts(events)
+    if counts is None:
+        return events
+    some = jnp.where(jnp.any(counts), events.x[jnp.argmax(counts)], 0.0)
+    x = jnp.where(counts.reshape(-1, *[1] * (events.x.ndim - 1)), events.x, some)
+    return eqx.tree_at(lambda e: e.x, events, x)
 
 
 def event_faults(log_density: Callable[[Any, Array], Array], params: PyTree, events: Events) -> PyTree:
@@ -134,13 +149,16 @@ class UnbinnedNLL(eqx.Module):
 
     def __call__(self, params: PyTree, data: Events | Array) -> Scalar:
         """-sum(weight log_prob(x)) of the events `data`: `mx.Events`, or an array of shape `(n,)` or `(n, dim)`."""
-        return chunked_sum(self.terms, params, as_events(data, "UnbinnedNLL"), chunk_size=self.chunk_size)
+        return chunked_sum(self._terms, params, as_events(data, "UnbinnedNLL"), chunk_size=self.chunk_size)
 
     def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
         """-weight log_prob(x) of each event, whose gradients are the scores."""
-        return -log_densities(self.log_prob, resolve(params), as_events(data, "UnbinnedNLL"))
+        return self._terms(params, as_events(data, "UnbinnedNLL"))
 
-    def kind(self, data: Events | Array) -> str:
+    def _terms(self, params: PyTree, events: Events) -> Float[Array, " n"]:
+        return -log_densities(self.log_prob, resolve(params), events)
+
+    def covariance_kind(self, data: Events | Array) -> str:
         """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
         return "sandwich" if as_events(data, "UnbinnedNLL").weight is not None else "hesse"
 
@@ -189,13 +207,16 @@ class ExtendedUnbinnedNLL(eqx.Module):
         total = jnp.asarray(self.total(resolve(params)))
         if total.shape != ():
             raise ValueError(f"total(params) must return one number, got an array of shape {total.shape}")
-        return total + chunked_sum(self.terms, params, events, chunk_size=self.chunk_size)
+        return total + chunked_sum(self._terms, params, events, chunk_size=self.chunk_size)
 
     def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
         """-weight log_density(x) of each event, whose gradients are the scores: the total does not fluctuate."""
-        return -log_densities(self.log_density, resolve(params), as_events(data, "ExtendedUnbinnedNLL"))
+        return self._terms(params, as_events(data, "ExtendedUnbinnedNLL"))
 
-    def kind(self, data: Events | Array) -> str:
+    def _terms(self, params: PyTree, events: Events) -> Float[Array, " n"]:
+        return -log_densities(self.log_density, resolve(params), events)
+
+    def covariance_kind(self, data: Events | Array) -> str:
         """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
         return "sandwich" if as_events(data, "ExtendedUnbinnedNLL").weight is not None else "hesse"
 
