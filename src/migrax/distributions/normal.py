@@ -2,14 +2,15 @@
 
 from typing import cast
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import erfc, ndtr
+from jax.scipy.special import erfc
 from jaxtyping import Array, ArrayLike, Float
 
+from ._base import AbstractDistribution
 
-class Normal(eqx.Module):
+
+class Normal(AbstractDistribution):
     """The normal distribution with mean `mu` and standard deviation `sigma` (arrays of any shape that broadcast)."""
 
     mu: Array
@@ -29,25 +30,19 @@ class Normal(eqx.Module):
         z = (jnp.asarray(x) - self.mu) / self.sigma
         return -0.5 * z**2 - jnp.log(self.sigma) - _LOG_SQRT_2PI
 
-    def cdf(self, x: ArrayLike) -> Float[Array, "..."]:
-        """The probability below `x`."""
-        return ndtr((jnp.asarray(x) - self.mu) / self.sigma)
+    def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
+        """The log of the probability between `low` and `high`. An interval 200 sigma off has a finite log and a
+        gradient."""
+        a, b = self._standard(low), self._standard(high)
+        empty = jnp.asarray(high) <= jnp.asarray(low)
+        return jnp.where(empty, -jnp.inf, _log_interval(jnp.where(empty, -1.0, a), jnp.where(empty, 1.0, b)))
 
-    def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
-        """The logs of the probabilities of the bins between consecutive `edges`, shape `(n,)`.
-
-        Full precision in both tails: a bin 200 sigma off has a finite log and a gradient. Edges may be infinite.
-        `mu` and `sigma` are numbers here.
-        """
-        edges = jnp.asarray(edges)
-        finite = jnp.isfinite(edges)
-        z = (jnp.where(finite, edges, 0.0) - self.mu) / self.sigma
-        # infinity itself would make NaN of the derivatives
-        return _log_intervals(jnp.where(finite, z, jnp.where(edges > 0, _INFINITY, -_INFINITY)))
-
-    def bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
-        """The probabilities of the bins between consecutive `edges`, shape `(n,)`, precise in both tails."""
-        return jnp.exp(self.log_bin_integrals(edges))
+    def _standard(self, x: ArrayLike) -> Array:
+        """In standard deviations from the mean; infinity, which would make NaN of derivatives, is a large number."""
+        x = jnp.asarray(x)
+        finite = jnp.isfinite(x)
+        z = (jnp.where(finite, x, 0.0) - self.mu) / self.sigma
+        return jnp.where(finite, z, jnp.where(jnp.isnan(x), x, jnp.sign(x) * _INFINITY))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape (in front of that of `mu` and `sigma`)."""
@@ -63,9 +58,8 @@ _FAR, _TERMS = 12.0, 12
 _INFINITY = 1e8  # in standard deviations
 
 
-def _log_intervals(z: Array) -> Array:
-    """log(Phi(z[i+1]) - Phi(z[i])) of consecutive edges."""
-    a, b = z[:-1], z[1:]
+def _log_interval(a: Array, b: Array) -> Array:
+    """log(Phi(b) - Phi(a)) for a < b."""
     width, middle = b - a, 0.5 * (a + b)
     narrow = width * (jnp.abs(middle) + 1) < _NARROW
     by_density = _log_narrow(jnp.where(narrow, middle, 0.0), jnp.where(narrow, width, 0.1))

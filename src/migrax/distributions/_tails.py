@@ -1,0 +1,94 @@
+"""Probabilities of intervals from the logs of a distribution's two tails, without cancellation."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+# An interval that holds less than this part of its tail, and over which the log of the density changes by less than
+# this, is integrated with Gauss-Legendre nodes: the difference of two tails would lose digits, and these lose none.
+_NARROW = 0.2
+_GENTLE = 0.5
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
+_LOG_HALF = -0.6931471805599453
+
+
+def log_sub(a: Array, b: Array) -> Array:
+    """log(exp(a) - exp(b)), where `b` may be -inf. -inf unless a > b, with derivatives 0 there."""
+    positive, two = a > b, (a > b) & ~jnp.isneginf(b)
+    gap = jnp.where(two, b, -1.0) - jnp.where(two, a, 0.0)
+    return jnp.where(positive, jnp.where(positive, a, 0.0) + jnp.where(two, jnp.log(-jnp.expm1(gap)), 0.0), -jnp.inf)
+
+
+def log_add(a: Array, b: Array) -> Array:
+    """log(exp(a) + exp(b)), where either may be -inf, with derivatives 0 for that one."""
+    two = ~jnp.isneginf(a) & ~jnp.isneginf(b)
+    a_, b_ = jnp.where(two, a, 0.0), jnp.where(two, b, 0.0)
+    both = jnp.maximum(a_, b_) + jnp.log1p(jnp.exp(-jnp.abs(a_ - b_)))
+    return jnp.where(two, both, jnp.where(jnp.isneginf(a), b, a))
+
+
+def log_complement(a: Array) -> Array:
+    """log(1 - exp(a)) for a < 0, precise near both ends; -inf for a >= 0, with derivatives 0 there."""
+    good = a < 0
+    a = jnp.where(good, a, -1.0)
+    near_one = a > _LOG_HALF
+    by_expm1 = jnp.log(-jnp.expm1(jnp.where(near_one, a, -0.1)))
+    by_log1p = jnp.log1p(-jnp.exp(jnp.where(near_one, -1.0, a)))
+    return jnp.where(good, jnp.where(near_one, by_expm1, by_log1p), -jnp.inf)
+
+
+def log_from_tails(
+    log_prob: Callable[[Array], Array],
+    log_cdf: Callable[[Array], Array],
+    log_sf: Callable[[Array], Array],
+    low: ArrayLike,
+    high: ArrayLike,
+    center: ArrayLike,
+) -> Float[Array, "..."]:
+    """The log of the probability between `low` and `high` of a distribution whose two tails are known.
+
+    **Arguments:**
+
+    - `log_prob`: the log of the density; analytic wherever it changes by less than 0.5 over an interval that holds
+        less than a fifth of the tail beyond its end (pieces that join there are integrated one by one).
+    - `log_cdf`, `log_sf`: the logs of the probabilities below and above a point; each is used where it is the smaller
+        one, so that it may be computed as the complement of the other elsewhere. -inf outside the support.
+    - `low`, `high`: broadcast with each other and the parameters; may be infinite. The functions are never called with
+        infinity.
+    - `center`: a point inside the support, where all three functions have finite values and derivatives.
+
+    All three must have finite derivatives where they are finite, and none that are NaN elsewhere.
+    """
+    low, high, center = jnp.broadcast_arrays(
+        *(jnp.asarray(x, jnp.result_type(low, high, center)) for x in (low, high, center))
+    )
+    from_below, to_above = jnp.isneginf(low), jnp.isposinf(high)
+    a, b = jnp.where(jnp.isfinite(low), low, center), jnp.where(jnp.isfinite(high), high, center)
+    below_a, above_a = jnp.where(from_below, -jnp.inf, log_cdf(a)), jnp.where(from_below, 0.0, log_sf(a))
+    below_b, above_b = jnp.where(to_above, 0.0, log_cdf(b)), jnp.where(to_above, -jnp.inf, log_sf(b))
+    left = below_b <= _LOG_HALF
+    right = ~left & (above_a <= _LOG_HALF)
+    one_side = log_sub(jnp.where(left, below_b, above_a), jnp.where(left, below_a, above_b))
+    by_tails = jnp.where(left | right, one_side, log_complement(log_add(below_a, above_b)))
+    tail = jnp.where(left, below_b, jnp.where(right, above_a, _LOG_HALF))
+    nearly = jnp.isfinite(low) & jnp.isfinite(high) & (high > low) & (by_tails < tail + np.log(_NARROW))
+    by_nodes, spread = _by_nodes(log_prob, jnp.where(nearly, a, center), jnp.where(nearly, b, center))
+    out = jnp.where(nearly & (spread < _GENTLE), by_nodes, by_tails)
+    return jnp.where(high > low, out, jnp.where(jnp.isnan(low) | jnp.isnan(high), jnp.nan, -jnp.inf))
+
+
+def _by_nodes(log_prob: Callable[[Array], Array], a: Array, b: Array) -> tuple[Array, Array]:
+    """The log of the integral by eight nodes, and by how much the log of the density changes over them."""
+    nodes, weights = jnp.asarray(_NODES, a.dtype), jnp.asarray(_WEIGHTS, a.dtype)
+    half = 0.5 * (b - a)
+    # node by node, since the parameters broadcast with `a`
+    values = jnp.stack([log_prob(a + half * (1 + node)) for node in nodes])
+    largest = jnp.max(values, axis=0)
+    spread = largest - jnp.min(values, axis=0)
+    usable = (spread < _GENTLE) & (half > 0)
+    values = jnp.where(usable, values, 0.0)
+    largest = jnp.where(usable, largest, 0.0)
+    mean = jnp.tensordot(weights, jnp.exp(values - largest), axes=1)
+    return jnp.log(jnp.where(usable, half, 1.0)) + largest + jnp.log(mean), spread

@@ -1,0 +1,80 @@
+"""The exponential distribution, on any range."""
+
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from ._base import AbstractDistribution
+
+
+class Exponential(AbstractDistribution):
+    """The density proportional to exp(-rate x) between `low` and `high`.
+
+    On a finite range `rate` may be negative or 0 as well: RooFit's exp(c x) is `Exponential(-c, low, high)`.
+    """
+
+    rate: Array
+    low: Array
+    high: Array
+
+    def __init__(self, rate: ArrayLike, low: ArrayLike = 0.0, high: ArrayLike = np.inf):
+        """**Arguments:**
+
+        - `rate`: the inverse of the decay length, in the inverse units of `x`; positive if the range is infinite.
+        - `low`, `high`: the range.
+        """
+        self.rate, self.low, self.high = cast(Array, rate), cast(Array, low), cast(Array, high)
+
+    def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
+        """The log of the density at `x`; -inf outside the range."""
+        x = jnp.asarray(x)
+        inside = (x >= self.low) & (x <= self.high)
+        steps = jnp.where(inside, x - self.low, 0.0)
+        return jnp.where(inside | jnp.isnan(x), -self.rate * steps - self._log_mass(self.low, self.high), -jnp.inf)
+
+    def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
+        """The log of the probability between `low` and `high`."""
+        a, b = jnp.maximum(low, self.low), jnp.minimum(high, self.high)
+        empty = b <= a
+        a, b = jnp.where(empty, self.low, a), jnp.where(empty, self.high, b)
+        return jnp.where(empty, -jnp.inf, self._log_mass(a, b) - self._log_mass(self.low, self.high))
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        """Random numbers of the given shape (in front of that of the parameters)."""
+        parameters = jnp.broadcast_shapes(*(jnp.shape(p) for p in (self.rate, self.low, self.high)))
+        u = jax.random.uniform(key, (*shape, *parameters), dtype=jnp.result_type(float, self.rate, self.low, self.high))
+        # the inverse of the cdf; where the range is much shorter than the decay length, u is spread evenly
+        finite = jnp.isfinite(self.high)
+        width = jnp.where(finite, self.high, self.low + 1.0) - self.low
+        depth = jnp.where(finite, self.rate * width, 1.0)
+        steep = jnp.abs(depth) > 1e-6
+        depth = jnp.where(steep, depth, 1.0)
+        steps = jnp.where(finite, jnp.where(steep, -jnp.log1p(u * jnp.expm1(-depth)) / depth, u) * width, 0.0)
+        return self.low + jnp.where(finite, steps, -jnp.log1p(-u) / self.rate)
+
+    def _log_mass(self, a: ArrayLike, b: ArrayLike) -> Array:
+        """log of the integral of exp(-rate (x - low)) from a to b > a, where b may be infinite."""
+        finite = jnp.isfinite(b)
+        width = jnp.where(finite, b, a + 1.0) - a
+        by_width = jnp.log(width) + log_mean_exp(jnp.where(finite, self.rate, 1.0) * width)
+        rate = jnp.where(finite, 1.0, self.rate)
+        return -self.rate * (a - self.low) + jnp.where(finite, by_width, -jnp.log(rate))
+
+
+def log_mean_exp(u: Array) -> Array:
+    """log((1 - exp(-u)) / u), the log of the mean of exp(-u t) over 0 < t < 1, precise for any real u."""
+    # -u/2 + log(sinh(x) / x) with x = u/2
+    x = 0.5 * jnp.abs(u)
+    small = x < 0.25
+    series, x2 = jnp.zeros_like(x), jnp.where(small, x, 0.0) ** 2
+    for coefficient in reversed(_LOG_SINHC):
+        series = x2 * (coefficient + series)
+    large = jnp.where(small, 1.0, x)
+    return -0.5 * u + jnp.where(small, series, large - jnp.log(2 * large) + jnp.log1p(-jnp.exp(-2 * large)))
+
+
+# log(sinh(x) / x) in powers of x² (Abramowitz and Stegun 4.5.64, integrated)
+_LOG_SINHC = (1 / 6, -1 / 180, 1 / 2835, -1 / 37800, 1 / 467775, -691 / 3831077250, 2 / 127702575)
