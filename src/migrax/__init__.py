@@ -8,8 +8,10 @@ Fitting          `fit`, `hesse`, `FitResult`, `Estimate`, `Covariance`, `Status`
 Errors           `minos`, `Minos`, `Side`; `profile`, `scan`, `Profile`; `contour`, `Contour`; `impacts`, `Impacts`;
                  `propagate`
 Solvers          `Migrad`, `Newton`, `Simplex`, `LevenbergMarquardt`, for `fit` and for Optimistix
-Likelihoods      `PoissonNLL`, `LeastSquares` with `Points`, `UnbinnedNLL` and `ExtendedUnbinnedNLL` with `Events`, any
-                 function of your own; `chunked_sum` for long data
+Likelihoods      `PoissonNLL`, `BinnedNLL` with `Counts`, `LeastSquares` with `Points`, `UnbinnedNLL` and
+                 `ExtendedUnbinnedNLL` with `Events`; `NormalConstraint`, `PoissonConstraint`, `LogNormalConstraint`;
+                 `Joint` (or `+`) of several; any function of your own, dressed by `Likelihood`; `chunked_sum` for long
+                 data; `sample`, `asimov`, `goodness_of_fit`
 Distributions    `migrax.distributions`
 """
 
@@ -18,13 +20,21 @@ from ._chunks import chunked_sum as chunked_sum
 from ._contour import Contour as Contour, contour as contour
 from ._fit import FitError as FitError, fit as fit
 from ._fix import fix as fix, release as release
+from ._goodness import GoodnessOfFit as GoodnessOfFit, goodness_of_fit as goodness_of_fit
 from ._hesse import hesse as hesse
 from ._impacts import Impacts as Impacts, impacts as impacts
 from ._likelihoods import (
+    BinnedNLL as BinnedNLL,
+    Counts as Counts,
     Events as Events,
     ExtendedUnbinnedNLL as ExtendedUnbinnedNLL,
+    Joint as Joint,
     LeastSquares as LeastSquares,
+    Likelihood as Likelihood,
+    LogNormalConstraint as LogNormalConstraint,
+    NormalConstraint as NormalConstraint,
     Points as Points,
+    PoissonConstraint as PoissonConstraint,
     PoissonNLL as PoissonNLL,
     UnbinnedNLL as UnbinnedNLL,
 )
@@ -33,6 +43,7 @@ from ._parameter import Parameter as Parameter, names as names, resolve as resol
 from ._profile import Profile as Profile, profile as profile, scan as scan
 from ._propagate import propagate as propagate
 from ._result import Covariance as Covariance, Estimate as Estimate, FitResult as FitResult
+from ._sample import asimov as asimov, sample as sample
 from ._search import Side as Side
 from ._solvers import (
     LevenbergMarquardt as LevenbergMarquardt,

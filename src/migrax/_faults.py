@@ -25,6 +25,7 @@ class Fault(enum.IntEnum):
     EXPECTED_NEGATIVE = 4
     EXPECTED_NOT_FINITE = 5
     NO_DENSITY = 6
+    NOT_POSITIVE = 7
 
     def sentence(self, entry: str) -> str:
         return _SENTENCES[self].format(entry)
@@ -38,6 +39,7 @@ _SENTENCES = {
     Fault.EXPECTED_NEGATIVE: "The model expects a negative count for {}.",
     Fault.EXPECTED_NOT_FINITE: "The model is NaN or infinite for {}.",
     Fault.NO_DENSITY: "The density is 0 at {}.",
+    Fault.NOT_POSITIVE: "{} is not positive.",
 }
 
 _NOT_FINITE = (int(Status.NOT_FINITE), int(Status.NOT_FINITE_AT_START))

@@ -16,7 +16,7 @@ from ._faults import explain, find_not_finite
 from ._hesse import covariance_matrix
 from ._inner import Problem
 from ._jit import jit
-from ._likelihoods import ExtendedUnbinnedNLL, LeastSquares, PoissonNLL, UnbinnedNLL
+from ._likelihoods import AbstractLikelihood, LeastSquares, Likelihood
 from ._objective import Theta, check_up, objective, prepare
 from ._parameter import is_concrete, names
 from ._result import Covariance, FitResult, only_arrays
@@ -25,8 +25,6 @@ from ._solve import GOAL, Outcome, solve, stationarity
 from ._solvers import LevenbergMarquardt, Migrad
 from ._space import Space, resolve_at, update
 from ._status import Status
-
-_OURS = (ExtendedUnbinnedNLL, LeastSquares, PoissonNLL, UnbinnedNLL)  # in units of UP = 0.5
 
 
 class FitError(RuntimeError):
@@ -100,7 +98,8 @@ def fit(
     wrong numerically is a status of the result.
     """
     params, data = prepare(params, data)
-    if isinstance(nll, _OURS) and isinstance(up, int | float) and up == 1:
+    ours = isinstance(nll, AbstractLikelihood) and not isinstance(nll, Likelihood)  # in units of UP = 0.5
+    if ours and isinstance(up, int | float) and up == 1:
         half = " (chi2/2)" if isinstance(nll, LeastSquares) else ""
         warnings.warn(
             f"{type(nll).__name__} is minus log L{half}: with up=1 its errors are sqrt(2) too large. Leave up out",
@@ -163,13 +162,17 @@ def _check_covariance(covariance: Covariance | ArrayLike, params: PyTree) -> Arr
     return matrix
 
 
+def _has_residuals(nll: Any) -> bool:
+    return getattr(nll, "residuals", None) is not None
+
+
 def _check_solver(solver: Any, nll: Any) -> Any:
     if solver is None:
-        return LevenbergMarquardt() if hasattr(nll, "residuals") else Migrad()
+        return LevenbergMarquardt() if _has_residuals(nll) else Migrad()
     if isinstance(solver, type):
         raise TypeError(f"solver must be an instance: write {solver.__name__}(...), not {solver.__name__}")
     if isinstance(solver, optx.AbstractLeastSquaresSolver):
-        if not hasattr(nll, "residuals"):
+        if not _has_residuals(nll):
             raise TypeError(
                 f"{type(solver).__name__} is a least-squares solver; it needs a likelihood with residuals, such as "
                 "mx.LeastSquares. Use mx.Migrad() or another optx.AbstractMinimiser"
@@ -245,7 +248,7 @@ def _result(problem: Problem, x: Float[Array, " n"], outcome: Outcome, hesse: bo
         _params=only_arrays(update(theta.params, x)),
         minos=None,
         names=space.names,
-        ndof=None if ndata is None else int(ndata(theta.data)) - len(space.names),
+        ndof=None if ndata is None else jnp.asarray(ndata(theta.data) - len(space.names)),
         algorithm=type(problem.solver).__name__,
         data_paths=data_paths,
     )

@@ -90,7 +90,8 @@ def impacts(
     - `poi`: the parameter of interest: one free parameter, or one entry of a vector.
     - `where`: the nuisance parameters. Default: all free parameters but the parameter of interest.
     - `prefit`: for the constrained ones, value and error before the fit (those of the constraint), by name; for a
-        vector parameter, arrays of its shape, or numbers.
+        vector parameter, arrays of its shape, or numbers. The constraints of an `mx.Joint` bring their own; what is
+        given here comes first.
     - `errors`: which errors after the fit: `"hesse"`, or `"minos"` for the asymmetric ones.
     - `refit`: if `True`, a result that is not valid is first fitted again. (Else it is refused.)
 
@@ -108,7 +109,8 @@ def impacts(
     index = _nuisances(result, where, target[0])
     if prefit is not None and not isinstance(prefit, Mapping):
         raise TypeError(f"prefit must be a dict of name: (value, error), got {type(prefit).__name__}")
-    center, width = _prefit(result, prefit or {}, target[0], index)
+    known = _of_constraints(nll, result, data, index) | dict(prefit or {})
+    center, width = _prefit(result, known, target[0], index)
     at = jnp.array(index, int)
     result, down, up = _errors(nll, result, data, index, errors)
     value = result.values[at]
@@ -150,6 +152,16 @@ def _nuisances(result: FitResult, where: Where | None, target: int) -> tuple[int
             f"impacts: the parameter of interest {result.names[target]!r} is among the nuisance parameters"
         )
     return index
+
+
+def _of_constraints(
+    nll: Any, result: FitResult, data: PyTree, index: tuple[int, ...]
+) -> dict[str, tuple[Array, Array]]:
+    """What the likelihood itself knows of its nuisance parameters before the fit, entry by entry."""
+    if not hasattr(nll, "prefit"):
+        return {}
+    nuisances = {result.names[i] for i in index}
+    return {name: (value, error) for name, value, error in nll.prefit(result.params, data) if name in nuisances}
 
 
 def _prefit(

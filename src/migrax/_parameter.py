@@ -290,6 +290,49 @@ def pick(params: PyTree, where: Where) -> list[Slot]:
     return [slots[int(i)] for x in _picked(params, where, whole) for i in np.ravel(x)]
 
 
+class Picked(NamedTuple):
+    """Values of a resolved tree that were picked."""
+
+    values: Array  # one vector
+    shaped: Array  # the same in the shape of the node, if it is one, else the vector
+    names: list[str]  # one a number
+
+
+def pick_values(tree: PyTree, where: Where) -> Picked:
+    """The arrays of a resolved tree that `where` picks: names and functions mean what they mean to `select`.
+
+    **Raises:** `ValueError` for an unknown name (the nearest names are said), or a function that picks nothing.
+    """
+    with_path, treedef = jtu.tree_flatten_with_path(tree)
+    leaves = [leaf for _, leaf in with_path]
+    slots = [Slot(_path_name(path), jnp.shape(x), False, i) for i, (path, x) in enumerate(with_path) if _floats(x)]
+    starts = np.cumsum([0, *(slot.size for slot in slots)])
+    numbers = {
+        slot.name: np.arange(start, start + slot.size).reshape(slot.shape)
+        for slot, start in zip(slots, starts, strict=False)
+    }
+    marks: list[Any] = [None] * len(leaves)
+    for slot in slots:
+        marks[slot.leaf] = numbers[slot.name]
+    index: list[np.ndarray] = []
+    for one in where if isinstance(where, Sequence) and not isinstance(where, str) else (where,):
+        if isinstance(one, str):
+            index += _by_name(one, slots, numbers, ())
+        else:
+            index += [np.asarray(x) for x in jtu.tree_leaves(one(jtu.tree_unflatten(treedef, marks)))]
+    if not index:
+        raise ValueError("the function given to select parameters picked none; pick nodes that hold a Parameter")
+    flat = np.concatenate([np.ravel(x) for x in index])
+    names = [name for slot in slots for name in slot.element_names()]
+    # only the leaves that are picked from: a model may have hundreds of others, and hundreds of constraints
+    used = [i for i, slot in enumerate(slots) if np.any((flat >= starts[i]) & (flat < starts[i] + slot.size))]
+    values = jnp.concatenate([jnp.ravel(jnp.asarray(leaves[slots[i].leaf])) for i in used])
+    position = {number: k for k, number in enumerate(n for i in used for n in range(starts[i], starts[i + 1]))}
+    order = np.array([position[i] for i in flat])
+    values = values if np.array_equal(order, np.arange(values.size)) else values[order]
+    return Picked(values, values.reshape(index[0].shape) if len(index) == 1 else values, [names[i] for i in flat])
+
+
 def _picked(params: PyTree, where: "str | Callable[[Any], Any]", numbers: dict[str, np.ndarray]) -> list[np.ndarray]:
     """What `numbers`, by the parameters' names, hold for those that `where` picks."""
     if not (isinstance(where, str) or callable(where)):

@@ -16,6 +16,7 @@ from ._status import Status
 
 if TYPE_CHECKING:
     from ._contour import Contour
+    from ._goodness import GoodnessOfFit
     from ._impacts import Impacts
     from ._minos import Minos
     from ._profile import Profile
@@ -70,7 +71,7 @@ def _minimum(result: FitResult) -> _display.Minimum:
     return _display.Minimum(
         algorithm=result.algorithm,
         nll=float(result.nll),
-        chi2_ndof=chi2 / result.ndof if chi2 is not None and result.ndof else None,
+        chi2_ndof=chi2 / int(result.ndof) if chi2 is not None and result.ndof is not None and result.ndof > 0 else None,
         edm=edm,
         edm_goal=goal,
         valid=bool(result.valid),
@@ -254,6 +255,18 @@ def impacts_html(impacts: "Impacts") -> str:
     if _is_traced(impacts) or np.ndim(impacts.linear) != 1:
         return f"<pre>{impacts_text(impacts)}</pre>"
     return _display_impacts.impacts_html(_impacts(impacts), impacts.poi)
+
+
+def goodness_text(goodness: "GoodnessOfFit") -> str:
+    """One line."""
+    if _is_traced(goodness) or np.ndim(goodness.chi2) != 0:
+        return f"GoodnessOfFit(shape={np.shape(goodness.chi2)})"
+    chi2, ndof, p = float(goodness.chi2), int(goodness.ndof), float(goodness.p_value)
+    if goodness.toys is None:
+        return f"χ² = {chi2:.5g}, ndof = {ndof}, p = {p:.4g}"
+    failed = int(goodness.num_failed)
+    from_toys = f"{goodness.toys.size - failed} toys" + (f", {failed} more failed" if failed else "")
+    return f"χ² = {chi2:.5g}, ndof = {ndof}, p = {p:.4g} ± {float(goodness.p_value_error):.2g} ({from_toys})"
 
 
 def covariance_text(covariance: Covariance) -> str:

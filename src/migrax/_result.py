@@ -125,11 +125,11 @@ class FitResult(eqx.Module):
     upper: Float[Array, "*batch n"]
     up: Scalar
     chi2: Float[Array, "*batch"] | None
+    ndof: Int[Array, "*batch"] | None
     bad_data: Int[Array, "*batch 2"]  # which entry of the data, and the `Fault` that it has
     _params: PyTree
     minos: tuple[Float[Array, "*batch n"], Float[Array, "*batch n"]] | None
     names: tuple[str, ...] = eqx.field(static=True)
-    ndof: int | None = eqx.field(static=True)
     algorithm: str = eqx.field(static=True)
     data_paths: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
 

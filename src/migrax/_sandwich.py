@@ -6,7 +6,8 @@ With H the Hessian of the NLL at its minimum and s_i the score, the gradient of 
 
 (P. J. Huber, Proc. Fifth Berkeley Symp. Math. Statist. Prob. 1 (1967) 221; H. White, Econometrica 50 (1982) 1; for
 weighted events C. Langenbruch, Eur. Phys. J. C 82 (2022) 393, equation 18: a term is weight times log density, so that
-J has the squares of the weights). For a right likelihood without weights J is H on average, and C the inverse of H.
+J has the squares of the weights). For a right likelihood without weights J is H on average, and C the inverse of H. A
+constraint is one measurement of known error: its part of J is its own second derivative.
 """
 
 from collections.abc import Callable
@@ -56,6 +57,28 @@ def _sandwich(
 ) -> tuple[Float[Array, "n n"], Bool[Array, ""]]:
     """The matrix, and whether the rows add up to the likelihood (a term that does not depend on them has a slope)."""
 
+    bread = inverse / (2 * up)
+    meat, same = jnp.zeros_like(bread), jnp.array(True)
+    for part, its in _parts(nll, data):
+        spread, adds_up = _spread(part, params, values, its, inverse)
+        meat, same = meat + spread, same & adds_up
+    return bread @ meat @ bread, same
+
+
+def _parts(nll: Any, data: PyTree) -> list[tuple[Any, PyTree]]:
+    """The likelihoods that a joint one is the sum of, with their data."""
+    if not hasattr(nll, "parts"):
+        return [(nll, data)]
+    return [pair for _, part, its in nll.items(data) for pair in _parts(part, its)]
+
+
+def _spread(
+    nll: Callable, params: PyTree, values: Array, data: PyTree, inverse: Array
+) -> tuple[Float[Array, "n n"], Bool[Array, ""]]:
+    """J, and whether the rows add up to the likelihood (a term that does not depend on them has a slope)."""
+    if getattr(nll, "is_constraint", False):  # one measurement, whose own spread is known
+        return jax.hessian(lambda x: nll(resolve_at(params, x), data))(values), jnp.array(True)
+
     def terms(x: Array) -> Array:
         at = resolve_at(params, x)
         told = getattr(nll, "terms", None)
@@ -71,8 +94,7 @@ def _sandwich(
         there = jax.jacfwd(terms)(aside)
         off = jnp.abs(jnp.sum(there, axis=0) - whole)
         same = ~jnp.any(off > _TOLERANCE * (jnp.sum(jnp.abs(there), axis=0) + jnp.abs(whole)))
-    bread = inverse / (2 * up)
-    return bread @ (scores.T @ scores) @ bread, same
+    return scores.T @ scores, same
 
 
 def _by_rows(nll: Callable, params: PyTree, data: PyTree) -> Float[Array, " m"]:

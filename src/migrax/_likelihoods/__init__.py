@@ -1,5 +1,14 @@
 """Likelihoods: each is a callable `nll(params, data)`, minus the log of the likelihood. One family a file."""
 
+from .base import AbstractLikelihood as AbstractLikelihood
+from .binned import BinnedNLL as BinnedNLL
+from .constraint import (
+    LogNormalConstraint as LogNormalConstraint,
+    NormalConstraint as NormalConstraint,
+    PoissonConstraint as PoissonConstraint,
+)
+from .counts import Counts as Counts
+from .joint import Joint as Joint, Likelihood as Likelihood
 from .least_squares import LeastSquares as LeastSquares, Points as Points
 from .poisson import PoissonNLL as PoissonNLL
 from .unbinned import Events as Events, ExtendedUnbinnedNLL as ExtendedUnbinnedNLL, UnbinnedNLL as UnbinnedNLL

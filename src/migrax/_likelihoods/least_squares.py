@@ -7,51 +7,74 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Scalar
 
 from .._chunks import chunked_sum
 from .._faults import Fault
 from .._hints import check_callable
 from .._parameter import is_concrete, resolve
+from .base import AbstractLikelihood
+from .counts import floats
+from .loss import LOSSES, check_loss
 
 
 class Points(eqx.Module):
-    """Measured points: `y` with standard errors `yerr` at `x`, which may have standard errors `xerr` of its own."""
+    """Measured points: `y` with standard errors `yerr` at `x`, which may have standard errors `xerr` of its own; or `y`
+    with a covariance matrix."""
 
     x: Float[Array, "n *dim"]
     y: Float[Array, " n"]
     yerr: Float[Array, " n"]
     xerr: Float[Array, "n *dim"] | None
+    covariance: Float[Array, "n n"] | None
+    mask: Bool[Array, " n"] | None
 
-    def __init__(self, x: ArrayLike, y: ArrayLike, yerr: ArrayLike, xerr: ArrayLike | None = None):
+    def __init__(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        yerr: ArrayLike | None = None,
+        xerr: ArrayLike | None = None,
+        *,
+        covariance: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ):
         """**Arguments:**
 
         - `x`: shape `(n,)`, or `(n, dim)` for several coordinates a point.
         - `y`: shape `(n,)`.
-        - `yerr`: a positive number or shape `(n,)`, in the units of `y`.
+        - `yerr`: a positive number or shape `(n,)`, in the units of `y`; or
+        - `covariance`: the covariance matrix of `y`, shape `(n, n)`, in its units squared.
         - `xerr`: `None`, or a number or an array of the shape of `x`, in the units of `x`.
+        - `mask`: `None`, or booleans of shape `(n,)`: `True` for the points that count.
 
-        **Raises:** `ValueError` for shapes that do not fit together or errors that are not positive.
+        **Raises:** `ValueError` for shapes that do not fit together, errors that are not positive, a covariance that is
+        not symmetric and positive definite; `TypeError` for neither or both of `yerr` and `covariance`.
         """
-        self.x, self.y = _floats(x), _floats(y)
+        self.x, self.y = floats(x), floats(y)
         if self.y.ndim != 1 or self.x.ndim not in (1, 2) or self.x.shape[:1] != self.y.shape:
             many = self.y.ndim == 2 and self.y.shape[1:] == self.x.shape[:1]
             hint = "; for many sets: jax.vmap(lambda y: mx.fit(nll, params, mx.Points(x, y, yerr)))(ys)" if many else ""
             raise ValueError(
                 f"x must have shape (n,) or (n, dim) and y (n,), got {self.x.shape} and {self.y.shape}{hint}"
             )
-        self.yerr = _error(yerr, self.y, "yerr", allow_zero=False)
+        if (yerr is None) == (covariance is None):
+            raise TypeError("Points takes either yerr or covariance: the errors of y")
+        self.covariance = None if covariance is None else _matrix(covariance, self.y)
+        if self.covariance is None:
+            assert yerr is not None
+            self.yerr = _error(yerr, self.y, "yerr", allow_zero=False)
+        else:
+            self.yerr = jnp.sqrt(jnp.diagonal(self.covariance))
         self.xerr = None if xerr is None else _error(xerr, self.x, "xerr", allow_zero=True)
+        self.mask = None if mask is None else jnp.asarray(mask)
+        if self.mask is not None and (self.mask.dtype != bool or self.mask.shape != self.y.shape):
+            raise ValueError(f"the mask must hold {self.size} booleans, got {self.mask.dtype} of {self.mask.shape}")
 
     @property
     def size(self) -> int:
-        """The number of points."""
+        """The number of points, the masked ones too."""
         return self.y.shape[0]
-
-
-def _floats(a: ArrayLike) -> Array:
-    a = jnp.asarray(a)
-    return a if jnp.issubdtype(a.dtype, jnp.floating) else a.astype(jnp.result_type(float))
 
 
 def _error(error: ArrayLike, like: Array, name: str, *, allow_zero: bool) -> Array:
@@ -68,13 +91,36 @@ def _error(error: ArrayLike, like: Array, name: str, *, allow_zero: bool) -> Arr
     return array
 
 
-class LeastSquares(eqx.Module):
+def _matrix(covariance: ArrayLike, y: Array) -> Array:
+    matrix = floats(covariance).astype(y.dtype)
+    if matrix.shape != (*y.shape, *y.shape):
+        raise ValueError(f"the covariance of {y.size} values must have shape {(y.size, y.size)}, got {matrix.shape}")
+    check_covariance(matrix, "the covariance of Points")
+    return matrix
+
+
+def check_covariance(matrix: Array, what: str) -> None:
+    """**Raises:** `ValueError` unless the matrix, where it can be seen, is symmetric and positive definite."""
+    if not is_concrete(matrix):
+        return
+    a = np.asarray(matrix)
+    variance = np.diagonal(a)
+    if not np.all(np.isfinite(a)) or np.any(variance <= 0):
+        raise ValueError(f"{what} must have positive variances on its diagonal, and be finite")
+    correlation = a / np.sqrt(np.outer(variance, variance))
+    if np.any(np.abs(correlation - correlation.T) > 1e-6):
+        raise ValueError(f"{what} must be symmetric")
+    if np.linalg.eigvalsh(correlation)[0] <= 0:
+        raise ValueError(f"{what} is not positive definite")
+
+
+class LeastSquares(AbstractLikelihood):
     """A curve `model(params, x)` through points with errors. Its value is chi2/2, so that it adds to any other term.
 
         chi2 = sum((y - f(x))^2 / (yerr^2 + (f'(x) xerr)^2))
 
     Errors of `x` are propagated through the model's slope ("effective variance"; J. Orear, Am. J. Phys. 50 (1982)
-    912), by automatic differentiation.
+    912), by automatic differentiation. With a covariance matrix C of `y`, chi2 = (y - f)ᵀ C⁻¹ (y - f).
 
     ```python
     line = mx.LeastSquares(lambda p, x: p["a"] + p["b"] * x)
@@ -85,35 +131,68 @@ class LeastSquares(eqx.Module):
 
     - `model`: `model(params, x) -> (n,)`, the curve at the points; each row of `x` must matter to its own value alone.
         The method of an `eqx.Module` is given unbound, `Line.__call__`.
-    - `chunk_size`: if given, the sum is streamed over this many points at a time (see `mx.chunked_sum`).
+    - `loss`: what a squared residual z counts: `"linear"` (z itself), `"soft_l1"`, `"huber"` or `"cauchy"`, as in
+        `scipy.optimize.least_squares`, for data with outliers; or a function `loss(z)` of the array of all z that
+        behaves like z near 0. Not with a covariance matrix.
+    - `chunk_size`: if given, the sum is streamed over this many points at a time (see `mx.chunked_sum`). Not with a
+        covariance matrix.
 
-    **Raises:** `TypeError` if `model` cannot be called with two arguments.
+    **Raises:** `TypeError` if `model` cannot be called with two arguments, `ValueError` for an unknown loss.
     """
 
     model: Callable[[Any, Array], Array]
+    loss: str | Callable[[Array], Array] = "linear"
     chunk_size: int | None = eqx.field(static=True, default=None)
-    is_chi2: bool = eqx.field(static=True, default=True, init=False, repr=False)
 
     def __check_init__(self):
         check_callable(self.model, "the model of LeastSquares", "model(params, x)")
+        check_loss(self.loss)
 
     def __call__(self, params: PyTree, data: Points) -> Scalar:
         """chi2/2 of the points `data`."""
         _check_points(data)
-        return chunked_sum(self.terms, params, data, chunk_size=self.chunk_size)
+        if data.covariance is None:
+            return chunked_sum(self.terms, params, data, chunk_size=self.chunk_size)
+        if self.chunk_size is not None:
+            raise ValueError("a sum over points with a covariance matrix cannot be streamed: leave chunk_size out")
+        return jnp.sum(self.terms(params, data))
 
     def terms(self, params: PyTree, data: Points) -> Float[Array, " n"]:
-        """The likelihood's terms, half the squares of the residuals."""
-        return 0.5 * self.residuals(params, data) ** 2
+        """The likelihood's terms, half the squares of the residuals (half the loss of them)."""
+        z = self._residuals(params, data) ** 2
+        if self.loss == "linear":
+            return 0.5 * z
+        if data.covariance is not None:
+            raise ValueError("a loss function looks at points one by one: it cannot be had with a covariance matrix")
+        return 0.5 * (LOSSES[self.loss] if isinstance(self.loss, str) else self.loss)(z)
 
-    def residuals(self, params: PyTree, data: Points) -> Float[Array, " n"]:
-        """(y - f(x)) / error, shape `(n,)`: the residuals that Optimistix's least-squares solvers take."""
+    @property
+    def is_chi2(self) -> bool:
+        """Whether the likelihood is half of a chi2."""
+        return self.loss == "linear"
+
+    @property
+    def residuals(self) -> Callable[[PyTree, Points], Float[Array, " n"]] | None:
+        """`residuals(params, points)`, shape `(n,)`: (y - f(x)) / error, 0 for masked points, uncorrelated where there
+        is a covariance; what Optimistix's least-squares solvers take. `None` for a loss that is not linear."""
+        return self._residuals if self.is_chi2 else None
+
+    def _residuals(self, params: PyTree, data: Points) -> Float[Array, " n"]:
         _check_points(data)
         if data.xerr is None:
-            f, variance = self._curve(params, data.x, data.y), data.yerr**2
+            f, spread = self._curve(params, data.x, data.y), None
         else:
-            f, variance = self._with_x_errors(params, data)
-        return (data.y - f) / jnp.sqrt(variance)
+            f, spread = self._with_x_errors(params, data)
+        off = data.y - f
+        if data.mask is not None:
+            off = jnp.where(data.mask, off, 0.0)
+        if data.covariance is None:
+            return off / (data.yerr if spread is None else jnp.sqrt(data.yerr**2 + spread))
+        matrix = data.covariance if spread is None else data.covariance + jnp.diag(spread)
+        if data.mask is not None:  # the covariance of the others is what is left of the matrix
+            pair = data.mask[:, None] & data.mask[None, :]
+            matrix = jnp.where(pair, matrix, jnp.diag(data.yerr**2))
+        return jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(matrix), off, lower=True)
 
     def _curve(self, params: PyTree, x: Array, y: Array) -> Array:
         f = jnp.asarray(self.model(resolve(params), x))
@@ -122,32 +201,75 @@ class LeastSquares(eqx.Module):
         return f.astype(y.dtype)
 
     def _with_x_errors(self, params: PyTree, data: Points) -> tuple[Array, Array]:
+        """The curve, and its variance from that of x."""
         xerr = data.xerr
         assert xerr is not None
         curve = lambda x: self._curve(params, x, data.y)  # noqa: E731
         if data.x.ndim == 1:
             f, spread = jax.jvp(curve, (data.x,), (xerr,))
-            return f, data.yerr**2 + spread**2
+            return f, spread**2
         f, linear = jax.linearize(curve, data.x)
         one = jnp.eye(data.x.shape[1], dtype=xerr.dtype)
         spreads = jax.vmap(lambda column: linear(xerr * column[None, :]))(one)
-        return f, data.yerr**2 + jnp.sum(spreads**2, axis=0)
+        return f, jnp.sum(spreads**2, axis=0)
 
-    def expected_data(self, params: PyTree, data: Points) -> Points:
-        """The points moved onto the curve: the Asimov data."""
-        return Points(data.x, self._curve(params, data.x, data.y), data.yerr, data.xerr)
+    def prediction(self, params: PyTree, data: Points | None = None) -> Float[Array, " n"]:
+        """The curve at the points' `x`."""
+        data = _needed(data, "LeastSquares.prediction")
+        return self._curve(params, data.x, data.y)
+
+    def expected_data(self, params: PyTree, data: Points | None = None) -> Points:
+        """The points of `data` moved onto the curve: the Asimov data."""
+        data = _needed(data, "LeastSquares.expected_data")
+        return eqx.tree_at(lambda points: points.y, data, self._curve(params, data.x, data.y))
+
+    def sample(self, params: PyTree, key: Array, data: Points | None = None) -> Points:
+        """The points of `data` drawn anew around the curve, with their errors, those of `x` included."""
+        data = _needed(data, "LeastSquares.sample")
+        in_x, in_y = jax.random.split(key)
+        x = data.x
+        if data.xerr is not None:  # the true points have shifted
+            x = x + data.xerr * jax.random.normal(in_x, x.shape, x.dtype)
+        noise = jax.random.normal(in_y, data.y.shape, data.y.dtype)
+        noise = data.yerr * noise if data.covariance is None else jnp.linalg.cholesky(data.covariance) @ noise
+        return eqx.tree_at(lambda points: points.y, data, self._curve(params, x, data.y) + noise)
+
+    def pulls(self, params: PyTree, data: Points) -> Float[Array, " n"]:
+        """(y - f(x)) / error, that of `x` included; NaN for masked points."""
+        _check_points(data)
+        f, spread = self._curve(params, data.x, data.y), 0.0
+        if data.xerr is not None:
+            f, spread = self._with_x_errors(params, data)
+        pulls = (data.y - f) / jnp.sqrt(data.yerr**2 + spread)
+        return pulls if data.mask is None else jnp.where(data.mask, pulls, jnp.nan)
+
+    @property
+    def deviance(self) -> Callable[[PyTree, Points], Scalar] | None:
+        """`deviance(params, points)`: chi2. `None` for a loss that is not linear."""
+        return (lambda params, data: 2 * self(params, data)) if self.is_chi2 else None
 
     def faults(self, params: PyTree, data: Points) -> PyTree:
         """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
         none = jax.tree.map(lambda a: jnp.full(a.shape, int(Fault.NONE)), data)
-        curve = self._curve(params, data.x, data.y)
-        code = jnp.where(jnp.isfinite(curve), int(Fault.NONE), int(Fault.EXPECTED_NOT_FINITE))
+        good = jnp.isfinite(self._curve(params, data.x, data.y))
+        good = good if data.mask is None else good | ~data.mask
+        code = jnp.where(good, int(Fault.NONE), int(Fault.EXPECTED_NOT_FINITE))
         return eqx.tree_at(lambda points: points.y, none, code)
 
-    def ndata(self, data: Points) -> int:
-        return data.size
+    def ndata(self, data: Points) -> int | Int[Array, ""]:
+        """The number of points that count."""
+        return data.size if data.mask is None else jnp.sum(data.mask)
 
 
 def _check_points(data: Any) -> None:
     if not isinstance(data, Points):
         raise TypeError(f"LeastSquares takes mx.Points(x, y, yerr) as data, got {type(data).__name__}")
+
+
+def _needed(data: Points | None, what: str) -> Points:
+    if data is None:
+        raise TypeError(
+            f"{what} needs the points, whose x and errors it takes: mx.sample(likelihood, params, key, n, data=points)"
+        )
+    _check_points(data)
+    return data

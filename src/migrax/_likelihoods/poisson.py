@@ -6,14 +6,16 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
-from .._faults import Fault
 from .._hints import check_callable
 from .._parameter import resolve
+from . import counts as _counts
+from .base import AbstractLikelihood
+from .counts import Counts, as_counts
 
 
-class PoissonNLL(eqx.Module):
+class PoissonNLL(AbstractLikelihood):
     """Counts `n` with expectations `mu(params)`, each Poisson-distributed: a histogram whose total is free.
 
     Its value is minus the log of the likelihood relative to the saturated model,
@@ -33,86 +35,96 @@ class PoissonNLL(eqx.Module):
     mx.fit(mx.PoissonNLL(log_expected=log_expected), params, counts)
     ```
 
+    For a histogram of weighted events (`mx.Counts(value, variance)`) counts and expectations are scaled so that they
+    have the variance of Poisson numbers (G. Bohm and G. Zech, Nucl. Instrum. Meth. A 748 (2014) 1); a bin whose weights
+    add up to 0 or less has a Gaussian term.
+
     **Arguments:**
 
     - `expected`: `expected(params) -> mu`, an array of expected counts of any shape, or
     - `log_expected`: `log_expected(params) -> log(mu)`. Better where `mu` may be very small: a bin whose expectation
         underflows to 0 still has a gradient.
+    - `mask`: `None`, or booleans of the shape of the counts: `True` for the bins that count.
 
     **Raises:** `TypeError` unless exactly one is given and can be called with the parameters alone.
     """
 
     expected: Callable[[Any], Array] | None = None
     log_expected: Callable[[Any], Array] | None = None
+    mask: Bool[Array, "*bins"] | None = eqx.field(
+        default=None, kw_only=True, converter=lambda m: None if m is None else jnp.asarray(m)
+    )
 
     def __check_init__(self):
-        if (self.expected is None) == (self.log_expected is None):
-            raise TypeError("PoissonNLL takes either expected or log_expected: a function of the parameters")
-        if self.expected is not None:
-            check_callable(self.expected, "the expectation of PoissonNLL", "expected(params)")
-        else:
-            check_callable(self.log_expected, "the expectation of PoissonNLL", "log_expected(params)")
+        check_expectation(self.expected, self.log_expected, "PoissonNLL")
+        _counts.check_mask(self.mask, "PoissonNLL")
 
-    def __call__(self, params: PyTree, data: Float[Array, "*bins"]) -> Scalar:
+    def __call__(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Scalar:
         """Minus the log of the likelihood of the counts `data`, which have the shape of the expectation.
 
         A bin with an expectation of 0 counts 0 if it is empty, else infinity; a negative expectation gives NaN.
         """
         return jnp.sum(self.terms(params, data))
 
-    def terms(self, params: PyTree, data: Float[Array, "*bins"]) -> Float[Array, "*bins"]:
+    def terms(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
         """The likelihood's terms, one a bin."""
-        if isinstance(data, tuple | list | dict) or data is None:
-            raise TypeError(f"PoissonNLL takes an array of counts as data, got {type(data).__name__}")
-        n, params = jnp.asarray(data), resolve(params)
+        counts, params = as_counts(data, "PoissonNLL"), resolve(params)
         if self.log_expected is not None:
             log_mu = jnp.asarray(self.log_expected(params))
-            _check_shape(log_mu, n)
-            return _from_log(log_mu, n.astype(log_mu.dtype))
+            _counts.check_shapes(log_mu, counts, self.mask)
+            return _counts.terms_from_log(log_mu, counts, self.mask)
         assert self.expected is not None
         mu = jnp.asarray(self.expected(params))
-        _check_shape(mu, n)
-        return _from_mean(mu, n.astype(mu.dtype))
+        _counts.check_shapes(mu, counts, self.mask)
+        return _counts.terms_from_mean(mu, counts, self.mask)
 
-    def expected_data(self, params: PyTree) -> Float[Array, "*bins"]:
-        """The expected counts: the Asimov data."""
+    def deviance(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Scalar:
+        """Twice the value, which is that above the saturated model already."""
+        return 2 * self(params, data)
+
+    def prediction(self, params: PyTree, data: Any = None) -> Float[Array, "*bins"]:
+        """The expected counts."""
         params = resolve(params)
         if self.log_expected is not None:
             return jnp.exp(self.log_expected(params))
         assert self.expected is not None
-        return self.expected(params)
+        return jnp.asarray(self.expected(params))
 
-    def faults(self, params: PyTree, data: Float[Array, "*bins"]) -> Int[Array, "*bins"]:
+    def expected_data(self, params: PyTree, data: Any = None) -> Float[Array, "*bins"]:
+        """The expected counts: the Asimov data."""
+        return self.prediction(params)
+
+    def pulls(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
+        """(n - mu) / sqrt(mu), or over the square root of the variance of weighted counts; NaN in masked bins."""
+        return _counts.count_pulls(self.prediction(params), as_counts(data, "PoissonNLL"), self.mask)
+
+    def ndata(self, data: Float[Array, "*bins"] | Counts) -> int | Int[Array, ""]:
+        """The number of bins that count."""
+        return _counts.num_used(self.mask, as_counts(data, "PoissonNLL"))
+
+    def faults(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> PyTree:
         """For each bin what makes the likelihood infinite or NaN there, a `Fault` number, for messages."""
-        n, mu = jnp.asarray(data), self.expected_data(params)
+        mu = self.prediction(params)
         zero = mu == 0 if self.log_expected is None else self.log_expected(resolve(params)) == -jnp.inf
-        code = jnp.where((n > 0) & zero, int(Fault.EXPECTED_ZERO), int(Fault.NONE))
-        code = jnp.where(jnp.isfinite(mu), code, int(Fault.EXPECTED_NOT_FINITE))
-        code = jnp.where(mu < 0, int(Fault.EXPECTED_NEGATIVE), code)
-        return jnp.where(n < 0, int(Fault.NEGATIVE), code)
+        return _counts.count_faults(mu, zero, as_counts(data, "PoissonNLL"), self.mask)
 
-    def sample(self, params: PyTree, key: Array) -> Float[Array, "*bins"]:
+    def sample(self, params: PyTree, key: Array, data: Any = None) -> Float[Array, "*bins"]:
         """One set of counts drawn at `params`."""
-        mu = self.expected_data(params)
-        return jax.random.poisson(key, mu).astype(mu.dtype)
+        _counts.refuse_weighted(data if isinstance(data, Counts) else None, "PoissonNLL.sample")
+        return draw_poisson(key, self.prediction(params))
 
 
-def _check_shape(mu: Array, n: Array) -> None:
-    if mu.shape != n.shape:
-        raise ValueError(f"the expected counts have shape {mu.shape}, the data {n.shape}; they must be the same")
+def draw_poisson(key: Array, mu: Array) -> Array:
+    """Poisson numbers; NaN where `mu` is negative or not finite, which JAX would give -1 for."""
+    good = (mu >= 0) & jnp.isfinite(mu)
+    return jnp.where(good, jax.random.poisson(key, jnp.where(good, mu, 0.0)).astype(mu.dtype), jnp.nan)
 
 
-def _from_log(log_mu: Array, n: Array) -> Array:
-    # n (exp(r) - 1 - r) with r = log(mu/n) has no cancellation where mu is near n
-    observed = n > 0
-    ratio = log_mu - jnp.log(jnp.where(observed, n, 1.0))
-    ratio = jnp.where(observed, ratio, 0.0)
-    empty = jnp.where(observed, 0.0, log_mu)
-    return jnp.where(observed, n * (jnp.expm1(ratio) - ratio), jnp.where(n == 0, jnp.exp(empty), jnp.nan))
-
-
-def _from_mean(mu: Array, n: Array) -> Array:
-    observed = n > 0
-    ratio = jnp.log(jnp.where(observed, mu, 1.0) / jnp.where(observed, n, 1.0))
-    empty = jnp.where((n == 0) & (mu >= 0), mu, jnp.nan)
-    return jnp.where(observed, jnp.where(observed, mu, 1.0) - n - n * ratio, empty)
+def check_expectation(expected: Any, log_expected: Any, what: str) -> None:
+    """**Raises:** `TypeError` unless one of them is given and can be called with the parameters."""
+    if (expected is None) == (log_expected is None):
+        raise TypeError(f"{what} takes either expected or log_expected: a function of the parameters")
+    if expected is not None:
+        check_callable(expected, f"the expectation of {what}", "expected(params)")
+    else:
+        check_callable(log_expected, f"the expectation of {what}", "log_expected(params)")

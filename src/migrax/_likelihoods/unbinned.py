@@ -13,6 +13,9 @@ from .._chunks import chunked_sum
 from .._faults import Fault
 from .._hints import check_callable
 from .._parameter import is_concrete, resolve
+from .base import AbstractLikelihood
+from .counts import floats
+from .poisson import draw_poisson
 
 
 class Events(eqx.Module):
@@ -37,10 +40,10 @@ class Events(eqx.Module):
         **Raises:** `ValueError` for shapes that do not fit together or weights that are not finite; `TypeError` for a
         mask that is not one of booleans.
         """
-        self.x = _floats(x)
+        self.x = floats(x)
         if self.x.ndim not in (1, 2):
             raise ValueError(f"x must have shape (n,) or (n, dim), got {self.x.shape}")
-        self.weight = None if weight is None else _floats(weight).astype(self.x.dtype)
+        self.weight = None if weight is None else floats(weight).astype(self.x.dtype)
         self.mask = None if mask is None else jnp.asarray(mask)
         for name, array in (("weight", self.weight), ("mask", self.mask)):
             if array is not None and array.shape != self.x.shape[:1]:
@@ -60,11 +63,6 @@ class Events(eqx.Module):
         """The sum of the weights of the events, which is their number if they have none."""
         weight = jnp.ones(self.size, self.x.dtype) if self.weight is None else self.weight
         return jnp.sum(weight if self.mask is None else jnp.where(self.mask, weight, 0.0))
-
-
-def _floats(a: ArrayLike) -> Array:
-    a = jnp.asarray(a)
-    return a if jnp.issubdtype(a.dtype, jnp.floating) else a.astype(jnp.result_type(float))
 
 
 def as_events(data: Any, what: str) -> Events:
@@ -120,13 +118,14 @@ def event_faults(log_density: Callable[[Any, Array], Array], params: PyTree, eve
     return eqx.tree_at(lambda e: e.x, none, shaped)
 
 
-class UnbinnedNLL(eqx.Module):
+class UnbinnedNLL(AbstractLikelihood):
     """Events `x`, each with the density `exp(log_prob(params, x))`, normalised to 1: their number says nothing.
 
     Its value is -sum(weight log_prob(x)).
 
     ```python
     nll = mx.UnbinnedNLL(lambda p, x: mx.distributions.Normal(p["mu"], p["sigma"]).log_prob(x))
+    nll = mx.UnbinnedNLL(distribution=lambda p: mx.distributions.Normal(p["mu"], p["sigma"]))  # the same, and toys
     mx.fit(nll, {"mu": 0.0, "sigma": mx.Parameter(1.0, lower=0.0)}, x)
     ```
 
@@ -135,17 +134,19 @@ class UnbinnedNLL(eqx.Module):
 
     **Arguments:**
 
-    - `log_prob`: `log_prob(params, x) -> (n,)`, the log of the density of each event.
+    - `log_prob`: `log_prob(params, x) -> (n,)`, the log of the density of each event, or
+    - `distribution`: `distribution(params)`, anything with a `log_prob(x)`: of `mx.distributions`, of numpyro, of TFP.
     - `chunk_size`: if given, the sum is streamed over this many events at a time (see `mx.chunked_sum`).
 
-    **Raises:** `TypeError` if `log_prob` cannot be called with two arguments.
+    **Raises:** `TypeError` unless exactly one is given and can be called so.
     """
 
-    log_prob: Callable[[Any, Array], Array]
-    chunk_size: int | None = eqx.field(static=True, default=None)
+    log_prob: Callable[[Any, Array], Array] | None = None
+    distribution: Callable[[Any], Any] | None = eqx.field(default=None, kw_only=True)
+    chunk_size: int | None = eqx.field(static=True, default=None, kw_only=True)
 
     def __check_init__(self):
-        check_callable(self.log_prob, "the density of UnbinnedNLL", "log_prob(params, x)")
+        _check_density(self.log_prob, self.distribution, "UnbinnedNLL", "log_prob")
 
     def __call__(self, params: PyTree, data: Events | Array) -> Scalar:
         """-sum(weight log_prob(x)) of the events `data`: `mx.Events`, or an array of shape `(n,)` or `(n, dim)`."""
@@ -156,7 +157,21 @@ class UnbinnedNLL(eqx.Module):
         return self._terms(params, as_events(data, "UnbinnedNLL"))
 
     def _terms(self, params: PyTree, events: Events) -> Float[Array, " n"]:
-        return -log_densities(self.log_prob, resolve(params), events)
+        return -log_densities(self._log_prob, resolve(params), events)
+
+    def _log_prob(self, params: PyTree, x: Array) -> Array:
+        if self.log_prob is not None:
+            return self.log_prob(params, x)
+        return distribution_of(self.distribution, params).log_prob(x)
+
+    def sample(self, params: PyTree, key: Array, data: Events | Array | None = None) -> Events | Array:
+        """As many events as `data` has, drawn from the distribution at `params`.
+
+        **Raises:** `TypeError` without a `distribution`, without `data`, or for weighted events.
+        """
+        events = _events_to_draw(data, "UnbinnedNLL")
+        x = draw(self.distribution, resolve(params), key, events, "UnbinnedNLL")
+        return x if events.mask is None else Events(x, mask=events.mask)
 
     def covariance_kind(self, data: Events | Array) -> str:
         """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
@@ -164,10 +179,10 @@ class UnbinnedNLL(eqx.Module):
 
     def faults(self, params: PyTree, data: Events | Array) -> PyTree:
         """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
-        return event_faults(self.log_prob, resolve(params), as_events(data, "UnbinnedNLL"))
+        return event_faults(self._log_prob, resolve(params), as_events(data, "UnbinnedNLL"))
 
 
-class ExtendedUnbinnedNLL(eqx.Module):
+class ExtendedUnbinnedNLL(AbstractLikelihood):
     """Events `x` with a density that is scaled to the expected number of events, which is Poisson-distributed.
 
     Its value is total(params) - sum(weight log_density(x)) (R. J. Barlow, Nucl. Instrum. Meth. A 297 (1990) 496).
@@ -179,6 +194,14 @@ class ExtendedUnbinnedNLL(eqx.Module):
 
 
     nll = mx.ExtendedUnbinnedNLL(log_density, lambda p: p["s"] + p["b"])
+
+
+    def mixture(p):  # the same with a range of 10 for both, and toys
+        peak = mx.distributions.TruncatedNormal(p["mu"], 1.0, 0.0, 10.0)
+        return mx.distributions.Mixture([peak, mx.distributions.Uniform(0.0, 10.0)], yields=[p["s"], p["b"]])
+
+
+    nll = mx.ExtendedUnbinnedNLL(distribution=mixture)
     ```
 
     With weights the errors of `mx.fit` are those of the sandwich, as for `mx.UnbinnedNLL`.
@@ -188,25 +211,30 @@ class ExtendedUnbinnedNLL(eqx.Module):
     - `log_density`: `log_density(params, x) -> (n,)`, the log of the density of each event, whose integral over the
         range of `x` is `total(params)`.
     - `total`: `total(params)`, the expected number of events.
+    - `distribution`: in place of `log_density`, `distribution(params)`, anything with a `log_prob(x)` normalised to 1;
+        where it has a `total` (`mx.distributions.Mixture` with yields), this is the expected number of events.
     - `chunk_size`: if given, the sum is streamed over this many events at a time (see `mx.chunked_sum`).
+    - `max_events`: the rows of the arrays that `sample` returns, of which the unused ones are masked. Default: enough
+        for the total, where its value is known, that is outside `jax.jit`.
 
     **Raises:** `TypeError` if they cannot be called so.
     """
 
-    log_density: Callable[[Any, Array], Array]
-    total: Callable[[Any], ArrayLike]
-    chunk_size: int | None = eqx.field(static=True, default=None)
+    log_density: Callable[[Any, Array], Array] | None = None
+    total: Callable[[Any], ArrayLike] | None = None
+    distribution: Callable[[Any], Any] | None = eqx.field(default=None, kw_only=True)
+    chunk_size: int | None = eqx.field(static=True, default=None, kw_only=True)
+    max_events: int | None = eqx.field(static=True, default=None, kw_only=True)
 
     def __check_init__(self):
-        check_callable(self.log_density, "the density of ExtendedUnbinnedNLL", "log_density(params, x)")
-        check_callable(self.total, "the total of ExtendedUnbinnedNLL", "total(params)")
+        _check_density(self.log_density, self.distribution, "ExtendedUnbinnedNLL", "log_density")
+        if self.total is not None or self.distribution is None:
+            check_callable(self.total, "the total of ExtendedUnbinnedNLL", "total(params)")
 
     def __call__(self, params: PyTree, data: Events | Array) -> Scalar:
         """total - sum(weight log_density(x)) of the events: `mx.Events`, or an array of shape `(n,)` or `(n, dim)`."""
         events = as_events(data, "ExtendedUnbinnedNLL")
-        total = jnp.asarray(self.total(resolve(params)))
-        if total.shape != ():
-            raise ValueError(f"total(params) must return one number, got an array of shape {total.shape}")
+        total = self._total(resolve(params))
         return total + chunked_sum(self._terms, params, events, chunk_size=self.chunk_size)
 
     def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
@@ -214,7 +242,52 @@ class ExtendedUnbinnedNLL(eqx.Module):
         return self._terms(params, as_events(data, "ExtendedUnbinnedNLL"))
 
     def _terms(self, params: PyTree, events: Events) -> Float[Array, " n"]:
-        return -log_densities(self.log_density, resolve(params), events)
+        return -log_densities(self._log_density, resolve(params), events)
+
+    def _log_density(self, params: PyTree, x: Array) -> Array:
+        if self.log_density is not None:
+            return self.log_density(params, x)
+        return distribution_of(self.distribution, params).log_prob(x) + jnp.log(self._total(params))
+
+    def _total(self, params: PyTree) -> Array:
+        if self.total is not None:
+            total = jnp.asarray(self.total(params))
+        else:
+            found = distribution_of(self.distribution, params)
+            if getattr(found, "total", None) is None:
+                raise TypeError(f"{type(found).__name__} has no total: give ExtendedUnbinnedNLL one, total(params)")
+            total = jnp.asarray(found.total)
+        if total.shape != ():
+            raise ValueError(f"total(params) must return one number, got an array of shape {total.shape}")
+        return total
+
+    def sample(self, params: PyTree, key: Array, data: Events | Array | None = None) -> Events:
+        """A Poisson-distributed number of events, drawn at `params`: `mx.Events` with a mask.
+
+        A toy with more events than rows is NaN throughout, so that no fit to it is valid.
+
+        **Raises:** `TypeError` without a `distribution`, for weighted events, or if the number of rows cannot be known.
+        """
+        params = resolve(params)
+        total, number_key = self._total(params), jax.random.fold_in(key, 1)
+        rows = self._rows(total, data)
+        x = draw(self.distribution, params, key, rows, "ExtendedUnbinnedNLL")
+        n = draw_poisson(number_key, total.astype(x.dtype))
+        x = jnp.where(n <= rows, x, jnp.nan)  # a NaN of the number, too
+        return Events(x, mask=jnp.arange(rows) < jnp.where(n <= rows, n, rows))
+
+    def _rows(self, total: Array, data: Events | Array | None) -> int:
+        if self.max_events is not None:
+            return self.max_events
+        if data is not None:
+            _events_to_draw(data, "ExtendedUnbinnedNLL")
+        if is_concrete(total):
+            mean = max(float(total), 0.0) if np.isfinite(total) else 0.0
+        elif data is not None:
+            mean = float(as_events(data, "ExtendedUnbinnedNLL").size)
+        else:
+            raise TypeError("inside jax.jit the number of events is not known: give ExtendedUnbinnedNLL a max_events")
+        return int(np.ceil(mean + 8 * np.sqrt(mean) + 10))
 
     def covariance_kind(self, data: Events | Array) -> str:
         """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
@@ -222,4 +295,46 @@ class ExtendedUnbinnedNLL(eqx.Module):
 
     def faults(self, params: PyTree, data: Events | Array) -> PyTree:
         """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
-        return event_faults(self.log_density, resolve(params), as_events(data, "ExtendedUnbinnedNLL"))
+        return event_faults(self._log_density, resolve(params), as_events(data, "ExtendedUnbinnedNLL"))
+
+
+def _check_density(log_density: Any, distribution: Any, what: str, name: str) -> None:
+    if (log_density is None) == (distribution is None):
+        raise TypeError(f"{what} takes either {name}(params, x) or distribution(params)")
+    if log_density is not None:
+        check_callable(log_density, f"the density of {what}", f"{name}(params, x)")
+    else:
+        check_callable(distribution, f"the distribution of {what}", "distribution(params)")
+
+
+def distribution_of(distribution: Callable[[Any], Any] | None, params: PyTree) -> Any:
+    """**Raises:** `TypeError` unless the function returns something with a `log_prob`."""
+    assert distribution is not None
+    found = distribution(params)
+    if not callable(getattr(found, "log_prob", None)):
+        raise TypeError(f"distribution(params) must return an object with a log_prob(x), got {type(found).__name__}")
+    return found
+
+
+def _events_to_draw(data: Any, what: str) -> Events:
+    if data is None:
+        raise TypeError(
+            f"{what}.sample needs data, as many events as which it draws: mx.sample(nll, params, key, n, data=events)"
+        )
+    events = as_events(data, what)
+    if events.weight is not None:
+        raise TypeError(
+            f"{what}.sample does not know how weights fluctuate: draw the weighted events again (bootstrap)"
+        )
+    return events
+
+
+def draw(distribution: Callable[[Any], Any] | None, params: PyTree, key: Array, like: Events | int, what: str) -> Array:
+    """Events of the distribution, as many as `like` has rows.
+
+    **Raises:** `TypeError` without a distribution, or if it cannot be drawn from.
+    """
+    if distribution is None:
+        raise TypeError(f"{what} cannot sample from a log density: give it distribution(params), or use mx.Likelihood")
+    n = like if isinstance(like, int) else like.size
+    return distribution_of(distribution, params).sample(key, (n,))

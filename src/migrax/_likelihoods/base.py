@@ -1,0 +1,56 @@
+"""What all likelihoods of migrax share: they are called as `nll(params, data)`, and `+` joins them."""
+
+import abc
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import PyTree, Scalar
+
+
+class AbstractLikelihood(eqx.Module):
+    """Minus the log of a likelihood, in units in which an error is a rise by 1/2.
+
+    A final class may bring more, where it means something:
+
+    - `sample(params, key, data=None)`: data drawn at `params`; `data` says what is not drawn (the number of events, the
+        coordinates of points).
+    - `expected_data(params, data=None)`: the Asimov data, whose fit gives `params`.
+    - `prediction(params, data=None)`: what the model expects of each number of the data.
+    - `pulls(params, data)`: (observed - expected) / standard deviation, for pictures.
+    - `deviance(params, data)`: twice the likelihood above that of the saturated model, for `mx.goodness_of_fit`.
+    - `ndata(data)`: how many numbers the data are, of those that count.
+    - `terms(params, data)`: one term an event, for the sandwich; or `is_constraint`, where the spread of the slope is
+        known to be the second derivative.
+    - `residuals`: a function of params and data, half of whose sum of squares the likelihood is, or `None`.
+    - `faults(params, data)`: `Fault` numbers for messages.
+    - `prefit(params, data)`: names, values and errors of constrained parameters.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, params: PyTree, data: Any) -> Scalar:
+        """Minus the log of the likelihood of `data` at `params`."""
+
+    def __add__(self, other: Any) -> "AbstractLikelihood":
+        """`a + b` is `mx.Joint((a, b))`, whose data are a tuple; `joint + {"name": c}` adds a named term."""
+        return _joined(self, other)
+
+    def __radd__(self, other: Any) -> "AbstractLikelihood":
+        if isinstance(other, int) and other == 0:  # sum([...]) begins with it
+            return self
+        return _joined(other, self)
+
+
+def _joined(left: Any, right: Any) -> AbstractLikelihood:
+    from .joint import Joint
+
+    parts: list[Any] = [part.parts if isinstance(part, Joint) else part for part in (left, right)]
+    if all(isinstance(part, Mapping) for part in parts):
+        both = sorted(set(parts[0]) & set(parts[1]))
+        if both:
+            raise ValueError(f"both likelihoods have a term {both[0]!r}; give them different names")
+        return Joint({**parts[0], **parts[1]})
+    if any(isinstance(part, Mapping) for part in parts):
+        raise TypeError('a Joint with names takes named terms: joint + {"name": likelihood}')
+    terms = [part if isinstance(part, tuple) else (part,) for part in parts]
+    return Joint((*terms[0], *terms[1]))

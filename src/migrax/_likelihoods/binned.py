@@ -1,0 +1,147 @@
+"""Counts in bins whose total is given: the shape alone, multinomial."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+
+from .._parameter import resolve
+from . import counts as _counts
+from .base import AbstractLikelihood
+from .counts import Counts, as_counts
+from .poisson import check_expectation
+
+
+class BinnedNLL(AbstractLikelihood):
+    """Counts `n` of `N` events that fall into the bins with the probabilities `p = mu(params) / sum(mu)`: multinomial.
+
+    Only the shape of the expectation matters. Its value is minus the log of the likelihood relative to the saturated
+    model,
+
+        sum(n log(n / (N p))),
+
+    twice the minimum of which follows a chi2 distribution for large counts (S. Baker and R. D. Cousins, Nucl. Instrum.
+    Meth. 221 (1984) 437). For a histogram of weighted events see `mx.PoissonNLL`.
+
+    ```python
+    edges = jnp.linspace(-3.0, 3.0, 51)
+    shape = mx.BinnedNLL(log_expected=lambda p: mx.distributions.Normal(p["mu"], p["sigma"]).log_bin_integrals(edges))
+    ```
+
+    **Arguments:**
+
+    - `expected`: `expected(params) -> mu`, an array proportional to the probabilities of the bins, of any shape, or
+    - `log_expected`: `log_expected(params) -> log(mu)`. Better where a probability may be very small.
+    - `mask`: `None`, or booleans of the shape of the counts: `True` for the bins that count. `N` and the sum of the
+        probabilities are those of these bins.
+
+    **Raises:** `TypeError` unless exactly one is given and can be called with the parameters alone.
+    """
+
+    expected: Callable[[Any], Array] | None = None
+    log_expected: Callable[[Any], Array] | None = None
+    mask: Bool[Array, "*bins"] | None = eqx.field(
+        default=None, kw_only=True, converter=lambda m: None if m is None else jnp.asarray(m)
+    )
+
+    def __check_init__(self):
+        check_expectation(self.expected, self.log_expected, "BinnedNLL")
+        _counts.check_mask(self.mask, "BinnedNLL")
+
+    def __call__(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Scalar:
+        """Minus the log of the likelihood of the counts `data`, which have the shape of the expectation."""
+        return jnp.sum(self.terms(params, data))
+
+    def terms(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
+        """The likelihood's terms, one a bin: those of `mx.PoissonNLL` for expectations with the total of the data."""
+        counts = as_counts(data, "BinnedNLL")
+        total = self._total(counts)
+        some = jnp.where(total > 0, total, 1.0)
+        if self.log_expected is not None:
+            log_p = self._log_probabilities(params, counts)
+            out = _counts.terms_from_log(log_p + jnp.log(some).astype(log_p.dtype), counts, self.mask)
+        else:
+            # a probability of 0 has a derivative, and its log has none
+            mu = self._expected(params, counts)
+            used = mu if self.mask is None else jnp.where(self.mask, mu, 0.0)
+            out = _counts.terms_from_mean(mu * (some.astype(mu.dtype) / jnp.sum(used)), counts, self.mask)
+        return jnp.where(total > 0, out, jnp.where(total == 0, 0.0, jnp.nan))
+
+    def _expected(self, params: PyTree, counts: Counts | None) -> Float[Array, "*bins"]:
+        assert self.expected is not None
+        mu = jnp.asarray(self.expected(resolve(params)))
+        if counts is not None:
+            _counts.check_shapes(mu, counts, self.mask)
+        return mu
+
+    def _log_probabilities(self, params: PyTree, counts: Counts | None) -> Float[Array, "*bins"]:
+        """log p; outside the mask of the ratio to the bins inside."""
+        if self.log_expected is not None:
+            log_mu = jnp.asarray(self.log_expected(resolve(params)))
+            if counts is not None:
+                _counts.check_shapes(log_mu, counts, self.mask)
+        else:
+            mu = self._expected(params, counts)
+            zero = mu == 0
+            log_mu = jnp.where(zero, -jnp.inf, jnp.log(jnp.where(zero, 1.0, mu)))
+        used = log_mu if self.mask is None else jnp.where(self.mask, log_mu, -jnp.inf)
+        return log_mu - logsumexp(used)
+
+    def _total(self, counts: Counts) -> Scalar:
+        n = counts.value
+        return jnp.sum(n if self.mask is None else jnp.where(self.mask, n, 0.0))
+
+    def deviance(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Scalar:
+        """Twice the value, which is that above the saturated model already."""
+        return 2 * self(params, data)
+
+    def prediction(self, params: PyTree, data: Float[Array, "*bins"] | Counts | None = None) -> Float[Array, "*bins"]:
+        """The probabilities of the bins; with `data`, the expected counts for the same total."""
+        counts = None if data is None else as_counts(data, "BinnedNLL")
+        p = jnp.exp(self._log_probabilities(params, counts))
+        return p if counts is None else self._total(counts) * p
+
+    def expected_data(
+        self, params: PyTree, data: Float[Array, "*bins"] | Counts | None = None
+    ) -> Float[Array, "*bins"]:
+        """The Asimov data: the probabilities times the total of `data`."""
+        return self.prediction(params, _with_total(data, "BinnedNLL.expected_data"))
+
+    def sample(
+        self, params: PyTree, key: Array, data: Float[Array, "*bins"] | Counts | None = None
+    ) -> Float[Array, "*bins"]:
+        """One set of counts drawn at `params`, with the total of `data`. Masked bins are 0."""
+        counts = as_counts(_with_total(data, "BinnedNLL.sample"), "BinnedNLL.sample")
+        _counts.refuse_weighted(counts, "BinnedNLL.sample")
+        p = self.prediction(params)
+        p = p if self.mask is None else jnp.where(self.mask, p, 0.0)
+        drawn = jax.random.multinomial(key, self._total(counts), jnp.ravel(p))
+        return drawn.reshape(p.shape).astype(p.dtype)
+
+    def pulls(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
+        """(n - N p) / sqrt(N p), or over the square root of the variance of weighted counts; NaN in masked bins."""
+        counts = as_counts(data, "BinnedNLL")
+        return _counts.count_pulls(self.prediction(params, counts), counts, self.mask)
+
+    def ndata(self, data: Float[Array, "*bins"] | Counts) -> int | Int[Array, ""]:
+        """The number of bins that count, less one: their total is given."""
+        return _counts.num_used(self.mask, as_counts(data, "BinnedNLL")) - 1
+
+    def faults(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> PyTree:
+        """For each bin what makes the likelihood infinite or NaN there, a `Fault` number, for messages."""
+        counts = as_counts(data, "BinnedNLL")
+        if self.log_expected is not None:
+            log_mu = self.log_expected(resolve(params))
+            return _counts.count_faults(jnp.exp(log_mu), jnp.isneginf(log_mu), counts, self.mask)
+        mu = self._expected(params, counts)
+        return _counts.count_faults(mu, mu == 0, counts, self.mask)
+
+
+def _with_total(data: Any, what: str) -> Any:
+    if data is None:
+        raise TypeError(f"{what} needs data, whose total it takes: mx.sample(likelihood, params, key, n, data=counts)")
+    return data

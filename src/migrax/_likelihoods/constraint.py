@@ -1,0 +1,284 @@
+"""Constraints: what was measured elsewhere about the parameters themselves. Their data are the global observables."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
+
+from .._faults import Fault
+from .._parameter import Picked, Where, is_concrete, pick_values, resolve
+from .base import AbstractLikelihood
+from .counts import Counts, floats, terms_from_mean
+from .least_squares import check_covariance
+from .poisson import draw_poisson
+
+
+def _static(where: Any) -> Any:
+    """Lists cannot be hashed, and what a jitted fit takes for static must be."""
+    return tuple(_static(one) for one in where) if isinstance(where, list | tuple) else where
+
+
+class _AbstractNormal(AbstractLikelihood):
+    """A normal measurement of some function of the parameters."""
+
+    where: eqx.AbstractVar[Where]
+    width: eqx.AbstractVar[Array]
+
+    @abc.abstractmethod
+    def _measured(self, values: Array) -> Array:
+        """What was measured with a normal error."""
+
+    @abc.abstractmethod
+    def _undone(self, measured: Array) -> Array:
+        """The inverse of it."""
+
+    def __call__(self, params: PyTree, data: ArrayLike) -> Scalar:
+        """Half the sum of the squares of the residuals."""
+        return 0.5 * jnp.sum(self.residuals(params, data) ** 2)
+
+    def residuals(self, params: PyTree, data: ArrayLike) -> Float[Array, " n"]:
+        """What was measured less what the parameters are, in standard deviations, uncorrelated, shape `(n,)`."""
+        width, off = self.width, self._off(params, data)
+        if width.ndim < 2:
+            return off / width.astype(off.dtype)
+        return jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(width.astype(off.dtype)), off, lower=True)
+
+    def _off(self, params: PyTree, data: ArrayLike) -> Float[Array, " n"]:
+        values = _pick(params, self.where, self.width).values
+        return self._measured(observable(data, values, self.where)) - self._measured(values)
+
+    @property
+    def _errors(self) -> Array:
+        return jnp.sqrt(jnp.diagonal(self.width)) if self.width.ndim == 2 else self.width
+
+    def prediction(self, params: PyTree, data: Any = None) -> Float[Array, "..."]:
+        """The parameters, in the shape of the data."""
+        return _pick(params, self.where, self.width).shaped
+
+    def expected_data(self, params: PyTree, data: Any = None) -> Float[Array, "..."]:
+        """The parameters: the Asimov data."""
+        return self.prediction(params)
+
+    def sample(self, params: PyTree, key: Array, data: Any = None) -> Float[Array, "..."]:
+        """The global observable of one toy: a measurement of these parameters."""
+        values, shaped, _ = _pick(params, self.where, self.width)
+        noise, width = jax.random.normal(key, values.shape, values.dtype), self.width.astype(values.dtype)
+        shift = jnp.linalg.cholesky(width) @ noise if width.ndim == 2 else width * noise
+        return self._undone(self._measured(values) + shift).reshape(shaped.shape)
+
+    def deviance(self, params: PyTree, data: ArrayLike) -> Scalar:
+        """The sum of the squares of the residuals."""
+        return 2 * self(params, data)
+
+    def pulls(self, params: PyTree, data: ArrayLike) -> Float[Array, " n"]:
+        """What was measured less what the parameters are, over the width (the roots of a covariance's diagonal)."""
+        return self._off(params, data) / self._errors
+
+    def ndata(self, data: ArrayLike) -> int:
+        """How many numbers were measured."""
+        return int(np.size(data))
+
+    def faults(self, params: PyTree, data: ArrayLike) -> PyTree:
+        """Measured values that cannot be."""
+        good = jnp.isfinite(self._measured(jnp.asarray(data)))
+        return jnp.where(good, int(Fault.NONE), int(Fault.NOT_POSITIVE))
+
+    def prefit(self, params: PyTree, data: ArrayLike) -> list[tuple[str, Array, Array]]:
+        """Name, value and error (to first order) of each constrained number before the fit."""
+        values, _, names = _pick(params, self.where, self.width)
+        observed = observable(data, values, self.where)
+        _, slope = jax.jvp(self._measured, (observed,), (jnp.ones_like(observed),))
+        errors = jnp.broadcast_to(self._errors, values.shape) / slope
+        return [(name, observed[i], errors[i]) for i, name in enumerate(names)]
+
+
+class NormalConstraint(_AbstractNormal):
+    """Parameters that were measured elsewhere as `data`, with normal errors, correlated or not.
+
+    Its value is half of (data - parameters)ᵀ C⁻¹ (data - parameters). The measured values are data and not part of the
+    constraint, so that toys draw them anew.
+
+    ```python
+    nll = mx.Joint({"counts": mx.PoissonNLL(expected), "lumi": mx.NormalConstraint("lumi", 0.017)})
+    mx.fit(nll, params, {"counts": observed, "lumi": 1.0})
+    ```
+
+    **Arguments:**
+
+    - `where`: the parameter or parameters: a name, a function that picks nodes, or a list of these, as for `mx.minos`.
+    - `width`: their standard deviation, a number or one for each number that is picked; or, of shape `(n, n)`, their
+        covariance matrix, in the order in which `where` picks them.
+
+    **Raises:** `ValueError` if the width is not positive, or the covariance not symmetric and positive definite;
+    `TypeError` for a `where` that picks nothing.
+    """
+
+    where: Where = eqx.field(static=True, converter=_static)
+    width: Float[Array, "..."] = eqx.field(converter=floats)
+    is_chi2: bool = eqx.field(static=True, default=True, init=False, repr=False)
+    is_constraint: bool = eqx.field(static=True, default=True, init=False, repr=False)
+
+    def __check_init__(self):
+        _check_where(self.where)
+        _check_width(self.width, "the width of NormalConstraint")
+
+    def _measured(self, values: Array) -> Array:
+        return values
+
+    def _undone(self, measured: Array) -> Array:
+        return measured
+
+
+class LogNormalConstraint(_AbstractNormal):
+    """Positive parameters that were measured elsewhere as `data` up to a factor: log(data) is normal around
+    log(parameter).
+
+    Its value is half the sum of (log(data / parameter) / width)²; NaN for a parameter that is not positive.
+
+    **Arguments:**
+
+    - `where`: the parameter or parameters, as for `mx.NormalConstraint`.
+    - `width`: the standard deviation of the log: log(1.1) for an error by a factor of 1.1. A number, or one for each
+        number that is picked; or the covariance matrix of the logs.
+
+    **Raises:** as `mx.NormalConstraint`.
+    """
+
+    where: Where = eqx.field(static=True, converter=_static)
+    width: Float[Array, "..."] = eqx.field(converter=floats)
+    is_chi2: bool = eqx.field(static=True, default=True, init=False, repr=False)
+    is_constraint: bool = eqx.field(static=True, default=True, init=False, repr=False)
+
+    def __check_init__(self):
+        _check_where(self.where)
+        _check_width(self.width, "the width of LogNormalConstraint")
+
+    def _measured(self, values: Array) -> Array:
+        return jnp.log(values)
+
+    def _undone(self, measured: Array) -> Array:
+        return jnp.exp(measured)
+
+
+class PoissonConstraint(AbstractLikelihood):
+    """Parameters whose multiples `scale * parameter` were the expectations of counts `data`, as in a control region.
+
+    Its value is that of `mx.PoissonNLL`. In HistFactory's shape systematics `scale` is called tau.
+
+    **Arguments:**
+
+    - `where`: the parameter or parameters, as for `mx.NormalConstraint`.
+    - `scale`: the count that is expected for a parameter of 1: a positive number, or one for each that is picked.
+
+    **Raises:** `ValueError` if the scale is not positive; `TypeError` for a `where` that picks nothing.
+    """
+
+    where: Where = eqx.field(static=True, converter=_static)
+    scale: Float[Array, "..."] = eqx.field(converter=floats)
+    is_constraint: bool = eqx.field(static=True, default=True, init=False, repr=False)
+
+    def __check_init__(self):
+        _check_where(self.where)
+        if self.scale.ndim > 1:
+            raise ValueError(f"the scale of PoissonConstraint must be one number or (n,), got {self.scale.shape}")
+        _check_width(self.scale, "the scale of PoissonConstraint")
+
+    def __call__(self, params: PyTree, data: ArrayLike) -> Scalar:
+        """Minus the log of the likelihood of the counts, relative to the saturated model."""
+        expected, observed = self._both(params, data)
+        return jnp.sum(terms_from_mean(expected, Counts(observed), None))
+
+    def _both(self, params: PyTree, data: ArrayLike) -> tuple[Array, Array]:
+        expected = self.prediction(params)
+        return jnp.ravel(expected), observable(data, expected, self.where)
+
+    def prediction(self, params: PyTree, data: Any = None) -> Float[Array, "..."]:
+        """The expected counts, in the shape of the data."""
+        values, shaped, _ = _pick(params, self.where, self.scale)
+        return (self.scale.astype(values.dtype) * values).reshape(shaped.shape)
+
+    def expected_data(self, params: PyTree, data: Any = None) -> Float[Array, "..."]:
+        """The expected counts: the Asimov data."""
+        return self.prediction(params)
+
+    def sample(self, params: PyTree, key: Array, data: Any = None) -> Float[Array, "..."]:
+        """The counts of one toy."""
+        return draw_poisson(key, self.prediction(params))
+
+    def deviance(self, params: PyTree, data: ArrayLike) -> Scalar:
+        """Twice the value, which is that above the saturated model already."""
+        return 2 * self(params, data)
+
+    def pulls(self, params: PyTree, data: ArrayLike) -> Float[Array, " n"]:
+        """(count - expectation) / sqrt(expectation)."""
+        expected, observed = self._both(params, data)
+        return (observed - expected) / jnp.sqrt(expected)
+
+    def ndata(self, data: ArrayLike) -> int:
+        """How many numbers were counted."""
+        return int(np.size(data))
+
+    def faults(self, params: PyTree, data: ArrayLike) -> PyTree:
+        """Counts that are negative or cannot be."""
+        expected, observed = self._both(params, data)
+        code = jnp.where((observed > 0) & (expected == 0), int(Fault.EXPECTED_ZERO), int(Fault.NONE))
+        code = jnp.where(expected < 0, int(Fault.EXPECTED_NEGATIVE), code)
+        return jnp.where(observed < 0, int(Fault.NEGATIVE), code).reshape(jnp.shape(data))
+
+    def prefit(self, params: PyTree, data: ArrayLike) -> list[tuple[str, Array, Array]]:
+        """Name, value and error (the square root of the count) of each constrained number before the fit."""
+        values, _, names = _pick(params, self.where, self.scale)
+        observed = observable(data, values, self.where)
+        scale = jnp.broadcast_to(self.scale, observed.shape)
+        value, error = observed / scale, jnp.sqrt(observed) / scale
+        return [(name, value[i], error[i]) for i, name in enumerate(names)]
+
+
+def _pick(params: PyTree, where: Where, width: Array) -> Picked:
+    """**Raises:** `ValueError` unless there is a width, or one number, for each number that is picked."""
+    found = pick_values(resolve(params), where)
+    if width.ndim and width.shape[0] != found.values.size:
+        raise ValueError(
+            f"the constraint on {where!r} has widths for {width.shape[0]} numbers, and picks {found.values.size}"
+        )
+    return found
+
+
+def observable(data: Any, values: Array, where: Where) -> Float[Array, " n"]:
+    """The global observables as a vector.
+
+    **Raises:** `TypeError`, `ValueError` unless they are as many as the parameters.
+    """
+    if data is None or isinstance(data, dict | str):
+        raise TypeError(
+            f"the data of a constraint are what was measured of {where!r}, an array of {values.size} numbers, got "
+            f"{type(data).__name__}"
+        )
+    array = jnp.ravel(floats(data))
+    if array.size != values.size:
+        raise ValueError(
+            f"the constraint on {where!r} is one of {values.size} numbers; its data have shape {jnp.shape(data)}"
+        )
+    return array.astype(values.dtype)
+
+
+def _check_where(where: Any) -> None:
+    for one in where if isinstance(where, tuple) else (where,):
+        if not (isinstance(one, str) or callable(one)):
+            raise TypeError(f"a parameter is picked by its name, or by a function that picks nodes; got {one!r}")
+    if where == ():
+        raise TypeError("the constraint names no parameter")
+
+
+def _check_width(width: Array, what: str) -> None:
+    """**Raises:** `ValueError` unless positive, or a covariance matrix that is symmetric and positive definite."""
+    if width.ndim > 2 or (width.ndim == 2 and width.shape[0] != width.shape[1]):
+        raise ValueError(f"{what} must be a number, (n,) numbers or an (n, n) covariance matrix, got {width.shape}")
+    if width.ndim == 2:
+        check_covariance(width, what)
+    elif is_concrete(width) and not np.all((np.asarray(width) > 0) & np.isfinite(width)):
+        raise ValueError(f"{what} must be positive, got {width}")

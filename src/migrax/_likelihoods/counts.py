@@ -1,0 +1,172 @@
+"""Counts in bins, weighted ones too, and the Poisson terms that two likelihoods share."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from .._faults import Fault
+from .._parameter import is_concrete
+
+
+class Counts(eqx.Module):
+    """The contents of a histogram of weighted events: the sum of the weights in each bin and that of their squares."""
+
+    value: Float[Array, "*bins"]
+    variance: Float[Array, "*bins"] | None
+
+    def __init__(self, value: ArrayLike, variance: ArrayLike | None = None):
+        """**Arguments:**
+
+        - `value`: the sum of the weights in each bin, of any shape; may be negative.
+        - `variance`: the sum of the squares of the weights, of the same shape. `None`: plain counts.
+
+        **Raises:** `ValueError` for shapes that differ, or a variance that is negative, not finite, or 0 in a bin that
+        is not empty.
+        """
+        self.value = floats(value)
+        self.variance = None if variance is None else floats(variance).astype(self.value.dtype)
+        if self.variance is None:
+            return
+        if self.variance.shape != self.value.shape:
+            raise ValueError(f"the variance must have shape {self.value.shape}, got {self.variance.shape}")
+        if is_concrete(self.value, self.variance):
+            n, v = np.asarray(self.value), np.asarray(self.variance)
+            bad = ~(np.isfinite(v) & (v >= 0) & ((v > 0) | (n == 0) | ~np.isfinite(n)))
+            if np.any(bad):
+                at = np.unravel_index(int(np.argmax(bad)), bad.shape)
+                index = ", ".join(map(str, at))
+                raise ValueError(
+                    f"variance[{index}] is {v[at]} for a content of {n[at]}; it is the sum of the weights²"
+                )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+
+def floats(a: ArrayLike) -> Array:
+    a = jnp.asarray(a)
+    return a if jnp.issubdtype(a.dtype, jnp.floating) else a.astype(jnp.result_type(float))
+
+
+def as_counts(data: Any, what: str) -> Counts:
+    """**Raises:** `TypeError` unless `data` are `Counts` or one array."""
+    if isinstance(data, Counts):
+        return data
+    if isinstance(data, tuple | list | dict) or data is None:
+        raise TypeError(f"{what} takes an array of counts as data, got {type(data).__name__}")
+    if hasattr(data, "axes") and hasattr(data, "values"):
+        raise TypeError(f"{what} takes an array of counts as data; of a histogram take mx.io.from_histogram(h)")
+    return Counts(data)
+
+
+def check_mask(mask: ArrayLike | None, what: str) -> None:
+    """**Raises:** `TypeError` unless the mask is one of booleans."""
+    if mask is not None and jnp.asarray(mask).dtype != bool:
+        raise TypeError(f"the mask of {what} must hold booleans (True: the bin counts), got {jnp.asarray(mask).dtype}")
+
+
+def check_shapes(mu: Array, counts: Counts, mask: ArrayLike | None) -> None:
+    """**Raises:** `ValueError` unless they have one shape."""
+    if mu.shape != counts.shape:
+        raise ValueError(f"the expected counts have shape {mu.shape}, the data {counts.shape}; they must be the same")
+    if mask is not None and jnp.shape(mask) != counts.shape:
+        raise ValueError(f"the mask has shape {jnp.shape(mask)}, the data {counts.shape}; they must be the same")
+
+
+def num_used(mask: ArrayLike | None, counts: Counts) -> int | Int[Array, ""]:
+    """The number of bins that count."""
+    return int(np.prod(counts.shape)) if mask is None else jnp.sum(jnp.asarray(mask))
+
+
+def scale(counts: Counts) -> tuple[Array, Bool[Array, "*bins"]]:
+    """The inverse of the mean weight of the events in each bin, and where their sum is not positive.
+
+    Scaled by it, weighted counts have the mean and variance of Poisson numbers (G. Bohm and G. Zech, Nucl. Instrum.
+    Meth. A 748 (2014) 1). An empty bin, which does not know its scale, takes the median of the others'.
+    """
+    n, variance = counts.value, counts.variance
+    assert variance is not None
+    known, positive = variance > 0, (variance > 0) & (n > 0)
+    s = jnp.where(positive, jnp.where(positive, n, 1.0) / jnp.where(positive, variance, 1.0), jnp.nan)
+    usual = jnp.nanmedian(s)
+    return jnp.where(known, jnp.where(positive, s, 1.0), jnp.where(jnp.isnan(usual), 1.0, usual)), known & ~positive
+
+
+def terms_from_mean(mu: Array, counts: Counts, mask: ArrayLike | None) -> Float[Array, "*bins"]:
+    """Minus the log of the Poisson likelihood above that of the saturated model, a bin."""
+    n = counts.value.astype(mu.dtype)
+    mu = mu if mask is None else jnp.where(mask, mu, 1.0)
+    if counts.variance is None:
+        out = _from_mean(mu, n)
+    else:
+        s, negative = scale(counts)
+        out = jnp.where(negative, _gaussian(mu, counts), _from_mean(s * mu, jnp.where(negative, 1.0, s * n)))
+    return out if mask is None else jnp.where(mask, out, 0.0)
+
+
+def terms_from_log(log_mu: Array, counts: Counts, mask: ArrayLike | None) -> Float[Array, "*bins"]:
+    """The same from the log of the expectation, where this may be too small for a number."""
+    n = counts.value.astype(log_mu.dtype)
+    log_mu = log_mu if mask is None else jnp.where(mask, log_mu, 0.0)
+    if counts.variance is None:
+        out = _from_log(log_mu, n)
+    else:
+        s, negative = scale(counts)
+        positive = _from_log(log_mu + jnp.log(s), jnp.where(negative, 1.0, s * n))
+        out = jnp.where(negative, _gaussian(jnp.exp(log_mu), counts), positive)
+    return out if mask is None else jnp.where(mask, out, 0.0)
+
+
+def _gaussian(mu: Array, counts: Counts) -> Array:
+    """For a bin whose weights add up to 0 or less, which no Poisson number can be."""
+    assert counts.variance is not None
+    return 0.5 * (counts.value - mu) ** 2 / jnp.where(counts.variance > 0, counts.variance, 1.0)
+
+
+def _from_log(log_mu: Array, n: Array) -> Array:
+    # n (exp(r) - 1 - r) with r = log(mu/n) has no cancellation where mu is near n
+    observed = n > 0
+    ratio = log_mu - jnp.log(jnp.where(observed, n, 1.0))
+    ratio = jnp.where(observed, ratio, 0.0)
+    empty = jnp.where(observed, 0.0, log_mu)
+    return jnp.where(observed, n * (jnp.expm1(ratio) - ratio), jnp.where(n == 0, jnp.exp(empty), jnp.nan))
+
+
+def _from_mean(mu: Array, n: Array) -> Array:
+    observed = n > 0
+    ratio = jnp.log(jnp.where(observed, mu, 1.0) / jnp.where(observed, n, 1.0))
+    empty = jnp.where((n == 0) & (mu >= 0), mu, jnp.nan)
+    return jnp.where(observed, jnp.where(observed, mu, 1.0) - n - n * ratio, empty)
+
+
+def count_faults(mu: Array, zero: Array, counts: Counts, mask: ArrayLike | None) -> Any:
+    """`Fault` numbers for the arrays of the counts. `zero`: where the expectation is 0, not only too small."""
+    n = counts.value
+    code = jnp.where((n > 0) & zero, int(Fault.EXPECTED_ZERO), int(Fault.NONE))
+    code = jnp.where(jnp.isfinite(mu), code, int(Fault.EXPECTED_NOT_FINITE))
+    code = jnp.where(mu < 0, int(Fault.EXPECTED_NEGATIVE), code)
+    if counts.variance is None:
+        code = jnp.where(n < 0, int(Fault.NEGATIVE), code)
+    code = jnp.where(True if mask is None else jnp.asarray(mask), code, int(Fault.NONE))
+    none = jax.tree.map(lambda a: jnp.zeros(a.shape, code.dtype), counts)
+    return eqx.tree_at(lambda c: c.value, none, code)
+
+
+def count_pulls(mu: Array, counts: Counts, mask: ArrayLike | None) -> Float[Array, "*bins"]:
+    """(n - mu) / standard deviation: that of the expectation, or of the weights. NaN in bins that do not count."""
+    variance = mu if counts.variance is None else counts.variance
+    good = (variance > 0) if mask is None else (variance > 0) & jnp.asarray(mask)
+    return jnp.where(good, (counts.value - mu) / jnp.sqrt(jnp.where(good, variance, 1.0)), jnp.nan)
+
+
+def refuse_weighted(counts: Counts | None, what: str) -> None:
+    """**Raises:** `TypeError` for weighted counts, whose weights no model knows how to draw."""
+    if counts is not None and counts.variance is not None:
+        raise TypeError(
+            f"{what} does not know how the weights of a weighted histogram fluctuate: draw the events again (bootstrap)"
+        )
