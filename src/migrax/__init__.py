@@ -8,10 +8,10 @@ Fitting          `fit`, `hesse`, `FitResult`, `Estimate`, `Covariance`, `Status`
 Errors           `minos`, `Minos`, `Side`; `profile`, `scan`, `Profile`; `contour`, `Contour`; `impacts`, `Impacts`;
                  `propagate`
 Solvers          `Migrad`, `Newton`, `Simplex`, `LevenbergMarquardt`, for `fit` and for Optimistix
-Likelihoods      `PoissonNLL`, `BinnedNLL` with `Counts`, `LeastSquares` with `Points`, `UnbinnedNLL` and
-                 `ExtendedUnbinnedNLL` with `Events`; `NormalConstraint`, `PoissonConstraint`, `LogNormalConstraint`;
-                 `Joint` (or `+`) of several; any function of your own, dressed by `Likelihood`; `chunked_sum` for long
-                 data; `sample`, `asimov`, `goodness_of_fit`
+Likelihoods      `PoissonNLL`, `BinnedNLL`, `TemplateNLL` with `Counts`; `LeastSquares` with `Points`; `UnbinnedNLL`,
+                 `ExtendedUnbinnedNLL` with `Events`; `NormalConstraint`, `PoissonConstraint`,
+                 `LogNormalConstraint`; `Joint` (or `+`) of several; any function of your own, dressed by
+                 `Likelihood`; `chunked_sum` for long data; `sample`, `asimov`, `goodness_of_fit`
 Distributions    `migrax.distributions`
 """
 
@@ -36,6 +36,7 @@ from ._likelihoods import (
     Points as Points,
     PoissonConstraint as PoissonConstraint,
     PoissonNLL as PoissonNLL,
+    TemplateNLL as TemplateNLL,
     UnbinnedNLL as UnbinnedNLL,
 )
 from ._minos import Minos as Minos, minos as minos

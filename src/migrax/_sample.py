@@ -45,10 +45,15 @@ def sample(likelihood: Any, params: PyTree, key: Array, n: int | None = None, *,
 
 
 def asimov(likelihood: Any, params: PyTree, *, data: PyTree = None) -> PyTree:
-    """The Asimov data: those that are expected at `params`, and to which a fit gives `params` back (G. Cowan, K.
-    Cranmer, E. Gross and O. Vitells, Eur. Phys. J. C 71 (2011) 1554, section 3.3).
+    """The Asimov data: those that are expected at `params`, and to which a fit gives `params` back.
 
-    **Arguments:** as for `mx.sample`.
+    (G. Cowan, K. Cranmer, E. Gross and O. Vitells, Eur. Phys. J. C 71 (2011) 1554, section 3.3.)
+
+    **Arguments:**
+
+    - `likelihood`, `params`, `data`: as for `mx.sample`.
+
+    **Returns:** data as the likelihood takes them.
 
     **Raises:** `TypeError` for a likelihood that knows none: unbinned ones (use a fine histogram), plain functions.
     """

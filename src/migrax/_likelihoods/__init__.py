@@ -11,4 +11,5 @@ from .counts import Counts as Counts
 from .joint import Joint as Joint, Likelihood as Likelihood
 from .least_squares import LeastSquares as LeastSquares, Points as Points
 from .poisson import PoissonNLL as PoissonNLL
+from .template import TemplateNLL as TemplateNLL
 from .unbinned import Events as Events, ExtendedUnbinnedNLL as ExtendedUnbinnedNLL, UnbinnedNLL as UnbinnedNLL

@@ -1,0 +1,235 @@
+"""Histograms fitted with templates that are histograms themselves, of simulated events, with statistical errors."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+
+from .._hints import check_callable
+from .._parameter import is_concrete, resolve
+from . import counts as _counts
+from .barlow_beeston import barlow_beeston_terms
+from .base import AbstractLikelihood
+from .counts import Counts, as_counts
+from .poisson import draw_poisson
+from .template_lite import asy_terms, conway_terms, da_terms
+
+METHODS = ("da", "jsc", "asy", "bb")
+
+
+class _Bins(NamedTuple):
+    """What the components add up to."""
+
+    mu: Float[Array, "*bins"]  # expected
+    variance: Float[Array, "*bins"]  # of that, from the templates
+    exact: Float[Array, "*bins"]  # the part without error
+    strengths: Float[Array, "k *bins"]  # data events that an effective simulated event stands for
+    events: Float[Array, "k *bins"]  # effective number of simulated events
+
+
+def _components(components: Any) -> Any:
+    if not isinstance(components, Mapping):
+        return components
+    return {
+        name: part if callable(part) else part if isinstance(part, Counts) else Counts(part)
+        for name, part in components.items()
+    }
+
+
+class TemplateNLL(AbstractLikelihood):
+    """Counts `n` from a mixture of components, whose shapes are known from simulated events only.
+
+    ```python
+    nll = mx.TemplateNLL({"signal": simulated_signal, "background": simulated_background})
+    mx.fit(nll, {"signal": mx.Parameter(100.0, lower=0.0), "background": mx.Parameter(500.0, lower=0.0)}, counts)
+    ```
+
+    The parameters are the yields: the number of events of a component in the histogram, over all bins. The errors of
+    the fit include those of the templates (of the total number of simulated events, too: they are those of yield /
+    simulated events, and more than those of the yield itself where the simulation is smaller than the data), by one of
+    these methods:
+
+    - `"da"`: H. Dembinski and A. Abdelmotteleb, Eur. Phys. J. C 82 (2022) 1043. One factor a bin with a
+        Poisson-like constraint, found in closed form.
+    - `"jsc"`: J. S. Conway, PHYSTAT 2011, arXiv:1103.0354: one factor a bin with a normal constraint.
+    - `"asy"`: C. A. Argüelles, A. Schneider and T. Yuan, JHEP 06 (2019) 030, equation 3.15: marginalised. Has no
+        saturated model, hence no goodness of fit.
+    - `"bb"`: R. J. Barlow and C. Beeston, Comput. Phys. Commun. 77 (1993) 219: one parameter for each bin of each
+        template, profiled exactly.
+
+    The first three have the names that iminuit's `Template` gives them. Their values are half of iminuit's, and that of
+    `"asy"` is above the saturated Poisson model. A bin that is empty in all templates but not in the data makes `"bb"`
+    assign events to the strongest component and is infinite for the others (iminuit leaves such bins out): mask it.
+
+    **Arguments:**
+
+    - `components`: by name, a template: an array of simulated counts, or `mx.Counts(value, variance)` of weighted
+        events; or a function `expected(params)` of expected counts without an error of their own.
+    - `yields`: `yields(params)`, a dictionary with the expected number of events of each template. Default: the
+        parameters of the templates' names, `params["signal"]` or `params.signal`.
+    - `method`: see above.
+    - `mask`: `None`, or booleans of the shape of the counts: `True` for the bins that count.
+
+    **Raises:** `TypeError`, `ValueError` for components that are no templates, of different shapes, empty or (method
+    `"bb"`) negative; an unknown method.
+    """
+
+    components: dict[str, Counts | Callable[[Any], Array]] = eqx.field(converter=_components)
+    yields: Callable[[Any], Mapping[str, Any]] | None = None
+    method: str = eqx.field(static=True, default="da", kw_only=True)
+    mask: Bool[Array, "*bins"] | None = eqx.field(
+        default=None, kw_only=True, converter=lambda m: None if m is None else jnp.asarray(m)
+    )
+
+    def __check_init__(self):
+        if not isinstance(self.components, dict) or not self.components:
+            raise TypeError("TemplateNLL takes a dictionary of templates: {'signal': counts, 'background': counts}")
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {self.method!r}")
+        if self.yields is not None:
+            check_callable(self.yields, "the yields of TemplateNLL", "yields(params)")
+        _counts.check_mask(self.mask, "TemplateNLL")
+        shapes = {name: template.shape for name, template in self._templates()}
+        if len(set(shapes.values())) > 1:
+            raise ValueError(f"the templates have different shapes: {shapes}")
+        for name, part in self.components.items():
+            if isinstance(part, Counts):
+                _check_template(name, part, self.method)
+            else:
+                check_callable(part, f"the component {name!r} of TemplateNLL", "expected(params)")
+
+    def _templates(self) -> list[tuple[str, Counts]]:
+        return [(name, part) for name, part in self.components.items() if isinstance(part, Counts)]
+
+    def __call__(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Scalar:
+        """Minus the log of the likelihood of the counts `data`, relative to the saturated model."""
+        return jnp.sum(self.terms(params, data))
+
+    def terms(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
+        """The likelihood's terms, one a bin."""
+        counts, bins = as_counts(data, "TemplateNLL"), self._bins(resolve(params))
+        _counts.check_shapes(bins.mu, counts, self.mask)
+        n, s = counts.value.astype(bins.mu.dtype), jnp.ones_like(bins.mu)
+        negative = jnp.zeros(n.shape, bool)
+        if counts.variance is not None:
+            s, negative = _counts.scale(counts)
+        used = ~negative if self.mask is None else ~negative & self.mask
+        out = self._scaled(bins, jnp.where(used, s * n, 1.0), s, used)
+        if counts.variance is not None:
+            variance = jnp.where(negative, counts.variance + bins.variance, 1.0)
+            out = jnp.where(negative, 0.5 * (n - bins.mu) ** 2 / variance, out)
+        return out if self.mask is None else jnp.where(self.mask, out, 0.0)
+
+    def _scaled(self, bins: _Bins, n: Array, s: Array, used: Array) -> Float[Array, "*bins"]:
+        if self.method == "bb":
+            exact, events = jnp.where(used, s * bins.exact, 1.0), jnp.where(used, bins.events, 0.0)
+            return barlow_beeston_terms(n, exact, s * bins.strengths, events)
+        terms = {"da": da_terms, "jsc": conway_terms, "asy": asy_terms}[self.method]
+        return terms(n, jnp.where(used, s * bins.mu, 1.0), jnp.where(used, s**2 * bins.variance, 0.0))
+
+    def _bins(self, params: PyTree) -> _Bins:
+        yields = self._yields(params)
+        mu: Any = 0.0
+        variance, exact, strengths, events = mu, mu, [], []
+        for name, part in self.components.items():
+            if not isinstance(part, Counts):
+                expected = jnp.asarray(part(params))
+                mu, exact = mu + expected, exact + expected
+                continue
+            total = jnp.sum(part.value)
+            strength = jnp.asarray(yields[name]) / total
+            squared = part.value if part.variance is None else part.variance
+            mu, variance = mu + strength * part.value, variance + strength**2 * squared
+            weight, number = _effective(part)
+            strengths.append(strength * weight)
+            events.append(number)
+        variance, exact = jnp.broadcast_to(variance, mu.shape), jnp.broadcast_to(exact, mu.shape)
+        none = jnp.zeros((0, *mu.shape), mu.dtype)
+        stack = lambda arrays: jnp.stack(arrays).astype(mu.dtype) if arrays else none  # noqa: E731
+        return _Bins(mu, variance.astype(mu.dtype), exact.astype(mu.dtype), stack(strengths), stack(events))
+
+    def _yields(self, params: PyTree) -> Mapping[str, Any]:
+        names = [name for name, _ in self._templates()]
+        if self.yields is None:
+            return {name: _named(params, name) for name in names}
+        yields = self.yields(params)
+        if not isinstance(yields, Mapping) or any(name not in yields for name in names):
+            got = f"the keys {', '.join(map(repr, yields))}" if isinstance(yields, Mapping) else type(yields).__name__
+            raise ValueError(f"yields(params) must be a dictionary with {', '.join(map(repr, names))}, got {got}")
+        return yields
+
+    def prediction(self, params: PyTree, data: Any = None) -> Float[Array, "*bins"]:
+        """The expected counts: the templates scaled to their yields, and the other components."""
+        return self._bins(resolve(params)).mu
+
+    def prediction_error(self, params: PyTree) -> Float[Array, "*bins"]:
+        """The standard deviation of the expected counts from the templates' errors, for given yields."""
+        return jnp.sqrt(self._bins(resolve(params)).variance)
+
+    def expected_data(self, params: PyTree, data: Any = None) -> Float[Array, "*bins"]:
+        """The expected counts: the Asimov data."""
+        return self.prediction(params)
+
+    def sample(self, params: PyTree, key: Array, data: Any = None) -> Float[Array, "*bins"]:
+        """One set of counts drawn at `params`. The templates are constants: they are not drawn again."""
+        _counts.refuse_weighted(data if isinstance(data, Counts) else None, "TemplateNLL.sample")
+        return draw_poisson(key, self.prediction(params))
+
+    @property
+    def deviance(self) -> Callable[[PyTree, Any], Scalar] | None:
+        """`deviance(params, counts)`: twice the value. `None` for the method `"asy"`, which has no saturated model."""
+        return None if self.method == "asy" else lambda params, data: 2 * self(params, data)
+
+    def pulls(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
+        """(n - mu) / standard deviation, that of the templates included; NaN in masked bins."""
+        bins, counts = self._bins(resolve(params)), as_counts(data, "TemplateNLL")
+        own = bins.mu if counts.variance is None else counts.variance
+        return _counts.count_pulls(bins.mu, Counts(counts.value, own + bins.variance), self.mask)
+
+    def ndata(self, data: Float[Array, "*bins"] | Counts) -> int | Int[Array, ""]:
+        """The number of bins that count."""
+        return _counts.num_used(self.mask, as_counts(data, "TemplateNLL"))
+
+    def faults(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> PyTree:
+        """For each bin what makes the likelihood infinite or NaN there, a `Fault` number, for messages."""
+        mu = self.prediction(params)
+        return _counts.count_faults(mu, (mu == 0) & (self.method != "bb"), as_counts(data, "TemplateNLL"), self.mask)
+
+
+def _named(params: PyTree, name: str) -> Any:
+    """**Raises:** `ValueError` unless the parameters have a yield of that name."""
+    found = params.get(name) if isinstance(params, Mapping) else getattr(params, name, None)
+    if found is None:
+        known = ", ".join(map(repr, params)) if isinstance(params, Mapping) else type(params).__name__
+        raise ValueError(
+            f"there is no parameter {name!r} for the yield of this template, but {known}: give yields(params)"
+        )
+    return found
+
+
+def _effective(template: Counts) -> tuple[Array, Array]:
+    """The weight of an effective event in each bin, and how many of these there are. An empty bin has the mean
+    weight."""
+    if template.variance is None:
+        return jnp.ones_like(template.value), template.value
+    full = template.value > 0
+    a, v = jnp.where(full, template.value, 1.0), jnp.where(full, template.variance, 1.0)
+    mean = jnp.sum(template.variance) / jnp.sum(template.value)
+    return jnp.where(full, v / a, mean), jnp.where(full, a**2 / v, 0.0)
+
+
+def _check_template(name: str, template: Counts, method: str) -> None:
+    if not is_concrete(template.value):
+        return
+    values = np.asarray(template.value)
+    if not np.all(np.isfinite(values)):
+        raise ValueError(f"the template {name!r} is not finite")
+    if not np.sum(values) > 0:
+        raise ValueError(f"the template {name!r} is empty: its contents add up to {np.sum(values)}")
+    if np.any(values < 0) and (method == "bb" or template.variance is None):
+        at = np.unravel_index(int(np.argmax(values < 0)), values.shape)
+        hint = "" if template.variance is None else '; the method "da" copes with it'
+        raise ValueError(f"the template {name!r} is negative in bin {', '.join(map(str, at))}{hint}")
