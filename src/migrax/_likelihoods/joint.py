@@ -55,6 +55,7 @@ class Joint(AbstractLikelihood):
 
     def __call__(self, params: PyTree, data: Any) -> Scalar:
         """The sum of the parts."""
+        params = resolve(params)
         return functools.reduce(jnp.add, [jnp.asarray(part(params, d)) for _, part, d in self.items(data)])
 
     def _named(self) -> list[tuple[str | int, Any]]:

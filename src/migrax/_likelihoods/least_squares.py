@@ -120,7 +120,8 @@ class LeastSquares(AbstractLikelihood):
         chi2 = sum((y - f(x))^2 / (yerr^2 + (f'(x) xerr)^2))
 
     Errors of `x` are propagated through the model's slope ("effective variance"; J. Orear, Am. J. Phys. 50 (1982)
-    912), by automatic differentiation. With a covariance matrix C of `y`, chi2 = (y - f)ᵀ C⁻¹ (y - f).
+    912), by automatic differentiation; for a line this is Deming's regression. With a covariance matrix C of `y`,
+    chi2 = (y - f)ᵀ C⁻¹ (y - f).
 
     ```python
     line = mx.LeastSquares(lambda p, x: p["a"] + p["b"] * x)
@@ -224,15 +225,17 @@ class LeastSquares(AbstractLikelihood):
         return eqx.tree_at(lambda points: points.y, data, self._curve(params, data.x, data.y))
 
     def sample(self, params: PyTree, key: Array, data: Points | None = None) -> Points:
-        """The points of `data` drawn anew around the curve, with their errors, those of `x` included."""
+        """The points of `data` measured anew: `y` around the curve at its `x`, and `x`, where it has errors, around
+        itself."""
         data = _needed(data, "LeastSquares.sample")
         in_x, in_y = jax.random.split(key)
-        x = data.x
-        if data.xerr is not None:  # the true points have shifted
-            x = x + data.xerr * jax.random.normal(in_x, x.shape, x.dtype)
         noise = jax.random.normal(in_y, data.y.shape, data.y.dtype)
         noise = data.yerr * noise if data.covariance is None else jnp.linalg.cholesky(data.covariance) @ noise
-        return eqx.tree_at(lambda points: points.y, data, self._curve(params, x, data.y) + noise)
+        drawn = eqx.tree_at(lambda points: points.y, data, self._curve(params, data.x, data.y) + noise)
+        if data.xerr is None:
+            return drawn
+        x = data.x + data.xerr * jax.random.normal(in_x, data.x.shape, data.x.dtype)
+        return eqx.tree_at(lambda points: points.x, drawn, x)
 
     def pulls(self, params: PyTree, data: Points) -> Float[Array, " n"]:
         """(y - f(x)) / error, that of `x` included; NaN for masked points."""
