@@ -88,8 +88,8 @@ def test_the_multinomial_is_the_poisson_shape():
     multinomial = mx.fit(mx.BinnedNLL(log_expected=log_shape), SHAPE, COUNTS)
     scaled = lambda p: jnp.log(p["n"]) + log_shape(p) - jax.scipy.special.logsumexp(log_shape(p))  # noqa: E731
     poisson = mx.fit(mx.PoissonNLL(log_expected=scaled), EXTENDED, COUNTS)
-    np.testing.assert_allclose(multinomial.values, poisson.values[[0, 2]], rtol=1e-8)
-    np.testing.assert_allclose(multinomial.errors, poisson.errors[[0, 2]], rtol=1e-7)
+    np.testing.assert_allclose(multinomial.values, poisson.values[::2], rtol=1e-8)
+    np.testing.assert_allclose(multinomial.errors, poisson.errors[::2], rtol=1e-7)
     np.testing.assert_allclose(multinomial.nll, poisson.nll, rtol=1e-9)
     assert int(multinomial.ndof) == int(poisson.ndof) == 13
 
@@ -105,26 +105,29 @@ def test_equal_weights_scale():
 
 @pytest.mark.slow
 def test_errors_of_weighted_histograms_cover():
-    """Toys of events with a broad spectrum of weights, a tenth of them negative: pulls of width 1."""
+    """Toys of events with a broad spectrum of weights, a tenth of them negative: pulls of width 1.
+
+    (With a tenth of the events it is 1.1 and 1.2: in bins of few events the sum of the squared weights, taken from the
+    same events, is a poor estimate of the variance.)
+    """
 
     @jax.jit
     def toy(key):
         x_key, w_key, s_key = jax.random.split(key, 3)
-        x = 1.0 + 1.5 * jax.random.normal(x_key, (1000,))
+        x = 1.0 + 1.5 * jax.random.normal(x_key, (10_000,))
         w = jnp.exp(0.7 * jax.random.normal(w_key, x.shape))
         w = jnp.where(jax.random.uniform(s_key, x.shape) < 0.1, -w, w)
         value = jnp.histogram(x, EDGES, weights=w)[0]
         variance = jnp.histogram(x, EDGES, weights=w**2)[0]
-        start = {"n": P(1000.0, lower=0.0), "mu": P(1.0), "sigma": P(1.5, lower=0.1)}
+        start = {"n": P(10_000.0, lower=0.0), "mu": P(1.0), "sigma": P(1.5, lower=0.1)}
         return mx.fit(mx.PoissonNLL(log_expected=log_counts), start, mx.Counts(value, variance))
 
     fits = jax.lax.map(toy, jax.random.split(jax.random.key(2), 500), batch_size=100)
     good = np.asarray(fits.valid)
     assert good.sum() >= 498
-    pulls = ((fits.values[:, [0, 2]] - jnp.array([1.0, 1.5])) / fits.errors[:, [0, 2]])[good]
-    # (as in any fit with few events a bin, the errors of bins that came out low are too small, and these count more)
-    np.testing.assert_allclose(pulls.mean(axis=0), 0.0, atol=0.3)
-    np.testing.assert_allclose(pulls.std(axis=0), 1.0, atol=0.15)
+    pulls = ((fits.values[:, ::2] - jnp.array([1.0, 1.5])) / fits.errors[:, ::2])[good]
+    np.testing.assert_allclose(pulls.mean(axis=0), 0.0, atol=0.2)
+    np.testing.assert_allclose(pulls.std(axis=0), 1.0, atol=0.1)
 
 
 def test_a_bin_of_negative_weight():
@@ -156,7 +159,7 @@ def test_an_empty_bin_with_no_expectation():
 
 STATUSES = {
     "an empty histogram": (mx.BinnedNLL(log_expected=log_shape), np.zeros(16), "does not determine"),
-    "a negative count": (mx.BinnedNLL(log_expected=log_shape), COUNTS - 1.0, r"data\[\d+\] is negative"),
+    "a negative count": (mx.BinnedNLL(log_expected=log_shape), COUNTS - COUNTS.max() / 2, r"data\[\d+\] is negative"),
     "nan": (mx.PoissonNLL(lambda p: p["mu"] * jnp.ones(16)), np.full(16, np.nan), r"data\[0\] is not finite"),
     "no probability": (
         mx.BinnedNLL(lambda p: p["mu"] * jnp.arange(16.0)),

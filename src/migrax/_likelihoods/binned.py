@@ -92,6 +92,7 @@ class BinnedNLL(AbstractLikelihood):
         return log_mu - logsumexp(used)
 
     def _total(self, counts: Counts) -> Scalar:
+        _counts.check_mask_shape(self.mask, counts)
         n = counts.value
         return jnp.sum(n if self.mask is None else jnp.where(self.mask, n, 0.0))
 

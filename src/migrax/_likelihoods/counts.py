@@ -74,6 +74,11 @@ def check_shapes(mu: Array, counts: Counts, mask: ArrayLike | None) -> None:
     """**Raises:** `ValueError` unless they have one shape."""
     if mu.shape != counts.shape:
         raise ValueError(f"the expected counts have shape {mu.shape}, the data {counts.shape}; they must be the same")
+    check_mask_shape(mask, counts)
+
+
+def check_mask_shape(mask: ArrayLike | None, counts: Counts) -> None:
+    """**Raises:** `ValueError` unless the mask has the shape of the counts."""
     if mask is not None and jnp.shape(mask) != counts.shape:
         raise ValueError(f"the mask has shape {jnp.shape(mask)}, the data {counts.shape}; they must be the same")
 
