@@ -11,13 +11,16 @@ Solvers          `Migrad`, `Newton`, `Simplex`, `LevenbergMarquardt`, for `fit` 
 Likelihoods      `PoissonNLL`, `BinnedNLL`, `TemplateNLL` with `Counts`; `LeastSquares` with `Points`; `UnbinnedNLL`,
                  `ExtendedUnbinnedNLL` with `Events`; `NormalConstraint`, `PoissonConstraint`,
                  `LogNormalConstraint`; `Joint` (or `+`) of several; any function of your own, dressed by
-                 `Likelihood`; `chunked_sum` for long data; `sample`, `asimov`, `goodness_of_fit`
+                 `Likelihood`; `chunked_sum` and `OnDisk` for long data; `sample`, `asimov`,
+                 `goodness_of_fit`
 Distributions    `migrax.distributions`
+Other packages   `migrax.io`: histograms
 """
 
-from . import distributions as distributions
+from . import distributions as distributions, io as io
 from ._chunks import chunked_sum as chunked_sum
 from ._contour import Contour as Contour, contour as contour
+from ._disk import OnDisk as OnDisk
 from ._fit import FitError as FitError, fit as fit
 from ._fix import fix as fix, release as release
 from ._goodness import GoodnessOfFit as GoodnessOfFit, goodness_of_fit as goodness_of_fit

@@ -11,6 +11,10 @@ import jax.tree_util as jtu
 from jax import lax
 from jaxtyping import Array, Float, PyTree, Scalar
 
+from ._disk import OnDisk
+
+_DEFAULT = 10_000  # rows at a time of data on disk: they stay in the cache of a core
+
 
 def chunked_sum(
     terms: Callable[[Any, Any], Float[Array, " rows"]], params: PyTree, rows: PyTree, *, chunk_size: int | None
@@ -30,8 +34,9 @@ def chunked_sum(
 
     - `terms`: called as `terms(params, chunk)`, returns one number a row, shape `(rows,)`.
     - `params`: whatever `terms` takes first.
-    - `rows`: a pytree of arrays with one leading axis of rows (an array, a tuple `(x, y)`, `mx.Points`, ...).
-    - `chunk_size`: rows a chunk; `None` for all at once.
+    - `rows`: a pytree of arrays with one leading axis of rows (an array, a tuple `(x, y)`, `mx.Points`, ...), or
+        `mx.OnDisk`.
+    - `chunk_size`: rows a chunk; `None` for all at once (10⁴ for `mx.OnDisk`).
 
     **Returns:** the sum, a scalar.
 
@@ -40,10 +45,14 @@ def chunked_sum(
     n = _length(rows)
     if chunk_size is not None and (isinstance(chunk_size, bool) or int(chunk_size) != chunk_size or chunk_size < 1):
         raise ValueError(f"chunk_size must be a whole number of at least 1 or None, got {chunk_size!r}")
-    if chunk_size is None or chunk_size >= n:
+    if isinstance(rows, OnDisk):
+        size = min(_DEFAULT if chunk_size is None else int(chunk_size), rows.chunk_size)
+        chunk = jax.eval_shape(lambda: _chunk(rows.chunk(jnp.array(0))[0], jnp.array(0), size)[0])
+    elif chunk_size is None or chunk_size >= n:
         return jnp.sum(_checked(terms(params, rows), n))
-    size = int(chunk_size)
-    chunk = jax.eval_shape(lambda: _chunk(rows, jnp.array(0), size)[0])
+    else:
+        size = int(chunk_size)
+        chunk = jax.eval_shape(lambda: _chunk(rows, jnp.array(0), size)[0])
     dynamic, static = eqx.partition(params, eqx.is_array)
     converted = eqx.filter_closure_convert(lambda p, c: terms(eqx.combine(p, static), c), dynamic, chunk)
     return _streamed(converted, dynamic, rows, size)
@@ -95,18 +104,29 @@ def _scan(fn: Callable, rows: PyTree, size: int) -> PyTree:
     """The sum of `fn(chunk, counted)` over all chunks. What is needed for a derivative is computed again, chunk by
     chunk (inside a scan this needs no fence against common subexpressions)."""
 
-    @functools.partial(jax.checkpoint, prevent_cse=False)
-    def one(first: Array) -> PyTree:
-        return fn(*_chunk(rows, first, size))
+    if isinstance(rows, OnDisk):
 
-    def body(total: PyTree, first: Array) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, one(first)), None
+        def whole(i: Array) -> PyTree:
+            chunk, of_data = rows.chunk(i)
+            return _scan(lambda part, counted: fn(part[0], counted & part[1]), (chunk, of_data), size)
+
+        return _sum(whole, jnp.arange(rows.num_chunks))
+    return _sum(lambda first: fn(*_chunk(rows, first, size)), jnp.arange(0, _length(rows), size))
+
+
+def _sum(fn: Callable[[Array], PyTree], steps: Array) -> PyTree:
+    one = jax.checkpoint(fn, prevent_cse=False)
+
+    def body(total: PyTree, step: Array) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, total, one(step)), None
 
     zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, jnp.array(0)))
-    return lax.scan(body, zero, jnp.arange(0, _length(rows), size))[0]
+    return lax.scan(body, zero, steps)[0]
 
 
 def _length(rows: PyTree) -> int:
+    if isinstance(rows, OnDisk):
+        return rows.size
     lengths = {jnp.shape(a)[0] if jnp.ndim(a) else None for a in jtu.tree_leaves(rows)}
     if len(lengths) != 1 or None in lengths or 0 in lengths:
         shapes = [jnp.shape(a) for a in jtu.tree_leaves(rows)]

@@ -78,11 +78,12 @@ def explain(nll: Any, result: FitResult, data: PyTree) -> FitResult:
         return result
     if int(result.status) not in _NOT_FINITE or int(result.bad_data[0]) >= 0:
         return result
-    codes = np.concatenate([np.ravel(code) for code in jtu.tree_leaves(nll.faults(result.params, data))])
+    found = jtu.tree_leaves(nll.faults(result.params, data))
+    codes = np.concatenate([np.zeros(0), *(np.ravel(code) for code in found)])
     if not np.any(codes):
         return result
     first = int(np.argmax(codes != 0))
-    return eqx.tree_at(lambda r: r.bad_data, result, jnp.array([first, codes[first]], result.bad_data.dtype))
+    return eqx.tree_at(lambda r: r.bad_data, result, jnp.array([first, int(codes[first])], result.bad_data.dtype))
 
 
 def _arrays(data: PyTree) -> list[tuple[str, Array]]:

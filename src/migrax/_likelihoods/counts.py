@@ -59,8 +59,6 @@ def as_counts(data: Any, what: str) -> Counts:
         return data
     if isinstance(data, tuple | list | dict) or data is None:
         raise TypeError(f"{what} takes an array of counts as data, got {type(data).__name__}")
-    if hasattr(data, "axes") and hasattr(data, "values"):
-        raise TypeError(f"{what} takes an array of counts as data; of a histogram take mx.io.from_histogram(h)")
     return Counts(data)
 
 

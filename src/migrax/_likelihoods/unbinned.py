@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Scalar
 
 from .._chunks import chunked_sum
+from .._disk import OnDisk
 from .._faults import Fault
 from .._hints import check_callable
 from .._parameter import is_concrete, resolve
@@ -74,6 +75,20 @@ def as_events(data: Any, what: str) -> Events:
     raise TypeError(f"{what} takes an array of events as data, or mx.Events(x, weight), got {type(data).__name__}")
 
 
+def sum_over(
+    terms: Callable[[PyTree, Events], Array], params: PyTree, data: Any, chunk_size: int | None, what: str
+) -> Scalar:
+    """The sum of the events' terms, of those in memory or on disk."""
+    if isinstance(data, OnDisk):
+        return chunked_sum(lambda p, x: terms(p, Events(x)), params, data, chunk_size=chunk_size)
+    return chunked_sum(terms, params, as_events(data, what), chunk_size=chunk_size)
+
+
+def kind_for(data: Any, what: str) -> str:
+    """The covariance that is right for the events."""
+    return "hesse" if isinstance(data, OnDisk) or as_events(data, what).weight is None else "sandwich"
+
+
 def log_densities(log_density: Callable[[Any, Array], Array], params: PyTree, events: Events) -> Float[Array, " n"]:
     """weight · log density of each event, 0 in the rows that count for nothing, which are `filled` already."""
     x = events.x
@@ -108,8 +123,12 @@ def filled(events: Events) -> Events:
     return eqx.tree_at(lambda e: e.x, events, x)
 
 
-def event_faults(log_density: Callable[[Any, Array], Array], params: PyTree, events: Events) -> PyTree:
-    """`Fault` numbers for each array of the events: where the density is 0, negative or NaN."""
+def event_faults(log_density: Callable[[Any, Array], Array], params: PyTree, data: Any, what: str) -> PyTree:
+    """`Fault` numbers for each array of the events: where the density is 0, negative or NaN. What is on disk is not
+    looked at again."""
+    if isinstance(data, OnDisk):
+        return ()
+    events = as_events(data, what)
     none = jax.tree.map(lambda a: jnp.full(a.shape, int(Fault.NONE)), events)
     out = log_densities(log_density, params, events)
     code = jnp.where(jnp.isfinite(out), int(Fault.NONE), int(Fault.EXPECTED_NOT_FINITE))
@@ -149,8 +168,9 @@ class UnbinnedNLL(AbstractLikelihood):
         _check_density(self.log_prob, self.distribution, "UnbinnedNLL", "log_prob")
 
     def __call__(self, params: PyTree, data: Events | Array) -> Scalar:
-        """-sum(weight log_prob(x)) of the events `data`: `mx.Events`, or an array of shape `(n,)` or `(n, dim)`."""
-        return chunked_sum(self._terms, params, as_events(data, "UnbinnedNLL"), chunk_size=self.chunk_size)
+        """-sum(weight log_prob(x)) of the events `data`: `mx.Events`, an array of shape `(n,)` or `(n, dim)`, or
+        `mx.OnDisk`."""
+        return sum_over(self._terms, params, data, self.chunk_size, "UnbinnedNLL")
 
     def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
         """-weight log_prob(x) of each event, whose gradients are the scores."""
@@ -175,11 +195,11 @@ class UnbinnedNLL(AbstractLikelihood):
 
     def covariance_kind(self, data: Events | Array) -> str:
         """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
-        return "sandwich" if as_events(data, "UnbinnedNLL").weight is not None else "hesse"
+        return kind_for(data, "UnbinnedNLL")
 
     def faults(self, params: PyTree, data: Events | Array) -> PyTree:
         """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
-        return event_faults(self._log_prob, resolve(params), as_events(data, "UnbinnedNLL"))
+        return event_faults(self._log_prob, resolve(params), data, "UnbinnedNLL")
 
 
 class ExtendedUnbinnedNLL(AbstractLikelihood):
@@ -232,10 +252,10 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
             check_callable(self.total, "the total of ExtendedUnbinnedNLL", "total(params)")
 
     def __call__(self, params: PyTree, data: Events | Array) -> Scalar:
-        """total - sum(weight log_density(x)) of the events: `mx.Events`, or an array of shape `(n,)` or `(n, dim)`."""
-        events = as_events(data, "ExtendedUnbinnedNLL")
+        """total - sum(weight log_density(x)) of the events: `mx.Events`, an array of shape `(n,)` or `(n, dim)`, or
+        `mx.OnDisk`."""
         total = self._total(resolve(params))
-        return total + chunked_sum(self._terms, params, events, chunk_size=self.chunk_size)
+        return total + sum_over(self._terms, params, data, self.chunk_size, "ExtendedUnbinnedNLL")
 
     def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
         """-weight log_density(x) of each event, whose gradients are the scores: the total does not fluctuate."""
@@ -291,11 +311,11 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
 
     def covariance_kind(self, data: Events | Array) -> str:
         """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
-        return "sandwich" if as_events(data, "ExtendedUnbinnedNLL").weight is not None else "hesse"
+        return kind_for(data, "ExtendedUnbinnedNLL")
 
     def faults(self, params: PyTree, data: Events | Array) -> PyTree:
         """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
-        return event_faults(self._log_density, resolve(params), as_events(data, "ExtendedUnbinnedNLL"))
+        return event_faults(self._log_density, resolve(params), data, "ExtendedUnbinnedNLL")
 
 
 def _check_density(log_density: Any, distribution: Any, what: str, name: str) -> None:
