@@ -149,8 +149,11 @@ class Mixture(AbstractDistribution):
         weights = self._weights()
         dtype = jnp.result_type(*weights, *logs)
         shape = jnp.broadcast_shapes(*(jnp.shape(a) for a in (*weights, *logs)))
-        both = ([jnp.broadcast_to(jnp.asarray(a, dtype), shape) for a in some] for some in (weights, logs))
-        return log_weighted_sum(*map(jnp.stack, both))
+
+        def stacked(some: Sequence[Any]) -> Array:
+            return jnp.stack([jnp.broadcast_to(jnp.asarray(a, dtype), shape) for a in some])
+
+        return log_weighted_sum(stacked(weights), stacked(logs))
 
     def _log_norm(self) -> Array | float:
         if self.yields is None:

@@ -2,19 +2,27 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from .._parameter import is_concrete
 from ._base import AbstractDistribution
+from ._panels import (
+    Axis,
+    gauss,
+    integral_with_error,
+    invert_series,
+    legendre_matrix,
+    log_of_panels,
+    panel_edges,
+    panel_values,
+)
 from ._piecewise import choose, floats
-from ._sums import log_weighted_sum
 
 _TOLERANCE = 1e-6
 
@@ -113,8 +121,8 @@ class Normalized(AbstractDistribution):
         if self.event_shape:
             empty = jnp.any(empty, axis=-1, keepdims=True)
         a, b = jnp.where(empty, self.low, a), jnp.where(empty, self.high, b)
-        values, weights = _values(self.log_density, self._axes(a, b, dtype), _gauss(self.nodes))
-        out = _log_total(values, weights) - self._log_mass(dtype)
+        values, weights = panel_values(self.log_density, self._axes(a, b, dtype), gauss(self.nodes))
+        out = log_of_panels(values, weights) - self._log_mass(dtype)
         empty = empty[..., 0] if self.event_shape else empty
         return jnp.where(empty, -jnp.inf, out)
 
@@ -127,8 +135,8 @@ class Normalized(AbstractDistribution):
         if self.event_shape:
             raise TypeError("Normalized samples one observable only")
         axis = self._axes(self.low, self.high, None)[0]
-        values, weights = _values(self.log_density, [axis], _gauss(self.nodes))
-        logs = values - _log_total(values, weights)
+        values, weights = panel_values(self.log_density, [axis], gauss(self.nodes))
+        logs = values - log_of_panels(values, weights)
         weights = weights.reshape(*weights.shape, *[1] * (logs.ndim - weights.ndim))
         lanes = jnp.moveaxis(jnp.sum(weights * jnp.exp(logs), axis=1), 0, -1)  # (*parameters, panels)
         which, where = jax.random.split(key)
@@ -137,23 +145,23 @@ class Normalized(AbstractDistribution):
         f = jnp.moveaxis(jnp.exp(logs), (0, 1), (-2, -1))  # (*parameters, panels, nodes)
         f = jnp.broadcast_to(f, (*panel.shape, *f.shape[-2:])) if f.ndim > 2 else f
         here = f[panel] if f.ndim == 2 else jnp.take_along_axis(f, panel[..., None, None], axis=-2)[..., 0, :]
-        t = _invert(here @ jnp.asarray(_legendre_matrix(self.nodes), here.dtype), u)
-        ends = _edges(axis)
+        t = invert_series(here @ jnp.asarray(legendre_matrix(self.nodes), here.dtype), u)
+        ends = panel_edges(axis)
         return ends[panel] + (ends[panel + 1] - ends[panel]) * t
 
-    def _axes(self, low: ArrayLike, high: ArrayLike, dtype: Any) -> list["_Axis"]:
+    def _axes(self, low: ArrayLike, high: ArrayLike, dtype: Any) -> list["Axis"]:
         low, high = jnp.asarray(low), jnp.asarray(high)
         dtype = jnp.result_type(float, low, high) if dtype is None else dtype
         low, high = low.astype(dtype), high.astype(dtype)
         if not self.event_shape:
-            return [_Axis(low, high, self.breaks, self.panels[0])]
-        return [_Axis(low[..., i], high[..., i], self.breaks[i], self.panels[i]) for i in range(2)]
+            return [Axis(low, high, self.breaks, self.panels[0])]
+        return [Axis(low[..., i], high[..., i], self.breaks[i], self.panels[i]) for i in range(2)]
 
     def _log_mass(self, dtype: Any) -> Array:
-        return _log_total(*_values(self.log_density, self._axes(self.low, self.high, dtype), _gauss(self.nodes)))
+        return log_of_panels(*panel_values(self.log_density, self._axes(self.low, self.high, dtype), gauss(self.nodes)))
 
     def _integrate(self, dtype: Any) -> tuple[Array, Array]:
-        return _with_error(self.log_density, self._axes(self.low, self.high, dtype), self.nodes)
+        return integral_with_error(self.log_density, self._axes(self.low, self.high, dtype), self.nodes)
 
     def _warn(self, log_total: np.ndarray, error: np.ndarray) -> None:
         if np.any(np.isnan(log_total)):
@@ -195,17 +203,10 @@ def integrate(
     """
     breaks, counts, nodes = _check(low, high, panels, nodes, breaks)
     low, high = floats(low), floats(high)
-    axes = [_Axis(low, high, breaks, counts[0])]
+    axes = [Axis(low, high, breaks, counts[0])]
     if low.ndim:
-        axes = [_Axis(low[i], high[i], breaks[i], counts[i]) for i in range(2)]
-    return _with_error(log_density, axes, nodes)
-
-
-class _Axis(NamedTuple):
-    low: Array
-    high: Array
-    breaks: Any
-    panels: int
+        axes = [Axis(low[i], high[i], breaks[i], counts[i]) for i in range(2)]
+    return integral_with_error(log_density, axes, nodes)
 
 
 def _check(low: Any, high: Any, panels: int | None, nodes: int, breaks: Any) -> tuple[Any, tuple[int, ...], int]:
@@ -225,108 +226,3 @@ def _check(low: Any, high: Any, panels: int | None, nodes: int, breaks: Any) -> 
         raise ValueError("breaks must be a pair of sequences for two observables")
     first, second = breaks or ((), ())
     return (tuple(first), tuple(second)), (panels, panels), nodes
-
-
-def _edges(axis: _Axis) -> Array:
-    """The ends of the panels, on the first axis."""
-    low, high, breaks, panels = axis
-    inner = [jnp.clip(jnp.asarray(b, low.dtype), low, high) for b in breaks]
-    ends = jnp.stack([low, *inner, high])
-    ends = jnp.sort(ends, axis=0) if len(inner) > 1 else ends
-    steps = jnp.asarray(np.arange(panels) / panels, low.dtype).reshape(-1, *[1] * low.ndim)
-    pieces = [ends[i] + (ends[i + 1] - ends[i]) * steps for i in range(len(inner) + 1)]
-    return jnp.concatenate([*pieces, ends[-1:]])
-
-
-def _gauss(nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights on a panel from 0 to 1."""
-    at, weights = np.polynomial.legendre.leggauss(nodes)
-    return 0.5 * (1 + at), 0.5 * weights
-
-
-def _others(nodes: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rules to compare with: Gauss with fewer nodes, Gauss on both halves, and Chebyshev points to the very ends of the
-    panel (Clenshaw-Curtis), as a step beyond the last of Gauss's nodes is seen by none of them."""
-    at, weights = _gauss((nodes + 1) // 2)
-    halves = np.append(0.5 * at, 0.5 + 0.5 * at), np.append(0.5 * weights, 0.5 * weights)
-    # not the ends themselves, which may belong to the other side of a step that is one of the breaks
-    at = np.cos(np.pi * np.arange(nodes) / (nodes - 1)) * (1 - 1e-6)
-    legendre = np.polynomial.legendre.legvander(at, nodes - 1)
-    weights = np.linalg.solve(legendre.T, np.eye(nodes)[0])  # over -1 to 1, halved
-    return [_gauss(nodes - 1), _gauss(nodes - 3), halves, (0.5 * (1 + at), weights)]
-
-
-def _values(
-    log_density: Callable[[Array], Array], axes: list[_Axis], rule: tuple[np.ndarray, np.ndarray]
-) -> tuple[Array, Array]:
-    """The log of the density at all nodes, and their weights; shapes (panels, nodes, ...)."""
-    grids = []
-    for axis in axes:
-        edges = _edges(axis)
-        at, weights = (jnp.asarray(a, edges.dtype).reshape(1, -1, *[1] * (edges.ndim - 1)) for a in rule)
-        width = (edges[1:] - edges[:-1])[:, None]
-        grids.append((edges[:-1, None] + width * at, width * weights))
-    if len(axes) == 1:
-        x, weights = grids[0]
-        points = x.reshape(-1, *x.shape[2:])
-    else:
-        (x, wx), (y, wy) = grids
-        x, y = jnp.broadcast_arrays(x[:, None, :, None], y[None, :, None, :])
-        points = jnp.stack([x, y], axis=-1).reshape(-1, *x.shape[4:], 2)
-        weights = wx[:, None, :, None] * wy[None, :, None, :]
-        weights = weights.reshape(weights.shape[0] * weights.shape[1], -1, *weights.shape[4:])
-    # by vmap, so that a parameter may have any shape beside the node
-    values = jax.vmap(log_density)(points)
-    return values.reshape(*weights.shape[:2], *values.shape[1:]), weights
-
-
-def _log_total(values: Array, weights: Array) -> Array:
-    weights = weights.reshape(*weights.shape[:2], *[1] * (values.ndim - weights.ndim), *weights.shape[2:])
-    return log_weighted_sum(weights.reshape(-1, *weights.shape[2:]), values.reshape(-1, *values.shape[2:]))
-
-
-def _with_error(log_density: Callable[[Array], Array], axes: list[_Axis], nodes: int) -> tuple[Array, Array]:
-    values, weights = _values(log_density, axes, _gauss(nodes))
-    log_total = _log_total(values, weights)
-
-    def panels(values: Array, weights: Array) -> Array:
-        """The parts of the panels, of the integral."""
-        weights = weights.reshape(*weights.shape[:2], *[1] * (values.ndim - weights.ndim), *weights.shape[2:])
-        return jnp.sum(weights * jnp.exp(values - jnp.where(jnp.isneginf(log_total), 0.0, log_total)), axis=1)
-
-    parts = panels(values, weights)
-    others = [panels(*_values(log_density, axes, rule)) for rule in _others(nodes)]
-    difference = jnp.max(jnp.stack([jnp.abs(other - parts) for other in others]), axis=0)
-    return log_total, 3 * lax.stop_gradient(jnp.sum(difference, axis=0)) + 4 * jnp.finfo(values.dtype).eps
-
-
-def _legendre_matrix(nodes: int) -> np.ndarray:
-    """From values at the nodes to the Legendre coefficients of the polynomial through them."""
-    at, weights = np.polynomial.legendre.leggauss(nodes)
-    vander = np.polynomial.legendre.legvander(at, nodes - 1)
-    return weights[:, None] * vander * (np.arange(nodes) + 0.5)
-
-
-def _invert(coefficients: Array, u: Array) -> Array:
-    """Where the integral of a Legendre series over -1 < t < 1 comes to the part `u` of the whole; by bisection, as
-    (1 + t) / 2."""
-    n = coefficients.shape[-1]
-    target = 2 * u * coefficients[..., 0]
-
-    def integral(t: Array) -> Array:
-        # of P_k it is (P_{k+1} - P_{k-1}) / (2k + 1) (Abramowitz and Stegun 8.5.3, 8.14)
-        out, before, here = coefficients[..., 0] * (t + 1), jnp.ones_like(t), t
-        for k in range(1, n):
-            after = ((2 * k + 1) * t * here - k * before) / (k + 1)
-            out = out + coefficients[..., k] * (after - before) / (2 * k + 1)
-            before, here = here, after
-        return out
-
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-        a, b = ends
-        middle = 0.5 * (a + b)
-        left = integral(middle) < target
-        return jnp.where(left, middle, a), jnp.where(left, b, middle)
-
-    a, b = lax.fori_loop(0, 40, halve, (jnp.full_like(u, -1.0), jnp.full_like(u, 1.0)))
-    return 0.25 * (a + b) + 0.5
