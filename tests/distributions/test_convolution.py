@@ -37,6 +37,7 @@ CASE = Case(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_normals():
     # the accuracy is that of the interpolation and of the rounding of the FFT, here some e-12 and e-14
     got = CASE.make(*CASE.params).log_prob(np.array(CASE.points))
@@ -55,6 +56,7 @@ def test_samples():
     assert stats.ks_2samp(np.asarray(d.sample(jax.random.key(1), (5000,))), np.asarray(sums)).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_finite():
     case = CASE._replace(make=lambda mu, a, b: Convolution(Normal(mu, a), Normal(0.1, b), -8.0, 8.0, 64))
     checks.check_finite(case, [-1e4, -8.0, -5.0, 0.3, 0.5, 7.0, 8.0, 9.0, 1e4])

@@ -141,11 +141,10 @@ class Convolution(AbstractDistribution):
     def _part(self, logs: Array, a: Array, b: Array) -> Array:
         """The log of the integral from a to b in one cell."""
         width = jnp.where(b < a, 0.0, b - a)  # rounding
-        values = jnp.stack([self._interpolate(logs, a + width * at) for at in _AT])
-        weights = jnp.stack([width * weight for weight in _WEIGHTS])
-        return log_weighted_sum(
-            weights.reshape(*weights.shape[:1], *[1] * (values.ndim - weights.ndim), *width.shape), values
-        )
+        # one lookup for all nodes, whose axis comes in front of that of parameters
+        column = (-1, *[1] * max(logs.ndim - 1, width.ndim))
+        at, weights = (jnp.asarray(some, width.dtype).reshape(column) for some in (_AT, _WEIGHTS))
+        return log_weighted_sum(width * weights, self._interpolate(logs, a + width * at))
 
     def _convolved(self, dtype: Any) -> Array:
         """The density of the sum at the ends of the cells, from `_MARGIN` cells below to as many above the range."""
