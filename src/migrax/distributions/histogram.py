@@ -1,0 +1,62 @@
+"""The density of a histogram."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from ._base import AbstractDistribution
+from ._piecewise import check_contents, choose, floats, growing, log_or_nothing, lookup, overlaps, piece_of
+
+
+class HistogramTemplate(AbstractDistribution):
+    """The density that is constant in each bin of a histogram, in proportion to its content over its width.
+
+    A bin has its lower edge, the last one both. Contents may be parameters; where one is negative, everything that
+    depends on it is NaN. At an edge the derivative in `x` is 0, as everywhere else.
+    """
+
+    counts: Array
+    edges: Array
+
+    def __init__(self, counts: ArrayLike, edges: ArrayLike):
+        """**Arguments:**
+
+        - `counts`: the contents of the bins (not densities), shape `(n,)`, or `(..., n)` for several histograms at
+            once; in any unit.
+        - `edges`: of the bins, shape `(n + 1,)`, finite, in the units of `x`.
+
+        **Raises:** `ValueError` for edges that do not grow, shapes that do not match, or, where they are known (not
+        traced), contents that are negative, not finite or all 0.
+        """
+        self.edges, self.counts = growing(edges, "edges"), floats(counts)
+        n = self.edges.size - 1
+        if self.counts.ndim == 0 or self.counts.shape[-1] != n:
+            raise ValueError(f"{n + 1} edges make {n} bins: counts must have shape ({n},), got {self.counts.shape}")
+        check_contents(self.counts, "counts")
+
+    @property
+    def total(self) -> Float[Array, "..."]:
+        """The sum of the contents."""
+        return jnp.sum(self.counts, axis=-1)
+
+    def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
+        """The log of the density at `x`; -inf outside the histogram and in empty bins."""
+        x = jnp.asarray(x)
+        index, inside = piece_of(x, self.edges)
+        logs = log_or_nothing(self.counts / jnp.diff(self.edges)) - log_or_nothing(self.total)[..., None]
+        out = jnp.where(inside, lookup(logs, index), -jnp.inf)
+        return jnp.where(jnp.isnan(x), jnp.nan, out)
+
+    def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
+        """The log of the probability between `low` and `high`, which may cut bins."""
+        low, high = jnp.broadcast_arrays(jnp.asarray(low), jnp.asarray(high))
+        begin, end = overlaps(low, high, self.edges)
+        part = (end - begin) / jnp.diff(self.edges)
+        return log_or_nothing(jnp.sum(self.counts * part, axis=-1)) - log_or_nothing(self.total)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        """Random numbers of the given shape (in front of that of the histograms)."""
+        which, where = jax.random.split(key)
+        index, _ = choose(which, self.counts, shape)
+        u = jax.random.uniform(where, index.shape, dtype=self.edges.dtype)
+        return self.edges[index] + u * jnp.diff(self.edges)[index]
