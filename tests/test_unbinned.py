@@ -212,6 +212,76 @@ def test_an_impossible_event_is_named():
     assert "The density is 0 at data[2]." in result.message
 
 
+class Stranger:
+    """With the interface of numpyro's distributions."""
+
+    def __init__(self, mu):
+        self.mu = mu
+
+    def log_prob(self, x):
+        return -0.5 * (x - self.mu) ** 2 - 0.9189385332046727
+
+    def sample(self, key, sample_shape=()):
+        return self.mu + jax.random.normal(key, sample_shape)
+
+
+def mixture(p):
+    peak = mx.distributions.TruncatedNormal(p["mu"], 0.5, -5.0, 5.0)
+    return mx.distributions.Mixture([peak, mx.distributions.Uniform(-5.0, 5.0)], yields=[p["s"], p["b"]])
+
+
+PEAK = {"mu": P(0.5), "s": P(60.0, lower=0.0), "b": P(100.0, lower=0.0)}
+
+
+def test_a_distribution_in_place_of_a_density():
+    distribution = mx.UnbinnedNLL(distribution=lambda p: mx.distributions.Normal(p["mu"], p["sigma"]))
+    np.testing.assert_allclose(distribution(START, X), NORMAL(START, X), rtol=1e-13)
+    stranger = mx.UnbinnedNLL(distribution=lambda p: Stranger(p["mu"]))
+    np.testing.assert_allclose(mx.fit(stranger, {"mu": 0.0}, X).values, np.mean(X), rtol=1e-8)
+    toys = mx.sample(stranger, {"mu": 3.0}, jax.random.key(0), 5, data=X)
+    assert toys.shape == (5, 300)
+    np.testing.assert_allclose(toys.mean(), 3.0, atol=0.15)
+
+
+def test_toys_of_a_distribution_have_unit_pulls():
+    nll = mx.UnbinnedNLL(distribution=lambda p: mx.distributions.Normal(p["mu"], p["sigma"]))
+    truth = {"mu": 1.0, "sigma": P(2.0, lower=0.1)}
+    toys = mx.sample(nll, truth, jax.random.key(1), 500, data=X)
+    fits = jax.jit(jax.vmap(lambda x: mx.fit(nll, truth, x)))(toys)
+    assert np.all(fits.valid)
+    pulls = (fits["sigma"].value - 2.0) / fits["sigma"].error
+    np.testing.assert_allclose([pulls.mean(), pulls.std()], [0.0, 1.0], atol=0.2)
+    masked = mx.sample(nll, truth, jax.random.key(1), data=mx.Events(X, mask=jnp.arange(300) < 200))
+    assert int(masked.total) == 200
+
+
+@pytest.mark.slow
+def test_toys_of_a_mixture_with_yields():
+    """The number of events is Poisson, the arrays have one size, the fits are unbiased with pulls of width 1."""
+    nll = mx.ExtendedUnbinnedNLL(distribution=mixture)
+    truth = {"mu": P(0.5), "s": P(60.0, lower=0.0), "b": P(100.0, lower=0.0)}
+    toys = mx.sample(nll, truth, jax.random.key(3), 400)
+    totals = jax.vmap(lambda e: e.total)(toys)
+    np.testing.assert_allclose([totals.mean(), totals.var()], [160.0, 160.0], rtol=0.25)
+    assert toys.x.shape[1] > 160 + 8 * np.sqrt(160)
+    fits = jax.lax.map(jax.jit(lambda e: mx.fit(nll, truth, e)), toys, batch_size=100)
+    good = np.asarray(fits.valid)
+    assert good.sum() > 395
+    pulls = ((fits.values - jnp.array([100.0, 0.5, 60.0])) / fits.errors)[good]
+    np.testing.assert_allclose(pulls.mean(axis=0), 0.0, atol=0.25)
+    np.testing.assert_allclose(pulls.std(axis=0), 1.0, atol=0.15)
+
+
+def test_a_toy_that_does_not_fit_is_no_toy():
+    """Too few rows: NaN throughout, and no fit to it is valid."""
+    nll = mx.ExtendedUnbinnedNLL(distribution=mixture, max_events=100)
+    toy = mx.sample(nll, PEAK, jax.random.key(0))
+    assert np.all(np.isnan(toy.x))
+    assert not bool(mx.fit(nll, PEAK, toy).valid)
+    sampled = jax.jit(lambda k: nll.sample(mx.resolve(PEAK), k))(jax.random.key(0))
+    assert sampled.x.shape == (100,)
+
+
 BAD = {
     "data": (lambda: mx.fit(NORMAL, START, None), TypeError, "takes an array of events as data"),
     "weights": (lambda: mx.Events(X, jnp.ones(3)), ValueError, r"weight must have shape \(300,\), got \(3,\)"),
@@ -232,6 +302,49 @@ BAD = {
         lambda: mx.fit(mx.ExtendedUnbinnedNLL(log_normal_density, lambda p: jnp.ones(2)), START, X),
         ValueError,
         "one number, got an array",
+    ),
+    "both": (
+        lambda: mx.UnbinnedNLL(log_normal_density, distribution=mixture),
+        TypeError,
+        r"either log_prob\(params, x\) or distribution\(params\)",
+    ),
+    "no distribution": (
+        lambda: mx.fit(mx.UnbinnedNLL(distribution=lambda p: p["mu"]), START, X),
+        TypeError,
+        "must be a distribution with a log_prob",
+    ),
+    "fractions": (
+        lambda: mx.fit(
+            mx.ExtendedUnbinnedNLL(
+                distribution=lambda p: mx.distributions.Mixture([mx.distributions.Normal(p["mu"], 1.0)], [1.0])
+            ),
+            {"mu": 0.0},
+            X,
+        ),
+        TypeError,
+        "this Mixture has no total: give it yields",
+    ),
+    "sample of a density": (
+        lambda: mx.sample(NORMAL, START, jax.random.key(0), data=X),
+        TypeError,
+        "cannot sample from a log density",
+    ),
+    "how many": (
+        lambda: mx.sample(mx.UnbinnedNLL(distribution=mixture), PEAK, jax.random.key(0)),
+        TypeError,
+        "needs data, as many events",
+    ),
+    "toys of weights": (
+        lambda: mx.sample(mx.UnbinnedNLL(distribution=mixture), PEAK, jax.random.key(0), data=mx.Events(X, WEIGHTS)),
+        TypeError,
+        "how weights fluctuate",
+    ),
+    "rows in jit": (
+        lambda: jax.jit(lambda p: mx.ExtendedUnbinnedNLL(distribution=mixture).sample(p, jax.random.key(0)))(
+            mx.resolve(PEAK)
+        ),
+        TypeError,
+        "give ExtendedUnbinnedNLL a max_events",
     ),
     "no total": (lambda: mx.ExtendedUnbinnedNLL(log_normal_density, 5.0), TypeError, "callable as total"),
 }

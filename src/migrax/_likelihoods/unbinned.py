@@ -14,6 +14,7 @@ from .._disk import OnDisk
 from .._faults import Fault
 from .._hints import check_callable
 from .._parameter import is_concrete, resolve
+from ..distributions import _foreign
 from .base import AbstractLikelihood
 from .counts import floats
 from .poisson import draw_poisson
@@ -274,8 +275,10 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
             total = jnp.asarray(self.total(params))
         else:
             found = distribution_of(self.distribution, params)
-            if getattr(found, "total", None) is None:
-                raise TypeError(f"{type(found).__name__} has no total: give ExtendedUnbinnedNLL one, total(params)")
+            if not hasattr(type(found), "total") or not getattr(found, "extended", True):
+                raise TypeError(
+                    f"this {type(found).__name__} has no total: give it yields, or ExtendedUnbinnedNLL a total"
+                )
             total = jnp.asarray(found.total)
         if total.shape != ():
             raise ValueError(f"total(params) must return one number, got an array of shape {total.shape}")
@@ -331,8 +334,7 @@ def distribution_of(distribution: Callable[[Any], Any] | None, params: PyTree) -
     """**Raises:** `TypeError` unless the function returns something with a `log_prob`."""
     assert distribution is not None
     found = distribution(params)
-    if not callable(getattr(found, "log_prob", None)):
-        raise TypeError(f"distribution(params) must return an object with a log_prob(x), got {type(found).__name__}")
+    _foreign.check_density(found, "what distribution(params) returns")
     return found
 
 
@@ -357,4 +359,4 @@ def draw(distribution: Callable[[Any], Any] | None, params: PyTree, key: Array, 
     if distribution is None:
         raise TypeError(f"{what} cannot sample from a log density: give it distribution(params), or use mx.Likelihood")
     n = like if isinstance(like, int) else like.size
-    return distribution_of(distribution, params).sample(key, (n,))
+    return _foreign.sample(distribution_of(distribution, params), key, (n,))
