@@ -1,5 +1,21 @@
 """Probability densities: `log_prob`, `cdf`, probabilities of bins that are precise in both tails, `sample`."""
 
 from ._base import AbstractDistribution as AbstractDistribution
+from .bernstein import Bernstein as Bernstein
+from .breit_wigner import Cauchy as Cauchy, RelativisticBreitWigner as RelativisticBreitWigner
+from .chebyshev import Chebyshev as Chebyshev
+from .crystal_ball import (
+    AsymmetricCrystalBall as AsymmetricCrystalBall,
+    CrystalBall as CrystalBall,
+    DoubleCrystalBall as DoubleCrystalBall,
+)
 from .exponential import Exponential as Exponential
+from .extreme_value import GeneralizedExtremeValue as GeneralizedExtremeValue
+from .log_normal import LogNormal as LogNormal
+from .moyal import Moyal as Moyal
 from .normal import Normal as Normal
+from .pareto import GeneralizedPareto as GeneralizedPareto
+from .poisson import Poisson as Poisson
+from .truncated import Truncated as Truncated, TruncatedNormal as TruncatedNormal
+from .uniform import Uniform as Uniform
+from .weibull import Weibull as Weibull
