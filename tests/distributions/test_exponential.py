@@ -61,6 +61,7 @@ class TestExponential:
 def test_flat_is_uniform():
     flat = Exponential(0.0, 1.0, 5.0)
     np.testing.assert_allclose(flat.log_prob(2.0), -np.log(4.0), rtol=1e-15)
+    assert np.isnan(flat.log_prob(np.nan))
     np.testing.assert_allclose(flat.cdf(np.array([0.0, 2.0, 9.0])), [0, 0.25, 1], rtol=1e-15)
 
 

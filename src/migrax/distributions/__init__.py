@@ -1,13 +1,25 @@
 """Probability densities: `log_prob`, `cdf`, probabilities of bins that are precise in both tails, `sample`."""
 
 from ._base import AbstractDistribution as AbstractDistribution
+from .bernstein import Bernstein as Bernstein
+from .breit_wigner import Cauchy as Cauchy, RelativisticBreitWigner as RelativisticBreitWigner
+from .chebyshev import Chebyshev as Chebyshev
 from .convolution import Convolution as Convolution
+from .crystal_ball import (
 from .exponential import Exponential as Exponential
+from .extreme_value import GeneralizedExtremeValue as GeneralizedExtremeValue
 from .histogram import HistogramTemplate as HistogramTemplate
 from .interpolated import Interpolated as Interpolated
 from .kernel_density import KernelDensity as KernelDensity
+from .log_normal import LogNormal as LogNormal
 from .mixture import Mixture as Mixture
 from .morphing import Morph as Morph
+from .moyal import Moyal as Moyal
 from .normal import Normal as Normal
 from .normalized import Normalized as Normalized, integrate as integrate
+from .pareto import GeneralizedPareto as GeneralizedPareto
+from .poisson import Poisson as Poisson
 from .product import Product as Product
+from .truncated import Truncated as Truncated, TruncatedNormal as TruncatedNormal
+from .uniform import Uniform as Uniform
+from .weibull import Weibull as Weibull

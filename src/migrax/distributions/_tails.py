@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
@@ -66,8 +67,9 @@ def log_from_tails(
     )
     from_below, to_above = jnp.isneginf(low), jnp.isposinf(high)
     a, b = jnp.where(jnp.isfinite(low), low, center), jnp.where(jnp.isfinite(high), high, center)
-    below_a, above_a = jnp.where(from_below, -jnp.inf, log_cdf(a)), jnp.where(from_below, 0.0, log_sf(a))
-    below_b, above_b = jnp.where(to_above, 0.0, log_cdf(b)), jnp.where(to_above, -jnp.inf, log_sf(b))
+    (below_a, below_b), (above_a, above_b) = (jax.vmap(tail)(jnp.stack([a, b])) for tail in (log_cdf, log_sf))
+    below_a, above_a = jnp.where(from_below, -jnp.inf, below_a), jnp.where(from_below, 0.0, above_a)
+    below_b, above_b = jnp.where(to_above, 0.0, below_b), jnp.where(to_above, -jnp.inf, above_b)
     left = below_b <= _LOG_HALF
     right = ~left & (above_a <= _LOG_HALF)
     one_side = log_sub(jnp.where(left, below_b, above_a), jnp.where(left, below_a, above_b))
@@ -83,8 +85,8 @@ def _by_nodes(log_prob: Callable[[Array], Array], a: Array, b: Array) -> tuple[A
     """The log of the integral by eight nodes, and by how much the log of the density changes over them."""
     nodes, weights = jnp.asarray(_NODES, a.dtype), jnp.asarray(_WEIGHTS, a.dtype)
     half = 0.5 * (b - a)
-    # node by node, since the parameters broadcast with `a`
-    values = jnp.stack([log_prob(a + half * (1 + node)) for node in nodes])
+    # not by an axis of the nodes: the parameters broadcast with `a`
+    values = jax.vmap(lambda node: log_prob(a + half * (1 + node)))(nodes)
     largest = jnp.max(values, axis=0)
     spread = largest - jnp.min(values, axis=0)
     usable = (spread < _GENTLE) & (half > 0)

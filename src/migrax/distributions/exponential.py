@@ -31,9 +31,9 @@ class Exponential(AbstractDistribution):
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
         """The log of the density at `x`; -inf outside the range."""
         x = jnp.asarray(x)
-        inside = (x >= self.low) & (x <= self.high)
-        steps = jnp.where(inside, x - self.low, 0.0)
-        return jnp.where(inside | jnp.isnan(x), -self.rate * steps - self._log_mass(self.low, self.high), -jnp.inf)
+        outside = (x < self.low) | (x > self.high)
+        steps = jnp.where(outside, 0.0, x - self.low)
+        return jnp.where(outside, -jnp.inf, -self.rate * steps - self._log_mass(self.low, self.high))
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`."""

@@ -33,16 +33,15 @@ class Normal(AbstractDistribution):
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`. An interval 200 sigma off has a finite log and a
         gradient."""
-        a, b = self._standard(low), self._standard(high)
-        empty = jnp.asarray(high) <= jnp.asarray(low)
-        return jnp.where(empty, -jnp.inf, _log_interval(jnp.where(empty, -1.0, a), jnp.where(empty, 1.0, b)))
+        width = jnp.asarray(high) - jnp.asarray(low)
+        width = jnp.where(jnp.isfinite(width), width, 0.0) / self.sigma
+        return log_standard_interval(self._standard(low), self._standard(high), width)
 
     def _standard(self, x: ArrayLike) -> Array:
-        """In standard deviations from the mean; infinity, which would make NaN of derivatives, is a large number."""
+        """In standard deviations from the mean. Infinity, which would make NaN of derivatives, stays what it is."""
         x = jnp.asarray(x)
         finite = jnp.isfinite(x)
-        z = (jnp.where(finite, x, 0.0) - self.mu) / self.sigma
-        return jnp.where(finite, z, jnp.where(jnp.isnan(x), x, jnp.sign(x) * _INFINITY))
+        return jnp.where(finite, (jnp.where(finite, x, 0.0) - self.mu) / self.sigma, x)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape (in front of that of `mu` and `sigma`)."""
@@ -58,18 +57,30 @@ _FAR, _TERMS = 12.0, 12
 _INFINITY = 1e8  # in standard deviations
 
 
-def _log_interval(a: Array, b: Array) -> Array:
-    """log(Phi(b) - Phi(a)) for a < b."""
-    width, middle = b - a, 0.5 * (a + b)
-    narrow = width * (jnp.abs(middle) + 1) < _NARROW
+def log_standard_interval(a: Array, b: Array, width: Array) -> Array:
+    """log(Phi(b) - Phi(a)), or -inf unless b > a. An end may be infinite; beyond 1e8 it counts as that.
+
+    **Arguments:**
+
+    - `a`, `b`: the ends, in standard deviations from the mean.
+    - `width`: b - a, from before the mean was subtracted, so that a narrow interval keeps its digits. Not looked at
+        where an end is infinite.
+    """
+    far = (jnp.abs(a) >= _INFINITY) | (jnp.abs(b) >= _INFINITY)
+    a, b = jnp.clip(a, -_INFINITY, _INFINITY), jnp.clip(b, -_INFINITY, _INFINITY)
+    width = jnp.where(far, b - a, width)
+    empty = (b <= a) | (width <= 0)
+    middle = 0.5 * (a + b)
+    narrow = ~empty & (width * (jnp.abs(middle) + 1) < _NARROW)
     by_density = _log_narrow(jnp.where(narrow, middle, 0.0), jnp.where(narrow, width, 0.1))
-    return jnp.where(narrow, by_density, _log_wide(jnp.where(narrow, -1.0, a), jnp.where(narrow, 1.0, b)))
+    by_tails = _log_wide(jnp.where(narrow | empty, -1.0, a), jnp.where(narrow | empty, 1.0, b))
+    return jnp.where(empty, -jnp.inf, jnp.where(narrow, by_density, by_tails))
 
 
 @jax.custom_jvp
 def _log_wide(a: Array, b: Array) -> Array:
     """log(Phi(b) - Phi(a)): on one side of the centre from the logs of the tails, across it as 1 minus both tails."""
-    tail_a, tail_b = _log_tail(jnp.abs(a)), _log_tail(jnp.abs(b))
+    tail_a, tail_b = log_upper_tail(jnp.abs(a)), log_upper_tail(jnp.abs(b))
     near, far = jnp.maximum(tail_a, tail_b), jnp.minimum(tail_a, tail_b)
     across = (a < 0) & (b > 0)
     one_side = near + jnp.log(-jnp.expm1(jnp.where(across, -1.0, far - near)))
@@ -85,7 +96,7 @@ def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Arra
     return out, at(b) * t_b - at(a) * t_a
 
 
-def _log_tail(z: Array) -> Array:
+def log_upper_tail(z: Array) -> Array:
     """log Phi(-z) for z >= 0, precise however large z is (Abramowitz and Stegun 26.2.12; JAX's own `log_ndtr` has ten
     digits there)."""
     far = z > _FAR

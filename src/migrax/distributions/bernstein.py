@@ -1,0 +1,76 @@
+"""Polynomials in the Bernstein basis."""
+
+import math
+from typing import cast
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from ._base import AbstractDistribution
+from ._interval import sample_by_bisection
+from ._polynomial import log_polynomial_integral, positions, safe_log
+
+
+class Bernstein(AbstractDistribution):
+    """A polynomial on the range from `low` to `high`: the sum of c_k times the Bernstein basis polynomials
+
+        binomial(m, k) t^k (1 - t)^(m - k),  t = (x - low) / (high - low),
+
+    of degree m, divided by its integral (S. N. Bernstein, Comm. Soc. Math. Kharkov 13 (1912) 1; RooFit's
+    `RooBernstein`). With coefficients that are not negative it is a density. Their scale does not matter: in a fit, one
+    of them is held.
+    """
+
+    coefficients: Array
+    low: Array
+    high: Array
+
+    def __init__(self, coefficients: ArrayLike, low: ArrayLike, high: ArrayLike):
+        """**Arguments:**
+
+        - `coefficients`: c_k, 0 or more, of shape (..., degree + 1); the axes before the last are those of the
+            distribution.
+        - `low`, `high`: the range, finite.
+        """
+        self.coefficients = check_coefficients(coefficients)
+        self.low, self.high = cast(Array, low), cast(Array, high)
+
+    def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
+        """The log of the density at `x`; -inf outside the range, NaN where the polynomial is negative."""
+        x = jnp.asarray(x)
+        outside = (x < self.low) | (x > self.high)
+        value = self._polynomial(*positions(jnp.where(outside, self.low, x), self.low, self.high))
+        norm = jnp.log(jnp.mean(self.coefficients, -1)) + jnp.log(self.high - self.low)
+        log_value = safe_log(jnp.where(outside, 0.0, value))
+        return jnp.where(jnp.isneginf(log_value), -jnp.inf, log_value - norm)
+
+    def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
+        """The log of the probability between `low` and `high`."""
+        degree = self.coefficients.shape[-1] - 1
+        mass = log_polynomial_integral(self._polynomial, degree, low, high, self.low, self.high)
+        return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - jnp.log(jnp.mean(self.coefficients, -1)))
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        """Random numbers of the given shape (in front of that of the parameters), by the inverse of the cdf, found by
+        bisection. They have no derivatives in the parameters."""
+        return sample_by_bisection(self.log_integral, self.low, self.high, key, shape)
+
+    def _polynomial(self, t: Array, u: Array) -> Array:
+        """At the two positions, which add up to 1: no term is negative."""
+        m = self.coefficients.shape[-1] - 1
+        powers = [jnp.ones_like(t)]  # of u, from 0 on
+        for _ in range(m):
+            powers.append(powers[-1] * u)
+        total, power = jnp.zeros_like(t), jnp.ones_like(t)
+        for k in range(m + 1):
+            total = total + math.comb(m, k) * self.coefficients[..., k] * power * powers[m - k]
+            power = power * t
+        return total
+
+
+def check_coefficients(coefficients: ArrayLike) -> Array:
+    """**Raises:** `ValueError` unless there is an axis of coefficients, with at least one."""
+    array = jnp.asarray(coefficients)
+    if array.ndim == 0 or array.shape[-1] == 0:
+        raise ValueError(f"the coefficients of a polynomial must have shape (..., n) with n > 0, got {array.shape}")
+    return array

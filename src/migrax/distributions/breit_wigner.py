@@ -1,0 +1,171 @@
+"""Resonances: the Cauchy distribution (the non-relativistic Breit-Wigner), and the relativistic one."""
+
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from ._base import AbstractDistribution
+from ._interval import clip, sample_by_bisection
+
+_LOG_PI = 1.1447298858494002
+# Where the square of atanh's argument is smaller, its series is used; 0.04^13 is below 1e-16. Beyond, the
+# difference of the angles' two terms loses less than two digits.
+_SMALL, _TERMS = 0.04, 12
+
+
+class Cauchy(AbstractDistribution):
+    """The density 1 / (pi gamma (1 + z²)), z = (x - mu) / gamma (Johnson, Kotz and Balakrishnan, Continuous Univariate
+    Distributions 1, equation 16.1): the non-relativistic Breit-Wigner."""
+
+    mu: Array
+    gamma: Array
+
+    def __init__(self, mu: ArrayLike, gamma: ArrayLike):
+        """**Arguments:**
+
+        - `mu`: the peak, which is the median.
+        - `gamma`: the half width at half maximum, positive: half of what is called the width of a resonance.
+        """
+        self.mu, self.gamma = cast(Array, mu), cast(Array, gamma)
+
+    def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
+        """The log of the density at `x`."""
+        z = (jnp.asarray(x) - self.mu) / self.gamma
+        far = jnp.abs(z) > 1
+        inverse = 1 / jnp.where(far, z, 1.0)
+        # 1 + z² without an overflow
+        log_distance = jnp.log(jnp.abs(jnp.where(far, z, 1.0)))
+        near = jnp.log1p(jnp.where(far, 0.0, z) ** 2)
+        return -_LOG_PI - jnp.log(self.gamma) - jnp.where(far, 2 * log_distance + jnp.log1p(inverse**2), near)
+
+    def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
+        """The log of the probability between `low` and `high`."""
+        low, high = jnp.asarray(low), jnp.asarray(high)
+        empty, from_below, to_above = high <= low, jnp.isneginf(low), jnp.isposinf(high)
+        a = jnp.where(jnp.isinf(low) | empty, self.mu, low)
+        b = jnp.where(jnp.isinf(high) | empty, self.mu + self.gamma, high)
+        z_a, z_b, width = (a - self.mu) / self.gamma, (b - self.mu) / self.gamma, (b - a) / self.gamma
+        # arctan z_b - arctan z_a as the angle of one complex number, (1 + i z_b) (1 - i z_a) but for a scale
+        shrink_a, shrink_b = (jax.lax.stop_gradient(1 / jnp.maximum(jnp.abs(z), 1.0)) for z in (z_a, z_b))
+        inside = jnp.arctan2(width * shrink_b * shrink_a, shrink_a * shrink_b + (z_a * shrink_a) * (z_b * shrink_b))
+        above, below = jnp.arctan2(jnp.ones_like(z_a), z_a), jnp.arctan2(jnp.ones_like(z_b), -z_b)
+        angle = jnp.where(from_below, jnp.where(to_above, jnp.pi, below), jnp.where(to_above, above, inside))
+        return jnp.where(empty, -jnp.inf, jnp.log(jnp.where(empty, 1.0, angle)) - _LOG_PI)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        """Random numbers of the given shape (in front of that of the parameters)."""
+        parameters = jnp.broadcast_shapes(jnp.shape(self.mu), jnp.shape(self.gamma))
+        dtype = jnp.result_type(float, self.mu, self.gamma)
+        return self.mu + self.gamma * jax.random.cauchy(key, (*shape, *parameters), dtype)
+
+
+class RelativisticBreitWigner(AbstractDistribution):
+    """The density k / ((E² - M²)² + M² Γ²) of an energy E > 0, for a resonance of mass M and width Γ.
+
+    With γ = sqrt(M² (M² + Γ²)) the factor is k = 2 sqrt(2) M Γ γ / (π sqrt(M² + γ)) (the squared propagator of R. L.
+    Workman et al. (Particle Data Group), PTEP 2022 083C01, section 50, with a constant width, normalised over E). Its
+    integral is elementary: with e = E / M, g = Γ / M and c² = 1 + i g it is Im(atanh(e / c) / -c) / g, here in real
+    numbers in which nothing cancels.
+    """
+
+    mass: Array
+    width: Array
+
+    def __init__(self, mass: ArrayLike, width: ArrayLike):
+        """**Arguments:**
+
+        - `mass`: M, positive, in the units of E.
+        - `width`: Γ, the full width, positive, in the units of E.
+        """
+        self.mass, self.width = cast(Array, mass), cast(Array, width)
+
+    def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
+        """The log of the density at the energy `x`; -inf for x <= 0."""
+        x = jnp.asarray(x)
+        outside = x <= 0
+        x = jnp.where(outside, self.mass, x)
+        g, gamma, p, _, _ = self._root()
+        e = x / self.mass
+        off = (x - self.mass) / self.mass * (e + 1)
+        # divided by its larger term, so that the square does not overflow
+        scale = jax.lax.stop_gradient(jnp.maximum(jnp.abs(off), g))
+        log_square = 2 * jnp.log(scale) + jnp.log((off / scale) ** 2 + (g / scale) ** 2)
+        log_norm = jnp.log(2 / np.pi * gamma * g / p)
+        return jnp.where(outside, -jnp.inf, log_norm - jnp.log(self.mass) - log_square)
+
+    def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
+        """The log of the probability of an energy between `low` and `high`."""
+        a, b = clip(low, high, 0.0, jnp.inf)
+        empty, infinite = b <= a, jnp.isposinf(b)
+        a = jnp.where(empty, 0.0, a)
+        b = jnp.where(empty | infinite, a + self.mass, b)
+        g, gamma, p, p_less_one, q = self._root()
+        # a, b, and their distance in units of the mass. All that follows is homogeneous in (b, the distance), which are
+        # divided by b if that is above 1, so that it may be infinite: `one` is what 1 becomes.
+        a_, b_ = a / self.mass, b / self.mass
+        one = jnp.where(infinite, 0.0, 1 / jnp.where(b_ > 1, b_, 1.0))
+        distance = jnp.where(infinite, 1.0, (b - a) / self.mass * one)
+        b_ = jnp.where(infinite, 1.0, b_ * one)
+        # the distances from the pole's real part p, from before a and b were divided by the mass
+        a_p = (a - self.mass) / self.mass - p_less_one
+        b_p = jnp.where(infinite, 1.0, ((b - self.mass) / self.mass - p_less_one) * one)
+        # d - i g one = a b - c²
+        d = a_ * b_ - one
+        norm = d**2 + (g * one) ** 2
+        small = gamma * distance**2 < _SMALL * norm
+        inverse = distance / jnp.where(small, norm, 1.0)
+        by_series = _imaginary_atanh((jnp.where(small, d, 0.0) * inverse, g * one * inverse), g, small)
+        by_angles = self._by_angles(a_ + p, a_p, b_ + p * one, b_p, distance, one, d * p - g * q * one)
+        integral = jnp.where(small, by_series, by_angles)
+        log_norm = jnp.log(2 / np.pi * gamma / p)
+        return jnp.where(empty, -jnp.inf, log_norm + jnp.log(jnp.where(empty, 1.0, integral)))
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        """Random numbers of the given shape (in front of that of the parameters), by the inverse of the cdf, found by
+        bisection. They have no derivatives in the parameters."""
+        return sample_by_bisection(self.log_integral, 0.0, jnp.inf, key, shape)
+
+    def _root(self) -> tuple[Array, Array, Array, Array, Array]:
+        """g = Γ / M; γ / M² = |1 + i g|; c = sqrt(1 + i g) = p + i q: p, p - 1 and q."""
+        g = jnp.asarray(self.width / self.mass)
+        gamma = jnp.sqrt(1 + g**2)
+        p = jnp.sqrt(0.5 * (1 + gamma))
+        p_less_one = 0.5 * g**2 / (1 + gamma) / (1 + p)
+        return g, gamma, p, p_less_one, 0.5 * g / p
+
+    def _by_angles(
+        self, a_plus: Array, a_less: Array, b_plus: Array, b_less: Array, distance: Array, one: Array, real: Array
+    ) -> Array:
+        """Im(atanh(c w / D) / c) from ½ log((b - c) (a + c) / ((b + c) (a - c))), its modulus and its angle.
+
+        The angle is the sum of two positive ones; the modulus is 1 plus something of the sign of `real`, the real part
+        of D / c times |c|².
+        """
+        _, gamma, p, _, q = self._root()
+        angle = jnp.arctan2(q * distance, a_less * b_less + q**2 * one)
+        angle = angle + jnp.arctan2(q * distance, a_plus * b_plus + q**2 * one)
+        q_ = q * one
+        grows = real >= 0
+        larger = jnp.where(grows, a_less**2 + q**2, a_plus**2 + q**2)
+        larger = larger * jnp.where(grows, b_plus**2 + q_**2, b_less**2 + q_**2)
+        log_modulus = jnp.where(grows, 0.5, -0.5) * jnp.log1p(4 * distance * jnp.abs(real) / larger)
+        return 0.5 * (p * angle - q * log_modulus) / gamma
+
+
+def _imaginary_atanh(omega: tuple[Array, Array], g: Array, used: Array) -> Array:
+    """Im(atanh(c w) / c) for a small complex number `omega` = w and c² = 1 + i g: its series, in which every imaginary
+    part is a small number by itself; 1 where it is not used."""
+    square = _times(_times(omega, omega), (jnp.ones_like(g), g))
+    square = (jnp.where(used, square[0], 0.0), jnp.where(used, square[1], 0.0))
+    series = (jnp.zeros_like(square[0]), jnp.zeros_like(square[0]))
+    for k in range(_TERMS, -1, -1):
+        product = _times(square, series)
+        series = (1 / (2 * k + 1) + product[0], product[1])
+    return jnp.where(used, _times(omega, series)[1], 1.0)
+
+
+def _times(x: tuple[Array, Array], y: tuple[Array, Array]) -> tuple[Array, Array]:
+    return x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]

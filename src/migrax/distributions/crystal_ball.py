@@ -1,0 +1,268 @@
+"""Crystal Ball shapes: a Gaussian core with tails that fall as a power."""
+
+from typing import NamedTuple, cast
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from ._base import AbstractDistribution
+from ._functions import log1p_ratio
+from ._interval import clip, sample_by_bisection
+from ._tails import log_add
+from .exponential import log_mean_exp
+from .normal import log_standard_interval
+
+_LOG_SQRT_2PI = 0.9189385332046727
+
+
+class CrystalBall(AbstractDistribution):
+    """A normal density whose tail on the low side, from `alpha` standard deviations on, falls as a power.
+
+    In t = (x - mu) / sigma it is exp(-t²/2) above -alpha, and (1 + alpha (-t - alpha) / n)^-n times exp(-alpha²/2)
+    below (J. Gaiser, SLAC-R-255 (1982), appendix F; the same as RooFit's `RooCBShape`), normalised between `low` and
+    `high`. For n to infinity the tail becomes an exponential. On a range with a finite `low` any n > 0 is allowed.
+    """
+
+    mu: Array
+    sigma: Array
+    alpha: Array
+    n: Array
+    low: Array
+    high: Array
+
+    def __init__(
+        self,
+        mu: ArrayLike,
+        sigma: ArrayLike,
+        alpha: ArrayLike,
+        n: ArrayLike,
+        low: ArrayLike = -np.inf,
+        high: ArrayLike = np.inf,
+    ):
+        """**Arguments:**
+
+        - `mu`, `sigma`: the peak and the standard deviation of the core.
+        - `alpha`: where the tail begins, in standard deviations below the peak; positive.
+        - `n`: the power of the tail; above 1 if the range is infinite there.
+        - `low`, `high`: the range.
+        """
+        self.mu, self.sigma = cast(Array, mu), cast(Array, sigma)
+        self.alpha, self.n = cast(Array, alpha), cast(Array, n)
+        self.low, self.high = cast(Array, low), cast(Array, high)
+
+    def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
+        """The log of the density at `x`; -inf outside the range."""
+        return self._shape().log_prob(x)
+
+    def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
+        """The log of the probability between `low` and `high`."""
+        return self._shape().log_integral(low, high)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        """Random numbers of the given shape (in front of that of the parameters), by the inverse of the cdf, found by
+        bisection. They have no derivatives in the parameters."""
+        return self._shape().sample(key, shape)
+
+    def _shape(self) -> "_Shape":
+        below, above = _Side(self.sigma, self.alpha, self.n), _Side(self.sigma, None, None)
+        return _Shape(self.mu, below, above, self.low, self.high)
+
+
+class DoubleCrystalBall(AbstractDistribution):
+    """A normal density with a tail that falls as a power on each side: see `CrystalBall`."""
+
+    mu: Array
+    sigma: Array
+    alpha_low: Array
+    n_low: Array
+    alpha_high: Array
+    n_high: Array
+    low: Array
+    high: Array
+
+    def __init__(
+        self,
+        mu: ArrayLike,
+        sigma: ArrayLike,
+        alpha_low: ArrayLike,
+        n_low: ArrayLike,
+        alpha_high: ArrayLike,
+        n_high: ArrayLike,
+        low: ArrayLike = -np.inf,
+        high: ArrayLike = np.inf,
+    ):
+        """**Arguments:**
+
+        - `mu`, `sigma`: the peak and the standard deviation of the core.
+        - `alpha_low`, `alpha_high`: where the tails begin, in standard deviations from the peak; both positive.
+        - `n_low`, `n_high`: the powers of the tails; above 1 where the range is infinite.
+        - `low`, `high`: the range.
+        """
+        self.mu, self.sigma = cast(Array, mu), cast(Array, sigma)
+        self.alpha_low, self.n_low = cast(Array, alpha_low), cast(Array, n_low)
+        self.alpha_high, self.n_high = cast(Array, alpha_high), cast(Array, n_high)
+        self.low, self.high = cast(Array, low), cast(Array, high)
+
+    def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
+        """The log of the density at `x`; -inf outside the range."""
+        return self._shape().log_prob(x)
+
+    def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
+        """The log of the probability between `low` and `high`."""
+        return self._shape().log_integral(low, high)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        """Random numbers of the given shape (in front of that of the parameters); without derivatives."""
+        return self._shape().sample(key, shape)
+
+    def _shape(self) -> "_Shape":
+        below = _Side(self.sigma, self.alpha_low, self.n_low)
+        above = _Side(self.sigma, self.alpha_high, self.n_high)
+        return _Shape(self.mu, below, above, self.low, self.high)
+
+
+class AsymmetricCrystalBall(AbstractDistribution):
+    """A `DoubleCrystalBall` whose core has another standard deviation on each side of its peak."""
+
+    mu: Array
+    sigma_low: Array
+    sigma_high: Array
+    alpha_low: Array
+    n_low: Array
+    alpha_high: Array
+    n_high: Array
+    low: Array
+    high: Array
+
+    def __init__(
+        self,
+        mu: ArrayLike,
+        sigma_low: ArrayLike,
+        sigma_high: ArrayLike,
+        alpha_low: ArrayLike,
+        n_low: ArrayLike,
+        alpha_high: ArrayLike,
+        n_high: ArrayLike,
+        low: ArrayLike = -np.inf,
+        high: ArrayLike = np.inf,
+    ):
+        """**Arguments:**
+
+        - `mu`: the peak.
+        - `sigma_low`, `sigma_high`: the standard deviations of the core below and above the peak.
+        - `alpha_low`, `alpha_high`: where the tails begin, in these standard deviations from the peak; both positive.
+        - `n_low`, `n_high`: the powers of the tails; above 1 where the range is infinite.
+        - `low`, `high`: the range.
+        """
+        self.mu = cast(Array, mu)
+        self.sigma_low, self.sigma_high = cast(Array, sigma_low), cast(Array, sigma_high)
+        self.alpha_low, self.n_low = cast(Array, alpha_low), cast(Array, n_low)
+        self.alpha_high, self.n_high = cast(Array, alpha_high), cast(Array, n_high)
+        self.low, self.high = cast(Array, low), cast(Array, high)
+
+    def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
+        """The log of the density at `x`; -inf outside the range."""
+        return self._shape().log_prob(x)
+
+    def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
+        """The log of the probability between `low` and `high`."""
+        return self._shape().log_integral(low, high)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        """Random numbers of the given shape (in front of that of the parameters); without derivatives."""
+        return self._shape().sample(key, shape)
+
+    def _shape(self) -> "_Shape":
+        below = _Side(self.sigma_low, self.alpha_low, self.n_low)
+        above = _Side(self.sigma_high, self.alpha_high, self.n_high)
+        return _Shape(self.mu, below, above, self.low, self.high)
+
+
+class _Side(NamedTuple):
+    """One side of the peak: half a Gaussian, with a tail unless `alpha` is None."""
+
+    sigma: Array
+    alpha: Array | None
+    n: Array | None
+
+
+class _Shape(NamedTuple):
+    """What the three have in common. It is 1 at the peak."""
+
+    mu: Array
+    below: _Side
+    above: _Side
+    low: Array
+    high: Array
+
+    def log_prob(self, x: ArrayLike) -> Array:
+        x = jnp.asarray(x)
+        left, outside = x < self.mu, (x < self.low) | (x > self.high)
+        # both sides are worked out everywhere, each with a distance that is its own or 0
+        from_left = _log_side(jnp.where(left, self.mu - x, 0.0) / self.below.sigma, self.below)
+        from_right = _log_side(jnp.where(left, 0.0, x - self.mu) / self.above.sigma, self.above)
+        value = jnp.where(left, from_left, from_right) - self._log_mass(self.low, self.high)
+        return jnp.where(outside, -jnp.inf, value)
+
+    def log_integral(self, low: ArrayLike, high: ArrayLike) -> Array:
+        mass = self._log_mass(*clip(low, high, self.low, self.high))
+        return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - self._log_mass(self.low, self.high))
+
+    def sample(self, key: Array, shape: tuple[int, ...]) -> Array:
+        return sample_by_bisection(self._log_mass, self.low, self.high, key, shape)
+
+    def _log_mass(self, low: ArrayLike, high: ArrayLike) -> Array:
+        below = _log_side_mass(*clip(low, high, -jnp.inf, self.mu), self.mu, self.below)
+        # the side above in a mirror
+        a, b = clip(low, high, self.mu, jnp.inf)
+        return log_add(below, _log_side_mass(-b, -a, -self.mu, self.above))
+
+
+def _log_side(s: Array, side: _Side) -> Array:
+    """The log of the shape `s` standard deviations from the peak."""
+    if side.alpha is None or side.n is None:
+        return -0.5 * s**2
+    tail = s > side.alpha
+    steps = jnp.where(tail, s - side.alpha, 0.0)
+    by_power = -0.5 * side.alpha**2 - side.n * jnp.log1p(side.alpha * steps / side.n)
+    return jnp.where(tail, by_power, -0.5 * jnp.where(tail, 0.0, s) ** 2)
+
+
+def _log_side_mass(low: Array, high: Array, mu: Array, side: _Side) -> Array:
+    """The log of the integral of the side below the peak from `low`, which may be infinite, to `high`."""
+    log_sigma = jnp.log(side.sigma)
+    if side.alpha is None or side.n is None:
+        return log_sigma + _log_core_mass(low, high, mu, side.sigma)
+    edge = mu - side.alpha * side.sigma
+    core = _log_core_mass(*clip(low, high, edge, jnp.inf), mu, side.sigma)
+    a, b = clip(low, high, -jnp.inf, edge)
+    empty, infinite = b <= a, jnp.isneginf(a)
+    whole, part = infinite & ~empty, ~infinite & ~empty
+    near = jnp.where(empty, 0.0, edge - jnp.where(empty, edge, b)) / side.sigma
+    width = jnp.where(part, jnp.where(part, b, 1.0) - jnp.where(part, a, 0.0), 1.0) / side.sigma
+    tail = jnp.where(empty, -jnp.inf, _log_tail_mass(near, width, whole, side.alpha, side.n))
+    return log_sigma + log_add(core, tail)
+
+
+def _log_core_mass(low: Array, high: Array, mu: Array, sigma: Array) -> Array:
+    """The log of the integral of exp(-t²/2) between the two, in standard deviations."""
+    infinite, empty = jnp.isneginf(low), high <= low
+    a, b = jnp.where(infinite | empty, mu - 1.0, low), jnp.where(empty, mu, high)
+    width = jnp.where(infinite, 1.0, b - a) / sigma
+    start, stop = jnp.where(infinite, -jnp.inf, (a - mu) / sigma), (b - mu) / sigma
+    return jnp.where(empty, -jnp.inf, _LOG_SQRT_2PI + log_standard_interval(start, stop, width))
+
+
+def _log_tail_mass(near: Array, width: Array, infinite: Array, alpha: Array, n: Array) -> Array:
+    """The log of the integral of the tail over `width` (or to infinity), from `near` beyond its beginning on.
+
+    With y = 1 + alpha near / n it is y^-n times the integral of (1 + alpha s / (n y))^-n over s.
+    """
+    r = alpha * width / (n + alpha * near)
+    ratio = log1p_ratio(r)
+    # (1 - exp(-(n - 1) log(1 + r))) / (n - 1): as smooth at n = 1, and for n to infinity, as its two factors
+    finite = jnp.log(width) + jnp.log(ratio) + log_mean_exp((n - 1) * r * ratio)
+    power = jnp.where(infinite, jnp.where(n > 1, n - 1.0, jnp.nan), 1.0)
+    to_infinity = jnp.log((n + alpha * near) / alpha) - jnp.log(power)
+    return -0.5 * alpha**2 - n * jnp.log1p(alpha * near / n) + jnp.where(infinite, to_infinity, finite)
