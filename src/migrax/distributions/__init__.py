@@ -6,6 +6,10 @@ from .breit_wigner import Cauchy as Cauchy, RelativisticBreitWigner as Relativis
 from .chebyshev import Chebyshev as Chebyshev
 from .convolution import Convolution as Convolution
 from .crystal_ball import (
+    AsymmetricCrystalBall as AsymmetricCrystalBall,
+    CrystalBall as CrystalBall,
+    DoubleCrystalBall as DoubleCrystalBall,
+)
 from .exponential import Exponential as Exponential
 from .extreme_value import GeneralizedExtremeValue as GeneralizedExtremeValue
 from .histogram import HistogramTemplate as HistogramTemplate
