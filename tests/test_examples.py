@@ -34,12 +34,18 @@ def test_readme():
     shown = re.search(r"^```\n(┌.*?)^```", readme, re.DOTALL | re.MULTILINE)
     assert shown is not None
     tables = str(namespace["result"])
+    assert str(mx.goodness_of_fit(namespace["nll"], namespace["result"], namespace["counts"])) in readme
+    assert bool(namespace["peak"].valid)
+    assert namespace["toys"]["energies"].x.shape[0] == 3
     for line in shown.group(1).splitlines():
         if "EDM =" in line or "Ngrad =" in line:  # at 1e-14 it is rounding, which decides on one gradient
             continue
         assert line in tables, "the README's table is not what is printed"
 
 
+PEAK, FLAT = jnp.array([3.0, 20.0, 31.0, 9.0]), jnp.array([25.0, 24.0, 26.0, 25.0])
+FLAT_NLL = mx.PoissonNLL(lambda p: p["mu"] * jnp.ones(4))
+FLAT_FIT = mx.fit(FLAT_NLL, {"mu": 20.0}, FLAT)
 EXAMPLES = {
     "fit": (mx.fit, {"data": jnp.array([0.3, -1.0, 2.0, 0.5])}),
     "Parameter": (mx.Parameter, {}),
@@ -52,6 +58,34 @@ EXAMPLES = {
         },
     ),
     "LeastSquares": (mx.LeastSquares, {"x": jnp.arange(5.0), "y": jnp.array([0.1, 1.0, 1.9, 3.2, 4.0])}),
+    "BinnedNLL": (mx.BinnedNLL, {}),
+    "TemplateNLL": (
+        mx.TemplateNLL,
+        {"simulated_signal": PEAK, "simulated_background": FLAT, "counts": 0.2 * PEAK + 0.5 * FLAT},
+    ),
+    "UnbinnedNLL": (mx.UnbinnedNLL, {"x": jnp.array([0.3, -1.0, 2.0, 0.5])}),
+    "ExtendedUnbinnedNLL": (mx.ExtendedUnbinnedNLL, {}),
+    "NormalConstraint": (
+        mx.NormalConstraint,
+        {
+            "expected": lambda p: p["lumi"] * p["mu"] * PEAK,
+            "params": {"lumi": 1.0, "mu": 1.0},
+            "observed": 0.9 * PEAK,
+        },
+    ),
+    "Joint": (
+        mx.Joint,
+        {
+            "signal_region": mx.PoissonNLL(lambda p: p["lumi"] * p["mu"] * PEAK),
+            "control_region": mx.PoissonNLL(lambda p: p["lumi"] * FLAT),
+            "params": {"lumi": 1.0, "mu": 1.0},
+            "counts": PEAK,
+            "others": FLAT,
+        },
+    ),
+    "Likelihood": (mx.Likelihood, {"params": {"mu": 1.0}}),
+    "sample": (mx.sample, {"nll": FLAT_NLL, "result": FLAT_FIT}),
+    "goodness_of_fit": (mx.goodness_of_fit, {"nll": FLAT_NLL, "result": FLAT_FIT, "counts": FLAT}),
     "chunked_sum": (
         mx.chunked_sum,
         {"log_density": lambda p, image: (image - p["a"]) ** 2, "params": {"a": 0.0}, "image": jnp.ones(30_000)},

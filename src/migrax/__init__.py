@@ -12,7 +12,7 @@ Likelihoods      `PoissonNLL`, `BinnedNLL`, `TemplateNLL` with `Counts`; `LeastS
                  `ExtendedUnbinnedNLL` with `Events`; `NormalConstraint`, `PoissonConstraint`,
                  `LogNormalConstraint`; `Joint` (or `+`) of several; any function of your own, dressed by
                  `Likelihood`; `chunked_sum` and `OnDisk` for long data; `sample`, `asimov`,
-                 `goodness_of_fit`
+                 `goodness_of_fit`, `GoodnessOfFit`
 Distributions    `migrax.distributions`
 Other packages   `migrax.io`: histograms
 """
