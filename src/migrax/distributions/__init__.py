@@ -12,9 +12,11 @@ from .crystal_ball import (
 )
 from .exponential import Exponential as Exponential
 from .extreme_value import GeneralizedExtremeValue as GeneralizedExtremeValue
+from .gamma import Gamma as Gamma
 from .histogram import HistogramTemplate as HistogramTemplate
 from .interpolated import Interpolated as Interpolated
 from .kernel_density import KernelDensity as KernelDensity
+from .landau import Landau as Landau
 from .log_normal import LogNormal as LogNormal
 from .mixture import Mixture as Mixture
 from .morphing import Morph as Morph
@@ -24,6 +26,9 @@ from .normalized import Normalized as Normalized, integrate as integrate
 from .pareto import GeneralizedPareto as GeneralizedPareto
 from .poisson import Poisson as Poisson
 from .product import Product as Product
+from .q_gaussian import QGaussian as QGaussian
+from .student_t import StudentT as StudentT
 from .truncated import Truncated as Truncated, TruncatedNormal as TruncatedNormal
 from .uniform import Uniform as Uniform
+from .voigt import Voigt as Voigt
 from .weibull import Weibull as Weibull
