@@ -59,8 +59,8 @@ class Landau(AbstractDistribution):
 # s = exp(-1 - l) and V(a) = a / sin(a) exp(1 - a cot(a)),
 #     cdf(l) = 1/pi int_0^pi exp(-s V) da,    phi(l) = s/pi int_0^pi V exp(-s V) da,
 # where everything is positive. V grows from 1 to infinity, and the integrand is where s V is about 1. With
-# a = pi (1 - 1/p), where log V is about p for large p, and p = 1 + log(1 + exp(u)), it falls like exp(u) on the left and
-# exp(-exp(u)) on the right. The nodes are trapezoidal ones in v, with u = U(l) + v - exp(-v), which move with l.
+# a = pi (1 - 1/p), where log V is about p for large p, and p = 1 + log(1 + exp(u)), it falls like exp(u) on the left
+# and exp(-exp(u)) on the right. The nodes are trapezoidal ones in v, with u = U(l) + v - exp(-v), which move with l.
 _STEP = 1 / 14
 _V = np.arange(-3.7, 4.3, _STEP)
 _T = _V - np.exp(-_V)
