@@ -51,7 +51,7 @@ class KernelDensity(AbstractDistribution):
         - `bandwidth`: the standard deviation of the kernels, in the units of the events; one number, or one for each
             event. Default: Scott's rule, sigma n_eff^(-1/5) with the standard deviation sigma of the events and
             n_eff = (sum w)²/(sum w²), as that of `scipy.stats.gaussian_kde` (D. W. Scott, Multivariate Density
-            Estimation (1992) eq. 6.42, there with 1.06). It is right for one peak, too wide for several.
+            Estimation (1992), there with 1.06). It is right for one peak, too wide for several.
         - `weights`: of the events, shape `(n,)`; only their ratios matter. Some may be negative; where the sum is
             negative, the density is NaN.
         - `low`, `high`: the range, numbers.

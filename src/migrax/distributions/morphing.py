@@ -23,7 +23,7 @@ class Morph(AbstractDistribution):
     ```
 
     Between two anchors contents follow a straight line, or an exponential with `log=True` (HistFactory's interpolation
-    codes 0 and 1: K. Cranmer et al., CERN-OPEN-2012-016, eqs. 5 and 6). Beyond the outer anchors the outermost line or
+    codes 0 and 1: K. Cranmer et al., CERN-OPEN-2012-016). Beyond the outer anchors the outermost line or
     exponential goes on, as there; a content that a line would make negative is 0, with derivatives 0 (as ROOT's
     HistFactory has it; exponentials never get there). At the anchors the slope changes at once: the derivative is the
     one above the anchor.
