@@ -63,7 +63,7 @@ def log_decay(
     far: float = 1e24,
 ) -> Float[Array, "..."]:
     """The log of the integral of exp(log_density(t)) for t from 0 to `length`, which may be infinite, of a density that
-     falls from 0 on; by exp-sinh nodes (Takahasi and Mori, Publ. RIMS 9 (1974) 721).
+    falls from 0 on; by exp-sinh nodes (Takahasi and Mori, Publ. RIMS 9 (1974) 721).
 
     133 evaluations with the default `near` and `far`. Exact to 1e-14 for what falls like exp(-t), exp(-t²) or a power
     of t, on any part of it; only for powers close to 1/t that end after more than 1e5 scales it is less (1e-12 after
