@@ -89,6 +89,7 @@ class TestResonances:
         checks.check_samples(case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cauchy", "Z"])
 def test_finite(name):
     checks.check_finite(CASES[name], [-1e4, -1.0, 0.0, 1e-3, 0.3, 80.0, 91.1876, 95.0, 1e4, 1e6])

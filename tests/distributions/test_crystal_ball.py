@@ -116,10 +116,12 @@ class TestCrystalBall:
         checks.check_bins(case, [low, -3.0, -0.5, 0.3, 0.5, 5.0, high])
 
 
+@pytest.mark.slow
 def test_samples():
     checks.check_samples(CASES["n = 1 and less"])
 
 
+@pytest.mark.slow
 def test_finite():
     checks.check_finite(CASES["asymmetric"], [-1e4, -40.0, -1.5, 0.0, 0.3, 0.5, 3.0, 1e4])
 

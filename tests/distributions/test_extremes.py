@@ -159,6 +159,7 @@ class TestExtremes:
         checks.check_samples(case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gev, finite end", "pareto, finite end", "weibull", "moyal"])
 def test_finite(name):
     checks.check_finite(CASES[name], [-1e4, -40.0, -2.7, -1.0, 0.0, 0.3, 0.31, 3.29, 3.3, 40.0, 1e4])

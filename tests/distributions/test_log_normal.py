@@ -56,6 +56,7 @@ class TestLogNormal:
         checks.check_samples(case)
 
 
+@pytest.mark.slow
 def test_finite():
     checks.check_finite(CASES["typical"], [-1e4, -1.0, 0.0, 1e-30, 0.1, 1.0, 1.3, 50.0, 1e4, 1e20])
 

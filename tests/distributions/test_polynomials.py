@@ -73,6 +73,7 @@ class TestPolynomials:
         checks.check_samples(case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bernstein", "chebyshev"])
 def test_finite(name):
     checks.check_finite(CASES[name], [-1e4, -2.0, -1.5, -1.0, 0.1, 3.9, 4.0, 4.1, 1e4])

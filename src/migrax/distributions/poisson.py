@@ -43,7 +43,11 @@ class Poisson(AbstractDistribution):
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability that low < k <= high: a count at the upper end belongs to the interval, one at
-        the lower end does not, so that `cdf(k)` is the probability of k and less. The derivatives in the ends are 0."""
+        the lower end does not, so that `cdf(k)` is the probability of k and less. The derivatives in the ends are 0.
+
+        An interval of more than eight counts is a difference of two tails: if it holds the part p of the larger
+        one, its log is right to about 1e-14 / p (20 counts at a rate of a million: 1e-13).
+        """
         dtype = jnp.result_type(low, high, self.rate, 1.0)
         low, high, rate = jnp.broadcast_arrays(*(jnp.asarray(x, dtype) for x in (low, high, self.rate)))
         a, b = jnp.maximum(jnp.floor(low), -1.0), jnp.floor(high)
