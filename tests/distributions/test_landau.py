@@ -77,7 +77,9 @@ def test_derivatives_by_the_parameters():
         np.testing.assert_allclose(jax.grad(f)(point, x), slopes, rtol=1e-9, atol=1e-9)
         curvatures = [checks._differences(lambda p, f=density: f(*p), CASE, ij) for ij in ((0, 0), (0, 1), (1, 1))]
         hessian = jax.hessian(f)(point, x)
-        np.testing.assert_allclose(hessian[jnp.array([0, 0, 1]), jnp.array([0, 1, 1])], curvatures, rtol=1e-7, atol=1e-7)
+        np.testing.assert_allclose(
+            hessian[jnp.array([0, 0, 1]), jnp.array([0, 1, 1])], curvatures, rtol=1e-7, atol=1e-7
+        )
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ KNOTS = (-mpmath.inf, -1e3, -55, 0.4, 10, 31, 100, mpmath.inf)
 CASES = {
     "typical": Case(QGaussian, (0.4, 1.5, 1.3), log_pdf, [0.4, 1.3, -60.0, 1e5], INTERVALS, KNOTS),
     "nearly normal": Case(QGaussian, (0.4, 1.5, 1 + 2**-30), log_pdf, [0.4, 1.3, -5.0, 9.0], NEAR, KNOTS),
-    "below normal": Case(QGaussian, (0.4, 1.5, 1 - 2**-30), log_pdf, [0.4, 1.3, -5.0, 9.0], NEAR, (-1e4, *KNOTS[2:-1], 1e4)),
+    "below normal": Case(
+        QGaussian, (0.4, 1.5, 1 - 2**-30), log_pdf, [0.4, 1.3, -5.0, 9.0], NEAR, (-1e4, *KNOTS[2:-1], 1e4)
+    ),
     "finite support": Case(
         QGaussian,
         (0.0, 1.5, 0.25),
@@ -46,7 +48,7 @@ CASES = {
         [(0.4, 0.9), (-2.4, -2.39), (-INF, INF), (3.0, 4.0), (-1.2, 2.1)],
         (-mpmath.mpf(1.5) * mpmath.sqrt(2 / mpmath.mpf(0.75)), 0, mpmath.mpf(1.5) * mpmath.sqrt(2 / mpmath.mpf(0.75))),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

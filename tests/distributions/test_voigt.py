@@ -17,9 +17,10 @@ INF = float("inf")
 
 def log_pdf(x, mu, sigma, gamma):
     """Abramowitz and Stegun 7.1.3: w(z) = exp(-z²) erfc(-iz)."""
-    z = mpmath.mpc(x - mu, gamma) / (mpmath.sqrt(2) * sigma)
-    w = mpmath.exp(-(z**2)) * mpmath.erfc(mpmath.mpc(0, -1) * z)
-    return mpmath.log(mpmath.re(w)) - mpmath.log(sigma * mpmath.sqrt(2 * mpmath.pi))
+    with mpmath.workdps(mpmath.mp.dps + (30 if gamma > 1e3 * sigma else 0)):
+        z = mpmath.mpc(x - mu, gamma) / (mpmath.sqrt(2) * sigma)
+        w = mpmath.exp(-(z**2)) * mpmath.erfc(mpmath.mpc(0, -1) * z)
+        return mpmath.log(mpmath.re(w)) - mpmath.log(sigma * mpmath.sqrt(2 * mpmath.pi))
 
 
 CASES = {
@@ -32,10 +33,22 @@ CASES = {
         (-30, 0.4, 10),
     ),
     "narrow resonance": Case(
-        Voigt, (0.4, 1.5, 1.5e-6), log_pdf, [0.4, 1.3, -8.0, 12.0, -60.0], [(-8.0, -7.9), (9.0, 14.0)], (-8, 9, 10, 14), to=[0, 1]
+        Voigt,
+        (0.4, 1.5, 1.5e-6),
+        log_pdf,
+        [0.4, 1.3, -8.0, 12.0, -60.0],
+        [(-8.0, -7.9), (9.0, 14.0)],
+        (-8, 9, 10, 14),
+        to=[0, 1],
     ),
     "wide resonance": Case(
-        Voigt, (0.4, 1.5e-6, 1.5), log_pdf, [0.4, 1.3, -8.0, -60.0], [(-8.0, -7.9), (0.1, 14.0)], (-8, 0.1, 0.4, 3, 14), to=[0, 2]
+        Voigt,
+        (0.4, 1.5e-6, 1.5),
+        log_pdf,
+        [0.4, 1.3, -8.0, -60.0],
+        [(-8.0, -7.9), (0.1, 14.0)],
+        (-8, 0.1, 0.4, 3, 14),
+        to=[0, 2],
     ),
 }
 

@@ -1,6 +1,8 @@
 """Probability densities: `log_prob`, `cdf`, probabilities of bins that are precise in both tails, `sample`."""
 
 from ._base import AbstractDistribution as AbstractDistribution
+from .argus import Argus as Argus
+from .cruijff import Cruijff as Cruijff
 from .exponential import Exponential as Exponential
 from .gamma import Gamma as Gamma
 from .landau import Landau as Landau
