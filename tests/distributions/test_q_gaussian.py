@@ -48,7 +48,7 @@ CASES = {
         [(0.4, 0.9), (-2.4, -2.39), (-INF, INF), (3.0, 4.0), (-1.2, 2.1)],
         (-mpmath.mpf(1.5) * mpmath.sqrt(2 / mpmath.mpf(0.75)), 0, mpmath.mpf(1.5) * mpmath.sqrt(2 / mpmath.mpf(0.75))),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -17,9 +17,10 @@ INF = float("inf")
 
 def log_pdf(x, mu, sigma, gamma):
     """Abramowitz and Stegun 7.1.3: w(z) = exp(-z²) erfc(-iz)."""
-    z = mpmath.mpc(x - mu, gamma) / (mpmath.sqrt(2) * sigma)
-    w = mpmath.exp(-(z**2)) * mpmath.erfc(mpmath.mpc(0, -1) * z)
-    return mpmath.log(mpmath.re(w)) - mpmath.log(sigma * mpmath.sqrt(2 * mpmath.pi))
+    with mpmath.workdps(mpmath.mp.dps + (30 if gamma > 1e3 * sigma else 0)):
+        z = mpmath.mpc(x - mu, gamma) / (mpmath.sqrt(2) * sigma)
+        w = mpmath.exp(-(z**2)) * mpmath.erfc(mpmath.mpc(0, -1) * z)
+        return mpmath.log(mpmath.re(w)) - mpmath.log(sigma * mpmath.sqrt(2 * mpmath.pi))
 
 
 CASES = {

@@ -1,10 +1,12 @@
 """Probability densities: `log_prob`, `cdf`, probabilities of bins that are precise in both tails, `sample`."""
 
 from ._base import AbstractDistribution as AbstractDistribution
+from .argus import Argus as Argus
 from .bernstein import Bernstein as Bernstein
 from .breit_wigner import Cauchy as Cauchy, RelativisticBreitWigner as RelativisticBreitWigner
 from .chebyshev import Chebyshev as Chebyshev
 from .convolution import Convolution as Convolution
+from .cruijff import Cruijff as Cruijff
 from .crystal_ball import (
     AsymmetricCrystalBall as AsymmetricCrystalBall,
     CrystalBall as CrystalBall,

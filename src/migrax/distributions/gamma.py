@@ -8,8 +8,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution
 from ._gammas import stirling_error
-from ._quadrature import log_decay
-from ._tails import log_add
+from ._power_exp import log_power_exp, log_ratio
 
 _LOG_SQRT_2PI = 0.9189385332046727
 
@@ -49,48 +48,20 @@ class Gamma(AbstractDistribution):
         return self.scale * jnp.exp(jax.random.loggamma(key, k, dtype=dtype))
 
 
-# Where exp(-k exp(w)) is 0 for certain, and the square of exp(w) is not infinite yet.
-_FAR = {"float64": 100.0, "float32": 30.0}
-
-
-def _log_ratio(x: Array, to: Array) -> Array:
-    """log(x / to), precise also where the two are close, or far from each other."""
-    step = (x - to) / to
-    near = jnp.abs(step) < 0.5
-    return jnp.where(near, jnp.log1p(jnp.where(near, step, 0.0)), jnp.log(jnp.where(near, 1.0, x)) - jnp.log(to))
-
-
 def _log_density(r: Array, k: Array) -> Array:
     """The log of the density of log r: k log r - r - log Gamma(k), without cancellation around r = k."""
-    return k * (_log_ratio(r, k) - (r - k) / k) + 0.5 * jnp.log(k) - _LOG_SQRT_2PI - stirling_error(k)
+    fall = (r - k) / k - log_ratio(r, k, r - k)
+    return -k * fall + 0.5 * jnp.log(k) - _LOG_SQRT_2PI - stirling_error(k)
 
 
 @jax.jit
 def _log_integral(low: ArrayLike, high: ArrayLike, k: ArrayLike, scale: ArrayLike) -> Array:
-    """The density of log x falls on both sides of x = k scale, the faster the farther. Either side is integrated from
-    its highest point r on, in terms of v = |log(x / r)|."""
     dtype = jnp.result_type(float, low, high, k, scale)
     low, high, k, scale = jnp.broadcast_arrays(*(jnp.asarray(v, dtype) for v in (low, high, k, scale)))
     unknown = jnp.isnan(low) | jnp.isnan(high)
-    low = jnp.where(low > 0, low, 0.0)
-    some = high > low
-    mode = jax.lax.stop_gradient(k * scale)
-    starts = jnp.stack([jnp.where(some & (high <= mode), high, mode), jnp.where(some & (low > mode), low, mode)])
-    there = jnp.stack([some & (low < starts[0]), some & (high > starts[1])])
-    endless = jnp.stack([low == 0, jnp.isposinf(high)])
-    ends = jnp.where(there & ~endless, jnp.stack([low, high]), starts)
-    # Upwards, where the density falls like exp(-exp(v)), the rule is much better on an interval: as far as exp(-60).
-    last = jax.lax.stop_gradient(jnp.stack([jnp.full_like(k, jnp.inf), jnp.log1p(60 / k + jnp.sqrt(120 / k))]))
-    length = jnp.where(there, jnp.where(endless, last, jnp.abs(_log_ratio(ends, starts))), 0.0)
-    r = starts / scale
-    up = jnp.array([False, True]).reshape(2, *(1 for _ in range(low.ndim)))
-
-    def fall(v: Array) -> Array:
-        w = jnp.where(up, jnp.minimum(v, _FAR[dtype.name]), -v)
-        return k * w - r * jnp.expm1(w)
-
-    size = 1 / (jnp.abs(r - k) + jnp.where(up | (r > 1), jnp.sqrt(r), r))
-    tails = log_decay(fall, length, size)
-    some = ~jnp.isneginf(tails)
-    pieces = jnp.where(some, jnp.where(some, tails, 0.0) + _log_density(r, k), -jnp.inf)
-    return jnp.where(unknown, jnp.nan, log_add(pieces[0], pieces[1]))
+    low, high = jnp.where(low > 0, low, 0.0), jnp.where(high > 0, high, 0.0)
+    finite = jnp.isfinite(low) & jnp.isfinite(high)
+    width = jnp.where(finite, jnp.where(finite, high, 1.0) - jnp.where(finite, low, 0.0), 1.0) / scale
+    a, b = (jnp.where(jnp.isfinite(v), jnp.where(jnp.isfinite(v), v, 1.0) / scale, v) for v in (low, high))
+    out = log_power_exp(a, b, width, k, jnp.ones_like(k), lambda r: _log_density(r, k))
+    return jnp.where(unknown, jnp.nan, out)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution
-from ._quadrature import column, log_panels, log_sum, pointwise
+from ._quadrature import column, in_batches, log_panels, log_sum, pointwise
 from ._tails import log_add, log_complement, log_sub
 
 
@@ -65,6 +65,7 @@ _STEP = 1 / 14
 _V = np.arange(-3.7, 4.3, _STEP)
 _T = _V - np.exp(-_V)
 _LOG_WEIGHTS = np.log(_STEP * (1 + np.exp(-_V)))
+_BATCH = 14
 # zeta(2n), in the series of log(a / sin a) and 1 - a cot a (Abramowitz and Stegun 4.3.70 and 4.3.71)
 _ZETA = (
     1.6449340668482264, 1.0823232337111382, 1.0173430619844491, 1.0040773561979443, 1.0009945751278182,
@@ -118,6 +119,12 @@ def _level(x: Array) -> tuple[Array, Array]:
     return jnp.where(x > low, x, low) + 1, jnp.where(x > low, 0.0, low - x)
 
 
+def _nodes(x: Array) -> tuple[Array, Array]:
+    """In float32 without the first ones, where the square of what is left of V - 1 would be 0."""
+    first = 0 if x.dtype == jnp.float64 else 15
+    return column(_T[first:], x), column(_LOG_WEIGHTS[first:], x)
+
+
 def _rate(level: Array) -> Array:
     return jnp.exp(-level)
 
@@ -127,8 +134,13 @@ def _rate(level: Array) -> Array:
 def _log_phi(x: Array) -> Array:
     """The log of the standard density."""
     level, lower = _level(x)
-    g, rise, log_slope, _ = _path(level, column(_T, x))
-    logs = g - rise + log_slope + column(_LOG_WEIGHTS, x)
+    nodes, log_weights = _nodes(x)
+
+    def at(t: Array) -> Array:
+        g, rise, log_slope, _ = _path(level, t)
+        return g - rise + log_slope
+
+    logs = in_batches(at, nodes, _BATCH) + log_weights
     return log_sum(logs) - _rate(level) * (1 + lower) - _LOG_PI
 
 
@@ -137,13 +149,17 @@ def _log_phi(x: Array) -> Array:
 def _log_tail(x: Array) -> Array:
     """The log of the cdf below the middle, of 1 - cdf above it."""
     level, lower = _level(x)
+    nodes, log_weights = _nodes(x)
     left = x < _MIDDLE
-    fn = lambda t: _path(level, t)  # noqa: E731
-    t = jnp.broadcast_to(column(_T, x), (len(_T), *x.shape))
-    (g, rise, log_slope, rest), (steepness, *_) = jax.jvp(fn, (t,), (jnp.ones_like(t),))
-    # 1 - cdf by parts: 1 - exp(-s) and the integral of (pi - a) exp(-s V) s dV, so that it ends where s V does
-    above = g + jnp.log(rest) + jnp.log(jnp.where(left, 1.0, steepness))
-    logs = jnp.where(left, log_slope, above) - rise + column(_LOG_WEIGHTS, x)
+
+    def at(t: Array) -> Array:
+        t = jnp.broadcast_to(t, (t.shape[0], *x.shape))
+        (g, rise, log_slope, rest), (steepness, *_) = jax.jvp(lambda t: _path(level, t), (t,), (jnp.ones_like(t),))
+        # 1 - cdf by parts: 1 - exp(-s) and the integral of (pi - a) exp(-s V) s dV, so that it ends where s V does
+        above = g + jnp.log(rest) + jnp.log(jnp.where(left, 1.0, steepness))
+        return jnp.where(left, log_slope, above) - rise
+
+    logs = in_batches(at, nodes, _BATCH) + log_weights
     integral = log_sum(logs) - _rate(level) * (1 + lower) - _LOG_PI
     first = log_complement(-_rate(jnp.where(left, 0.0, jnp.minimum(level, 40.0))))
     return jnp.where(left, integral, log_add(integral, jnp.where(level > 40.0, -level, first)))

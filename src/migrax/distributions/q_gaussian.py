@@ -77,8 +77,8 @@ def standard_log_integral(
     # as far as the density is analytic well around the middle, and not small at its ends
     edge = jax.lax.stop_gradient(jnp.sqrt(0.5 / jnp.maximum(1.0, -e)))
     # not jnp.clip, as a bin's edge that is just there belongs to one piece, with its whole derivative
-    ends = [jnp.where(v < -edge, -edge, jnp.where(v > edge, edge, v)) for v in z]
-    middle = log_panels(lambda z: _log_kernel(z, e), ends[0], ends[1])
+    a, b = (jnp.where(v < -edge, -edge, jnp.where(v > edge, edge, v)) for v in z)
+    middle = log_panels(lambda z: _log_kernel(z, e), a, b)
     sides = _log_side(jnp.stack([z[0], -z[1]]), jnp.stack([z[1], -z[0]]), e, edge)
     total = log_add(middle, log_add(sides[0], sides[1]))
     some = ~jnp.isneginf(total)

@@ -112,5 +112,5 @@ def _log_integral(low: ArrayLike, high: ArrayLike, mu: ArrayLike, sigma: ArrayLi
     dtype = jnp.result_type(float, low, high, mu, sigma, gamma)
     low, high, mu, sigma, gamma = jnp.broadcast_arrays(*(jnp.asarray(v, dtype) for v in (low, high, mu, sigma, gamma)))
     a, b = (jnp.where(jnp.isinf(v), v, jnp.where(jnp.isinf(v), 0.0, v) - mu) for v in (low, high))
-    out = log_unimodal(lambda x: _log_voigt(x, sigma, gamma), a, b, jnp.zeros_like(mu))
+    out = log_unimodal(lambda x: _log_voigt(x, sigma, gamma), a, b, jnp.zeros_like(mu), batch=7)
     return jnp.where(jnp.isnan(low) | jnp.isnan(high), jnp.nan, out)
