@@ -169,7 +169,7 @@ def check_finite(case: Case, far: Sequence[float]) -> None:
 
         def everything(p: Any, x: Any) -> list[Any]:
             of_both = [(fn(p, x), *jax.jacrev(fn, (0, 1))(p, x)) for fn in (log_prob, log_bins)]
-            total = lambda p: jnp.sum(jnp.exp(log_prob(p, x))) + jnp.sum(jnp.exp(log_bins(p, x)))
+            total = functools.partial(lambda x, p: sum(jnp.sum(jnp.exp(fn(p, x))) for fn in (log_prob, log_bins)), x)
             return [*of_both, jax.hessian(total)(p)]
 
         *of_both, hessian = jax.jit(everything)(point, x)
