@@ -52,7 +52,8 @@ class HistogramTemplate(AbstractDistribution):
         low, high = jnp.broadcast_arrays(jnp.asarray(low), jnp.asarray(high))
         begin, end = overlaps(low, high, self.edges)
         part = (end - begin) / jnp.diff(self.edges)
-        return log_or_nothing(jnp.sum(self.counts * part, axis=-1)) - log_or_nothing(self.total)
+        mass = log_or_nothing(jnp.sum(self.counts * part, axis=-1))
+        return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - log_or_nothing(self.total))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape (in front of that of the histograms)."""

@@ -48,7 +48,8 @@ class Interpolated(AbstractDistribution):
         begin, end = overlaps(low, high, self.knots)
         middle = (0.5 * (begin + end) - self.knots[:-1]) / jnp.diff(self.knots)
         mean = (1 - middle) * self.values[..., :-1] + middle * self.values[..., 1:]
-        return log_or_nothing(jnp.sum((end - begin) * mean, axis=-1)) - self._log_area()
+        mass = log_or_nothing(jnp.sum((end - begin) * mean, axis=-1))
+        return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - self._log_area())
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape (in front of that of the values)."""
