@@ -22,9 +22,7 @@ class Joint(AbstractLikelihood):
     """Several likelihoods of the same parameters: the sum of them, each with its own data.
 
     ```python
-    nll = mx.Joint(
-        {"signal": in_signal_region, "control": in_control_region, "lumi": mx.NormalConstraint("lumi", 0.02)}
-    )
+    nll = mx.Joint({"signal": signal_region, "control": control_region, "lumi": mx.NormalConstraint("lumi", 0.02)})
     mx.fit(nll, params, {"signal": counts, "control": others, "lumi": 1.0})
     ```
 
