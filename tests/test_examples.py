@@ -36,7 +36,7 @@ def test_readme():
     tables = str(namespace["result"])
     assert str(mx.goodness_of_fit(namespace["nll"], namespace["result"], namespace["counts"])) in readme
     assert bool(namespace["peak"].valid)
-    assert namespace["toys"]["energies"].x.shape[0] == 3
+    assert namespace["drawn"]["energies"].x.shape[0] == 3
     for line in shown.group(1).splitlines():
         if "EDM =" in line or "Ngrad =" in line:  # at 1e-14 it is rounding, which decides on one gradient
             continue
