@@ -64,7 +64,7 @@ def log_decay(
     batch: int | None = None,
 ) -> Float[Array, "..."]:
     """The log of the integral of exp(log_density(t)) for t from 0 to `length`, which may be infinite, of a density that
-     falls from 0 on; by exp-sinh nodes (Takahasi and Mori, Publ. RIMS 9 (1974) 721).
+    falls from 0 on; by exp-sinh nodes (Takahasi and Mori, Publ. RIMS 9 (1974) 721).
 
     133 evaluations with the default `near` and `far`. Exact to 1e-14 for what falls like exp(-t), exp(-t²) or a power
     of t, on any part of it; only for powers close to 1/t that end after more than 1e5 scales it is less (1e-12 after
@@ -73,16 +73,16 @@ def log_decay(
 
     **Arguments:**
 
-     - `log_density`: of an array with one more axis in front of those of `length` and `scale`, which must have been
-         broadcast with the parameters that it holds. It is called with distances up to `far * scale`.
-     - `length`: -inf with derivatives 0 unless positive. The integral may be differentiated by it.
-     - `scale`: the distance over which the density changes, right within a factor of 3 for light tails, and of 1e3 for
-         powers. Derivatives do not depend on it.
-     - `near`, `far`: the part of the density nearer than `near * scale` or farther than `far * scale` is not there. The
-         defaults are for what is finite at 0, and falls at least as 1/t² at infinity or ends before.
-         An integrable singularity t^(p-1) at 0 needs `near=1e-16**(1/p)`, a tail t^(-1-p) needs `far=1e16**(1/p)`
-         (within 1e-150 and 1e150; in float32 both are cut at what it holds).
-     - `batch`: so many nodes at once, for a density that needs much memory. `None`: all.
+    - `log_density`: of an array with one more axis in front of those of `length` and `scale`, which must have been
+        broadcast with the parameters that it holds. It is called with distances up to `far * scale`.
+    - `length`: -inf with derivatives 0 unless positive. The integral may be differentiated by it.
+    - `scale`: the distance over which the density changes, right within a factor of 3 for light tails, and of 1e3 for
+        powers. Derivatives do not depend on it.
+    - `near`, `far`: the part of the density nearer than `near * scale` or farther than `far * scale` is not there. The
+        defaults are for what is finite at 0, and falls at least as 1/t² at infinity or ends before.
+        An integrable singularity t^(p-1) at 0 needs `near=1e-16**(1/p)`, a tail t^(-1-p) needs `far=1e16**(1/p)`
+        (within 1e-150 and 1e150; in float32 both are cut at what it holds).
+    - `batch`: so many nodes at once, for a density that needs much memory. `None`: all.
     """
     length, scale = jnp.broadcast_arrays(
         *(jnp.asarray(x, jnp.result_type(float, length, scale)) for x in (length, scale))
