@@ -45,6 +45,26 @@ def test_minos_and_an_extended_fit(memmap):
     np.testing.assert_allclose(minos.upper, reference.upper, rtol=1e-6)
 
 
+def test_weights(memmap):
+    """Tuples of x and weight: the sandwich is summed chunk by chunk, too."""
+    weight = np.random.default_rng(1).choice([-0.5, 1.0, 3.0], X.size)
+    reference = mx.fit(NLL, START, mx.Events(X, weight))
+    assert reference.covariance.kind == "sandwich"
+    for data in (
+        mx.OnDisk((memmap, weight), 7000),
+        mx.OnDisk(lambda: iter([(memmap[:9], weight[:9]), (memmap[9:], weight[9:])])),
+    ):
+        result = mx.fit(NLL, START, data)
+        assert bool(result.valid)
+        assert result.covariance.kind == "sandwich"
+        np.testing.assert_allclose(result.values, reference.values, rtol=1e-8)
+        np.testing.assert_allclose(result.errors, reference.errors, rtol=1e-8)
+    chunked = mx.fit(mx.UnbinnedNLL(NLL.log_prob, chunk_size=3000), START, mx.Events(X, weight))
+    np.testing.assert_allclose(chunked.covariance.matrix, reference.covariance.matrix, rtol=1e-8, atol=1e-12)
+    with pytest.raises(TypeError, match="a tuple of 3"):
+        mx.fit(NLL, START, mx.OnDisk((memmap, weight, weight), 7000))
+
+
 def test_several_columns(memmap):
     """Rows that are tuples, and a second derivative."""
     data = mx.OnDisk((memmap, memmap**2), 6000)

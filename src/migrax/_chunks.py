@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jax import lax
-from jaxtyping import Array, Float, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, PyTree, Scalar
 
 from ._disk import OnDisk
 
@@ -42,20 +42,34 @@ def chunked_sum(
 
     **Raises:** `ValueError` if the leading axes differ, there are no rows, or `terms` returns another shape.
     """
+    size = _size(rows, chunk_size)
+    if size is None:
+        return jnp.sum(_checked(terms(params, rows), _length(rows)))
+    first = rows.chunk(jnp.array(0))[0] if isinstance(rows, OnDisk) else rows
+    chunk = jax.eval_shape(lambda: _chunk(first, jnp.array(0), size)[0])
+    dynamic, static = eqx.partition(params, eqx.is_array)
+    converted = eqx.filter_closure_convert(lambda p, c: terms(eqx.combine(p, static), c), dynamic, chunk)
+    return _streamed(converted, dynamic, rows, size)
+
+
+def sum_over_chunks(fn: Callable[[PyTree, Bool[Array, " rows"]], PyTree], rows: PyTree, chunk_size: int | None) -> Any:
+    """The sum of `fn(chunk, counted)` over chunks of the rows, of which only the `counted` ones must count; as
+    `chunked_sum` otherwise, for anything that is a sum over rows."""
+    size = _size(rows, chunk_size)
+    return fn(rows, jnp.ones(_length(rows), bool)) if size is None else _scan(fn, rows, size)
+
+
+def _size(rows: PyTree, chunk_size: int | None) -> int | None:
+    """The rows of a chunk; `None`: all.
+
+    **Raises:** `ValueError` for what is no number of rows.
+    """
     n = _length(rows)
     if chunk_size is not None and (isinstance(chunk_size, bool) or int(chunk_size) != chunk_size or chunk_size < 1):
         raise ValueError(f"chunk_size must be a whole number of at least 1 or None, got {chunk_size!r}")
     if isinstance(rows, OnDisk):
-        size = min(_DEFAULT if chunk_size is None else int(chunk_size), rows.chunk_size)
-        chunk = jax.eval_shape(lambda: _chunk(rows.chunk(jnp.array(0))[0], jnp.array(0), size)[0])
-    elif chunk_size is None or chunk_size >= n:
-        return jnp.sum(_checked(terms(params, rows), n))
-    else:
-        size = int(chunk_size)
-        chunk = jax.eval_shape(lambda: _chunk(rows, jnp.array(0), size)[0])
-    dynamic, static = eqx.partition(params, eqx.is_array)
-    converted = eqx.filter_closure_convert(lambda p, c: terms(eqx.combine(p, static), c), dynamic, chunk)
-    return _streamed(converted, dynamic, rows, size)
+        return min(_DEFAULT if chunk_size is None else int(chunk_size), rows.chunk_size)
+    return None if chunk_size is None or chunk_size >= n else int(chunk_size)
 
 
 @eqx.filter_custom_jvp

@@ -70,6 +70,11 @@ class OnDisk(eqx.Module):
         """How many times is read in one pass."""
         return self._reader.num_chunks
 
+    @property
+    def num_arrays(self) -> int:
+        """How many arrays a chunk is: 1 unless `source` is of tuples."""
+        return len(jtu.tree_leaves(self._shapes))
+
     def chunk(self, i: Array) -> tuple[PyTree, Bool[Array, " rows"]]:
         """Inside a traced function: the `i`-th chunk, padded with its last row to full length, and which rows are of
         the data."""

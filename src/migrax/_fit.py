@@ -96,6 +96,8 @@ def fit(
 
     **Raises:** `ValueError` or `TypeError` for input that makes no sense, with the name of the parameter. What goes
     wrong numerically is a status of the result.
+
+    **Warns** of an unbinned density that is not normalised (outside of `jax.jit`).
     """
     params, data = prepare(params, data)
     ours = isinstance(nll, AbstractLikelihood) and not isinstance(nll, Likelihood)  # in units of UP = 0.5
@@ -116,6 +118,9 @@ def fit(
     matrix = None if covariance is None else _check_covariance(covariance, params)
     result = _fit(nll, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint)
     result = explain(nll, result, data)
+    if hasattr(nll, "complaints") and is_concrete(result.values):
+        for sentence in nll.complaints(result.params, data):
+            warnings.warn(sentence, stacklevel=2)
     if _covariance_kind(nll, data, hesse) == "sandwich":
         result = _robust(nll, result, data)
     if not throw:

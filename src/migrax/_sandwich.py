@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from ._chunks import sum_over_chunks
 from ._jit import jit
 from ._parameter import is_concrete
 from ._result import Covariance
@@ -79,6 +80,9 @@ def _spread(
     if getattr(nll, "is_constraint", False):  # one measurement, whose own spread is known
         return jax.hessian(lambda x: nll(resolve_at(params, x), data))(values), jnp.array(True)
 
+    if hasattr(nll, "rows"):
+        return _streamed(nll, params, values, nll.rows(data)), jnp.array(True)
+
     def terms(x: Array) -> Array:
         at = resolve_at(params, x)
         told = getattr(nll, "terms", None)
@@ -95,6 +99,17 @@ def _spread(
         off = jnp.abs(jnp.sum(there, axis=0) - whole)
         same = ~jnp.any(off > _TOLERANCE * (jnp.sum(jnp.abs(there), axis=0) + jnp.abs(whole)))
     return scores.T @ scores, same
+
+
+def _streamed(nll: Any, params: PyTree, values: Array, rows: PyTree) -> Float[Array, "n n"]:
+    """J of a sum over rows, as many of them at a time as the likelihood takes."""
+
+    def squares(chunk: PyTree, counted: Array) -> Array:
+        scores = jax.jacfwd(lambda x: nll.terms(resolve_at(params, x), chunk))(values)
+        scores = jnp.where(counted[:, None], scores, 0.0)
+        return scores.T @ scores
+
+    return sum_over_chunks(squares, rows, nll.chunk_size)
 
 
 def _by_rows(nll: Callable, params: PyTree, data: PyTree) -> Float[Array, " m"]:

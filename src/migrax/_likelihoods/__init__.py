@@ -8,8 +8,9 @@ from .constraint import (
     PoissonConstraint as PoissonConstraint,
 )
 from .counts import Counts as Counts
+from .events import Events as Events
 from .joint import Joint as Joint, Likelihood as Likelihood
 from .least_squares import LeastSquares as LeastSquares, Points as Points
 from .poisson import PoissonNLL as PoissonNLL
 from .template import TemplateNLL as TemplateNLL
-from .unbinned import Events as Events, ExtendedUnbinnedNLL as ExtendedUnbinnedNLL, UnbinnedNLL as UnbinnedNLL
+from .unbinned import ExtendedUnbinnedNLL as ExtendedUnbinnedNLL, UnbinnedNLL as UnbinnedNLL

@@ -21,9 +21,10 @@ class AbstractLikelihood(eqx.Module):
     - `deviance(params, data)`: twice the likelihood above that of the saturated model, for `mx.goodness_of_fit`.
     - `ndata(data)`: how many numbers the data are, of those that count.
     - `terms(params, data)`: one term an event, for the sandwich; or `is_constraint`, where the spread of the slope is
-        known to be the second derivative.
+        known to be the second derivative. With `rows(data)` and a `chunk_size`, `terms` takes chunks of these rows.
     - `residuals`: a function of params and data, half of whose sum of squares the likelihood is, or `None`.
     - `faults(params, data)`: `Fault` numbers for messages.
+    - `complaints(params, data)`: sentences of which `mx.fit` warns, where it is not traced.
     - `prefit(params, data)`: names, values and errors of constrained parameters.
     """
 

@@ -149,6 +149,15 @@ class Joint(AbstractLikelihood):
         kinds = [part.covariance_kind(d) for _, part, d in self.items(data) if hasattr(part, "covariance_kind")]
         return "sandwich" if "sandwich" in kinds else "hesse"
 
+    def complaints(self, params: PyTree, data: Any) -> list[str]:
+        """What the parts warn of, with their names."""
+        return [
+            f"{name!r}: {sentence}"
+            for name, part, d in self.items(data)
+            if hasattr(part, "complaints")
+            for sentence in part.complaints(params, d)
+        ]
+
     def faults(self, params: PyTree, data: Any) -> PyTree:
         """`Fault` numbers of each part, for messages."""
 

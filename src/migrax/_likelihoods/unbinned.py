@@ -7,135 +7,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
-from .._chunks import chunked_sum
 from .._disk import OnDisk
-from .._faults import Fault
 from .._hints import check_callable
 from .._parameter import is_concrete, resolve
 from ..distributions import _foreign
 from .base import AbstractLikelihood
-from .counts import floats
+from .events import Events, as_chunk, as_events, event_faults, kind_for, log_densities, rows_of, scores_of, sum_over
+from .expected_events import expected_events
+from .normalisation import not_normalised
 from .poisson import draw_poisson
-
-
-class Events(eqx.Module):
-    """Measured events: `x`, with weights if they have some, and with a mask if the array is padded.
-
-    Toys of different sizes fit into arrays of one size, whose unused rows are masked, so that fits to them can be
-    vmapped.
-    """
-
-    x: Float[Array, "n *dim"]
-    weight: Float[Array, " n"] | None
-    mask: Bool[Array, " n"] | None
-
-    def __init__(self, x: ArrayLike, weight: ArrayLike | None = None, mask: ArrayLike | None = None):
-        """**Arguments:**
-
-        - `x`: shape `(n,)`, or `(n, dim)` for several observables an event.
-        - `weight`: `None`, or shape `(n,)`; negative weights are taken as they are.
-        - `mask`: `None`, or shape `(n,)`: `True` for the rows that are events. What stands in the others is not looked
-            at. (Where no row is an event, the density is looked at for `x = 0`.)
-
-        **Raises:** `ValueError` for shapes that do not fit together or weights that are not finite; `TypeError` for a
-        mask that is not one of booleans.
-        """
-        self.x = floats(x)
-        if self.x.ndim not in (1, 2):
-            raise ValueError(f"x must have shape (n,) or (n, dim), got {self.x.shape}")
-        self.weight = None if weight is None else floats(weight).astype(self.x.dtype)
-        self.mask = None if mask is None else jnp.asarray(mask)
-        for name, array in (("weight", self.weight), ("mask", self.mask)):
-            if array is not None and array.shape != self.x.shape[:1]:
-                raise ValueError(f"{name} must have shape {self.x.shape[:1]}, got {array.shape}")
-        if self.mask is not None and self.mask.dtype != bool:
-            raise TypeError(f"mask must hold booleans, got {self.mask.dtype}")
-        if self.weight is not None and is_concrete(self.weight) and not np.all(np.isfinite(self.weight)):
-            raise ValueError(f"weight[{int(np.argmin(np.isfinite(self.weight)))}] is not finite")
-
-    @property
-    def size(self) -> int:
-        """The number of rows, the masked ones too."""
-        return self.x.shape[0]
-
-    @property
-    def total(self) -> Scalar:
-        """The sum of the weights of the events, which is their number if they have none."""
-        weight = jnp.ones(self.size, self.x.dtype) if self.weight is None else self.weight
-        return jnp.sum(weight if self.mask is None else jnp.where(self.mask, weight, 0.0))
-
-
-def as_events(data: Any, what: str) -> Events:
-    """The events, their unused rows filled. **Raises:** `TypeError` unless `data` are `Events` or an array of them."""
-    if isinstance(data, Events):
-        return filled(data)
-    if isinstance(data, jax.Array | np.ndarray):
-        return Events(data)
-    raise TypeError(f"{what} takes an array of events as data, or mx.Events(x, weight), got {type(data).__name__}")
-
-
-def sum_over(
-    terms: Callable[[PyTree, Events], Array], params: PyTree, data: Any, chunk_size: int | None, what: str
-) -> Scalar:
-    """The sum of the events' terms, of those in memory or on disk."""
-    if isinstance(data, OnDisk):
-        return chunked_sum(lambda p, x: terms(p, Events(x)), params, data, chunk_size=chunk_size)
-    return chunked_sum(terms, params, as_events(data, what), chunk_size=chunk_size)
-
-
-def kind_for(data: Any, what: str) -> str:
-    """The covariance that is right for the events."""
-    return "hesse" if isinstance(data, OnDisk) or as_events(data, what).weight is None else "sandwich"
-
-
-def log_densities(log_density: Callable[[Any, Array], Array], params: PyTree, events: Events) -> Float[Array, " n"]:
-    """weight · log density of each event, 0 in the rows that count for nothing, which are `filled` already."""
-    x = events.x
-    out = jnp.asarray(log_density(params, x))
-    if out.shape != x.shape[:1]:
-        raise ValueError(
-            f"the log density must return one number an event, shape {x.shape[:1]}, got {out.shape}: for x of shape "
-            f"{x.shape} as a whole"
-        )
-    out = out.astype(x.dtype)
-    if events.weight is not None:
-        out = events.weight * out
-    counts = _counts(events)
-    return out if counts is None else jnp.where(counts, out, 0.0)
-
-
-def _counts(events: Events) -> Bool[Array, " n"] | None:
-    """Which rows count: events, of another weight than 0. `None`: all."""
-    if events.weight is None:
-        return events.mask
-    return events.weight != 0 if events.mask is None else events.mask & (events.weight != 0)
-
-
-def filled(events: Events) -> Events:
-    """The events with the `x` of one that counts in the rows that do not: what stands there (NaN, or where the density
-    is 0) would make NaN of the derivatives, although it is multiplied by 0. Without any event it is 0."""
-    counts = _counts(events)
-    if counts is None:
-        return events
-    some = jnp.where(jnp.any(counts), events.x[jnp.argmax(counts)], 0.0)
-    x = jnp.where(counts.reshape(-1, *[1] * (events.x.ndim - 1)), events.x, some)
-    return eqx.tree_at(lambda e: e.x, events, x)
-
-
-def event_faults(log_density: Callable[[Any, Array], Array], params: PyTree, data: Any, what: str) -> PyTree:
-    """`Fault` numbers for each array of the events: where the density is 0, negative or NaN. What is on disk is not
-    looked at again."""
-    if isinstance(data, OnDisk):
-        return ()
-    events = as_events(data, what)
-    none = jax.tree.map(lambda a: jnp.full(a.shape, int(Fault.NONE)), events)
-    out = log_densities(log_density, params, events)
-    code = jnp.where(jnp.isfinite(out), int(Fault.NONE), int(Fault.EXPECTED_NOT_FINITE))
-    code = jnp.where(jnp.isneginf(out), int(Fault.NO_DENSITY), code)
-    shaped = jnp.broadcast_to(code.reshape(-1, *[1] * (events.x.ndim - 1)), events.x.shape)
-    return eqx.tree_at(lambda e: e.x, none, shaped)
 
 
 class UnbinnedNLL(AbstractLikelihood):
@@ -175,10 +57,14 @@ class UnbinnedNLL(AbstractLikelihood):
 
     def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
         """-weight log_prob(x) of each event, whose gradients are the scores."""
-        return self._terms(params, as_events(data, "UnbinnedNLL"))
+        return scores_of(self._log_prob, resolve(params), as_chunk(data, "UnbinnedNLL"))
 
-    def _terms(self, params: PyTree, events: Events) -> Float[Array, " n"]:
-        return -log_densities(self._log_prob, resolve(params), events)
+    def rows(self, data: Events | Array) -> Any:
+        """What the likelihood is a sum over, of which `terms` takes any part."""
+        return rows_of(data, "UnbinnedNLL")
+
+    def _terms(self, params: PyTree, data: Any) -> Float[Array, " n"]:
+        return -log_densities(self._log_prob, resolve(params), as_chunk(data, "UnbinnedNLL"))
 
     def _log_prob(self, params: PyTree, x: Array) -> Array:
         if self.log_prob is not None:
@@ -194,9 +80,28 @@ class UnbinnedNLL(AbstractLikelihood):
         x = draw(self.distribution, resolve(params), key, events, "UnbinnedNLL")
         return x if events.mask is None else Events(x, mask=events.mask)
 
+    def expected_data(self, params: PyTree, data: Events | Array | None = None) -> Events:
+        """The Asimov data of as many events as `data` has (its sum of weights): `mx.Events` at some thousand `x`, with
+        the expected numbers for weights.
+
+        **Raises:** `TypeError` without a `distribution`, or one whose probabilities in intervals are not known; without
+        `data`.
+        """
+        if data is None:
+            raise TypeError("Asimov data of UnbinnedNLL need a number of events: mx.asimov(nll, params, data=events)")
+        total = as_events(data, "UnbinnedNLL").total
+        return _expected(self.distribution, resolve(params), total, "UnbinnedNLL")
+
     def covariance_kind(self, data: Events | Array) -> str:
         """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
         return kind_for(data, "UnbinnedNLL")
+
+    def complaints(self, params: PyTree, data: Events | Array) -> list[str]:
+        """That `log_prob` is not normalised, as far as the events let it see: a warning of `mx.fit`."""
+        if self.log_prob is None or isinstance(data, OnDisk):
+            return []
+        found = not_normalised(self.log_prob, None, resolve(params), as_events(data, "UnbinnedNLL"))
+        return [] if found is None else [found]
 
     def faults(self, params: PyTree, data: Events | Array) -> PyTree:
         """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
@@ -260,10 +165,14 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
 
     def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
         """-weight log_density(x) of each event, whose gradients are the scores: the total does not fluctuate."""
-        return self._terms(params, as_events(data, "ExtendedUnbinnedNLL"))
+        return scores_of(self._log_density, resolve(params), as_chunk(data, "ExtendedUnbinnedNLL"))
 
-    def _terms(self, params: PyTree, events: Events) -> Float[Array, " n"]:
-        return -log_densities(self._log_density, resolve(params), events)
+    def rows(self, data: Events | Array) -> Any:
+        """What the likelihood is a sum over, of which `terms` takes any part."""
+        return rows_of(data, "ExtendedUnbinnedNLL")
+
+    def _terms(self, params: PyTree, data: Any) -> Float[Array, " n"]:
+        return -log_densities(self._log_density, resolve(params), as_chunk(data, "ExtendedUnbinnedNLL"))
 
     def _log_density(self, params: PyTree, x: Array) -> Array:
         if self.log_density is not None:
@@ -312,9 +221,25 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
             raise TypeError("inside jax.jit the number of events is not known: give ExtendedUnbinnedNLL a max_events")
         return int(np.ceil(mean + 8 * np.sqrt(mean) + 10))
 
+    def expected_data(self, params: PyTree, data: Events | Array | None = None) -> Events:
+        """The Asimov data: `mx.Events` at some thousand `x`, with the expected numbers for weights.
+
+        **Raises:** `TypeError` without a `distribution`, or one whose probabilities in intervals are not known.
+        """
+        params = resolve(params)
+        return _expected(self.distribution, params, self._total(params), "ExtendedUnbinnedNLL")
+
     def covariance_kind(self, data: Events | Array) -> str:
         """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
         return kind_for(data, "ExtendedUnbinnedNLL")
+
+    def complaints(self, params: PyTree, data: Events | Array) -> list[str]:
+        """That the integral of `log_density` is not `total`: see `UnbinnedNLL.complaints`."""
+        if self.log_density is None or isinstance(data, OnDisk):
+            return []
+        events = as_events(data, "ExtendedUnbinnedNLL")
+        found = not_normalised(self.log_density, self.total, resolve(params), events)
+        return [] if found is None else [found]
 
     def faults(self, params: PyTree, data: Events | Array) -> PyTree:
         """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
@@ -360,3 +285,9 @@ def draw(distribution: Callable[[Any], Any] | None, params: PyTree, key: Array, 
         raise TypeError(f"{what} cannot sample from a log density: give it distribution(params), or use mx.Likelihood")
     n = like if isinstance(like, int) else like.size
     return _foreign.sample(distribution_of(distribution, params), key, (n,))
+
+
+def _expected(distribution: Callable[[Any], Any] | None, params: PyTree, total: Array, what: str) -> Events:
+    if distribution is None:
+        raise TypeError(f"{what} has no Asimov data of a log density: give it distribution(params)")
+    return expected_events(distribution_of(distribution, params), total)

@@ -1,10 +1,10 @@
-"""Intervals cut to a range, and random numbers from nothing but the probabilities of intervals."""
+"""Intervals cut to a range; quantiles and random numbers from nothing but the probabilities of intervals."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 
 def clip(low: ArrayLike, high: ArrayLike, start: ArrayLike, stop: ArrayLike) -> tuple[Array, Array]:
@@ -20,25 +20,39 @@ def clip(low: ArrayLike, high: ArrayLike, start: ArrayLike, stop: ArrayLike) -> 
 def sample_by_bisection(
     log_integral: Callable[[Array, Array], Array], low: ArrayLike, high: ArrayLike, key: Array, shape: tuple[int, ...]
 ) -> Float[Array, "..."]:
-    """Random numbers by the inverse of the cdf, of the given shape in front of that of the parameters.
-
-    The number is found between those that floating point has, by halving how many are left: as many steps as it has
-    bits, for any range, finite or not, to the last digit. Each half of the numbers is compared with the tail on its own
-    side, so that both tails are precise. The numbers have no derivatives in the parameters.
+    """Random numbers by the inverse of the cdf, of the given shape in front of that of the parameters: see `quantiles`.
+    They have no derivatives in the parameters.
 
     **Arguments:**
 
     - `log_integral`: the log of the probability of an interval; need not be normalised.
     - `low`, `high`: the range of the numbers.
     """
+    whole = jax.eval_shape(log_integral, jnp.asarray(low), jnp.asarray(high))
+    u = jax.random.uniform(key, (*shape, *whole.shape), whole.dtype, minval=jnp.finfo(whole.dtype).tiny)
+    left = u < 0.5
+    return quantiles(log_integral, low, high, jnp.where(left, jnp.log(u), jnp.log1p(-u)), left)
+
+
+def quantiles(
+    log_integral: Callable[[Array, Array], Array],
+    low: ArrayLike,
+    high: ArrayLike,
+    log_tail: Float[Array, "..."],
+    left: Bool[Array, "..."],
+) -> Float[Array, "..."]:
+    """Where the part below (`left`) or above of the probability between `low` and `high` is exp(log_tail).
+
+    The number is found between those that floating point has, by halving how many are left: as many steps as it has
+    bits, for any range, finite or not, to the last digit. Each is compared with the tail on its own side, so that both
+    tails are precise.
+    """
     whole = log_integral(jnp.asarray(low), jnp.asarray(high))
     dtype = whole.dtype
     bits = jnp.finfo(dtype).bits
     integers = jnp.dtype(f"int{bits}")
-    u = jax.random.uniform(key, (*shape, *whole.shape), dtype, minval=jnp.finfo(dtype).tiny)
-    left = u < 0.5
-    target = whole + jnp.where(left, jnp.log(u), jnp.log1p(-u))
-    low, high = (jnp.broadcast_to(jnp.asarray(end, dtype), u.shape) for end in (low, high))
+    target = whole + log_tail
+    low, high = (jnp.broadcast_to(jnp.asarray(end, dtype), target.shape) for end in (low, high))
 
     # Among the integers with the same bits positive floats are in order, and negative ones in the reverse order.
     def swap(i: Array) -> Array:

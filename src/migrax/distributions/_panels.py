@@ -52,24 +52,28 @@ def panel_values(
     log_density: Callable[[Array], Array], axes: list[Axis], rule: tuple[np.ndarray, np.ndarray]
 ) -> tuple[Array, Array]:
     """The log of the density at all nodes, and their weights; shapes (panels, nodes, ...)."""
-    grids = []
-    for axis in axes:
-        edges = panel_edges(axis)
-        at, weights = (jnp.asarray(a, edges.dtype).reshape(1, -1, *[1] * (edges.ndim - 1)) for a in rule)
-        width = (edges[1:] - edges[:-1])[:, None]
-        grids.append((edges[:-1, None] + width * at, width * weights))
-    if len(axes) == 1:
-        x, weights = grids[0]
-        points = x.reshape(-1, *x.shape[2:])
-    else:
-        (x, wx), (y, wy) = grids
-        x, y = jnp.broadcast_arrays(x[:, None, :, None], y[None, :, None, :])
-        points = jnp.stack([x, y], axis=-1).reshape(-1, *x.shape[4:], 2)
-        weights = wx[:, None, :, None] * wy[None, :, None, :]
-        weights = weights.reshape(weights.shape[0] * weights.shape[1], -1, *weights.shape[4:])
+    points, weights = grid([panel_edges(axis) for axis in axes], rule)
     # by vmap, so that a parameter may have any shape beside the node
     values = jax.vmap(log_density)(points)
     return values.reshape(*weights.shape[:2], *values.shape[1:]), weights
+
+
+def grid(edges: list[Array], rule: tuple[np.ndarray, np.ndarray]) -> tuple[Array, Array]:
+    """The nodes in all panels between the edges on the first axis, shape (panels * nodes, ...) with one more axis of 2
+    at the end for two observables, and their weights, shape (panels, nodes, ...)."""
+    grids = []
+    for ends in edges:
+        at, weights = (jnp.asarray(a, ends.dtype).reshape(1, -1, *[1] * (ends.ndim - 1)) for a in rule)
+        width = (ends[1:] - ends[:-1])[:, None]
+        grids.append((ends[:-1, None] + width * at, width * weights))
+    if len(edges) == 1:
+        x, weights = grids[0]
+        return x.reshape(-1, *x.shape[2:]), weights
+    (x, wx), (y, wy) = grids
+    x, y = jnp.broadcast_arrays(x[:, None, :, None], y[None, :, None, :])
+    points = jnp.stack([x, y], axis=-1).reshape(-1, *x.shape[4:], 2)
+    weights = wx[:, None, :, None] * wy[None, :, None, :]
+    return points, weights.reshape(weights.shape[0] * weights.shape[1], -1, *weights.shape[4:])
 
 
 def log_of_panels(values: Array, weights: Array) -> Array:

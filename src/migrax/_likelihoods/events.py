@@ -1,0 +1,171 @@
+"""Events: what unbinned likelihoods take for data, in memory or on disk, and the sums over them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Scalar
+
+from .._chunks import chunked_sum
+from .._disk import OnDisk
+from .._faults import Fault
+from .._parameter import is_concrete
+from .counts import floats
+
+
+class Events(eqx.Module):
+    """Measured events: `x`, with weights if they have some, and with a mask if the array is padded.
+
+    Toys of different sizes fit into arrays of one size, whose unused rows are masked, so that fits to them can be
+    vmapped.
+    """
+
+    x: Float[Array, "n *dim"]
+    weight: Float[Array, " n"] | None
+    mask: Bool[Array, " n"] | None
+    expected: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        x: ArrayLike,
+        weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        *,
+        expected: bool = False,
+    ):
+        """**Arguments:**
+
+        - `x`: shape `(n,)`, or `(n, dim)` for several observables an event.
+        - `weight`: `None`, or shape `(n,)`; negative weights are taken as they are.
+        - `mask`: `None`, or shape `(n,)`: `True` for the rows that are events. What stands in the others is not looked
+            at. (Where no row is an event, the density is looked at for `x = 0`.)
+        - `expected`: `True` if nothing was measured: the weights are the numbers of events that are expected at each
+            `x` (Asimov data), so that the errors of a fit are those of that many events without weights.
+
+        **Raises:** `ValueError` for shapes that do not fit together or weights that are not finite; `TypeError` for a
+        mask that is not one of booleans.
+        """
+        self.x = floats(x)
+        if self.x.ndim not in (1, 2):
+            raise ValueError(f"x must have shape (n,) or (n, dim), got {self.x.shape}")
+        self.weight = None if weight is None else floats(weight).astype(self.x.dtype)
+        self.mask = None if mask is None else jnp.asarray(mask)
+        self.expected = expected
+        for name, array in (("weight", self.weight), ("mask", self.mask)):
+            if array is not None and array.shape != self.x.shape[:1]:
+                raise ValueError(f"{name} must have shape {self.x.shape[:1]}, got {array.shape}")
+        if self.mask is not None and self.mask.dtype != bool:
+            raise TypeError(f"mask must hold booleans, got {self.mask.dtype}")
+        if self.weight is not None and is_concrete(self.weight) and not np.all(np.isfinite(self.weight)):
+            raise ValueError(f"weight[{int(np.argmin(np.isfinite(self.weight)))}] is not finite")
+
+    @property
+    def size(self) -> int:
+        """The number of rows, the masked ones too."""
+        return self.x.shape[0]
+
+    @property
+    def total(self) -> Scalar:
+        """The sum of the weights of the events, which is their number if they have none."""
+        weight = jnp.ones(self.size, self.x.dtype) if self.weight is None else self.weight
+        return jnp.sum(weight if self.mask is None else jnp.where(self.mask, weight, 0.0))
+
+
+def as_events(data: Any, what: str) -> Events:
+    """The events, their unused rows filled. **Raises:** `TypeError` unless `data` are `Events` or an array of them."""
+    if isinstance(data, Events):
+        return filled(data)
+    if isinstance(data, jax.Array | np.ndarray):
+        return Events(data)
+    raise TypeError(f"{what} takes an array of events as data, or mx.Events(x, weight), got {type(data).__name__}")
+
+
+def as_chunk(data: Any, what: str) -> Events:
+    """Events as `OnDisk` reads them: an array, or a tuple `(x, weight)`.
+
+    **Raises:** `TypeError` for a tuple of another length.
+    """
+    if not isinstance(data, tuple):
+        return as_events(data, what)
+    if len(data) != 2:
+        raise TypeError(f"{what} takes x from disk, or a tuple (x, weight), got a tuple of {len(data)}")
+    return filled(Events(*data))
+
+
+def rows_of(data: Any, what: str) -> Any:
+    """What a sum over events runs over."""
+    return data if isinstance(data, OnDisk) else as_events(data, what)
+
+
+def sum_over(
+    terms: Callable[[PyTree, Any], Array], params: PyTree, data: Any, chunk_size: int | None, what: str
+) -> Scalar:
+    """The sum of the events' terms, of those in memory or on disk."""
+    return chunked_sum(terms, params, rows_of(data, what), chunk_size=chunk_size)
+
+
+def kind_for(data: Any, what: str) -> str:
+    """The covariance that is right for the events."""
+    if isinstance(data, OnDisk):
+        return "sandwich" if data.num_arrays > 1 else "hesse"
+    events = as_events(data, what)
+    return "hesse" if events.weight is None or events.expected else "sandwich"
+
+
+def scores_of(log_density: Callable[[Any, Array], Array], params: PyTree, events: Events) -> Float[Array, " n"]:
+    """Minus the log density of each event, times its weight: its gradients are the scores. With `expected` numbers of
+    events the squares of the scores add up with these numbers, not with the squares of them."""
+    if events.expected and events.weight is not None:
+        events = eqx.tree_at(lambda e: e.weight, events, jnp.sqrt(jnp.maximum(events.weight, 0.0)))
+    return -log_densities(log_density, params, events)
+
+
+def log_densities(log_density: Callable[[Any, Array], Array], params: PyTree, events: Events) -> Float[Array, " n"]:
+    """weight · log density of each event, 0 in the rows that count for nothing, which are `filled` already."""
+    x = events.x
+    out = jnp.asarray(log_density(params, x))
+    if out.shape != x.shape[:1]:
+        raise ValueError(
+            f"the log density must return one number an event, shape {x.shape[:1]}, got {out.shape}: for x of shape "
+            f"{x.shape} as a whole"
+        )
+    out = out.astype(x.dtype)
+    if events.weight is not None:
+        out = events.weight * out
+    counts = _counts(events)
+    return out if counts is None else jnp.where(counts, out, 0.0)
+
+
+def _counts(events: Events) -> Bool[Array, " n"] | None:
+    """Which rows count: events, of another weight than 0. `None`: all."""
+    if events.weight is None:
+        return events.mask
+    return events.weight != 0 if events.mask is None else events.mask & (events.weight != 0)
+
+
+def filled(events: Events) -> Events:
+    """The events with the `x` of one that counts in the rows that do not: what stands there (NaN, or where the density
+    is 0) would make NaN of the derivatives, although it is multiplied by 0. Without any event it is 0."""
+    counts = _counts(events)
+    if counts is None:
+        return events
+    some = jnp.where(jnp.any(counts), events.x[jnp.argmax(counts)], 0.0)
+    x = jnp.where(counts.reshape(-1, *[1] * (events.x.ndim - 1)), events.x, some)
+    return eqx.tree_at(lambda e: e.x, events, x)
+
+
+def event_faults(log_density: Callable[[Any, Array], Array], params: PyTree, data: Any, what: str) -> PyTree:
+    """`Fault` numbers for each array of the events: where the density is 0, negative or NaN. What is on disk is not
+    looked at again."""
+    if isinstance(data, OnDisk):
+        return ()
+    events = as_events(data, what)
+    none = jax.tree.map(lambda a: jnp.full(a.shape, int(Fault.NONE)), events)
+    out = log_densities(log_density, params, events)
+    code = jnp.where(jnp.isfinite(out), int(Fault.NONE), int(Fault.EXPECTED_NOT_FINITE))
+    code = jnp.where(jnp.isneginf(out), int(Fault.NO_DENSITY), code)
+    shaped = jnp.broadcast_to(code.reshape(-1, *[1] * (events.x.ndim - 1)), events.x.shape)
+    return eqx.tree_at(lambda e: e.x, none, shaped)
