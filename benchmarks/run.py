@@ -6,7 +6,7 @@ import time
 
 from ._common import python
 
-NAMES = ("first_call", "warm_fit", "scaling", "minos", "cauchy_hessian", "robustness")
+NAMES = ("first_call", "warm_fit", "scaling", "minos", "cauchy_hessian", "robustness", "unbinned")
 
 
 def main() -> None:

@@ -23,20 +23,20 @@ def forgotten(p, x):
 
 
 def test_too_large():
-    with pytest.warns(UserWarning, match=r"not normalised: the integral of exp\(log_prob\).* more than 1\."):
+    with pytest.warns(UserWarning, match=r"not normalised: the integral of exp\(log_prob\).* more than 1\. "):
         mx.fit(mx.UnbinnedNLL(forgotten), TAU, WAITS)
 
 
 def test_the_integral_is_the_closed_form():
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="not normalised") as caught:
         result = mx.fit(mx.UnbinnedNLL(lambda p, x: jnp.log(3.0) + exponential(p, x)), TAU, WAITS)
     low, high = np.exp(-np.array([WAITS.min(), WAITS.max()]) / result.values)
-    assert f"{3 * (low - high):.5g}" in str(caught[0].message)
+    assert f"{3 * (low - high):.6g}" in str(caught[0].message)
 
 
 def test_too_small():
     """Events are cut to a range that the density does not know."""
-    with pytest.warns(UserWarning, match="much less than 1"):
+    with pytest.warns(UserWarning, match=r"is the density normalised\?.* not 1\. If"):
         mx.fit(mx.UnbinnedNLL(exponential), TAU, WAITS[WAITS < 2.0])
 
 
@@ -70,10 +70,10 @@ GOOD = {
     ),
     "masked": (exponential, TAU, mx.Events(np.append(WAITS, 1e300), mask=np.append(WAITS > 0, False))),
     "weighted and cut": (exponential, TAU, mx.Events(WAITS[WAITS < 8.0], np.full(np.sum(WAITS < 8.0), 2.0))),
-    "a shape that does not fit": (
+    "a shape that does not fit well": (
         lambda p, x: mx.distributions.Cauchy(p["tau"], 1.0).log_prob(x),
         TAU,
-        RNG.normal(2.0, 1.0, 100),
+        RNG.normal(2.0, 1.0, 60),
     ),
     "three observables": (lambda p, x: jnp.sum(exponential(p, x), axis=1) + 1.0, TAU, np.stack([WAITS] * 3, axis=1)),
     "all events at one place": (exponential, TAU, np.full(50, 2.0)),

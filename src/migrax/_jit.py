@@ -15,17 +15,17 @@ T = TypeVar("T")
 
 # XLA's newer emitters take some 10 ms for each of the hundreds of small fusions of a fit, the older ones a third of
 # that, and the programs are as fast (benchmarks/first_call.py, warm_fit.py).
-_QUICK = {"xla_cpu_use_fusion_emitters": False}
+QUICK = {"xla_cpu_use_fusion_emitters": False}
 
 
 def jit(fn: Callable[P, T]) -> Callable[P, T]:
     """As `eqx.filter_jit`."""
     plain = eqx.filter_jit(fn)
-    quick: Callable[P, T] = eqx.filter_jit(fn, compiler_options=_QUICK)  # pyright: ignore[reportCallIssue]
+    quick: Callable[P, T] = eqx.filter_jit(fn, compiler_options=QUICK)  # pyright: ignore[reportCallIssue]
 
     @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        if _at_top_level((args, kwargs)) and _quick_is_there():
+        if _at_top_level((args, kwargs)) and quick_is_there():
             try:
                 return quick(*args, **kwargs)
             except ValueError as error:
@@ -44,12 +44,12 @@ def _at_top_level(inputs: Any) -> bool:
 
 
 @functools.cache
-def _quick_is_there() -> bool:
+def quick_is_there() -> bool:
     """Whether this is XLA for the CPU, in a version that knows the option."""
     if jax.default_backend() != "cpu":
         return False
     try:
-        jax.jit(lambda: 0, compiler_options=_QUICK)()
+        jax.jit(lambda: 0, compiler_options=QUICK)()
     except jax.errors.JaxRuntimeError:
         return False
     return True

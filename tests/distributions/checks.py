@@ -8,9 +8,21 @@ import jax
 import jax.numpy as jnp
 import mpmath
 import numpy as np
+from references import digits, stored
 from scipy import stats
 
+from migrax._jit import QUICK, quick_is_there
+
 mpmath.mp.dps = 30
+
+
+# Nearly all of the time is XLA's, and the formulas are what is looked at here: the programs run once.
+_OPTIONS = {"xla_backend_optimization_level": 0, **(QUICK if quick_is_there() else {})}
+
+
+def program(fn: Callable[..., Any]) -> Any:
+    """`jax.jit`, compiled in half the time."""
+    return jax.jit(fn, compiler_options=_OPTIONS)
 
 
 class Case(NamedTuple):
@@ -39,6 +51,13 @@ class Case(NamedTuple):
             params[i] = value
         return params
 
+    def stored(self, what: str, numbers: Sequence[Callable[[], Any]]) -> list[float]:
+        """Reference values of this case: see `references.stored`."""
+        params = [mpmath.mpf(p) for p in self.params]
+        ends = [self.log_pdf(mpmath.mpf(x), *params) for x in (self.points[0], self.points[len(self.points) // 2])]
+        made_of = (self.params, self.points, self.intervals, [digits(k) for k in self.knots], self.moving)
+        return stored(self.log_pdf.__module__, (made_of, [digits(y) for y in ends]), what, numbers)
+
     @property
     def start(self) -> list[float]:
         return [float(self.params[i]) for i in self.moving]
@@ -66,15 +85,24 @@ def check_log_prob(case: Case) -> None:
         assert abs(float(value) - exact) < 1e-12 * max(1, abs(exact)), (x, float(value), float(exact))
 
 
+def _log_integrals(case: Case) -> list[float]:
+    """Those of the case's intervals."""
+    return case.stored("log_integral", [functools.partial(exact_integral, case, a, b) for a, b in case.intervals])
+
+
+@functools.cache
+def _log_integral(make: Callable[..., Any]) -> Callable[..., Any]:
+    return program(lambda p, low, high: make(*p).log_integral(low, high))
+
+
 def check_log_integral(case: Case, tolerance: float = 1e-12) -> None:
     low, high = jnp.array(case.intervals, float).T
-    got = jax.jit(lambda p: case.make(*p).log_integral(low, high))(case.params)
-    for (a, b), value in zip(case.intervals, got, strict=True):
-        exact = exact_integral(case, a, b)
-        if mpmath.isinf(exact):
+    got = _log_integral(case.make)(jnp.array(case.params, float), low, high)
+    for (a, b), value, exact in zip(case.intervals, got, _log_integrals(case), strict=True):
+        if np.isinf(exact):
             assert np.isneginf(value), (a, b)
         else:
-            assert abs(float(value) - exact) < tolerance * max(1, abs(exact)), (a, b, float(value), float(exact))
+            assert abs(float(value) - exact) < tolerance * max(1, abs(exact)), (a, b, float(value), exact)
 
 
 def _differences(fn: Callable[[list[Any]], Any], case: Case, orders: tuple[int, ...]) -> float:
@@ -94,84 +122,113 @@ def _differences(fn: Callable[[list[Any]], Any], case: Case, orders: tuple[int, 
     return float((at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / (4 * h**2 * sizes[i] * sizes[j]))
 
 
+@functools.cache
+def _derivatives(make: Callable[..., Any], moving: tuple[int, ...]) -> Callable[..., Any]:
+    """One program for all cases with the same parameters."""
+
+    def all_of_them(params: Any, x: Any, low: Any, high: Any) -> Any:
+        def at(moved: Any) -> Any:
+            return make(*(params.at[jnp.array(moving)].set(moved)))
+
+        point = params[jnp.array(moving)]
+        log_prob = jax.jacrev(lambda p: at(p).log_prob(x))
+        return log_prob(point), jax.jacfwd(log_prob)(point), jax.jacrev(lambda p: at(p).log_integral(low, high))(point)
+
+    return program(all_of_them)
+
+
 def check_derivatives(case: Case, tolerance: float = 1e-8) -> None:
     """In the parameters: first and second ones of log_prob, first ones of log_integral."""
-    x = jnp.array(case.points, float)
     low, high = jnp.array(case.intervals, float).T
-    point, n = jnp.array(case.start), len(case.start)
-
-    def log_prob(p: Any) -> Any:
-        return case.make(*case.at(p)).log_prob(x)
-
-    def log_integral(p: Any) -> Any:
-        return case.make(*case.at(p)).log_integral(low, high)
+    n = len(case.moving)
+    first, second, jacobian = _derivatives(case.make, tuple(case.moving))(
+        jnp.array(case.params, float), jnp.array(case.points, float), low, high
+    )
 
     def compare(got: Any, exact: Any, tolerance: float, what: Any) -> None:
         scale = 1 + np.max(np.abs(exact))
         np.testing.assert_allclose(got, exact, rtol=tolerance, atol=tolerance * scale, err_msg=str(what))
 
-    first = jax.jit(jax.jacrev(log_prob))(point)
-    second = jax.jit(jax.jacfwd(jax.jacrev(log_prob)))(point)
-    pairs = [(i, j) for i in range(n) for j in range(i + 1)]
+    singles, pairs = [(i,) for i in range(n)], [(i, j) for i in range(n) for j in range(i + 1)]
+    of = functools.partial
+    densities = [of(lambda p, at: case.log_pdf(mpmath.mpf(at), *p), at=at) for at in case.points]
+    slopes = case.stored("log_prob'", [of(_differences, f, case, i) for f in densities for i in singles])
+    curvatures = case.stored("log_prob''", [of(_differences, f, case, ij) for f in densities for ij in pairs])
     for k, at in enumerate(case.points):
-        density = functools.partial(case.log_pdf, mpmath.mpf(at))
-        compare(first[k], [_differences(lambda p, f=density: f(*p), case, (i,)) for i in range(n)], tolerance, at)
-        exact = [_differences(lambda p, f=density: f(*p), case, pair) for pair in pairs]
+        compare(first[k], slopes[n * k :][:n], tolerance, at)
+        exact = curvatures[len(pairs) * k :][: len(pairs)]
         compare([second[k][pair] for pair in pairs], exact, 100 * tolerance, at)
-    jacobian = jax.jit(jax.jacrev(log_integral))(point)
-    for k, (a, b) in enumerate(case.intervals):
-        value = exact_integral(case, a, b)
-        if mpmath.isinf(value):  # nothing
+    # nothing and the whole have no slopes
+    part = [k for k, value in enumerate(_log_integrals(case)) if np.isfinite(value) and value < -1e-25]
+    integrals = [of(exact_integral, case, *case.intervals[k]) for k in part]
+    slopes = case.stored("log_integral'", [of(_differences, f, case, i) for f in integrals for i in singles])
+    for k, interval in enumerate(case.intervals):
+        if k in part:
+            compare(jacobian[k], slopes[n * part.index(k) :][:n], tolerance, interval)
+        elif np.isneginf(_log_integrals(case)[k]):
             np.testing.assert_array_equal(jacobian[k], 0.0)
-            continue
-        if not value < -1e-25:  # the whole
+        else:
             np.testing.assert_array_equal(np.isfinite(jacobian[k]), True)
-            continue
-        integral = functools.partial(exact_integral, case, a, b)
-        compare(jacobian[k], [_differences(integral, case, (i,)) for i in range(n)], tolerance, (a, b))
+
+
+@functools.cache
+def _bins(make: Callable[..., Any]) -> Callable[..., Any]:
+    def of(params: Any, edges: Any) -> Any:
+        d = make(*params)
+        together = jax.vmap(lambda p: make(*p).log_bin_integrals(edges))(jnp.stack([params, params]))
+        return d.bin_integrals(edges), d.cdf(edges), d.log_bin_integrals(edges), together[1]
+
+    return program(of)
 
 
 def check_bins(case: Case, edges: Sequence[float]) -> None:
     """Bins over the whole range add up to 1, the cdf grows from 0 to 1 with them, and vmap and jit change nothing."""
-    d, edges = case.make(*case.params), jnp.asarray(edges, float)
-    p = d.bin_integrals(edges)
+    p, cdf, logs, together = _bins(case.make)(jnp.array(case.params, float), jnp.asarray(edges, float))
     np.testing.assert_allclose(jnp.sum(p), 1.0, rtol=1e-13)
-    np.testing.assert_allclose(d.cdf(edges), jnp.append(0.0, jnp.cumsum(p)), atol=1e-13)
-    many = jnp.array([case.params, case.params], float)
-    together = jax.jit(jax.vmap(lambda p: case.make(*p).log_bin_integrals(edges)))(many)
-    np.testing.assert_allclose(together[1], d.log_bin_integrals(edges), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(cdf, jnp.append(0.0, jnp.cumsum(p)), atol=1e-13)
+    np.testing.assert_allclose(together, logs, rtol=1e-12, atol=1e-14)
 
 
 def check_samples(case: Case, n: int = 20_000) -> None:
     """Kolmogorov-Smirnov; and the shapes that broadcast."""
-    d = case.make(*case.params)
-    draws = d.sample(jax.random.key(1), (n,))
+    draws = program(lambda p, key: case.make(*p).sample(key, (n,)))(case.params, jax.random.key(1))
     assert draws.shape == (n,)
-    cdf = case.cdf or (lambda x: np.asarray(d.cdf(jnp.asarray(x))))
+    ours = program(lambda p, x: case.make(*p).cdf(x))
+    cdf = case.cdf or (lambda x: np.asarray(ours(case.params, jnp.asarray(x))))
     assert stats.kstest(np.asarray(draws), cdf).pvalue > 1e-3
-    lanes = case.make(*(jnp.full((3, 1), p) for p in case.params))
-    assert lanes.sample(jax.random.key(0), (2,)).shape == (2, 3, 1)
-    assert lanes.log_prob(jnp.full((4,), case.points[0])).shape == (3, 4)
+    lanes = lambda p: case.make(*(jnp.full((3, 1), x) for x in p))  # noqa: E731
+    assert jax.eval_shape(lambda p: lanes(p).sample(jax.random.key(0), (2,)), case.params).shape == (2, 3, 1)
+    assert jax.eval_shape(lambda p: lanes(p).log_prob(jnp.full((4,), case.points[0])), case.params).shape == (3, 4)
 
 
 def check_finite(case: Case, far: Sequence[float]) -> None:
     """At any finite x and for any interval derivatives are finite, in float64 and float32; where the density is 0 its
     log is -inf, with derivatives that are 0, not NaN."""
     for dtype in (jnp.float64, jnp.float32):
-        point = jnp.array(case.params, dtype)
-        x = jnp.sort(jnp.asarray(far, dtype))
-
-        def log_prob(p: Any, x: Any) -> Any:
-            return case.make(*p).log_prob(x)
-
-        def log_bins(p: Any, edges: Any) -> Any:
-            return case.make(*p).log_bin_integrals(edges)
-
-        for fn in (log_prob, log_bins):
-            value, (in_params, in_x) = jax.jit(lambda p, x, fn=fn: (fn(p, x), jax.jacrev(fn, (0, 1))(p, x)))(point, x)
+        found = _finite(case.make)(jnp.array(case.params, dtype), jnp.sort(jnp.asarray(far, dtype)))
+        for name, (value, in_params, in_x, hessian) in found.items():
             assert value.dtype == in_params.dtype == in_x.dtype == dtype
-            assert not np.any(np.isnan(value) | np.isposinf(value)), (fn.__name__, value)
-            assert np.all(np.isfinite(in_params)), (fn.__name__, in_params)
-            assert np.all(np.isfinite(in_x)), (fn.__name__, in_x)
-            hessian = jax.jit(jax.hessian(lambda p, x, fn=fn: jnp.sum(jnp.exp(fn(p, x)))))(point, x)
-            assert np.all(np.isfinite(hessian)), fn.__name__
+            assert not np.any(np.isnan(value) | np.isposinf(value)), (name, value)
+            assert np.all(np.isfinite(in_params)), (name, in_params)
+            assert np.all(np.isfinite(in_x)), (name, in_x)
+            assert np.all(np.isfinite(hessian)), name
+
+
+@functools.cache
+def _finite(make: Callable[..., Any]) -> Callable[..., Any]:
+    """One program for all cases with the same parameters."""
+
+    def log_prob(p: Any, x: Any) -> Any:
+        return make(*p).log_prob(x)
+
+    def log_bins(p: Any, edges: Any) -> Any:
+        return make(*p).log_bin_integrals(edges)
+
+    def both(p: Any, x: Any) -> Any:
+        def of(fn: Callable[..., Any]) -> Any:
+            hessian = jax.hessian(lambda p: jnp.sum(jnp.exp(fn(p, x))))(p)
+            return fn(p, x), *jax.jacrev(fn, (0, 1))(p, x), hessian
+
+        return {"log_prob": of(log_prob), "log_bins": of(log_bins)}
+
+    return program(both)

@@ -26,8 +26,8 @@ def not_normalised(
     params: PyTree,
     events: Events,
 ) -> str | None:
-    """A sentence for the user if the integral of exp(log_density) over the range of the events is more than `total(params)` (1 if
-    `None`), or if so much of it is missing that the events could not all be in this range.
+    """A sentence for the user if the integral of exp(log_density) over the range of the events is more than
+    `total(params)` (1 if `None`), or if so much of it is missing that the events could not all be in this range.
 
     Nothing is said of events of more than two observables, where something is traced, or where the integral is not
     precise (steps, a peak that none of the events is in).
@@ -41,20 +41,25 @@ def not_normalised(
         return None  # the fit says that something is not finite
     missing = 1 - integral / expected
     precise = 10 * error
-    if missing < -(_TOO_LARGE + precise):
-        much = "more than"
-    elif missing > _TOO_SMALL + precise and missing * n > _UNLIKELY and events.weight is None:
-        much = "much less than"
-    else:
+    too_large = missing < -(_TOO_LARGE + precise)
+    too_small = missing > _TOO_SMALL + precise and missing * n > _UNLIKELY and events.weight is None
+    if not (too_large or too_small):
         return None
     what = "log_prob" if total is None else "log_density"
     wanted = "1" if total is None else f"total(params) = {expected:.6g}"
     where = " x ".join(f"[{a:.6g}, {b:.6g}]" for a, b in zip(np.atleast_1d(low), np.atleast_1d(high), strict=True))
+    found = (
+        f"the integral of exp({what}) over {where}, where all events are, is {integral:.6g} at the fitted parameters"
+    )
+    if too_large:
+        return (
+            f"the density is not normalised: {found}, more than {wanted}. Values and errors of the fit are wrong. The "
+            "distributions of mx.distributions are normalised; mx.distributions.Normalized integrates your own density"
+        )
     return (
-        f"the density is not normalised: the integral of exp({what}) at the fitted parameters is {integral:.6g} over "
-        f"{where}, where the events are, {much} {wanted}. Values and errors of the fit are wrong if it is not {wanted} "
-        "over the range in which events are accepted: mx.distributions has densities that are, "
-        "mx.distributions.Truncated cuts them to a range, mx.distributions.Normalized integrates your own"
+        f"is the density normalised? {found}, not {wanted}. If events are accepted in this range only, it must be "
+        f"{wanted} there, or values and errors of the fit are wrong: see mx.distributions.Truncated and Normalized. "
+        "If not, this density does not describe the events"
     )
 
 
