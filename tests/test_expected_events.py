@@ -63,7 +63,7 @@ def test_parameters_come_back(name):
 
 
 @pytest.mark.parametrize(
-    ("distribution", "params", "near"), [(peak_on_a_slope, PEAK, 1e-7), (two_observables, TWO, 1e-5)]
+    ("distribution", "params", "near"), [(peak_on_a_slope, PEAK, 1e-7), (two_observables, TWO, 1e-4)]
 )
 def test_mixtures_with_yields(distribution, params, near):
     """A narrow peak with few events, and two observables; the error of a total is that of a Poisson number."""

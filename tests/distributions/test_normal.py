@@ -9,7 +9,7 @@ from scipy import stats
 
 import migrax as mx
 
-mpmath.mp.dps = 40
+mpmath.mp.dps = 30
 Normal = mx.distributions.Normal
 BINS = [
     (-30, -29.9), (20, 20.001), (-1, 1), (-0.05, 0.05), (37, 38), (100, 101), (-200, -199.99), (3, 3.01), (-1e-6, 2e-6),

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from strangers import TFP, Numpyro
 
-from migrax.distributions import Exponential, Normal, Product
+from migrax.distributions import Exponential, Mixture, Normal, Product
 
 
 def test_log_prob_and_derivatives():
@@ -56,6 +56,9 @@ def test_nonsense():
         (lambda: d.log_prob(0.0), ValueError, r"got \(\)"),
         (lambda: d.log_integral(jnp.zeros(3), 1.0), ValueError, "low must have shape"),
         (lambda: d.log_integral(0.0, 1.0), TypeError, "factor 1 of the product is a Numpyro .* no log_integral"),
+        (lambda: Mixture([d, d], 0.5).log_bin_integrals([0.0, 1.0]), ValueError, r"events of shape \(2,\)"),
+        (lambda: Mixture([d, d], yields=(1, 2)).expected([0.0, 1.0]), ValueError, "bins are along one observable"),
+        (lambda: Mixture([d, Normal(0.0, 1.0)], 0.5), ValueError, r"component 1 .* shape \(\), those before it \(2,\)"),
         (lambda: Product([]), ValueError, "at least one"),
         (lambda: Product([1.0]), TypeError, "factor 0 of the product .* got float"),
         (lambda: Product([d]), ValueError, "each has one observable"),

@@ -1,6 +1,7 @@
 """What every distribution can do, and what it must bring."""
 
 import abc
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from .._parameter import is_concrete
+from . import _foreign
 
 
 class AbstractDistribution(eqx.Module):
@@ -42,9 +44,10 @@ class AbstractDistribution(eqx.Module):
 
         The parameters are numbers here. The first and the last edge may be infinite.
 
-        **Raises:** `ValueError` unless the edges are one axis of at least two numbers that grow.
+        **Raises:** `ValueError` unless the edges are one axis of at least two numbers that grow, and for a distribution
+        of several observables.
         """
-        edges = check_edges(edges)
+        edges = check_edges(edges, self)
         return self.log_integral(edges[:-1], edges[1:])
 
     def bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
@@ -52,8 +55,13 @@ class AbstractDistribution(eqx.Module):
         return jnp.exp(self.log_bin_integrals(edges))
 
 
-def check_edges(edges: ArrayLike) -> Float[Array, " m"]:
-    """**Raises:** `ValueError` unless the edges are one axis of at least two numbers that grow."""
+def check_edges(edges: ArrayLike, d: Any = None) -> Float[Array, " m"]:
+    """**Raises:** `ValueError` unless the edges are one axis of at least two numbers that grow, and for a `d` of
+    several observables."""
+    if _foreign.event_shape(d):
+        raise ValueError(
+            f"bins are along one observable, and this {type(d).__name__} has events of shape {_foreign.event_shape(d)}"
+        )
     array = jnp.asarray(edges)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         array = array.astype(jnp.result_type(float))

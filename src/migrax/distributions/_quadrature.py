@@ -48,13 +48,6 @@ def log_panels(
     return jnp.where(some, jnp.log(width) + log_sum(logs), -jnp.inf)
 
 
-def mean_over_unit(fn: Callable[[Array], Array], like: Array, nodes: int = 7) -> Array:
-    """The integral of fn(t) over 0 < t < 1 by Gauss-Legendre nodes, on an axis in front of those of `like`. For
-    functions that lose digits near a point, such as log(1 + y) / y, the integral of 1 / (1 + t y)."""
-    points, weights = _legendre(1, nodes)
-    return jnp.sum(column(weights, like) * fn(column(points, like)), axis=0)
-
-
 def log_decay(
     log_density: Callable[[Array], Array],
     length: ArrayLike,

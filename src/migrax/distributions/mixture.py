@@ -64,12 +64,22 @@ class Mixture(AbstractDistribution):
             raise ValueError("a mixture needs at least one component")
         for k, component in enumerate(self.components):
             _foreign.check_density(component, self._name(k))
+            if _foreign.event_shape(component) != self.event_shape:
+                raise ValueError(
+                    f"{self._name(k)} has events of shape {_foreign.event_shape(component)}, those before it "
+                    f"{self.event_shape}"
+                )
         if (fractions is None) == (yields is None):
             raise TypeError("Mixture takes either fractions or yields")
         self.fractions = None if fractions is None else self._in_order(fractions, "fractions")
         self.yields = None if yields is None else self._in_order(yields, "yields")
         if self.fractions is not None and None not in self.fractions and is_concrete(*self.fractions):
             _check_sum(self.fractions)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one event, that of the components: `()` for one observable."""
+        return _foreign.event_shape(self.components[0])
 
     @property
     def extended(self) -> bool:
@@ -107,7 +117,7 @@ class Mixture(AbstractDistribution):
         good = functools.reduce(jnp.logical_and, [w >= 0 for w in weights])
 
         def over_events(a: ArrayLike) -> Array:
-            return jnp.broadcast_to(a, u.shape).reshape(*u.shape, *[1] * len(_foreign.event_shape(self.components[0])))
+            return jnp.broadcast_to(a, u.shape).reshape(*u.shape, *[1] * len(self.event_shape))
 
         out = jnp.nan
         for k, (d, key) in enumerate(zip(self.components, keys, strict=True)):
@@ -130,7 +140,7 @@ class Mixture(AbstractDistribution):
         **Raises:** `ValueError` if it has fractions, or unless the edges grow.
         """
         self._yields()
-        edges = check_edges(edges)
+        edges = check_edges(edges, self)
         return self._log_sum(self._log_integrals(edges[:-1], edges[1:]))
 
     def expected(self, edges: ArrayLike) -> Float[Array, " n"]:
@@ -138,7 +148,7 @@ class Mixture(AbstractDistribution):
 
         **Raises:** as `log_expected`.
         """
-        yields, edges = self._yields(), check_edges(edges)
+        yields, edges = self._yields(), check_edges(edges, self)
         parts = self._log_integrals(edges[:-1], edges[1:])
         return functools.reduce(jnp.add, [w * jnp.exp(part) for w, part in zip(yields, parts, strict=True)])
 

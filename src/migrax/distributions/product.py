@@ -16,8 +16,7 @@ class Product(eqx.Module):
     """The density of `k` independent observables: the last axis of `x`, each with a distribution of its own.
 
     It is no `AbstractDistribution`, which has one observable and so bins and a cdf along one axis, but may be a
-    component of a `Mixture`, which then has `k` observables too (and no bins: what it gives for `edges` makes no
-    sense).
+    component of a `Mixture`, which then has `k` observables too, and no bins.
     """
 
     distributions: tuple[Any, ...]

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution
+from ._functions import log1p_ratio
 from ._gammas import log_half_step
-from ._quadrature import log_decay, log_panels, mean_over_unit
+from ._quadrature import log_decay, log_panels
 from ._tails import log_add
 
 
@@ -107,17 +108,7 @@ def _log_norm(e: Array) -> Array:
 def _log_kernel(z: Array, e: Array) -> Array:
     """-log(1 + e z²/2) / e."""
     half = 0.5 * z**2
-    return -half * _log1p_ratio(e * half)
-
-
-def _log1p_ratio(y: Array) -> Array:
-    """log(1 + y) / y for y > -1, smooth at 0."""
-    small = jnp.abs(y) < 0.25
-    s = jnp.where(small, y, 0.0)
-    # the integral of 1 / (1 + y t) over 0 < t < 1
-    near = mean_over_unit(lambda t: 1 / (1 + t * s), s)
-    y = jnp.where(small, 1.0, y)
-    return jnp.where(small, near, jnp.log1p(y) / y)
+    return -half * log1p_ratio(e * half)
 
 
 def _falling_ratio(y: Array) -> Array:
@@ -146,7 +137,7 @@ def _log_side(low: Array, high: Array, e: Array, edge: Array) -> Array:
     step = 0.5 * (high - a) * (high + a) / c
     inside = finite & (1 + e * step > 0)
     step = jnp.where(inside, step, 0.0)
-    fall = jnp.where(some, jnp.where(inside, step * _log1p_ratio(e * step), jnp.inf), 0.0)
+    fall = jnp.where(some, jnp.where(inside, step * log1p_ratio(e * step), jnp.inf), 0.0)
     negative = e < 0
     size, positive = jnp.where(negative, -e, e), jnp.where(negative, 0.0, e)
 
