@@ -6,10 +6,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
 from .._parameter import resolve
+from ..distributions._quadrature import log_sum
 from . import counts as _counts
 from .base import AbstractLikelihood
 from .counts import Counts, as_counts
@@ -68,7 +68,9 @@ class BinnedNLL(AbstractLikelihood):
             # a probability of 0 has a derivative, and its log has none
             mu = self._expected(params, counts)
             used = mu if self.mask is None else jnp.where(self.mask, mu, 0.0)
-            out = _counts.terms_from_mean(mu * (some.astype(mu.dtype) / jnp.sum(used)), counts, self.mask)
+            norm = jnp.sum(used)
+            scale = some.astype(mu.dtype) / jnp.where(norm == 0, 1.0, norm)
+            out = _counts.terms_from_mean(mu * scale, counts, self.mask)
         return jnp.where(total > 0, out, jnp.where(total == 0, 0.0, jnp.nan))
 
     def _expected(self, params: PyTree, counts: Counts | None) -> Float[Array, "*bins"]:
@@ -89,7 +91,9 @@ class BinnedNLL(AbstractLikelihood):
             zero = mu == 0
             log_mu = jnp.where(zero, -jnp.inf, jnp.log(jnp.where(zero, 1.0, mu)))
         used = log_mu if self.mask is None else jnp.where(self.mask, log_mu, -jnp.inf)
-        return log_mu - logsumexp(used)
+        total = log_sum(jnp.ravel(used))
+        nothing = jnp.isneginf(total)  # expected in any bin
+        return jnp.where(nothing, -jnp.inf, log_mu - jnp.where(nothing, 0.0, total))
 
     def _total(self, counts: Counts) -> Scalar:
         _counts.check_mask_shape(self.mask, counts)

@@ -37,7 +37,10 @@ def conway_terms(
     positive = known & (discriminant > 0)
     root = jnp.where(positive, jnp.sqrt(jnp.where(positive, discriminant, 1.0)), 1.0)
     slope = 2 * (n - mu) / jnp.where(known, a + root, 1.0)  # (beta - 1) / variance of beta
-    beta = jnp.where(known, 1 + slope * relative, 1.0)
+    # 1 + slope * relative, but never negative by rounding, and exactly 0 where the profile is at beta = 0 (n = 0)
+    over = mu * relative > 1
+    small = 2 * n * relative / jnp.where(known & over, root + mu * relative - 1, 1.0)
+    beta = jnp.where(known, jnp.where(over, small, 1 + slope * relative), 1.0)
     return _poisson(n, mu * beta) + jnp.where(known, 0.5 * slope**2 * relative, 0.0)
 
 

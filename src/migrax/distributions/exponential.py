@@ -73,7 +73,10 @@ def log_mean_exp(u: Array) -> Array:
     for coefficient in reversed(_LOG_SINHC):
         series = x2 * (coefficient + series)
     large = jnp.where(small, 1.0, x)
-    return -0.5 * u + jnp.where(small, series, large - jnp.log(2 * large) + jnp.log1p(-jnp.exp(-2 * large)))
+    # of u > 0 the two halves, -u/2 and x, are nothing: not the difference of two large numbers
+    rising = jnp.where(u > 0, 0.0, 2 * large)
+    by_log = rising - jnp.log(2 * large) + jnp.log1p(-jnp.exp(-2 * large))
+    return jnp.where(small, -0.5 * u + series, by_log)
 
 
 # log(sinh(x) / x) in powers of x² (Abramowitz and Stegun 4.5.64, integrated)
