@@ -11,18 +11,7 @@ import numpy as np
 from references import digits, stored
 from scipy import stats
 
-from migrax._jit import QUICK, quick_is_there
-
 mpmath.mp.dps = 30
-
-
-# Nearly all of the time is XLA's, and the formulas are what is looked at here: the programs run once.
-_OPTIONS = {"xla_backend_optimization_level": 0, **(QUICK if quick_is_there() else {})}
-
-
-def program(fn: Callable[..., Any]) -> Any:
-    """`jax.jit`, compiled in half the time."""
-    return jax.jit(fn, compiler_options=_OPTIONS)
 
 
 class Case(NamedTuple):
@@ -92,7 +81,7 @@ def _log_integrals(case: Case) -> list[float]:
 
 @functools.cache
 def _log_integral(make: Callable[..., Any]) -> Callable[..., Any]:
-    return program(lambda p, low, high: make(*p).log_integral(low, high))
+    return jax.jit(lambda p, low, high: make(*p).log_integral(low, high))
 
 
 def check_log_integral(case: Case, tolerance: float = 1e-12) -> None:
@@ -134,7 +123,7 @@ def _derivatives(make: Callable[..., Any], moving: tuple[int, ...]) -> Callable[
         log_prob = jax.jacrev(lambda p: at(p).log_prob(x))
         return log_prob(point), jax.jacfwd(log_prob)(point), jax.jacrev(lambda p: at(p).log_integral(low, high))(point)
 
-    return program(all_of_them)
+    return jax.jit(all_of_them)
 
 
 def check_derivatives(case: Case, tolerance: float = 1e-8) -> None:
@@ -178,7 +167,7 @@ def _bins(make: Callable[..., Any]) -> Callable[..., Any]:
         together = jax.vmap(lambda p: make(*p).log_bin_integrals(edges))(jnp.stack([params, params]))
         return d.bin_integrals(edges), d.cdf(edges), d.log_bin_integrals(edges), together[1]
 
-    return program(of)
+    return jax.jit(of)
 
 
 def check_bins(case: Case, edges: Sequence[float]) -> None:
@@ -191,9 +180,9 @@ def check_bins(case: Case, edges: Sequence[float]) -> None:
 
 def check_samples(case: Case, n: int = 20_000) -> None:
     """Kolmogorov-Smirnov; and the shapes that broadcast."""
-    draws = program(lambda p, key: case.make(*p).sample(key, (n,)))(case.params, jax.random.key(1))
+    draws = jax.jit(lambda p, key: case.make(*p).sample(key, (n,)))(case.params, jax.random.key(1))
     assert draws.shape == (n,)
-    ours = program(lambda p, x: case.make(*p).cdf(x))
+    ours = jax.jit(lambda p, x: case.make(*p).cdf(x))
     cdf = case.cdf or (lambda x: np.asarray(ours(case.params, jnp.asarray(x))))
     assert stats.kstest(np.asarray(draws), cdf).pvalue > 1e-3
     lanes = lambda p: case.make(*(jnp.full((3, 1), x) for x in p))  # noqa: E731
@@ -231,4 +220,4 @@ def _finite(make: Callable[..., Any]) -> Callable[..., Any]:
 
         return {"log_prob": of(log_prob), "log_bins": of(log_bins)}
 
-    return program(both)
+    return jax.jit(both)

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checks import program
 from hypothesis import strategies as st
 
 import migrax as mx
@@ -118,7 +117,7 @@ def derivatives(make):
         bins = lambda p: make(*p).log_integral(x[:-1], x[1:])  # noqa: E731
         return density(p), jax.jacrev(density)(p), bins(p), jax.jacrev(bins)(p)
 
-    return program(both)
+    return jax.jit(both)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -165,7 +164,7 @@ LIKELIHOODS = {
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_likelihoods(name):
     nll, strategies = LIKELIHOODS[name]
-    fn = program(jax.value_and_grad(nll))
+    fn = jax.jit(jax.value_and_grad(nll))
 
     @hypothesis.settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
     @hypothesis.given(st.tuples(*strategies))
