@@ -6,7 +6,10 @@ import time
 
 from ._common import python
 
-NAMES = ("first_call", "warm_fit", "scaling", "minos", "cauchy_hessian", "robustness", "unbinned")
+NAMES = (
+    *("first_call", "warm_fit", "scaling", "minos", "cauchy_hessian", "robustness"),
+    *("unbinned", "likelihoods", "template_fit", "on_disk"),
+)
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ class OnDisk(eqx.Module):
     mx.fit(mx.UnbinnedNLL(log_prob), params, mx.OnDisk(x, progress=True))
     ```
 
-    `mx.UnbinnedNLL`, `mx.ExtendedUnbinnedNLL` and `mx.chunked_sum` take it in place of arrays. Memory holds two chunks,
+    `mx.UnbinnedNLL`, `mx.ExtendedUnbinnedNLL` (weighted events as a tuple `(x, weight)`) and `mx.chunked_sum` take it in
+    place of arrays. Memory holds two chunks,
     whatever the number of rows; each evaluation of the likelihood reads all of them. It is no array: it cannot be
     vmapped over or differentiated, and the file must not change while it is in use. Make one and keep it: a new one
     compiles anew.

@@ -53,9 +53,11 @@ def asimov(likelihood: Any, params: PyTree, *, data: PyTree = None) -> PyTree:
 
     - `likelihood`, `params`, `data`: as for `mx.sample`.
 
-    **Returns:** data as the likelihood takes them.
+    **Returns:** data as the likelihood takes them. For unbinned likelihoods `mx.Events` at some thousand points, with
+    the expected numbers of events for weights.
 
-    **Raises:** `TypeError` for a likelihood that knows none: unbinned ones (use a fine histogram), plain functions.
+    **Raises:** `TypeError` for a likelihood that knows none: plain functions, unbinned likelihoods of a log density (give
+    them `distribution=`) or of more than two observables.
     """
     expected = _method(likelihood, "expected_data", "expected_data=lambda params: ...")
     params, data = prepare(params, data)
