@@ -13,6 +13,7 @@ Likelihoods      `PoissonNLL`, `BinnedNLL`, `TemplateNLL` with `Counts`; `LeastS
                  `LogNormalConstraint`; `Joint` (or `+`) of several; any function of your own, dressed by
                  `Likelihood`; `chunked_sum` and `OnDisk` for long data; `sample`, `asimov`,
                  `goodness_of_fit`, `GoodnessOfFit`
+Toys             `fit_toys` of `Toys`, or of any data with a leading axis
 Distributions    `migrax.distributions`
 Other packages   `migrax.io`: histograms
 """
@@ -56,3 +57,4 @@ from ._solvers import (
     Simplex as Simplex,
 )
 from ._status import Status as Status
+from ._toys import Toys as Toys, fit_toys as fit_toys

@@ -49,8 +49,7 @@ def find_not_finite(data: PyTree, status: Array) -> tuple[Int[Array, "2"], tuple
     """Where a fit met NaN or infinity: the first entry of the data that is not finite itself (-1: none), counted over
     all arrays of the data, with its `Fault`; and the names and shapes of these arrays."""
     arrays = _arrays(data)
-    paths = tuple((path, a.shape) for path, a in arrays)
-    none = jnp.array([-1, int(Fault.NONE)])
+    none, paths = nothing_found(data)
     inexact = [eqx.is_inexact_array(a) for _, a in arrays]
     if not any(inexact):
         return none, paths
@@ -67,6 +66,11 @@ def find_not_finite(data: PyTree, status: Array) -> tuple[Int[Array, "2"], tuple
 
     failed = (status == _NOT_FINITE[0]) | (status == _NOT_FINITE[1])
     return lax.cond(failed, find, lambda: none), paths
+
+
+def nothing_found(data: PyTree) -> tuple[Int[Array, "2"], tuple[tuple[str, tuple[int, ...]], ...]]:
+    """What `find_not_finite` says of data that nobody need look at."""
+    return jnp.array([-1, int(Fault.NONE)]), tuple((path, a.shape) for path, a in _arrays(data))
 
 
 def explain(nll: Any, result: FitResult, data: PyTree) -> FitResult:

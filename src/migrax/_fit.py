@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
 from ._derivatives import attach
-from ._faults import explain, find_not_finite
+from ._faults import explain, find_not_finite, nothing_found
 from ._hesse import covariance_matrix
 from ._inner import Problem
 from ._jit import jit
@@ -115,13 +115,13 @@ def fit(
         raise ValueError(f"max_steps must be a whole number of at least 1, got {max_steps!r}")
     if not isinstance(hesse, bool | np.bool_):
         check_kind(hesse, "hesse")
-    matrix = None if covariance is None else _check_covariance(covariance, params)
+    matrix = None if covariance is None else check_covariance(covariance, params)
     result = _fit(nll, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint)
     result = explain(nll, result, data)
     if hasattr(nll, "complaints") and is_concrete(result.values):
         for sentence in nll.complaints(result.params, data):
             warnings.warn(sentence, stacklevel=2)
-    if _covariance_kind(nll, data, hesse) == "sandwich":
+    if covariance_kind(nll, data, hesse) == "sandwich":
         result = _robust(nll, result, data)
     if not throw:
         return result
@@ -132,7 +132,7 @@ def fit(
     return eqx.error_if(result, ~result.valid, "mx.fit(throw=True): the fit is not valid")
 
 
-def _covariance_kind(nll: Any, data: PyTree, hesse: bool | Kind) -> Kind | None:
+def covariance_kind(nll: Any, data: PyTree, hesse: bool | Kind) -> Kind | None:
     """What was asked for; for `hesse=True` what the likelihood says is right for its data."""
     if isinstance(hesse, str):
         return hesse
@@ -148,7 +148,7 @@ def _robust(nll: Callable, result: FitResult, data: PyTree) -> FitResult:
     return eqx.tree_at(lambda r: (r.covariance, r.errors), result, (covariance, covariance.errors))
 
 
-def _check_covariance(covariance: Covariance | ArrayLike, params: PyTree) -> Array:
+def check_covariance(covariance: Covariance | ArrayLike, params: PyTree) -> Array:
     """**Raises:** `ValueError` for a matrix of other parameters, or one that can be no covariance."""
     free = names(params)
     if isinstance(covariance, Covariance):
@@ -209,7 +209,7 @@ def _fit(
     start = lax.stop_gradient(x)
     problem = Problem(fn, residuals, theta, start, space, covariance, solver, adjoint, limit)
     x, outcome = adjoint.apply(solve, stationarity, tuple(problem), frozenset())
-    return _result(problem, x, outcome, hesse, nll)
+    return result_of(problem, x, outcome, hesse, nll)
 
 
 def _residuals(nll: Any, params: PyTree, x: Array, theta: Theta) -> Callable[[Array, Theta], PyTree]:
@@ -222,16 +222,28 @@ def _residuals(nll: Any, params: PyTree, x: Array, theta: Theta) -> Callable[[Ar
     return eqx.filter_closure_convert(fn, x, theta)
 
 
-def _result(problem: Problem, x: Float[Array, " n"], outcome: Outcome, hesse: bool, nll: Any) -> FitResult:
+def result_of(
+    problem: Problem,
+    x: Float[Array, " n"],
+    outcome: Outcome,
+    hesse: bool,
+    nll: Any,
+    matrix: Float[Array, "n n"] | None = None,
+) -> FitResult:
+    """The result of a solve. `matrix`: the covariance, where it is known already; then nobody looks for what in the
+    data is not finite, either."""
     theta, space = problem.theta, problem.space
     at = attach(outcome.at, problem.fn, x, theta)
     units = 2 * theta.up
     valid = outcome.status == int(Status.VALID)
-    matrix = covariance_matrix(at.hessian, outcome.metric, outcome.active, outcome.positive_definite)
+    if matrix is None:
+        matrix = covariance_matrix(at.hessian, outcome.metric, outcome.active, outcome.positive_definite)
+        bad_data, data_paths = find_not_finite(theta.data, outcome.status)
+    else:
+        bad_data, data_paths = nothing_found(theta.data)
     covariance = Covariance(matrix, outcome.positive_definite, space.names)
     # the last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error
     value = (at.value - jnp.where(outcome.positive_definite & (outcome.edm <= GOAL), outcome.edm, 0.0)) * units
-    bad_data, data_paths = find_not_finite(theta.data, outcome.status)
     ndata = getattr(nll, "ndata", None)
     is_chi2 = getattr(nll, "is_chi2", False)
     return FitResult(

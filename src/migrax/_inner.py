@@ -151,11 +151,11 @@ def _whiten(
     start = jnp.zeros_like(q).at[0].set(jnp.where(saddle, jnp.where(downhill[0] > 0, -0.3, 0.3), 0.0))
     if problem.covariance is None:
         return root, start
-    given = _root_of_covariance(problem.covariance, first)
+    given = root_of_covariance(problem.covariance, first)
     return jnp.where(first_pass, given, root), jnp.where(first_pass, 0.0, start)
 
 
-def _root_of_covariance(covariance: Float[Array, "n n"], slope: Float[Array, " n"]) -> Float[Array, "n n"]:
+def root_of_covariance(covariance: Float[Array, "n n"], slope: Float[Array, " n"]) -> Float[Array, "n n"]:
     """A root of an external covariance in internal coordinates; a parameter without a variance gets one unit."""
     variance = jnp.diagonal(covariance)
     known = jnp.isfinite(variance) & (variance > 0) & (jnp.abs(slope) > 1e-6)

@@ -3,10 +3,13 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ._objective import prepare
 from ._parameter import resolve
+
+_SAMPLE = "sample=lambda params, key: ..."
 
 
 def sample(likelihood: Any, params: PyTree, key: Array, n: int | None = None, *, data: PyTree = None) -> PyTree:
@@ -23,7 +26,8 @@ def sample(likelihood: Any, params: PyTree, key: Array, n: int | None = None, *,
         `mx.Likelihood(nll, sample=...)`.
     - `params`: a tree of `mx.Parameter`s or of floats, such as a result's `params`.
     - `key`: a key of `jax.random`.
-    - `n`: how many toys, each array with a leading axis of `n`; `None` for one without the axis.
+    - `n`: how many toys, each array with a leading axis of `n`; `None` for one without the axis. The i-th of them is
+        the one of `jax.random.fold_in(key, i)`, whatever `n`.
     - `data`: data from which is taken what is not drawn: the number of events of `mx.UnbinnedNLL` and the total of
         `mx.BinnedNLL`, the `x` and errors of `mx.LeastSquares`. In an `mx.Joint`, the data of all parts.
 
@@ -31,17 +35,25 @@ def sample(likelihood: Any, params: PyTree, key: Array, n: int | None = None, *,
 
     **Raises:** `TypeError` for a likelihood that cannot be drawn from, or one that needs `data`.
     """
-    draw = _method(likelihood, "sample", "sample=lambda params, key: ...")
+    _method(likelihood, "sample", _SAMPLE)
     if isinstance(key, int | float) or (n is not None and (isinstance(n, bool) or int(n) != n or n < 1)):
         raise TypeError(
             f"sample takes a key and a number, as in mx.sample(nll, params, jax.random.key(0), 100); got {key!r}, {n!r}"
         )
     params, data = prepare(params, data)
     at = resolve(params)
-    more = () if data is None else (data,)
     if n is None:
-        return draw(at, key, *more)
-    return jax.vmap(lambda k: draw(at, k, *more))(jax.random.split(key, n))
+        return draw_one(likelihood, at, key, data)
+    return jax.vmap(lambda i: draw_one(likelihood, at, jax.random.fold_in(key, i), data))(jnp.arange(n))
+
+
+def draw_one(likelihood: Any, params: PyTree, key: Array, data: PyTree) -> PyTree:
+    """One toy at resolved parameters.
+
+    **Raises:** `TypeError` for a likelihood that cannot be drawn from.
+    """
+    draw = _method(likelihood, "sample", _SAMPLE)
+    return draw(params, key, *(() if data is None else (data,)))
 
 
 def asimov(likelihood: Any, params: PyTree, *, data: PyTree = None) -> PyTree:
@@ -56,8 +68,8 @@ def asimov(likelihood: Any, params: PyTree, *, data: PyTree = None) -> PyTree:
     **Returns:** data as the likelihood takes them. For unbinned likelihoods `mx.Events` at some thousand points, with
     the expected numbers of events for weights.
 
-    **Raises:** `TypeError` for a likelihood that knows none: plain functions, unbinned likelihoods of a log density (give
-    them `distribution=`) or of more than two observables.
+    **Raises:** `TypeError` for a likelihood that knows none: plain functions, unbinned likelihoods of a log density
+    (give them `distribution=`) or of more than two observables.
     """
     expected = _method(likelihood, "expected_data", "expected_data=lambda params: ...")
     params, data = prepare(params, data)
