@@ -19,10 +19,10 @@ class OnDisk(eqx.Module):
     mx.fit(mx.UnbinnedNLL(log_prob), params, mx.OnDisk(x, progress=True))
     ```
 
-    `mx.UnbinnedNLL`, `mx.ExtendedUnbinnedNLL` (weighted events as a tuple `(x, weight)`) and `mx.chunked_sum` take it in
-    place of arrays. Memory holds two chunks, whatever the number of rows; each evaluation of the likelihood reads all
-    of them. It is no array: it cannot be vmapped over or differentiated, and the file must not change while it is in
-    use. Make one and keep it: a new one compiles anew.
+    `mx.UnbinnedNLL`, `mx.ExtendedUnbinnedNLL` (weighted events as a tuple `(x, weight)`) and `mx.chunked_sum` take it
+    in place of arrays. Memory holds two chunks, whatever the number of rows; each evaluation of the likelihood reads
+    all of them. It is no array: it cannot be vmapped over or differentiated, and the file must not change while it is
+    in use. Make one and keep it: a new one compiles anew.
     """
 
     size: int = eqx.field(static=True)
