@@ -1,7 +1,8 @@
 """`fit_toys`: thousands of fits of one likelihood to toys, a batch at a time."""
 
+import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,6 +22,7 @@ from ._sample import asimov, draw_one
 from ._sandwich import sandwich
 from ._solvers import Migrad
 from ._solvers.metric import decompose
+from ._store import Store, digest
 
 _BATCH = 4096  # lanes
 _LOOKED_AT = 32  # toys, for the covariance where there are no Asimov data
@@ -55,6 +57,7 @@ def fit_toys(
     hesse: bool = True,
     batch_size: int | None = None,
     progress: bool = False,
+    store: str | os.PathLike | None = None,
     reduce: Callable[[FitResult], Any] | None = None,
 ) -> Any:
     """Fits `nll` to many toys: the numbers of `jax.vmap(lambda toy: mx.fit(nll, params, toy))(toys)`, sooner.
@@ -83,33 +86,41 @@ def fit_toys(
         means that MIGRAD's own estimate of the distance to the minimum says so.
     - `batch_size`: toys in one batch; default 4096.
     - `progress`: if `True`, show a bar (extra `tqdm`).
+    - `store`: a folder in which finished batches are kept. The same call goes on after an interruption where it was,
+        and returns the same numbers to the last bit; on more, it returns what is stored.
     - `reduce`: called with the `FitResult` of each batch, in order; what it returns is kept in place of the fits, for a
         million of them that need not be.
 
     **Returns:** a `FitResult` with a leading axis of `n`; with `reduce` a list of what it returned, one a batch.
 
     **Raises:** `TypeError`, `ValueError` as `mx.fit` does; for toys without a common leading axis, or a batch size
-    below 1.
+    below 1; for a store of another problem, of other versions, or damaged. `OSError` for one that cannot be written,
+    whose batches are kept.
     """
     source = _source(nll, params, toys, data)
     params, first = prepare(params, source.batch(0, 1))
     if batch_size is not None and (isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1):
         raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
-    size = min(source.n, _BATCH if batch_size is None else int(batch_size))
     up = check_up(up)
     matrix = _expected(nll, params, source, data, up) if covariance is None else check_covariance(covariance, params)
     kind = covariance_kind(nll, jax.tree.map(lambda a: a[0], first), hesse)
+    job = _Job(nll, params, source, matrix, up, bool(hesse), kind)
+    size = min(source.n, _BATCH if batch_size is None else int(batch_size))
+    kept = None if store is None else Store(store, _problem(job, first), source.n, batch_size, _BATCH)
+    if kept is not None:
+        size = kept.batch_size
     found = []
-    for result in _shown(_batches(nll, params, source, size, matrix, up, hesse, kind), source.n, progress):
-        found.append(jax.tree.map(np.asarray, result) if reduce is None else reduce(result))
+    for result in _shown(_batches(job, size, kept), source.n, progress):
+        found.append(result if reduce is None else reduce(result))
     return found if reduce is not None else jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *found)
 
 
-class _Source(eqx.Module):
+class _Source(NamedTuple):
     """Where toys come from."""
 
-    n: int = eqx.field(static=True)
-    take: Callable[[int, int], PyTree] = eqx.field(static=True)
+    n: int
+    take: Callable[[int, int], PyTree]
+    made_of: Any  # arrays and numbers that tell these toys from others
 
     def batch(self, first: int, size: int) -> PyTree:
         """`size` toys from the `first` on; beyond the last one, that one again."""
@@ -124,7 +135,7 @@ def _source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> _Source:
         def draw(first: int, size: int) -> PyTree:
             return _draw(nll, at, toys.key, jnp.minimum(first + jnp.arange(size), toys.n - 1), given)
 
-        return _Source(toys.n, draw)
+        return _Source(toys.n, draw, (toys.n, toys.key, given))
     _, toys = prepare(params, toys)
     shapes = [jnp.shape(a) for a in jax.tree.leaves(toys)]
     if not shapes or any(len(shape) == 0 or shape[0] != shapes[0][0] or shape[0] == 0 for shape in shapes):
@@ -138,7 +149,7 @@ def _source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> _Source:
             return jax.tree.map(lambda a: a[first : first + size], toys)
         return jax.tree.map(lambda a: a[np.minimum(np.arange(first, first + size), n - 1)], toys)
 
-    return _Source(n, slice_)
+    return _Source(n, slice_, toys)
 
 
 @jit
@@ -171,38 +182,68 @@ def _inverse_of_mean(nll: Any, params: PyTree, toys: PyTree, up: Scalar) -> Floa
     return decompose(mean, jnp.ones(mean.shape[0], mean.dtype)).inverse()
 
 
-def _batches(
-    nll: Any, params: PyTree, source: _Source, size: int, matrix: Array, up: Array, hesse: bool, kind: str | None
-) -> Iterator[FitResult]:
-    """The results of one batch after the other. While one is looked at, the next is drawn and fitted already."""
-    starts = range(0, source.n, size)
+class _Job(NamedTuple):
+    """What is fitted, and how."""
 
-    def launch(first: int) -> tuple[PyTree, FitResult, Array]:
-        toys = source.batch(first, size)
-        return toys, *fit_lanes(nll, params, toys, matrix, up, hesse)
+    nll: Any
+    params: PyTree
+    source: _Source
+    covariance: Float[Array, "n n"]
+    up: Array
+    hesse: bool
+    kind: str | None
+
+
+def _fit_batch(job: _Job, toys: PyTree) -> tuple[FitResult, Bool[Array, " lanes"]]:
+    result, good = fit_lanes(job.nll, job.params, toys, job.covariance, job.up, job.hesse)
+    return (_robust(job.nll, toys, result) if job.kind == "sandwich" else result), good
+
+
+def _batches(job: _Job, size: int, store: Store | None) -> Iterator[FitResult]:
+    """The results of one batch after the other, as arrays of NumPy. While one is looked at, the next is drawn and
+    fitted already."""
+    firsts = range(0, job.source.n, size)
+    like = None if store is None else eqx.filter_eval_shape(_fit_batch, job, job.source.batch(0, size))[0]
+
+    def launch(i: int) -> tuple[PyTree, FitResult, Array] | None:
+        if i == len(firsts) or (store is not None and store.has(i)):
+            return None
+        toys = job.source.batch(firsts[i], size)
+        return toys, *_fit_batch(job, toys)
 
     waiting = launch(0)
-    for first in starts:
-        (toys, result, good), last = waiting, first + size >= source.n
-        if not last:
-            waiting = launch(first + size)
-        result = _again(nll, params, toys, result, np.asarray(good), up, hesse)
-        if kind == "sandwich":
-            result = _robust(nll, toys, result)
-        n = min(size, source.n - first)
+    for i, first in enumerate(firsts):
+        now, waiting = waiting, launch(i + 1)
+        if now is None:
+            assert store is not None
+            result = store.read(i, like)
+        else:
+            toys, result, good = now
+            result = jax.tree.map(np.asarray, _again(job, toys, result, np.asarray(good)))
+            if store is not None:
+                store.write(i, result)
+        n = min(size, job.source.n - first)
         yield result if n == size else jax.tree.map(lambda a, n=n: a[:n], result)
 
 
-def _again(
-    nll: Any, params: PyTree, toys: PyTree, result: FitResult, good: Bool[np.ndarray, " lanes"], up: Array, hesse: bool
-) -> FitResult:
+def _problem(job: _Job, first: PyTree) -> str:
+    """A fingerprint of what decides the numbers: the likelihood as XLA sees it, and all arrays."""
+    toy = jax.tree.map(lambda a: a[0], first)
+    fn, theta, x, space = objective(job.nll, job.params, toy, job.up)
+    text = eqx.filter_jit(lambda x, theta: fn(x, theta)).lower(x, theta).as_text()
+    arrays = [a for a in jax.tree.leaves((job.nll, job.params)) if eqx.is_array(a)]
+    bounds = (space.lower, space.upper, space.names)
+    return digest(text, x, arrays, bounds, job.covariance, job.up, job.hesse, job.source.made_of)
+
+
+def _again(job: _Job, toys: PyTree, result: FitResult, good: Bool[np.ndarray, " lanes"]) -> FitResult:
     """Fits those that are not good by the full fit."""
     left = np.flatnonzero(~good)
     for i in range(0, left.size, _REFITTED):
         some = left[i : i + _REFITTED]
         padded = np.pad(some, (0, min(_REFITTED, good.size) - some.size), mode="edge")
         lanes = jnp.asarray(padded)
-        result = _refit(nll, params, toys, result, lanes, jnp.asarray(some.size), up, hesse)
+        result = _refit(job.nll, job.params, toys, result, lanes, jnp.asarray(some.size), job.up, job.hesse)
     return result
 
 
