@@ -41,13 +41,15 @@ def digest(*things: Any) -> str:
 class Store:
     """The batches of one study: see the module."""
 
-    def __init__(self, path: str | os.PathLike, problem: str, n: int, batch_size: int | None, default: int):
-        """Opens the folder, or makes it.
+    def __init__(
+        self, path: str | os.PathLike, problem: str, n: int, batch_size: int | None, default: int, writes: bool = True
+    ):
+        """Opens the folder, or makes it. `writes`: this process does, and not another.
 
         **Raises:** `ValueError` for a folder with something else in it, another problem, other versions or another
         batch size; `OSError` where it cannot be written.
         """
-        self.path = Path(path)
+        self.path, self.writes = Path(path), writes
         manifest = self.path / "manifest.json"
         if not manifest.exists():
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
@@ -55,6 +57,8 @@ class Store:
                     f"{self.path} is no store of mx.fit_toys: there is no manifest.json, but something else"
                 )
             self.batch_size = min(n, default if batch_size is None else batch_size)
+            if not writes:
+                return
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -117,6 +121,8 @@ class Store:
 
     def write(self, i: int, batch: PyTree) -> None:
         """**Raises:** `OSError` where it cannot be written; the batches before it are kept."""
+        if not self.writes:
+            return
         arrays = {str(k): np.asarray(a) for k, a in enumerate(jax.tree.leaves(batch))}
         self._write(self.file(i), lambda file: np.savez(file, **arrays))
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Scalar
 
 from ._derivatives import expand
@@ -20,6 +21,7 @@ from ._parameter import resolve
 from ._result import Covariance, FitResult
 from ._sample import asimov, draw_one
 from ._sandwich import sandwich
+from ._sharding import agreed, as_mesh, everywhere, gathered, over_lanes, shard_lanes
 from ._solvers import Migrad
 from ._solvers.metric import decompose
 from ._store import Store, digest
@@ -56,6 +58,7 @@ def fit_toys(
     up: ArrayLike = 0.5,
     hesse: bool = True,
     batch_size: int | None = None,
+    mesh: Mesh | None = None,
     progress: bool = False,
     store: str | os.PathLike | None = None,
     reduce: Callable[[FitResult], Any] | None = None,
@@ -84,7 +87,10 @@ def fit_toys(
     - `up`: as for `mx.fit`.
     - `hesse`: if `False`, no second derivatives are computed: the errors are NaN, `covariance` is `None`, and `valid`
         means that MIGRAD's own estimate of the distance to the minimum says so.
-    - `batch_size`: toys in one batch; default 4096.
+    - `batch_size`: toys in one batch; default 4096 for each device.
+    - `mesh`: a `jax.sharding.Mesh`, over all of whose devices each batch is spread; every device works on its own until
+        its toys are done. With several processes (`jax.distributed.initialize`) each calls this in the same way, with
+        the same toys, and gets all of the fits; a `store` must be one that all of them see.
     - `progress`: if `True`, show a bar (extra `tqdm`).
     - `store`: a folder in which finished batches are kept. The same call goes on after an interruption where it was,
         and returns the same numbers to the last bit; on more, it returns what is stored.
@@ -97,6 +103,7 @@ def fit_toys(
     below 1; for a store of another problem, of other versions, or damaged. `OSError` for one that cannot be written,
     whose batches are kept.
     """
+    mesh = as_mesh(mesh)
     source = _source(nll, params, toys, data)
     params, first = prepare(params, source.batch(0, 1))
     if batch_size is not None and (isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1):
@@ -104,10 +111,14 @@ def fit_toys(
     up = check_up(up)
     matrix = _expected(nll, params, source, data, up) if covariance is None else check_covariance(covariance, params)
     kind = covariance_kind(nll, jax.tree.map(lambda a: a[0], first), hesse)
-    job = _Job(nll, params, source, matrix, up, bool(hesse), kind)
-    size = min(source.n, _BATCH if batch_size is None else int(batch_size))
-    kept = None if store is None else Store(store, _problem(job, first), source.n, batch_size, _BATCH)
-    if kept is not None:
+    job = _Job(nll, params, source, matrix, up, bool(hesse), kind, mesh)
+    devices = 1 if mesh is None else mesh.size
+    size = min(source.n, _BATCH * devices if batch_size is None else int(batch_size))
+    kept = None
+    if store is not None:
+        kept = Store(
+            store, _problem(job, first), source.n, batch_size, _BATCH * devices, writes=jax.process_index() == 0
+        )
         size = kept.batch_size
     found = []
     for result in _shown(_batches(job, size, kept), source.n, progress):
@@ -119,12 +130,12 @@ class _Source(NamedTuple):
     """Where toys come from."""
 
     n: int
-    take: Callable[[int, int], PyTree]
+    take: Callable[[Int[np.ndarray, " size"], Mesh | None], PyTree]  # the toys of these numbers
     made_of: Any  # arrays and numbers that tell these toys from others
 
-    def batch(self, first: int, size: int) -> PyTree:
-        """`size` toys from the `first` on; beyond the last one, that one again."""
-        return self.take(first, size)
+    def batch(self, first: int, size: int, mesh: Mesh | None = None) -> PyTree:
+        """`size` toys from the `first` on, spread over the devices; beyond the last one, that one again."""
+        return self.take(np.minimum(np.arange(first, first + size), self.n - 1), mesh)
 
 
 def _source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> _Source:
@@ -132,8 +143,9 @@ def _source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> _Source:
         at, given = prepare(params, data)
         at = resolve(at)
 
-        def draw(first: int, size: int) -> PyTree:
-            return _draw(nll, at, toys.key, jnp.minimum(first + jnp.arange(size), toys.n - 1), given)
+        def draw(numbers: Int[np.ndarray, " size"], mesh: Mesh | None) -> PyTree:
+            shared = everywhere(mesh, (nll, at, toys.key, given))
+            return _draw(*shared, over_lanes(mesh, jnp.asarray(numbers)))
 
         return _Source(toys.n, draw, (toys.n, toys.key, given))
     _, toys = prepare(params, toys)
@@ -144,17 +156,15 @@ def _source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> _Source:
         )
     n = shapes[0][0]
 
-    def slice_(first: int, size: int) -> PyTree:
-        if first + size <= n:
-            return jax.tree.map(lambda a: a[first : first + size], toys)
-        return jax.tree.map(lambda a: a[np.minimum(np.arange(first, first + size), n - 1)], toys)
+    def pick(numbers: Int[np.ndarray, " size"], mesh: Mesh | None) -> PyTree:
+        return over_lanes(mesh, jax.tree.map(lambda a: a[numbers], toys))
 
-    return _Source(n, slice_, toys)
+    return _Source(n, pick, toys)
 
 
 @jit
-def _draw(nll: Any, params: PyTree, key: Array, indices: Int[Array, " size"], data: PyTree) -> PyTree:
-    return jax.vmap(lambda i: draw_one(nll, params, jax.random.fold_in(key, i), data))(indices)
+def _draw(nll: Any, params: PyTree, key: Array, data: PyTree, numbers: Int[Array, " size"]) -> PyTree:
+    return jax.vmap(lambda i: draw_one(nll, params, jax.random.fold_in(key, i), data))(numbers)
 
 
 def _expected(nll: Any, params: PyTree, source: _Source, data: PyTree, up: Array) -> Float[Array, "n n"]:
@@ -192,23 +202,43 @@ class _Job(NamedTuple):
     up: Array
     hesse: bool
     kind: str | None
+    mesh: Mesh | None
 
 
 def _fit_batch(job: _Job, toys: PyTree) -> tuple[FitResult, Bool[Array, " lanes"]]:
-    result, good = fit_lanes(job.nll, job.params, toys, job.covariance, job.up, job.hesse)
-    return (_robust(job.nll, toys, result) if job.kind == "sandwich" else result), good
+    shared = (job.nll, job.params, job.covariance, job.up)
+    if job.mesh is None:
+        return _fit_part(shared, toys, job.hesse, job.kind)
+    return gathered(job.mesh, _fit_sharded(everywhere(job.mesh, shared), toys, job.hesse, job.kind, job.mesh))
+
+
+def _fit_part(shared: PyTree, toys: PyTree, hesse: bool, kind: str | None) -> tuple[FitResult, Bool[Array, " lanes"]]:
+    nll, params, covariance, up = shared
+    result, good = fit_lanes(nll, params, toys, covariance, up, hesse)
+    return (_robust(nll, toys, result) if kind == "sandwich" else result), good
+
+
+@jit
+def _fit_sharded(
+    shared: PyTree, toys: PyTree, hesse: bool, kind: str | None, mesh: Mesh
+) -> tuple[FitResult, Bool[Array, " lanes"]]:
+    return shard_lanes(mesh, lambda shared, toys: _fit_part(shared, toys, hesse, kind))(shared, toys)
 
 
 def _batches(job: _Job, size: int, store: Store | None) -> Iterator[FitResult]:
     """The results of one batch after the other, as arrays of NumPy. While one is looked at, the next is drawn and
     fitted already."""
     firsts = range(0, job.source.n, size)
-    like = None if store is None else eqx.filter_eval_shape(_fit_batch, job, job.source.batch(0, size))[0]
+    devices = 1 if job.mesh is None else job.mesh.size
+    lanes = -(-size // devices) * devices  # each device has as many
+    like = None if store is None else _like(job, size)
+    stored = np.array([store is not None and store.has(i) for i in range(len(firsts))])
+    stored = agreed(job.mesh, stored)  # what one process has just written another may see or not
 
     def launch(i: int) -> tuple[PyTree, FitResult, Array] | None:
-        if i == len(firsts) or (store is not None and store.has(i)):
+        if i == len(firsts) or stored[i]:
             return None
-        toys = job.source.batch(firsts[i], size)
+        toys = job.source.batch(firsts[i], lanes, job.mesh)
         return toys, *_fit_batch(job, toys)
 
     waiting = launch(0)
@@ -219,11 +249,19 @@ def _batches(job: _Job, size: int, store: Store | None) -> Iterator[FitResult]:
             result = store.read(i, like)
         else:
             toys, result, good = now
-            result = jax.tree.map(np.asarray, _again(job, toys, result, np.asarray(good)))
+            result = _again(job, toys, result, np.asarray(good))
+            result = jax.tree.map(lambda a: np.asarray(a)[:size], result)
             if store is not None:
                 store.write(i, result)
         n = min(size, job.source.n - first)
         yield result if n == size else jax.tree.map(lambda a, n=n: a[:n], result)
+
+
+def _like(job: _Job, size: int) -> FitResult:
+    """The shapes of a batch's results."""
+    shared = (job.nll, job.params, job.covariance, job.up)
+    toys = eqx.filter_eval_shape(lambda: job.source.batch(0, size))
+    return eqx.filter_eval_shape(lambda shared, toys: _fit_part(shared, toys, job.hesse, job.kind)[0], shared, toys)
 
 
 def _problem(job: _Job, first: PyTree) -> str:
@@ -244,6 +282,7 @@ def _again(job: _Job, toys: PyTree, result: FitResult, good: Bool[np.ndarray, " 
         padded = np.pad(some, (0, min(_REFITTED, good.size) - some.size), mode="edge")
         lanes = jnp.asarray(padded)
         result = _refit(job.nll, job.params, toys, result, lanes, jnp.asarray(some.size), job.up, job.hesse)
+        result = gathered(job.mesh, result)
     return result
 
 
