@@ -34,18 +34,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _free_compiled_programs(request: pytest.FixtureRequest):
-    """Frees the compiled programs where they are too many: each holds memory maps, of which a process may have some
-    65,000."""
+    """Frees the compiled programs where they are too many: each holds memory, and memory maps, of which a process may
+    have some 65,000."""
     yield
     count = request.config.stash.get(_COUNT, 0) + 1
     request.config.stash[_COUNT] = count
-    if count % 10 == 0 and _memory_maps() > 40_000:
+    if count % 10 == 0 and _too_many():
         jax.clear_caches()
 
 
-def _memory_maps() -> int:
+def _too_many() -> bool:
     try:
+        with open("/proc/self/statm", "rb") as numbers:
+            pages = int(numbers.read().split()[1])
         with open("/proc/self/maps", "rb") as maps:
-            return sum(1 for _ in maps)
+            return sum(1 for _ in maps) > 30_000 or pages * os.sysconf("SC_PAGE_SIZE") > 4e9
     except OSError:  # not Linux, which alone has such a limit
-        return 0
+        return False

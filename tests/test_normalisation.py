@@ -23,7 +23,9 @@ def forgotten(p, x):
 
 
 def test_too_large():
-    with pytest.warns(UserWarning, match=r"not normalised: the integral of exp\(log_prob\).* more than 1\. "):
+    with pytest.warns(
+        UserWarning, match=r"not normalised: its integral over \[.*\], where all events are, .* more than 1\. "
+    ):
         mx.fit(mx.UnbinnedNLL(forgotten), TAU, WAITS)
 
 
@@ -40,11 +42,62 @@ def test_too_small():
         mx.fit(mx.UnbinnedNLL(exponential), TAU, WAITS[WAITS < 2.0])
 
 
+@pytest.mark.parametrize("kind", ["weighted", "on disk", "a distribution"])
+def test_too_small_of(kind):
+    x = WAITS[WAITS < 2.0]
+    nll, data = mx.UnbinnedNLL(exponential), x
+    if kind == "weighted":
+        data = mx.Events(x, np.full(x.size, 2.0))
+    elif kind == "on disk":
+        data = mx.OnDisk(x)
+    else:
+        nll = mx.UnbinnedNLL(distribution=lambda p: mx.distributions.Exponential(1 / p["tau"]))
+    with pytest.warns(UserWarning, match=r"is the density normalised\?"):
+        mx.fit(nll, TAU, data)
+
+
+def test_a_range_of_the_distribution_that_is_not_that_of_the_events():
+    def mixture(p):
+        wide = mx.distributions.Uniform(0.0, 12.0)
+        return mx.distributions.Mixture([mx.distributions.Normal(p["mu"], 0.4), wide], yields=[p["s"], p["b"]])
+
+    x = np.concatenate([RNG.normal(4.0, 0.4, 300), RNG.uniform(0.0, 10.0, 700)])
+    start = {"mu": mx.Parameter(4.0), "s": mx.Parameter(300.0, lower=0.0), "b": mx.Parameter(700.0, lower=0.0)}
+    with pytest.warns(UserWarning, match=r"not the total of 1000\. If"):
+        mx.fit(mx.ExtendedUnbinnedNLL(distribution=mixture), start, x)
+
+
+def test_a_peak_that_escapes_the_panels():
+    """A distribution that normalises itself is asked at the fitted parameters how sure it is."""
+    x = np.concatenate([RNG.normal(3.097, 0.0015, 600), 2 + 2.5 * RNG.random(1500)])
+
+    def own(p):
+        def log_density(x):
+            return jnp.logaddexp(jnp.log(p["h"]) - 0.5 * ((x - p["mu"]) / p["sigma"]) ** 2, 0.0)
+
+        return mx.distributions.Normalized(log_density, 2.0, 4.5)
+
+    start = {
+        "h": mx.Parameter(320.0, lower=0.0),
+        "mu": mx.Parameter(3.097),
+        "sigma": mx.Parameter(0.0018, lower=1e-4),
+    }
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        mx.fit(mx.UnbinnedNLL(distribution=own), start, x)
+    assert any("give it more panels than 32" in str(warning.message) for warning in caught)
+
+
+def test_weights_below_zero():
+    with pytest.warns(UserWarning, match=r"weights of the events add up to -"):
+        mx.fit(mx.UnbinnedNLL(exponential), TAU, mx.Events(WAITS, np.full(WAITS.size, -1.0)))
+
+
 def test_extended():
     p = {"n": mx.Parameter(400.0, lower=0.0), **TAU}
     log_density = lambda p, x: jnp.log(p["n"]) + exponential(p, x)  # noqa: E731
     assert bool(mx.fit(mx.ExtendedUnbinnedNLL(log_density, lambda p: p["n"]), p, WAITS).valid)
-    with pytest.warns(UserWarning, match=r"more than total\(params\) = "):
+    with pytest.warns(UserWarning, match=r"more than the total of 500"):
         mx.fit(mx.ExtendedUnbinnedNLL(lambda p, x: jnp.log(2.0) + log_density(p, x), lambda p: p["n"]), p, WAITS)
 
 
@@ -69,7 +122,11 @@ GOOD = {
         np.concatenate([RNG.normal(300.0, 1e-3, 500), RNG.uniform(0.0, 1000.0, 500)]),
     ),
     "masked": (exponential, TAU, mx.Events(np.append(WAITS, 1e300), mask=np.append(WAITS > 0, False))),
-    "weighted and cut": (exponential, TAU, mx.Events(WAITS[WAITS < 8.0], np.full(np.sum(WAITS < 8.0), 2.0))),
+    "negative weights": (
+        exponential,
+        TAU,
+        mx.Events(WAITS[WAITS < 8.0], np.where(WAITS[WAITS < 8.0] > 0.1, 1.0, -0.1)),
+    ),
     "a shape that does not fit well": (
         lambda p, x: mx.distributions.Cauchy(p["tau"], 1.0).log_prob(x),
         TAU,

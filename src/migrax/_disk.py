@@ -21,8 +21,8 @@ class OnDisk(eqx.Module):
 
     `mx.UnbinnedNLL`, `mx.ExtendedUnbinnedNLL` (weighted events as a tuple `(x, weight)`) and `mx.chunked_sum` take it
     in place of arrays. Memory holds two chunks, whatever the number of rows; each evaluation of the likelihood reads
-    all of them. It is no array: it cannot be vmapped over or differentiated, and the file must not change while it is
-    in use. Make one and keep it: a new one compiles anew.
+    all of them. It is no array: it has no toys to vmap over and no derivatives, and the file must not change while it
+    is in use. Make one and keep it: a new one compiles anew.
     """
 
     size: int = eqx.field(static=True)
@@ -56,7 +56,10 @@ class OnDisk(eqx.Module):
             self.chunk_size = max(lengths)
             chunks = _FromIterator(source, len(lengths))
         else:
-            raise TypeError(f"OnDisk takes arrays, or a function that returns an iterator, got {type(source).__name__}")
+            raise TypeError(
+                "OnDisk takes an array such as np.load(file, mmap_mode='r'), a tuple of arrays such as (x, weight), or "
+                f"a function that returns an iterator, got {type(source).__name__}"
+            )
         self.size = sum(lengths)
         if self.size == 0:
             raise ValueError("OnDisk has no rows")

@@ -97,7 +97,8 @@ def fit(
     **Raises:** `ValueError` or `TypeError` for input that makes no sense, with the name of the parameter. What goes
     wrong numerically is a status of the result.
 
-    **Warns** of an unbinned density that is not normalised (outside of `jax.jit`).
+    **Warns** of an unbinned density of one or two observables that is not normalised over the range of the events
+    (outside of `jax.jit` and `jax.vmap`).
     """
     params, data = prepare(params, data)
     ours = isinstance(nll, AbstractLikelihood) and not isinstance(nll, Likelihood)  # in units of UP = 0.5

@@ -82,6 +82,11 @@ def goodness_of_fit(
             f"{type(nll).__name__} has no saturated model to compare with (of unbinned events make a histogram; a loss "
             "other than 'linear' is no chi2)"
         )
+    if toys is not None and not getattr(nll, "draws_all", True):
+        raise TypeError(
+            "toys of a template likelihood do not draw the templates again, so that they would say too small a "
+            "p-value: leave toys out, or draw templates and counts by hand"
+        )
     if toys is not None and key is None:
         raise TypeError("toys need a key: goodness_of_fit(..., toys=1000, key=jax.random.key(0))")
     _, data = prepare(result.params, data)

@@ -7,6 +7,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 
 
 def check_callable(fn: Any, what: str = "the likelihood", form: str = "nll(params, data)") -> None:
@@ -75,3 +76,15 @@ def _hint(error: Exception, data: Any, names: Sequence[str]) -> str | None:
     if isinstance(error, KeyError):
         return f"migrax: raised inside the likelihood; the free parameters are {', '.join(names[:20]) or 'none'}"
     return None
+
+
+def refuse_strangers(leaf: Any, where: str) -> None:
+    """**Raises:** `TypeError` for histograms and masked arrays, with what to do with them."""
+    views = isinstance(leaf, np.ndarray) and leaf.dtype.names is not None
+    if views or (callable(getattr(leaf, "values", None)) and hasattr(leaf, "axes")):
+        raise TypeError(f"{where} a histogram: take its contents, counts, edges = mx.io.from_histogram(histogram)")
+    if isinstance(leaf, np.ma.MaskedArray):
+        raise TypeError(
+            f"{where} a masked array of NumPy: give its numbers and what to use of them, a.filled(0.0) and "
+            "~np.ma.getmaskarray(a), to the mask of mx.Events, mx.Points or of the likelihood"
+        )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
-from ._hints import check_callable, hints
+from ._hints import check_callable, hints, refuse_strangers
 from ._parameter import flatten, is_concrete, is_parameter, numbers_to_arrays, value_of
 from ._result import Estimate, FitResult
 from ._space import Space, ravel, resolve_at
@@ -35,8 +35,8 @@ def prepare(params: PyTree, data: PyTree) -> tuple[PyTree, PyTree]:
         raise TypeError("params is a tree of parameters, got a result: pass result.params")
     if any(is_parameter(leaf) for leaf in jax.tree.leaves(data, is_leaf=is_parameter)):
         raise TypeError("data holds an mx.Parameter: the order is (nll, params, data)")
-    if any(callable(getattr(leaf, "values", None)) and hasattr(leaf, "axes") for leaf in jax.tree.leaves(data)):
-        raise TypeError("data holds a histogram: take its contents, counts, edges = mx.io.from_histogram(histogram)")
+    for leaf in jax.tree.leaves(data):
+        refuse_strangers(leaf, "data holds")
     flatten(params)  # sees one Parameter at two paths, which any map over the tree would copy
     params = numbers_to_arrays(params, integers=False)
     data = numbers_to_arrays(data, integers=True)

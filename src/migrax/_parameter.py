@@ -206,7 +206,12 @@ def value_of(leaf: Any) -> Array:
 
 
 def resolve(params: PyTree) -> PyTree:
-    """The tree `params` as a likelihood sees it: each `Parameter` replaced by its array."""
+    """The tree `params` as a likelihood sees it: each `Parameter` replaced by its array.
+
+    **Raises:** `TypeError` for the result of a fit in place of its `params`.
+    """
+    if type(params).__name__ in ("FitResult", "Estimate"):  # which this module knows nothing of
+        raise TypeError("this takes a tree of parameters, got a result: give it result.params")
     return jtu.tree_map(value_of, params, is_leaf=is_parameter)
 
 
@@ -324,6 +329,9 @@ def pick_values(tree: PyTree, where: Where) -> Picked:
         raise ValueError("the function given to select parameters picked none; pick nodes that hold a Parameter")
     flat = np.concatenate([np.ravel(x) for x in index])
     names = [name for slot in slots for name in slot.element_names()]
+    if np.unique(flat).size < flat.size:
+        twice = next(names[i] for k, i in enumerate(flat) if i in flat[:k])
+        raise ValueError(f"the parameter {twice!r} is picked twice")
     # only the leaves that are picked from: a model may have hundreds of others, and hundreds of constraints
     used = [i for i, slot in enumerate(slots) if np.any((flat >= starts[i]) & (flat < starts[i] + slot.size))]
     values = jnp.concatenate([jnp.ravel(jnp.asarray(leaves[slots[i].leaf])) for i in used])

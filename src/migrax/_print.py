@@ -34,7 +34,8 @@ def message(result: FitResult) -> str:
         text = f"Along {_direction(result)}: {text[0].lower()}{text[1:]}"
     entry, fault = (int(i) for i in np.asarray(result.bad_data))
     if status in (Status.NOT_FINITE, Status.NOT_FINITE_AT_START) and entry >= 0:
-        text = f"{Fault(fault).sentence(locate(entry, result.data_paths))} {text}"
+        where = locate(entry, result.data_paths, of_events=fault == Fault.NO_DENSITY)
+        text = f"{Fault(fault).sentence(where)} {text}"
     return text
 
 
@@ -49,12 +50,12 @@ def _direction(result: FitResult) -> str:
     return shown if len(order) == 1 else f"a direction made of {shown} together"
 
 
-def locate(flat_index: int, paths: tuple[tuple[str, tuple[int, ...]], ...]) -> str:
-    """The words for an entry of the data, counted over all of its arrays: `data['y'][3]`."""
+def locate(flat_index: int, paths: tuple[tuple[str, tuple[int, ...]], ...], of_events: bool = False) -> str:
+    """The words for an entry of the data, counted over all of its arrays: `data['y'][3]`; `of_events`: for its row."""
     for path, shape in paths:
         size = int(np.prod(shape, dtype=int))
         if flat_index < size:
-            index = np.unravel_index(flat_index, shape)
+            index = np.unravel_index(flat_index, shape)[: 1 if of_events else None]
             return f"data{path}" + (f"[{', '.join(map(str, index))}]" if shape else "")
         flat_index -= size
     return "data"
@@ -266,6 +267,10 @@ def goodness_text(goodness: "GoodnessOfFit") -> str:
         return f"χ² = {chi2:.5g}, ndof = {ndof}, p = {p:.4g}"
     failed = int(goodness.num_failed)
     from_toys = f"{goodness.toys.size - failed} toys" + (f", {failed} more failed" if failed else "")
+    if p == 0:  # 95 % of the time at least one of 3/p toys is worse
+        return (
+            f"χ² = {chi2:.5g}, ndof = {ndof}, p < {3 / max(goodness.toys.size - failed, 1):.2g} (none of {from_toys})"
+        )
     return f"χ² = {chi2:.5g}, ndof = {ndof}, p = {p:.4g} ± {float(goodness.p_value_error):.2g} ({from_toys})"
 
 

@@ -24,6 +24,7 @@ class AbstractLikelihood(eqx.Module):
         known to be the second derivative. With `rows(data)` and a `chunk_size`, `terms` takes chunks of these rows.
     - `residuals`: a function of params and data, half of whose sum of squares the likelihood is, or `None`.
     - `faults(params, data)`: `Fault` numbers for messages.
+    - `draws_all`: `False` where toys leave something out that the likelihood has an error for.
     - `complaints(params, data)`: sentences of which `mx.fit` warns, where it is not traced.
     - `prefit(params, data)`: names, values and errors of constrained parameters.
     """

@@ -112,15 +112,17 @@ class BinnedNLL(AbstractLikelihood):
 
     def expected_data(
         self, params: PyTree, data: Float[Array, "*bins"] | Counts | None = None
-    ) -> Float[Array, "*bins"]:
-        """The Asimov data: the probabilities times the total of `data`."""
-        return self.prediction(params, _with_total(data, "BinnedNLL.expected_data"))
+    ) -> Float[Array, "*bins"] | Counts:
+        """The Asimov data: the probabilities times the total of `data`. For weighted `data`, `mx.Counts` with weights
+        of the same sizes."""
+        mu = self.prediction(params, _with_total(data, "mx.asimov of BinnedNLL"))
+        return _counts.like(data if isinstance(data, Counts) else None, mu)
 
     def sample(
         self, params: PyTree, key: Array, data: Float[Array, "*bins"] | Counts | None = None
     ) -> Float[Array, "*bins"]:
         """One set of counts drawn at `params`, with the total of `data`. Masked bins are 0."""
-        counts = as_counts(_with_total(data, "BinnedNLL.sample"), "BinnedNLL.sample")
+        counts = as_counts(_with_total(data, "mx.sample of BinnedNLL"), "BinnedNLL.sample")
         _counts.refuse_weighted(counts, "BinnedNLL.sample")
         p = self.prediction(params)
         p = p if self.mask is None else jnp.where(self.mask, p, 0.0)
@@ -148,5 +150,5 @@ class BinnedNLL(AbstractLikelihood):
 
 def _with_total(data: Any, what: str) -> Any:
     if data is None:
-        raise TypeError(f"{what} needs data, whose total it takes: mx.sample(likelihood, params, key, n, data=counts)")
+        raise TypeError(f"{what} needs data, whose total it takes: give it data=counts")
     return data

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._faults import Fault
+from .._hints import refuse_strangers
 from .._parameter import is_concrete
 
 
@@ -27,6 +28,9 @@ class Counts(eqx.Module):
         **Raises:** `ValueError` for shapes that differ, or a variance that is negative, not finite, or 0 in a bin that
         is not empty.
         """
+        if isinstance(value, tuple):
+            raise TypeError("the contents of a histogram are one array, got a tuple: leave out the edges")
+        refuse_strangers(value, "this is")
         self.value = floats(value)
         self.variance = None if variance is None else floats(variance).astype(self.value.dtype)
         if self.variance is None:
@@ -58,7 +62,8 @@ def as_counts(data: Any, what: str) -> Counts:
     if isinstance(data, Counts):
         return data
     if isinstance(data, tuple | list | dict) or data is None:
-        raise TypeError(f"{what} takes an array of counts as data, got {type(data).__name__}")
+        edges = " (of counts and edges? leave out the edges)" if isinstance(data, tuple) else ""
+        raise TypeError(f"{what} takes an array of counts as data, got {type(data).__name__}{edges}")
     return Counts(data)
 
 
@@ -98,6 +103,13 @@ def scale(counts: Counts) -> tuple[Array, Bool[Array, "*bins"]]:
     s = jnp.where(positive, jnp.where(positive, n, 1.0) / jnp.where(positive, variance, 1.0), jnp.nan)
     usual = jnp.nanmedian(s)
     return jnp.where(known, jnp.where(positive, s, 1.0), jnp.where(jnp.isnan(usual), 1.0, usual)), known & ~positive
+
+
+def like(counts: Counts | None, mu: Array) -> Array | Counts:
+    """Asimov data: the expectation, with variances in the proportion that the weighted counts have them."""
+    if counts is None or counts.variance is None:
+        return mu
+    return Counts(mu, jnp.abs(mu) / scale(counts)[0].astype(mu.dtype))
 
 
 def terms_from_mean(mu: Array, counts: Counts, mask: ArrayLike | None) -> Float[Array, "*bins"]:

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Scalar
 from .._chunks import chunked_sum
 from .._disk import OnDisk
 from .._faults import Fault
+from .._hints import refuse_strangers
 from .._parameter import is_concrete
 from .counts import floats
 
@@ -48,6 +49,9 @@ class Events(eqx.Module):
         **Raises:** `ValueError` for shapes that do not fit together or weights that are not finite; `TypeError` for a
         mask that is not one of booleans.
         """
+        if isinstance(x, OnDisk):
+            raise TypeError("events on disk are no mx.Events: weighted ones are mx.OnDisk((x, weight))")
+        refuse_strangers(x, "x is")
         self.x = floats(x)
         if self.x.ndim not in (1, 2):
             raise ValueError(f"x must have shape (n,) or (n, dim), got {self.x.shape}")
@@ -65,13 +69,18 @@ class Events(eqx.Module):
     @property
     def size(self) -> int:
         """The number of rows, the masked ones too."""
-        return self.x.shape[0]
+        return self._rows()[-1]
 
     @property
     def total(self) -> Scalar:
-        """The sum of the weights of the events, which is their number if they have none."""
-        weight = jnp.ones(self.size, self.x.dtype) if self.weight is None else self.weight
-        return jnp.sum(weight if self.mask is None else jnp.where(self.mask, weight, 0.0))
+        """The sum of the weights of the events, which is their number if they have none; of many toys one for each."""
+        weight = jnp.ones(self._rows(), self.x.dtype) if self.weight is None else self.weight
+        return jnp.sum(weight if self.mask is None else jnp.where(self.mask, weight, 0.0), axis=-1)
+
+    def _rows(self) -> tuple[int, ...]:
+        """The axis of rows, behind those of toys where there are many (which only masks and weights tell)."""
+        known = self.weight if self.mask is None else self.mask
+        return self.x.shape[:1] if known is None else known.shape
 
 
 def as_events(data: Any, what: str) -> Events:

@@ -141,6 +141,11 @@ class Joint(AbstractLikelihood):
         )
 
     @property
+    def draws_all(self) -> bool:
+        """Whether toys of all parts do: see `AbstractLikelihood`."""
+        return all(getattr(part, "draws_all", True) for _, part in self._named())
+
+    @property
     def is_chi2(self) -> bool:
         return all(getattr(part, "is_chi2", False) for _, part in self._named())
 

@@ -271,8 +271,6 @@ def _check_points(data: Any) -> None:
 
 def _needed(data: Points | None, what: str) -> Points:
     if data is None:
-        raise TypeError(
-            f"{what} needs the points, whose x and errors it takes: mx.sample(likelihood, params, key, n, data=points)"
-        )
+        raise TypeError(f"{what} needs the points, whose x and errors it takes: give it data=points")
     _check_points(data)
     return data

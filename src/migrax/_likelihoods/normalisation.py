@@ -1,5 +1,6 @@
-"""Does a user's density integrate to 1? Looked at where the events are, which is all that is known of its range."""
+"""Does a density integrate to 1? Looked at where the events are, which is all that is known of its range."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -8,10 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from .._disk import OnDisk
 from .._jit import jit
 from .._parameter import is_concrete
 from ..distributions._panels import Axis, integral_with_error
-from .events import Events
+from .events import Events, as_chunk, filled
+
+Density = Callable[[Any, Array], Array]
+Distribution = Callable[[Any], Any] | None
+Total = Callable[[Any], Array] | None
 
 _LOOKED_AT = 1000  # events, between whose quantiles the panels lie
 _PANELS, _NODES = {1: 32, 2: 8}, {1: 12, 2: 8}
@@ -20,37 +26,55 @@ _TOO_SMALL = 0.01  # below 1 by more, and
 _UNLIKELY = 25.0  # minus the log of the probability that all events are inside by chance
 
 
-def not_normalised(
-    log_density: Callable[[Any, Array], Array],
-    total: Callable[[Any], Array] | None,
-    params: PyTree,
-    events: Events,
-) -> str | None:
-    """A sentence for the user if the integral of exp(log_density) over the range of the events is more than
-    `total(params)` (1 if `None`), or if so much of it is missing that the events could not all be in this range.
+def complaints_of(
+    log_density: Density, distribution: Distribution, total: Total, params: PyTree, data: Any, what: str
+) -> list[str]:
+    """Sentences for the user: of weights that add up to less than 0, of a distribution that is not sure of its own
+    normalisation (`mx.distributions.Normalized`), and if the integral of exp(log_density) over the range of the events
+    is more than `total(params)` (1 if `None`), or if so much of it is missing that the events could not all be in it.
 
-    Nothing is said of events of more than two observables, where something is traced, or where the integral is not
-    precise (steps, a peak that none of the events is in).
+    Nothing is said of more than two observables, where something is traced, or where the integral is not precise
+    (steps, a peak that none of the events is in). Of data on disk the first chunk is looked at.
     """
+    if not is_concrete(*jax.tree.leaves((params, data))):
+        return []
+    if isinstance(data, OnDisk):
+        rows, counted = data.chunk(jnp.array(0))  # filled up to the size of the others
+        events = as_chunk(rows, what)
+        events = filled(Events(events.x, events.weight, counted))
+    else:
+        events = as_chunk(data, what)
+    found = []
+    if events.weight is not None and not isinstance(data, OnDisk) and float(events.total) < 0:
+        found.append(f"the weights of the events add up to {float(events.total):.6g}: there is no minimum to speak of")
+    if distribution is not None:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            distribution(params)  # which looks at itself, as the parameters are numbers here
+        found += [f"{warning.message} (at the fitted parameters)" for warning in caught]
+    sentence = _not_normalised(log_density, distribution, total, params, events)
+    return found if sentence is None else [*found, sentence]
+
+
+def _not_normalised(
+    log_density: Density, distribution: Distribution, total: Total, params: PyTree, events: Events
+) -> str | None:
     dim = int(np.prod(events.x.shape[1:], dtype=int))
-    if dim > 2 or events.size < 2 or not is_concrete(*jax.tree.leaves((params, events))):
+    if dim > 2 or events.size < 2:
         return None
-    found = _integral(log_density, total, params, events)
-    integral, error, expected, low, high, n = (np.asarray(a) for a in found)
+    looked = _integral(log_density, distribution, total, params, events)
+    integral, error, expected, low, high, n, positive = (np.asarray(a) for a in looked)
     if not (np.isfinite(expected) and expected > 0) or np.isnan(integral) or np.any(low >= high):
         return None  # the fit says that something is not finite
     missing = 1 - integral / expected
     precise = 10 * error
     too_large = missing < -(_TOO_LARGE + precise)
-    too_small = missing > _TOO_SMALL + precise and missing * n > _UNLIKELY and events.weight is None
+    too_small = missing > _TOO_SMALL + precise and missing * n > _UNLIKELY and bool(positive)
     if not (too_large or too_small):
         return None
-    what = "log_prob" if total is None else "log_density"
-    wanted = "1" if total is None else f"total(params) = {expected:.6g}"
+    wanted = "1" if total is None else f"the total of {expected:.6g}"
     where = " x ".join(f"[{a:.6g}, {b:.6g}]" for a, b in zip(np.atleast_1d(low), np.atleast_1d(high), strict=True))
-    found = (
-        f"the integral of exp({what}) over {where}, where all events are, is {integral:.6g} at the fitted parameters"
-    )
+    found = f"its integral over {where}, where all events are, is {integral:.6g} at the fitted parameters"
     if too_large:
         return (
             f"the density is not normalised: {found}, more than {wanted}. Values and errors of the fit are wrong. The "
@@ -65,24 +89,29 @@ def not_normalised(
 
 @jit
 def _integral(
-    log_density: Callable[[Any, Array], Array],
-    total: Callable[[Any], Array] | None,
-    params: PyTree,
-    events: Events,
-) -> tuple[Array, Array, Array, Array, Array, Array]:
-    """The integral, its relative error, what it should be, the range, and how many events are in it."""
+    log_density: Density, distribution: Distribution, total: Total, params: PyTree, events: Events
+) -> tuple[Array, ...]:
+    """The integral, its relative error, what it should be, the range, how many events are in it, and whether none has a
+    negative weight."""
     x = events.x if events.x.ndim == 2 else events.x[:, None]
     low, high = jnp.min(x, axis=0), jnp.max(x, axis=0)
-    some = jnp.sort(x[:: -(-x.shape[0] // _LOOKED_AT)], axis=0)
-    dim = x.shape[1]
+    expected = jnp.asarray(1.0 if total is None else total(params), x.dtype)
+    d = None if distribution is None else distribution(params)
+    if d is not None and callable(getattr(d, "log_integral", None)) and events.x.ndim == 1:
+        log_integral, error = d.log_integral(low[0], high[0]) + jnp.log(expected), jnp.zeros((), x.dtype)
+    else:
+        log_integral, error = _by_panels(lambda point: log_density(params, point), events.x, low, high)
+    n = jnp.asarray(x.shape[0]) if events.mask is None else jnp.sum(events.mask)
+    positive = jnp.array(True) if events.weight is None else jnp.all(events.weight >= 0)
+    return jnp.exp(log_integral), error, expected, jnp.squeeze(low), jnp.squeeze(high), n, positive
+
+
+def _by_panels(density: Callable[[Array], Array], x: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """The log of the integral and its error, by panels between quantiles of the events."""
+    columns = x if x.ndim == 2 else x[:, None]
+    some = jnp.sort(columns[:: -(-x.shape[0] // _LOOKED_AT)], axis=0)
+    dim = columns.shape[1]
     between = jnp.linspace(0, some.shape[0] - 1, _PANELS[dim] + 1)[1:-1].astype(int)
     axes = [Axis(low[i], high[i], tuple(some[between, i]), 1) for i in range(dim)]
-    flat = events.x.ndim == 1
-
-    def density(point: Array) -> Array:
-        return log_density(params, point[None] if flat or dim > 1 else point[None, None])[0]
-
-    log_integral, error = integral_with_error(density, axes, _NODES[dim])
-    expected = jnp.asarray(1.0 if total is None else total(params), log_integral.dtype)
-    n = jnp.asarray(x.shape[0]) if events.mask is None else jnp.sum(events.mask)
-    return jnp.exp(log_integral), error, expected, jnp.squeeze(low), jnp.squeeze(high), n
+    one_column = x.ndim == 2 and dim == 1
+    return integral_with_error(lambda p: density(p[None, None] if one_column else p[None])[0], axes, _NODES[dim])

@@ -90,9 +90,9 @@ class PoissonNLL(AbstractLikelihood):
         assert self.expected is not None
         return jnp.asarray(self.expected(params))
 
-    def expected_data(self, params: PyTree, data: Any = None) -> Float[Array, "*bins"]:
-        """The expected counts: the Asimov data."""
-        return self.prediction(params)
+    def expected_data(self, params: PyTree, data: Any = None) -> Float[Array, "*bins"] | Counts:
+        """The expected counts: the Asimov data. For weighted `data`, `mx.Counts` with weights of the same sizes."""
+        return _counts.like(data if isinstance(data, Counts) else None, self.prediction(params))
 
     def pulls(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
         """(n - mu) / sqrt(mu), or over the square root of the variance of weighted counts; NaN in masked bins."""

@@ -169,12 +169,13 @@ class TemplateNLL(AbstractLikelihood):
         """The standard deviation of the expected counts from the templates' errors, for given yields."""
         return jnp.sqrt(self._bins(resolve(params)).variance)
 
-    def expected_data(self, params: PyTree, data: Any = None) -> Float[Array, "*bins"]:
-        """The expected counts: the Asimov data."""
-        return self.prediction(params)
+    def expected_data(self, params: PyTree, data: Any = None) -> Float[Array, "*bins"] | Counts:
+        """The expected counts: the Asimov data. For weighted `data`, `mx.Counts` with weights of the same sizes."""
+        return _counts.like(data if isinstance(data, Counts) else None, self.prediction(params))
 
     def sample(self, params: PyTree, key: Array, data: Any = None) -> Float[Array, "*bins"]:
-        """One set of counts drawn at `params`. The templates are constants: they are not drawn again."""
+        """One set of counts drawn at `params`. The templates are constants: they are not drawn again (and so these toys
+        fluctuate less than the likelihood expects: `mx.goodness_of_fit` refuses them)."""
         _counts.refuse_weighted(data if isinstance(data, Counts) else None, "TemplateNLL.sample")
         return draw_poisson(key, self.prediction(params))
 
@@ -182,6 +183,11 @@ class TemplateNLL(AbstractLikelihood):
     def deviance(self) -> Callable[[PyTree, Any], Scalar] | None:
         """`deviance(params, counts)`: twice the value. `None` for the method `"asy"`, which has no saturated model."""
         return None if self.method == "asy" else lambda params, data: 2 * self(params, data)
+
+    @property
+    def draws_all(self) -> bool:
+        """Whether toys fluctuate by all that the likelihood has errors of."""
+        return False
 
     def pulls(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
         """(n - mu) / standard deviation, that of the templates included; NaN in masked bins."""

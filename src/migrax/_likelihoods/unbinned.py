@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
-from .._disk import OnDisk
 from .._hints import check_callable
 from .._parameter import is_concrete, resolve
 from ..distributions import _foreign
 from .base import AbstractLikelihood
 from .events import Events, as_chunk, as_events, event_faults, kind_for, log_densities, rows_of, scores_of, sum_over
 from .expected_events import expected_events
-from .normalisation import not_normalised
+from .normalisation import complaints_of
 from .poisson import draw_poisson
 
 
@@ -97,11 +96,8 @@ class UnbinnedNLL(AbstractLikelihood):
         return kind_for(data, "UnbinnedNLL")
 
     def complaints(self, params: PyTree, data: Events | Array) -> list[str]:
-        """That `log_prob` is not normalised, as far as the events let it see: a warning of `mx.fit`."""
-        if self.log_prob is None or isinstance(data, OnDisk):
-            return []
-        found = not_normalised(self.log_prob, None, resolve(params), as_events(data, "UnbinnedNLL"))
-        return [] if found is None else [found]
+        """That the density is not normalised, as far as the events let it see: warnings of `mx.fit`."""
+        return complaints_of(self._log_prob, self.distribution, None, resolve(params), data, "UnbinnedNLL")
 
     def faults(self, params: PyTree, data: Events | Array) -> PyTree:
         """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
@@ -234,12 +230,9 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
         return kind_for(data, "ExtendedUnbinnedNLL")
 
     def complaints(self, params: PyTree, data: Events | Array) -> list[str]:
-        """That the integral of `log_density` is not `total`: see `UnbinnedNLL.complaints`."""
-        if self.log_density is None or isinstance(data, OnDisk):
-            return []
-        events = as_events(data, "ExtendedUnbinnedNLL")
-        found = not_normalised(self.log_density, self.total, resolve(params), events)
-        return [] if found is None else [found]
+        """That the integral of the density is not the total: see `UnbinnedNLL.complaints`."""
+        what = "ExtendedUnbinnedNLL"
+        return complaints_of(self._log_density, self.distribution, self._total, resolve(params), data, what)
 
     def faults(self, params: PyTree, data: Events | Array) -> PyTree:
         """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""

@@ -64,7 +64,7 @@ def _checked(values: Any, variances: Any, edges: list[Any]) -> Histogram:
     for k, e in enumerate(edges):
         if not np.all(np.diff(e) > 0):
             raise ValueError(f"bin {int(np.argmin(np.diff(e) > 0))} of axis {k} has no width")
-    arrays = tuple(jnp.asarray(e, dtype=float) for e in edges)
+    arrays = tuple(np.asarray(e, dtype=float) for e in edges)
     along = arrays[0] if len(arrays) == 1 else arrays
     if variances is None:
         if np.any(values != np.round(values)):
