@@ -114,3 +114,98 @@ def test_zero_counts_with_a_bound_at_zero():
     lanes = jax.vmap(lambda n: mx.fit(nll, {"mu": mx.Parameter(0.5, lower=0.0)}, n))(jnp.array([0.0, 3.0]))
     assert np.all(lanes.valid)
     np.testing.assert_allclose(lanes.values[:, 0], [0.0, 3.0], atol=1e-10)
+
+
+def weighted_counts():
+    rng = np.random.default_rng(3)
+    value = rng.uniform(50.0, 90.0, 6)
+    return mx.Counts(value, value * np.array([18.0, 3.0, 9.0, 4.0, 2.0, 6.0]))
+
+
+@pytest.mark.parametrize("kind", [mx.PoissonNLL, mx.BinnedNLL])
+def test_asimov_data_of_weighted_counts_have_weights(kind):
+    """A newcomer: errors of Asimov data were those of counts without weights, four times too small."""
+    x = jnp.arange(6.0)
+    nll = kind(lambda p: p["n"] * jnp.exp(-p["t"] * x) if kind is mx.PoissonNLL else jnp.exp(-p["t"] * x))
+    params = {"t": mx.Parameter(0.05)} | ({"n": mx.Parameter(70.0)} if kind is mx.PoissonNLL else {})
+    data = weighted_counts()
+    result = mx.fit(nll, params, data)
+    asimov = mx.asimov(nll, result.params, data=data)
+    again = mx.fit(nll, result.params, asimov)
+    np.testing.assert_allclose(again.values, result.values, rtol=1e-6)
+    np.testing.assert_allclose(again.errors, result.errors, rtol=0.05)  # the contents fluctuate by a fifth
+
+
+def test_toys_of_templates_are_no_goodness_of_fit():
+    """A newcomer: they keep the templates, and their deviances are too small."""
+    nll = mx.TemplateNLL({"a": jnp.array([5.0, 20.0, 8.0, 3.0]), "b": jnp.array([9.0, 9.0, 9.0, 9.0])})
+    params = {"a": mx.Parameter(40.0, lower=0.0), "b": mx.Parameter(40.0, lower=0.0)}
+    counts = jnp.array([12.0, 31.0, 17.0, 13.0])
+    result = mx.fit(nll, params, counts)
+    assert 0 < float(mx.goodness_of_fit(nll, result, counts).p_value) < 1
+    with pytest.raises(TypeError, match="do not draw the templates again"):
+        mx.goodness_of_fit(nll, result, counts, toys=10, key=jax.random.key(0))
+    joint = mx.Joint({"x": nll, "c": mx.NormalConstraint("a", 5.0)})
+    data = {"x": counts, "c": 40.0}
+    with pytest.raises(TypeError, match="do not draw the templates again"):
+        mx.goodness_of_fit(joint, mx.fit(joint, params, data), data, toys=10, key=jax.random.key(0))
+
+
+def test_totals_of_many_toys():
+    """A newcomer: `total` of what `mx.sample(..., n)` returns was an error of shapes."""
+    mask = jnp.array([[True, True, False], [True, False, False]])
+    toys = mx.Events(jnp.zeros(3), mask=mask[0])
+    many = jax.vmap(lambda m: mx.Events(jnp.zeros(3), mask=m))(mask)
+    assert float(toys.total) == 2
+    np.testing.assert_array_equal(many.total, [2.0, 1.0])
+    assert many.size == 3
+
+
+STRANGERS = {
+    "masked array": (
+        lambda: mx.fit(mx.PoissonNLL(lambda p: p["a"] * jnp.ones(2)), {"a": 1.0}, np.ma.array([1.0, 2.0])),
+        "masked array of NumPy",
+    ),
+    "masked events": (lambda: mx.Events(np.ma.array([1.0, 2.0], mask=[True, False])), "masked array of NumPy"),
+    "counts with edges": (lambda: mx.Counts(np.histogram(np.zeros(3))), "leave out the edges"),
+    "fitted to counts with edges": (
+        lambda: mx.fit(mx.PoissonNLL(lambda p: p["a"] * jnp.ones(2)), {"a": 1.0}, (jnp.ones(2), jnp.arange(3.0))),
+        "leave out the edges",
+    ),
+    "events on disk": (lambda: mx.Events(mx.OnDisk(np.zeros(3))), r"mx\.OnDisk\(\(x, weight\)\)"),
+    "weighted events for the disk": (
+        lambda: mx.OnDisk(mx.Events(jnp.zeros(3))),
+        r"a tuple of arrays such as \(x, weight\)",
+    ),
+    "a result": (
+        lambda: mx.PoissonNLL(lambda p: p["a"]).prediction(mx.fit(lambda p, d: (p["a"] - 1) ** 2, {"a": 0.0})),
+        r"give it result\.params",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STRANGERS)
+def test_what_newcomers_gave(case):
+    call, message = STRANGERS[case]
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_a_parameter_constrained_twice_by_one_term():
+    nll = mx.NormalConstraint(["lumi", "lumi"], 0.05)
+    with pytest.raises(ValueError, match="'lumi' is picked twice"):
+        mx.fit(nll, {"lumi": 1.0}, jnp.ones(2))
+
+
+def test_a_list_of_global_observables():
+    nll = mx.Joint({"c": mx.NormalConstraint(["a", "b"], [0.05, 0.1])})
+    result = mx.fit(nll, {"a": 1.0, "b": 1.0}, {"c": [1.1, 0.9]})
+    np.testing.assert_allclose(result.values, [1.1, 0.9])
+
+
+def test_an_event_with_two_observables_is_named_by_its_row():
+    box = mx.distributions.Product([mx.distributions.Uniform(0.0, 10.0), mx.distributions.Exponential(1.0)])
+    nll = mx.UnbinnedNLL(distribution=lambda p: mx.distributions.Mixture([box, box], fractions=[p["f"]]))
+    x = np.array([[5.0, 1.0], [5.0, -9.0]])
+    result = mx.fit(nll, {"f": mx.Parameter(0.5, lower=0.0, upper=1.0)}, x)
+    assert "The density is 0 at data[1]." in result.message
