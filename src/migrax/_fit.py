@@ -119,8 +119,9 @@ def fit(
     matrix = None if covariance is None else check_covariance(covariance, params)
     result = _fit(nll, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint)
     result = explain(nll, result, data)
-    if hasattr(nll, "complaints") and is_concrete(result.values):
-        for sentence in nll.complaints(result.params, data):
+    complaints: Any = getattr(nll, "complaints", None)
+    if complaints is not None and is_concrete(result.values):
+        for sentence in complaints(result.params, data):
             warnings.warn(sentence, stacklevel=2)
     if covariance_kind(nll, data, hesse) == "sandwich":
         result = _robust(nll, result, data)

@@ -81,7 +81,8 @@ def _spread(
         return jax.hessian(lambda x: nll(resolve_at(params, x), data))(values), jnp.array(True)
 
     if hasattr(nll, "rows"):
-        return _streamed(nll, params, values, nll.rows(data)), jnp.array(True)
+        likelihood: Any = nll
+        return _streamed(likelihood, params, values, likelihood.rows(data)), jnp.array(True)
 
     def terms(x: Array) -> Array:
         at = resolve_at(params, x)

@@ -50,7 +50,7 @@ def _put(tree: PyTree, sharding: NamedSharding | None) -> PyTree:
 def _put_array(a: Any, sharding: NamedSharding) -> Array:
     if jax.process_count() == 1:
         return jax.device_put(a, sharding)
-    if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_put_array(jax.random.key_data(a), sharding), impl=jax.random.key_impl(a))
     if isinstance(a, jax.Array) and not a.is_fully_addressable:  # is over all of them already
         return jax.device_put(a, sharding)

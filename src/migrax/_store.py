@@ -15,6 +15,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 from jaxtyping import PyTree
@@ -26,7 +27,7 @@ def digest(*things: Any) -> str:
     """A fingerprint of texts, numbers and arrays, keys of `jax.random` included."""
     whole = hashlib.sha256()
     for leaf in jax.tree.leaves(things):
-        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         if isinstance(leaf, jax.Array | np.ndarray):
             array = np.ascontiguousarray(leaf)
@@ -123,7 +124,7 @@ class Store:
         """**Raises:** `OSError` where it cannot be written; the batches before it are kept."""
         if not self.writes:
             return
-        arrays = {str(k): np.asarray(a) for k, a in enumerate(jax.tree.leaves(batch))}
+        arrays: dict[str, Any] = {str(k): np.asarray(a) for k, a in enumerate(jax.tree.leaves(batch))}
         self._write(self.file(i), lambda file: np.savez(file, **arrays))
 
     def _write(self, path: Path, put: Any) -> None:

@@ -144,8 +144,8 @@ def _source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> _Source:
         at = resolve(at)
 
         def draw(numbers: Int[np.ndarray, " size"], mesh: Mesh | None) -> PyTree:
-            shared = everywhere(mesh, (nll, at, toys.key, given))
-            return _draw(*shared, over_lanes(mesh, jnp.asarray(numbers)))
+            likelihood, where, key, constant = everywhere(mesh, (nll, at, toys.key, given))
+            return _draw(likelihood, where, key, constant, over_lanes(mesh, jnp.asarray(numbers)))
 
         return _Source(toys.n, draw, (toys.n, toys.key, given))
     _, toys = prepare(params, toys)
@@ -268,7 +268,8 @@ def _problem(job: _Job, first: PyTree) -> str:
     """A fingerprint of what decides the numbers: the likelihood as XLA sees it, and all arrays."""
     toy = jax.tree.map(lambda a: a[0], first)
     fn, theta, x, space = objective(job.nll, job.params, toy, job.up)
-    text = eqx.filter_jit(lambda x, theta: fn(x, theta)).lower(x, theta).as_text()
+    compiled: Any = eqx.filter_jit(lambda x, theta: fn(x, theta))
+    text = compiled.lower(x, theta).as_text()
     arrays = [a for a in jax.tree.leaves((job.nll, job.params)) if eqx.is_array(a)]
     bounds = (space.lower, space.upper, space.names)
     return digest(text, x, arrays, bounds, job.covariance, job.up, job.hesse, job.source.made_of)

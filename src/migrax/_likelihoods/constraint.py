@@ -80,7 +80,7 @@ class _AbstractNormal(AbstractLikelihood):
 
     def ndata(self, data: ArrayLike) -> int:
         """How many numbers were measured."""
-        return int(np.size(data))
+        return floats(data).size
 
     def faults(self, params: PyTree, data: ArrayLike) -> PyTree:
         """Measured values that cannot be."""
@@ -220,7 +220,7 @@ class PoissonConstraint(AbstractLikelihood):
 
     def ndata(self, data: ArrayLike) -> int:
         """How many numbers were counted."""
-        return int(np.size(data))
+        return floats(data).size
 
     def faults(self, params: PyTree, data: ArrayLike) -> PyTree:
         """Counts that are negative or cannot be."""
