@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from strangers import Numpyro
 
 import migrax as mx
 
@@ -143,6 +144,21 @@ def test_nothing_is_said(case):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert bool(mx.fit(mx.UnbinnedNLL(density), params, data).valid)
+
+
+def test_components_of_other_libraries():
+    """What has no `log_integral` is integrated by panels; a mixture of it with ours, too."""
+
+    def mixture(p):
+        return mx.distributions.Mixture([Numpyro(p["mu"], 1.0), mx.distributions.Uniform(-8.0, 8.0)], fractions=0.9)
+
+    nll, start = mx.UnbinnedNLL(distribution=mixture), {"mu": mx.Parameter(0.1)}
+    x = RNG.normal(0.0, 1.0, 300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bool(mx.fit(nll, start, np.append(x, RNG.uniform(-8.0, 8.0, 30))).valid)
+    with pytest.warns(UserWarning, match=r"is the density normalised\?"):
+        mx.fit(nll, start, x[np.abs(x) < 1.0])
 
 
 def test_one_trace_more_and_none_under_jit():

@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 from .._disk import OnDisk
 from .._jit import jit
 from .._parameter import is_concrete
+from ..distributions import _foreign
 from ..distributions._panels import Axis, integral_with_error
 from .events import Events, as_chunk, filled
 
@@ -96,14 +97,22 @@ def _integral(
     x = events.x if events.x.ndim == 2 else events.x[:, None]
     low, high = jnp.min(x, axis=0), jnp.max(x, axis=0)
     expected = jnp.asarray(1.0 if total is None else total(params), x.dtype)
-    d = None if distribution is None else distribution(params)
-    if d is not None and callable(getattr(d, "log_integral", None)) and events.x.ndim == 1:
-        log_integral, error = d.log_integral(low[0], high[0]) + jnp.log(expected), jnp.zeros((), x.dtype)
-    else:
+    known = None if distribution is None or events.x.ndim == 2 else _known(distribution(params), low[0], high[0])
+    if known is None:
         log_integral, error = _by_panels(lambda point: log_density(params, point), events.x, low, high)
+    else:
+        log_integral, error = known + jnp.log(expected), jnp.zeros((), x.dtype)
     n = jnp.asarray(x.shape[0]) if events.mask is None else jnp.sum(events.mask)
     positive = jnp.array(True) if events.weight is None else jnp.all(events.weight >= 0)
     return jnp.exp(log_integral), error, expected, jnp.squeeze(low), jnp.squeeze(high), n, positive
+
+
+def _known(d: Any, low: Array, high: Array) -> Array | None:
+    """The log of the probability between two points, where the distribution and all that it is made of know it."""
+    try:
+        return _foreign.log_integral(d, low, high, "the distribution")
+    except TypeError:
+        return None
 
 
 def _by_panels(density: Callable[[Array], Array], x: Array, low: Array, high: Array) -> tuple[Array, Array]:
