@@ -66,7 +66,8 @@ def asimov(likelihood: Any, params: PyTree, *, data: PyTree = None) -> PyTree:
     - `likelihood`, `params`, `data`: as for `mx.sample`.
 
     **Returns:** data as the likelihood takes them. For unbinned likelihoods `mx.Events` at some thousand points, with
-    the expected numbers of events for weights.
+    the expected numbers of events for weights; the errors of a fit to them are those of that many events without
+    weights, also where `data` had some. Of weighted counts (`data=mx.Counts(...)`) the weights are kept.
 
     **Raises:** `TypeError` for a likelihood that knows none: plain functions, unbinned likelihoods of a log density
     (give them `distribution=`) or of more than two observables.
