@@ -44,5 +44,6 @@ def stored(module: str, fingerprint: Any, what: str, numbers: Sequence[Callable[
 
 
 def digits(value: Any) -> str:
-    """For fingerprints: 20 digits of a number of mpmath's."""
-    return mpmath.nstr(mpmath.mpmathify(value), 20)
+    """For fingerprints: 20 digits of a number of mpmath's, infinities as mpmath 1.3 writes them (1.4 has no "+")."""
+    number = mpmath.mpmathify(value)
+    return "+inf" if number == mpmath.inf else mpmath.nstr(number, 20)
