@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
+from migrax import _memory, _toy_batches
 
 EDGES = jnp.linspace(-5.0, 5.0, 41)
 TRUTH = {"mu": mx.Parameter(0.3), "n": mx.Parameter(500.0, lower=0.0), "sigma": mx.Parameter(1.2, lower=0.01)}
@@ -121,12 +122,199 @@ def test_weighted_events_have_the_sandwich():
     np.testing.assert_allclose(fits.errors[3], one.errors, rtol=1e-4)
 
 
+class TestStarts:
+    """Fits that start elsewhere end at the same minima."""
+
+    def test_values(self, toys, fits):
+        starts = np.tile([0.0, 450.0, 1.4], (N, 1))
+        found = mx.fit_toys(NLL, TRUTH, toys, starts=starts, batch_size=128)
+        assert np.max(np.abs(found.values - fits.values) / fits.errors) < 1e-6
+        assert bool(jnp.all(found.valid))
+
+    def test_other_fits(self, toys, fits):
+        """From where the minimum is, one gradient a toy says so."""
+        for starts in (fits, fits.params):
+            found = mx.fit_toys(NLL, TRUTH, toys, starts=starts, batch_size=128)
+            assert np.max(np.abs(found.values - fits.values) / fits.errors) < 1e-6
+            assert int(jnp.max(found.stats["num_gradients"])) == 1
+
+    def test_asimov(self):
+        """Toys of one mean, fitted with another: the start is where they are expected to end."""
+        fixed = TRUTH | {"mu": mx.Parameter(0.5, fixed=True)}
+        toys = mx.Toys(N, KEY, params=TRUTH)
+        near = mx.fit_toys(NLL, fixed, toys, starts="asimov")
+        far = mx.fit_toys(NLL, fixed, toys)
+        assert near.names == ("n", "sigma")
+        assert bool(jnp.all(near.valid & far.valid))
+        assert np.max(np.abs(near.values - far.values) / far.errors) < 1e-6
+        assert jnp.mean(near.stats["num_gradients"]) <= jnp.mean(far.stats["num_gradients"])
+        single = mx.fit(NLL, fixed, mx.sample(NLL, TRUTH, KEY, 8)[7])
+        assert np.max(np.abs(near.values[7] - single.values) / single.errors) < 1e-6
+
+    @pytest.mark.parametrize(
+        ("starts", "message"),
+        [
+            (np.zeros((N, 2)), "starts must have shape"),
+            (np.full((N, 3), -1.0), "the start of 'n' for toy 0 is -1.0"),
+            (np.full((N, 3), np.nan), "the start of 'mu' for toy 0 is nan"),
+            ("newton", "starts is 'asimov'"),
+            ("asimov", "with mx.Toys"),
+        ],
+    )
+    def test_bad(self, toys, starts, message):
+        with pytest.raises(ValueError, match=message):
+            mx.fit_toys(NLL, TRUTH, toys, starts=starts)
+
+
+def test_minos_of_each(toys, single):
+    few = toys[:24]
+    fits = mx.fit_toys(NLL, TRUTH, few, minos="mu")
+    one = mx.minos(NLL, mx.fit(NLL, TRUTH, few[5]), few[5], "mu")
+    lower, upper = fits.minos
+    assert lower.shape == upper.shape == (24, 3)
+    np.testing.assert_allclose([lower[5, 0], upper[5, 0]], [one.lower[0], one.upper[0]], rtol=1e-5)
+    assert bool(jnp.all(jnp.isnan(lower[:, 1:])))
+    with pytest.raises(ValueError, match="nu"):
+        mx.fit_toys(NLL, TRUTH, few, minos="nu")
+
+
+def test_minos_of_a_bad_toy_is_nan(toys):
+    poisoned = np.array(toys[:24])
+    poisoned[3, 20] = np.nan
+    fits = mx.fit_toys(NLL, TRUTH, poisoned, minos=True)
+    sides = np.stack(fits.minos)
+    assert np.all(np.isnan(sides[:, 3]))
+    assert np.all(np.isfinite(np.delete(sides, 3, axis=1)))
+
+
+def test_fixed_parameters(toys):
+    params = TRUTH | {"sigma": mx.Parameter(1.2, lower=0.01, fixed=True)}
+    fits = mx.fit_toys(NLL, params, toys, batch_size=128)
+    assert fits.names == ("mu", "n")
+    one = mx.fit(NLL, params, toys[11])
+    np.testing.assert_allclose(fits.values[11], one.values, rtol=1e-7)
+    np.testing.assert_allclose(fits.errors[11], one.errors, rtol=1e-4)
+
+
+def test_many_parameters():
+    """Where a lane keeps its steps and no matrix."""
+    rng = np.random.default_rng(2)
+    slopes, base = jnp.asarray(rng.normal(0.0, 0.05, (60, 40))), 80.0
+
+    def nll(p, data):
+        log_mean = slopes @ p["x"]
+        counts = base * jnp.exp(log_mean) - data["n"] * log_mean
+        return jnp.sum(counts) + 0.5 * jnp.sum((p["x"] - data["a"]) ** 2)
+
+    toys = {"n": jnp.asarray(rng.poisson(base, (40, 60)) * 1.0), "a": jnp.asarray(rng.normal(size=(40, 40)))}
+    params = {"x": mx.Parameter(jnp.zeros(40))}
+    for hesse in (True, False):
+        fits = mx.fit_toys(nll, params, toys, hesse=hesse)
+        assert bool(jnp.all(fits.valid))
+        one = mx.fit(nll, params, jax.tree.map(lambda a: a[3], toys))
+        assert np.max(np.abs(fits.values[3] - one.values) / one.errors) < 1e-6
+        assert float(jnp.mean(fits.stats["num_gradients"])) < 7
+
+
+def test_a_wrong_covariance_changes_nothing(toys, fits):
+    """Errors a thousand times too small or too large: more steps, the same minima."""
+    for factor in (1e-6, 1e6):
+        for hesse in (True, False):
+            found = mx.fit_toys(NLL, TRUTH, toys[:40], covariance=factor * np.diag([0.01, 500.0, 0.002]), hesse=hesse)
+            assert bool(jnp.all(found.valid))
+            assert np.max(np.abs(found.values - fits.values[:40]) / fits.errors[:40]) < 1e-5
+
+
+class TestMemory:
+    def test_a_batch_that_is_too_large(self, toys, fits, monkeypatch):
+        """It goes on in halves, and says so once."""
+        inside = _toy_batches._fit_part
+        sizes = []
+
+        def small(shared, rows, *rest):
+            sizes.append(rows[2].shape[0])
+            if sizes[-1] > 64:
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1234 bytes.")
+            return inside(shared, rows, *rest)
+
+        small.memory = lambda *_: None
+        monkeypatch.setattr(_toy_batches, "_fit_part", small)
+        monkeypatch.setattr(_memory, "_MOST_LANES", {"cpu": 16})
+        with pytest.warns(UserWarning, match="out of memory with 256 toys at once: going on with 128") as warned:
+            found = mx.fit_toys(NLL, TRUTH, toys, batch_size=256)
+        assert len([w for w in warned if "out of memory" in str(w.message)]) == 1
+        np.testing.assert_allclose(found.values, fits.values, rtol=1e-9, atol=1e-10)
+        assert min(sizes) == 64
+
+    def test_measured(self, toys, fits, monkeypatch):
+        """What the compiler says that a batch takes decides before anything runs."""
+        monkeypatch.setattr(_toy_batches, "budget", lambda *_: 200_000)
+        monkeypatch.setattr(_memory, "_MOST_LANES", {"cpu": 16})
+        pieces = []
+        inside = _toy_batches.Calls.compile
+
+        def compile_(self):
+            inside(self)
+            pieces.append(self.piece)
+
+        monkeypatch.setattr(_toy_batches.Calls, "compile", compile_)
+        found = mx.fit_toys(NLL, TRUTH, toys, batch_size=256)
+        assert max(pieces) < 256
+        np.testing.assert_allclose(found.values, fits.values, rtol=1e-9, atol=1e-10)
+
+    def test_another_error_is_raised(self, toys, monkeypatch):
+        def broken(*_):
+            raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+        broken.memory = lambda *_: None
+        monkeypatch.setattr(_toy_batches, "_fit_part", broken)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+            mx.fit_toys(NLL, TRUTH, toys)
+
+
+def test_traces_of_the_model(toys):
+    """The likelihood's Python code runs a few times, whatever the number of batches, and not at all the second time."""
+    calls = []
+
+    def nll(p, counts):
+        calls.append(1)
+        return NLL(p, counts)
+
+    mx.fit_toys(nll, TRUTH, toys, batch_size=64)
+    first = len(calls)
+    mx.fit_toys(nll, TRUTH, toys, batch_size=64)
+    assert first <= 2
+    assert len(calls) == first
+
+
+def test_threads_see_the_settings_of_a_with_statement(toys, fits):
+    with jax.default_matmul_precision("highest"):
+        found = mx.fit_toys(NLL, TRUTH, toys, batch_size=128)
+    np.testing.assert_allclose(found.values, fits.values, rtol=1e-9, atol=1e-10)
+
+
+def test_progress(toys, capsys, monkeypatch):
+    """Toys, failures, the time left; nothing where the output is a file."""
+    poisoned = np.array(toys)
+    poisoned[:5, 3] = np.nan
+    mx.fit_toys(NLL, TRUTH, poisoned, batch_size=128, progress=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    mx.fit_toys(NLL, TRUTH, poisoned, batch_size=128, progress=True)
+    shown = capsys.readouterr().err
+    assert "failed=5" in shown
+    assert "300/300" in shown
+    assert "toy/s" in shown
+
+
 BAD = {
     "no axis": (lambda: mx.fit_toys(NLL, TRUTH, {"a": jnp.zeros(3), "b": 1.0}), ValueError, "one leading axis"),
     "different axes": (lambda: mx.fit_toys(NLL, TRUTH, (jnp.zeros(3), jnp.zeros(4))), ValueError, "one leading axis"),
     "batch size 0": (lambda: mx.fit_toys(NLL, TRUTH, jnp.zeros((3, 40)), batch_size=0), ValueError, "batch_size"),
     "one toy": (lambda: mx.fit_toys(NLL, TRUTH, jnp.zeros(40)), ValueError, "shape"),
     "no key": (lambda: mx.Toys(10, 1), TypeError, "jax.random.key"),
+    "a number for a key": (lambda: mx.Toys(10, jnp.arange(3.0)), TypeError, "key of jax.random"),
+    "many keys": (lambda: mx.Toys(10, jax.random.split(KEY, 3)), ValueError, "one key"),
     "no toys": (lambda: mx.Toys(0, KEY), ValueError, "at least 1"),
     "cannot be drawn": (lambda: mx.fit_toys(lambda p, d: p["mu"] ** 2, TRUTH, mx.Toys(3, KEY)), TypeError, "no sample"),
 }

@@ -57,4 +57,5 @@ from ._solvers import (
     Simplex as Simplex,
 )
 from ._status import Status as Status
-from ._toys import Toys as Toys, fit_toys as fit_toys
+from ._toy_source import Toys as Toys
+from ._toys import fit_toys as fit_toys

@@ -124,7 +124,7 @@ def fit(
         for sentence in complaints(result.params, data):
             warnings.warn(sentence, stacklevel=2)
     if covariance_kind(nll, data, hesse) == "sandwich":
-        result = _robust(nll, result, data)
+        result = robust(nll, result, data)
     if not throw:
         return result
     if is_concrete(result.valid):
@@ -143,7 +143,7 @@ def covariance_kind(nll: Any, data: PyTree, hesse: bool | Kind) -> Kind | None:
     return nll.covariance_kind(data) if hasattr(nll, "covariance_kind") else "hesse"
 
 
-def _robust(nll: Callable, result: FitResult, data: PyTree) -> FitResult:
+def robust(nll: Callable, result: FitResult, data: PyTree) -> FitResult:
     """The result with the sandwich for its covariance."""
     assert result.covariance is not None
     covariance = sandwich(nll, result.params, result.values, data, result.covariance, result.up)

@@ -35,6 +35,15 @@ def jit(fn: Callable[P, T]) -> Callable[P, T]:
                     raise
         return plain(*args, **kwargs)
 
+    def memory(*args: P.args, **kwargs: P.kwargs) -> int | None:
+        stage: Any = quick if quick_is_there() else plain
+        told = stage.lower(*args, **kwargs).compile().compiled.memory_analysis()
+        if told is None:
+            return None
+        return int(told.argument_size_in_bytes + told.output_size_in_bytes + told.temp_size_in_bytes)
+
+    # bytes of the compiled program's arguments, results and intermediate arrays, where XLA tells
+    call.memory = memory  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
     return call
 
 

@@ -1,11 +1,13 @@
 """Many fits of one likelihood at once, all lanes in step: few evaluations, no Hessian on the way, nothing of the full
-fit's caution. It says which lanes came to a minimum that they can vouch for; the others are for `mx.fit`.
+fit's caution. It says which fits came to a minimum that they can vouch for; the others are for `mx.fit`.
 
-Each lane runs MIGRAD from one start, in coordinates in which the expected covariance is one, so that a toy of the
-generating point needs three or four gradients. Lanes that need more are moved together and go on as a smaller batch:
-the rest does not wait for them. At the end one exact Hessian a lane gives the last Newton step, the errors, and the
-verdict. What a lane does depends on nothing but its own data: its numbers are the same, to the last bit, whatever the
-other lanes hold.
+A lane walks by MINUIT's variable-metric method (with BFGS's update, `_lockstep_inverse.py`) from the start, in
+coordinates in which the expected covariance is one, so that a toy of the generating point needs three or four
+gradients. Each step of all lanes is one value and gradient each; a step that does not help is shortened. A lane whose
+toy is done takes the next one of the batch, so that none waits for another. At the end one exact Hessian a toy gives
+the last Newton step, the errors, and the verdict (`_lockstep_end.py`).
+
+What happens to a toy depends on nothing but its own data.
 """
 
 from collections.abc import Callable
@@ -13,230 +15,187 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optimistix as optx
 from jax import lax
-from jax.scipy.linalg import cho_solve
-from jaxtyping import Array, Bool, Float, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
-from ._derivatives import Expansion, expand
-from ._fit import result_of
-from ._inner import Problem, no_counts, root_of_covariance
+from ._inner import root_of_covariance
 from ._jit import jit
-from ._objective import Theta, objective
+from ._lockstep_end import End, Found, Setting, with_hessian, without_hessian
+from ._lockstep_inverse import Matrix, Pairs, identity
+from ._objective import objective
 from ._result import FitResult
-from ._solve import Outcome
-from ._solvers import Migrad
-from ._solvers.metric import Metric
-from ._space import Space
-from ._status import Status
 
-# Evaluations of all lanes together, of those that are left, and the part of a batch that goes on as one.
-_FIRST, _REST, _PART = 6, 60, 8
-# EDM (in units in which an error is 1/2) where MIGRAD ends: with an exact Newton step to come, and without.
-_GOAL, _LAST_GOAL = 1e-8, 2e-13
-_ACCEPTED = 10.0  # times the goal: the exact EDM at that point
-_FAMILIAR = 1e4  # ratio of the exact curvature to the expected one: beyond it is no toy of this model
+_MOST = 64  # evaluations of one toy: beyond them it is for the full fit
+# EDM (in units in which an error is 1/2) where a lane ends; one more step is taken, without looking. With an exact
+# Hessian to come, and without.
+_GOAL, _LAST_GOAL = 1e-6, 2e-11
+_SHORTER = 0.25  # what is left of a step that did not help
+_LEVEL, _LESS = 1e-6, 0.8  # a value that is the same within rounding is progress with so much less of a gradient
+_LIKELY = (1e-2, 1e2)  # ratio of the curvature met along a step to the expected one: else the EDM is not to be trusted
 
 
 class Lane(NamedTuple):
-    """One fit on its way: the point and the inverse Hessian in whitened coordinates."""
+    """One fit on its way, in whitened coordinates."""
 
     u: Float[Array, " n"]
-    metric: Float[Array, "n n"]
+    value: Scalar
+    gradient: Float[Array, " n"]
+    inverse: Matrix | Pairs  # of the Hessian, as far as it is known
+    step: Float[Array, " n"]  # minus the inverse times the gradient
+    part: Scalar  # of the step that is tried next
     edm: Scalar
-    done: Bool[Array, ""]  # MIGRAD is content
+    familiar: Bool[Array, ""]  # has met a curvature near the expected one
+    strange: Bool[Array, ""]  # has met another
     lost: Bool[Array, ""]  # not finite where it began
     evaluations: Array
 
 
-class _Setting(NamedTuple):
-    """What all lanes share."""
-
-    fn: Callable[[Float[Array, " n"], Theta], Scalar]
-    theta: Theta  # with the data of one lane, whose place the others' take
-    x: Float[Array, " n"]
-    space: Space
-    origin: Float[Array, " n"]
-    root: Float[Array, "n n"]
-
-    def external(self, u: Float[Array, " n"]) -> Float[Array, " n"]:
-        return self.space.external(self.origin + self.root @ u)
-
-    def with_data(self, data: PyTree) -> Theta:
-        return self.theta._replace(data=data)
-
-
 @jit
 def fit_lanes(
-    nll: Callable, params: PyTree, toys: PyTree, covariance: Float[Array, "n n"], up: Scalar, hesse: bool
-) -> tuple[FitResult, Bool[Array, " lanes"]]:
+    nll: Callable,
+    params: PyTree,
+    toys: PyTree,
+    starts: Float[Array, "toys n"] | None,
+    wanted: Bool[Array, " toys"],
+    covariance: Float[Array, "n n"],
+    up: Scalar,
+    hesse: bool,
+    lanes: int,
+) -> tuple[FitResult, Bool[Array, " toys"]]:
     """Fits each of the toys (the leading axis) from `params`, with an estimate of the covariance.
+
+    `starts`: external, else all from `params`. `wanted`: those of the toys to look at, the first ones; what is returned
+    for others is nothing. `lanes`: toys that are looked at together, of which the number of toys is a multiple.
 
     **Returns:** the results, and which of them to trust. The others have the status that the search ended with.
     """
     setting = _setting(nll, params, jax.tree.map(lambda a: a[0], toys), covariance, up)
     goal = jnp.asarray(_GOAL if hesse else _LAST_GOAL, setting.x.dtype)
     goal = jnp.maximum(goal, 100 * jnp.finfo(goal.dtype).eps ** 2)
-    blank = _blank(setting.x)
-    n = jax.tree.leaves(toys)[0].shape[0]
-    start = jax.tree.map(lambda a: jnp.broadcast_to(a, (n, *a.shape)), blank)
-    lanes = jax.vmap(lambda lane, toy: _descend(setting, toy, lane, goal, _FIRST))(start, toys)
-    lanes = _go_on(setting, toys, lanes, goal)
+    n = wanted.shape[0]
+    count = jnp.sum(wanted)
+    begin = None if starts is None else jax.vmap(setting.whitened)(starts.astype(setting.x.dtype))
+    found = _search(setting, toys, begin, count, n, lanes, goal, hesse)
 
-    def end(lane: Lane, toy: PyTree) -> tuple[FitResult, Bool[Array, ""]]:
-        theta = setting.with_data(toy)
-        how = _with_hessian(setting, theta, lane, goal) if hesse else _without_hessian(setting, theta, lane)
-        return _report(setting, nll, theta, lane, how, hesse), how.good
+    def end(found: Found, toy: PyTree) -> tuple[FitResult, Bool[Array, ""]]:
+        theta = setting.theta._replace(data=toy)
+        how: End = (with_hessian if hesse else without_hessian)(setting, theta, found, goal)
+        return how.report(setting, theta, nll, found, hesse), how.good
 
-    return jax.vmap(end)(lanes, toys)
+    return in_parts(jax.vmap(end), (found, toys), count, n, lanes)
 
 
-def _setting(nll: Callable, params: PyTree, toy: PyTree, covariance: Array, up: Scalar) -> _Setting:
+def _setting(nll: Callable, params: PyTree, toy: PyTree, covariance: Array, up: Scalar) -> Setting:
     fn, theta, x, space = objective(nll, params, toy, up)
-    q = space.internal(x)
-    root = root_of_covariance(covariance.astype(x.dtype), space.slopes(q)[0])
-    return _Setting(fn, theta, x, space, q, root)
+    variance = jnp.diagonal(covariance.astype(x.dtype))
+    known = jnp.isfinite(variance) & (variance > 0)
+    errors = jnp.sqrt(jnp.where(known, variance, 1.0))
+    # One error is the unit of a one-sided transform, and where the metric is made from the covariance is at least one
+    # error inside: so it is about one for a toy that starts on a bound, too.
+    space = space.with_unit(jnp.where(known, errors, space.unit))
+    slope = space.slopes(space.internal(space.inside(x, errors)))[0]
+    return Setting(fn, theta, x, space, space.internal(x), root_of_covariance(covariance.astype(x.dtype), slope), slope)
 
 
-def _blank(x: Array) -> Lane:
-    no = jnp.array(False)
-    return Lane(jnp.zeros_like(x), jnp.eye(x.size, dtype=x.dtype), jnp.asarray(jnp.inf, x.dtype), no, no, jnp.array(0))
+def _search(
+    setting: Setting,
+    toys: PyTree,
+    begin: Float[Array, "toys n"] | None,
+    count: Scalar,
+    n: int,
+    lanes: int,
+    goal: Scalar,
+    hesse: bool,
+) -> Found:
+    """The lanes take one toy after the other, each as soon as it is done with the last."""
+    blank = _blank(setting.x)
+    one = Found(blank.u, blank.value, blank.edm, blank.lost, blank.evaluations)
+    found = jax.tree.map(lambda a: jnp.zeros((n, *a.shape), a.dtype), one)
+
+    def fresh(places: Int[Array, " lanes"]) -> Lane:
+        start = jax.tree.map(lambda a: jnp.broadcast_to(a, (lanes, *a.shape)), blank)
+        return start if begin is None else start._replace(u=begin[jnp.minimum(places, n - 1)])
+
+    def body(carry: tuple[Lane, Array, Array, Found]) -> tuple[Lane, Array, Array, Found]:
+        now, places, following, found = carry
+        here = jax.tree.map(lambda a: a[jnp.minimum(places, n - 1)], toys)
+        now = jax.vmap(lambda lane, toy: _advance(setting, toy, lane))(now, here)
+        done = (now.edm < goal) & (hesse | now.familiar) & ~now.strange
+        spent = (now.evaluations >= _MOST) | jax.vmap(lambda lane: lane.inverse.full)(now)
+        ended = done | now.lost | now.strange | spent
+        told = Found(now.u + now.step, now.value, now.edm, done, now.evaluations)
+        at = jnp.where(ended, places, n)  # n: beyond the end, nowhere
+        found = jax.tree.map(lambda a, new: a.at[at].set(new, mode="drop"), found, told)
+        after = following + jnp.cumsum(ended) - 1
+        places = jnp.where(ended, jnp.where(after < count, after, n), places)
+        now = jax.tree.map(lambda a, new: jnp.where(_along(ended, a), new, a), now, fresh(places))
+        return now, places, following + jnp.sum(ended), found
+
+    places = jnp.arange(lanes)
+    places = jnp.where(places < count, places, n)
+    carry = (fresh(places), places, jnp.asarray(lanes, places.dtype), found)
+    return lax.while_loop(lambda carry: jnp.any(carry[1] < n), body, carry)[3]
 
 
-def _descend(setting: _Setting, toy: PyTree, lane: Lane, goal: Scalar, steps: int) -> Lane:
-    """MIGRAD from where the lane is."""
-    sol = optx.minimise(
-        lambda u, theta: setting.fn(setting.external(u), theta),
-        Migrad(),
-        lane.u,
-        setting.with_data(toy),
-        {"metric": lane.metric, "goal": goal},
-        max_steps=steps,
-        throw=False,
+def _blank(x: Float[Array, " n"]) -> Lane:
+    zero, one, no = jnp.zeros_like(x), jnp.ones((), x.dtype), jnp.array(False)
+    return Lane(zero, jnp.inf * one, zero, identity(x), zero, one, jnp.inf * one, no, no, no, jnp.array(0))
+
+
+def _advance(setting: Setting, toy: PyTree, lane: Lane) -> Lane:
+    """One evaluation: at the start, or a part of a step away from the last point."""
+    theta = setting.theta._replace(data=toy)
+    s = lane.part * lane.step
+    u = lane.u + s
+    value, gradient = jax.value_and_grad(lambda u: setting.fn(setting.external(u), theta))(u)
+    first = lane.evaluations == 0
+    finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
+    gradient = jnp.where(finite, gradient, 0.0)
+    # all products with the matrix are this one and what is known already
+    product = lane.inverse.product(gradient)
+    before, now = -jnp.dot(lane.gradient, lane.step), jnp.dot(gradient, product)
+    lower = value <= lane.value - 1e-4 * lane.part * before
+    rounding = jnp.maximum(_LEVEL, 100 * jnp.finfo(value.dtype).eps * jnp.abs(value))
+    level = (value <= lane.value + rounding) & (now < _LESS * before)
+    accepted = finite & (first | lower | level)
+    y, vy = gradient - lane.gradient, product + lane.step
+    delta, yvy = jnp.dot(s, y), jnp.dot(y, vy)
+    curved = accepted & ~first & (delta > 1e-8 * jnp.abs(yvy)) & (yvy > 0)
+    over = jnp.where(curved, 1 / jnp.where(curved, delta, 1.0), 0.0)
+    more = over * (1 + yvy * over)  # zero where there is nothing to learn
+    along = jnp.dot(s, gradient)
+    step = -(product - over * (jnp.dot(vy, gradient) * s + along * vy) + more * along * s)
+    ratio = delta / jnp.where(before > 0, lane.part**2 * before, 1.0)
+    likely = curved & (ratio > _LIKELY[0]) & (ratio < _LIKELY[1])
+    stay = lane._replace(part=_SHORTER * lane.part)
+    go = lane._replace(
+        u=u,
+        value=value,
+        gradient=gradient,
+        step=step,
+        part=jnp.ones_like(lane.part),
+        edm=-0.5 * jnp.dot(gradient, step),
+        familiar=lane.familiar | likely,
+        strange=lane.strange | (curved & ~likely),
     )
-    return Lane(
-        u=sol.value,
-        metric=sol.stats["metric"],
-        edm=sol.stats["edm"],
-        done=sol.result == optx.RESULTS.successful,
-        lost=sol.result == optx.RESULTS.nonfinite,
-        evaluations=lane.evaluations + sol.stats["num_gradients"],
-    )
+    new = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), go._replace(inverse=None), stay._replace(inverse=None))
+    lost = lane.lost | (first & ~accepted)
+    inverse = lane.inverse.updated(s, vy, over, more)
+    return new._replace(inverse=inverse, lost=lost, evaluations=lane.evaluations + 1)
 
 
-def _go_on(setting: _Setting, toys: PyTree, lanes: Lane, goal: Scalar) -> Lane:
-    """The lanes that are not done yet, a part of the batch at a time."""
-    n = lanes.done.shape[0]
-    part = min(n, max(n // _PART, 16))
-    left = ~(lanes.done | lanes.lost)
-    order = jnp.argsort(~left)  # those left first, in their order
-    total = jnp.sum(left)
-
-    def body(carry: tuple[Array, Lane]) -> tuple[Array, Lane]:
-        first, lanes = carry
-        places = first + jnp.arange(part)
-        here = jnp.where(places < total, order[jnp.minimum(places, n - 1)], n)  # n: beyond the end
-        pick = lambda a: a[jnp.minimum(here, n - 1)]  # noqa: E731
-        moved = jax.vmap(lambda lane, toy: _descend(setting, toy, lane, goal, _REST))(
-            jax.tree.map(pick, lanes), jax.tree.map(pick, toys)
-        )
-        return first + part, jax.tree.map(lambda a, new: a.at[here].set(new, mode="drop"), lanes, moved)
-
-    return lax.while_loop(lambda carry: carry[0] < total, body, (jnp.array(0), lanes))[1]
+def _along(which: Bool[Array, " lanes"], a: Array) -> Bool[Array, "..."]:
+    return which.reshape(which.shape + (1,) * (a.ndim - 1))
 
 
-class _End(NamedTuple):
-    """How a lane ended."""
+def in_parts(fn: Callable[..., Any], args: PyTree, count: Scalar, n: int, size: int) -> Any:
+    """`fn` of all rows, `size` of them at a time: their numbers stay in the cache. Rows beyond `count` are zero."""
+    some = lambda i: jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, i * size, size), args)  # noqa: E731
+    out = jax.eval_shape(lambda: fn(*some(0)))
+    out = jax.tree.map(lambda a: jnp.zeros((n, *a.shape[1:]), a.dtype), out)
 
-    x: Float[Array, " n"]
-    at: Expansion
-    active: Bool[Array, " n"]
-    edm: Scalar
-    covariance: Float[Array, "n n"]
-    good: Bool[Array, ""]
+    def body(i: Array, out: Any) -> Any:
+        put = lambda a, new: lax.dynamic_update_slice_in_dim(a, new, i * size, 0)  # noqa: E731
+        return jax.tree.map(put, out, fn(*some(i)))
 
-
-def _with_hessian(setting: _Setting, theta: Theta, lane: Lane, goal: Scalar) -> _End:
-    """A Newton step within the bounds by the exact Hessian, and whether this is the minimum."""
-    x = setting.external(lane.u)
-    at = expand(setting.fn, x, theta)
-    newton = _newton(at, x, setting.space)
-    # the exact curvature in units of the expected one
-    slope = setting.space.slopes(setting.origin)[0]
-    whitened = (setting.root.T * slope) @ at.hessian @ (slope[:, None] * setting.root)
-    familiar = (jnp.trace(whitened) < _FAMILIAR * x.size) | setting.space.has_bounds
-    good = lane.done & newton.good & (newton.edm <= _ACCEPTED * goal) & familiar
-    return _End(x + newton.step, at, newton.active, newton.edm, newton.inverse, good)
-
-
-def _without_hessian(setting: _Setting, theta: Theta, lane: Lane) -> _End:
-    """As MIGRAD left it; its metric tells only which parameters are nearer to a bound than half an error."""
-    x = setting.external(lane.u)
-    slope = setting.space.slopes(setting.space.internal(x))[0]
-    root = slope[:, None] * setting.root
-    at = Expansion(setting.fn(x, theta), jnp.zeros_like(x), jnp.zeros_like(setting.root))
-    covariance = root @ lane.metric @ root.T
-    return _End(x, at, jnp.zeros(x.shape, bool), lane.edm, covariance, lane.done & jnp.isfinite(at.value))
-
-
-class _Newton(NamedTuple):
-    step: Float[Array, " n"]
-    active: Bool[Array, " n"]
-    edm: Scalar
-    inverse: Float[Array, "n n"]  # of the Hessian; zero for parameters at a bound
-    good: Bool[Array, ""]
-
-
-def _newton(at: Expansion, x: Float[Array, " n"], space: Space) -> _Newton:
-    """The Newton step, with the parameters that are pushed against a bound nearby on this bound; NaN nowhere.
-
-    It is not `good` where the Hessian is not positive definite, the step leads outside of the bounds, or pulls a
-    parameter off a bound: then the full fit's active set method must look.
-    """
-    finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)) & jnp.all(jnp.isfinite(at.hessian))
-    gradient = jnp.where(finite, at.gradient, 0.0)
-    hessian = jnp.where(finite, at.hessian, jnp.eye(x.size, dtype=x.dtype))
-    if not space.has_bounds:
-        inverse, positive = _inverse(hessian)
-        step, active = -inverse @ gradient, jnp.zeros(x.shape, bool)
-        return _Newton(step, active, jnp.maximum(-0.5 * (gradient @ step), 0.0), inverse, positive & finite)
-    room = jnp.stack([x - space.lower, space.upper - x])
-    push = jnp.stack([gradient, -gradient])
-    at_bound = (push > 0) & jnp.isfinite(room) & (jnp.diagonal(hessian)[None] * room < push)
-    active, sign = jnp.any(at_bound, axis=0), jnp.array([[-1.0], [1.0]], x.dtype)
-    to_bound = jnp.sum(jnp.where(at_bound, sign * room, 0.0), axis=0)
-    held = active[:, None] | active[None, :]
-    inverse, positive = _inverse(jnp.where(held, jnp.eye(x.size, dtype=x.dtype), hessian))
-    inverse = jnp.where(held, 0.0, inverse)
-    step = jnp.where(active, to_bound, -inverse @ (gradient + hessian @ to_bound))
-    slope = gradient + hessian @ step
-    stays = jnp.all(jnp.where(at_bound, -sign * slope[None] > 0, True))
-    inside = jnp.all(active | ((x + step >= space.lower) & (x + step <= space.upper)))
-    edm = -(gradient @ step + 0.5 * step @ hessian @ step)
-    # on the bound itself, not beside it by rounding
-    step = jnp.where(at_bound[0], space.lower - x, jnp.where(at_bound[1], space.upper - x, step))
-    return _Newton(step, active, jnp.maximum(edm, 0.0), inverse, positive & finite & stays & inside)
-
-
-def _inverse(hessian: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Bool[Array, ""]]:
-    """By Cholesky's decomposition of the matrix scaled to a unit diagonal; and whether that is positive definite beyond
-    rounding, else the inverse is some other."""
-    diagonal = jnp.diagonal(hessian)
-    scale = 1 / jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1.0))
-    factor = jnp.linalg.cholesky(scale[:, None] * hessian * scale[None, :])
-    pivots, unit = jnp.diagonal(factor), jnp.eye(scale.size, dtype=factor.dtype)
-    good = jnp.all(diagonal > 0) & jnp.all(pivots**2 > 64 * pivots.size * jnp.finfo(pivots.dtype).eps)
-    return scale[:, None] * cho_solve((jnp.where(good, factor, unit), True), unit) * scale[None, :], good
-
-
-def _report(setting: _Setting, nll: Any, theta: Theta, lane: Lane, end: _End, hesse: bool) -> FitResult:
-    counts = no_counts()
-    kind = counts["num_steps"].dtype
-    evaluations = lane.evaluations.astype(kind)
-    counts |= {"num_steps": evaluations, "num_gradients": evaluations, "num_hessians": jnp.asarray(int(hesse), kind)}
-    status = jnp.where(end.good, int(Status.VALID), int(Status.NOT_CONVERGED))
-    unit = Metric.unit(end.x)
-    outcome = Outcome(end.at, unit, end.active, end.good, end.edm, status, jnp.zeros_like(end.x), counts)
-    fields = (setting.fn, None, theta, setting.x, setting.space, None, Migrad(), optx.ImplicitAdjoint(), _FIRST)
-    x, outcome = lax.stop_gradient(end.x), jax.tree.map(lax.stop_gradient, outcome)
-    return result_of(Problem(*fields), x, outcome, hesse, nll, end.covariance)
+    return lax.fori_loop(0, (count + size - 1) // size, body, out)

@@ -70,6 +70,17 @@ class Space(eqx.Module):
         """The nearest point within the bounds."""
         return jnp.clip(x, self.lower, self.upper) if self.has_bounds else x
 
+    def inside(self, x: Float[Array, " n"], by: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The nearest point that is so far from each bound, or in the middle."""
+        if not self.has_bounds:
+            return x
+        room = jnp.where(jnp.isfinite(self.upper - self.lower), jnp.minimum(by, 0.5 * (self.upper - self.lower)), by)
+        return jnp.clip(x, self.lower + room, self.upper - room)
+
+    def with_unit(self, unit: Float[Array, " n"]) -> "Space":
+        """With another unit of the one-sided transforms."""
+        return eqx.tree_at(lambda s: s.unit, self, unit)
+
     def touches(self, x: Float[Array, " n"]) -> Bool[Array, ""]:
         """Whether a point lies on a bound."""
         return jnp.any((x <= self.lower) | (x >= self.upper)) if self.has_bounds else jnp.array(False)

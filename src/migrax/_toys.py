@@ -2,50 +2,32 @@
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.sharding import Mesh
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
 from ._derivatives import expand
 from ._fit import check_covariance, covariance_kind, fit
 from ._jit import jit
-from ._lockstep import fit_lanes
 from ._objective import check_up, objective, prepare
-from ._parameter import resolve
+from ._parameter import Where, names, select
+from ._progress import bar
 from ._result import Covariance, FitResult
-from ._sample import asimov, draw_one
-from ._sandwich import sandwich
-from ._sharding import agreed, as_mesh, everywhere, gathered, over_lanes, shard_lanes
-from ._solvers import Migrad
+from ._sample import asimov
+from ._sharding import as_mesh
 from ._solvers.metric import decompose
+from ._space import ravel
 from ._store import Store, digest
+from ._toy_batches import Job, batches, plan
+from ._toy_source import Source, Toys, source
 
-_BATCH = 4096  # lanes
 _LOOKED_AT = 32  # toys, for the covariance where there are no Asimov data
-_REFITTED = 64  # lanes of a call of the full fit
-
-
-class Toys(eqx.Module):
-    """`n` toys of a key of `jax.random`: drawn where they are fitted, never all in memory.
-
-    The i-th toy is drawn with `jax.random.fold_in(key, i)`, as `mx.sample(nll, params, key, n)` does: it is the same
-    whatever `n`, the size of batches or the number of devices.
-    """
-
-    n: int = eqx.field(static=True)
-    key: Array
-
-    def __check_init__(self):
-        if isinstance(self.n, bool) or int(self.n) != self.n or self.n < 1:
-            raise ValueError(f"the number of toys must be a whole number of at least 1, got {self.n!r}")
-        if not isinstance(self.key, jax.Array):
-            raise TypeError(f"toys need a key, as in mx.Toys(1000, jax.random.key(0)); got {type(self.key).__name__}")
+_OF_A_STORE = 4096  # toys of a batch in a store, each device
 
 
 def fit_toys(
@@ -54,9 +36,11 @@ def fit_toys(
     toys: PyTree,
     *,
     data: PyTree = None,
+    starts: PyTree | Literal["asimov"] = None,
     covariance: Covariance | ArrayLike | None = None,
     up: ArrayLike = 0.5,
     hesse: bool = True,
+    minos: bool | Where = False,
     batch_size: int | None = None,
     mesh: Mesh | None = None,
     progress: bool = False,
@@ -78,20 +62,27 @@ def fit_toys(
     **Arguments:**
 
     - `nll`: as for `mx.fit`.
-    - `params`: where the toys come from, and the start of each fit: a tree of `mx.Parameter`s or of floats.
-    - `toys`: data of `n` toys, each array with a leading axis of `n`; or `mx.Toys(n, key)`, drawn at `params` batch by
-        batch.
+    - `params`: where the toys come from, and the start of each fit: a tree of `mx.Parameter`s or of floats. What is
+        fixed in it is fixed in each fit.
+    - `toys`: data of `n` toys, each array with a leading axis of `n`; or `mx.Toys(n, key)`, drawn batch by batch at
+        `params` (or at `mx.Toys(n, key, params=...)`).
     - `data`: with `mx.Toys`, the data from which is taken what is not drawn (see `mx.sample`).
+    - `starts`: where each fit starts, if not from `params`: values of shape `(n, n_free)`, the `FitResult` of other
+        fits to the same toys, or its `params`. `"asimov"` starts all from the fit to the Asimov data of where the
+        toys are drawn: for fits of another hypothesis, such as with a parameter fixed elsewhere.
     - `covariance`: the expected covariance of the parameters, such as that of the fit that `params` are from. Default:
         that of the Asimov data or, where the likelihood has none, of the first toys.
     - `up`: as for `mx.fit`.
     - `hesse`: if `False`, no second derivatives are computed: the errors are NaN, `covariance` is `None`, and `valid`
-        means that MIGRAD's own estimate of the distance to the minimum says so.
-    - `batch_size`: toys in one batch; default 4096 for each device.
+        means that the search's own estimate of the distance to the minimum says so.
+    - `minos`: `True`, or names of parameters as for `mx.minos`: the fits' `minos` holds the lower and upper errors,
+        each of shape `(n, n_free)`; NaN for a side that was not found and for other parameters.
+    - `batch_size`: toys in one batch. Default: what suits the memory and the cores.
     - `mesh`: a `jax.sharding.Mesh`, over all of whose devices each batch is spread; every device works on its own until
         its toys are done. With several processes (`jax.distributed.initialize`) each calls this in the same way, with
         the same toys, and gets all of the fits; a `store` must be one that all of them see.
-    - `progress`: if `True`, show a bar (extra `tqdm`).
+    - `progress`: if `True`, show toys done, toys per second, failures and the time left (extra `tqdm`), in a terminal
+        or a notebook.
     - `store`: a folder in which finished batches are kept. The same call goes on after an interruption where it was,
         and returns the same numbers to the last bit; on more, it returns what is stored.
     - `reduce`: called with the `FitResult` of each batch, in order; what it returns is kept in place of the fits, for a
@@ -102,81 +93,88 @@ def fit_toys(
     **Raises:** `TypeError`, `ValueError` as `mx.fit` does; for toys without a common leading axis, or a batch size
     below 1; for a store of another problem, of other versions, or damaged. `OSError` for one that cannot be written,
     whose batches are kept.
+
+    **Warns**, once, where a batch does not fit into memory: it goes on with smaller pieces.
     """
-    mesh = as_mesh(mesh)
-    source = _source(nll, params, toys, data)
-    params, first = prepare(params, source.batch(0, 1))
-    if batch_size is not None and (isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1):
-        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+    mesh, at_once = as_mesh(mesh), _whole_number(batch_size)
     up = check_up(up)
-    matrix = _expected(nll, params, source, data, up) if covariance is None else check_covariance(covariance, params)
-    kind = covariance_kind(nll, jax.tree.map(lambda a: a[0], first), hesse)
-    job = _Job(nll, params, source, matrix, up, bool(hesse), kind, mesh)
-    devices = 1 if mesh is None else mesh.size
-    size = min(source.n, _BATCH * devices if batch_size is None else int(batch_size))
-    kept = None
+    if isinstance(starts, str):
+        params, covariance = _asimov_start(nll, params, toys, data, covariance, up, starts)
+        starts = None
+    where = source(nll, params, toys, data)
+    params, first = prepare(params, where.batch(0, 1))
+    one = jax.tree.map(lambda a: a[0], first)
+    matrix = _expected(nll, params, where, data, up) if covariance is None else check_covariance(covariance, params)
+    kind = covariance_kind(nll, one, hesse)
+    sides = None if minos is False else select(params, names(params) if minos is True else minos)
+    begin = None if starts is None else _check_starts(starts, params, where.n)
+    job = Job(nll, params, where, begin, matrix, up, bool(hesse), kind, sides, mesh)
+    how, kept = plan(job, one), None
+    size = min(where.n, how.size if at_once is None else at_once)
     if store is not None:
-        kept = Store(
-            store, _problem(job, first), source.n, batch_size, _BATCH * devices, writes=jax.process_index() == 0
-        )
+        default = _OF_A_STORE * job.devices
+        kept = Store(store, _problem(job, one), where.n, batch_size, default, writes=jax.process_index() == 0)
         size = kept.batch_size
     found = []
-    for result in _shown(_batches(job, size, kept), source.n, progress):
+    for result in _shown(batches(job, how, size, kept), where.n, progress):
         found.append(result if reduce is None else reduce(result))
     return found if reduce is not None else jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *found)
 
 
-class _Source(NamedTuple):
-    """Where toys come from."""
-
-    n: int
-    take: Callable[[Int[np.ndarray, " size"], Mesh | None], PyTree]  # the toys of these numbers
-    made_of: Any  # arrays and numbers that tell these toys from others
-
-    def batch(self, first: int, size: int, mesh: Mesh | None = None) -> PyTree:
-        """`size` toys from the `first` on, spread over the devices; beyond the last one, that one again."""
-        return self.take(np.minimum(np.arange(first, first + size), self.n - 1), mesh)
+def _whole_number(batch_size: Any) -> int | None:
+    if batch_size is not None and (isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1):
+        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+    return None if batch_size is None else int(batch_size)
 
 
-def _source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> _Source:
-    if isinstance(toys, Toys):
-        at, given = prepare(params, data)
-        at = resolve(at)
-
-        def draw(numbers: Int[np.ndarray, " size"], mesh: Mesh | None) -> PyTree:
-            likelihood, where, key, constant = everywhere(mesh, (nll, at, toys.key, given))
-            return _draw(likelihood, where, key, constant, over_lanes(mesh, jnp.asarray(numbers)))
-
-        return _Source(toys.n, draw, (toys.n, toys.key, given))
-    _, toys = prepare(params, toys)
-    shapes = [jnp.shape(a) for a in jax.tree.leaves(toys)]
-    if not shapes or any(len(shape) == 0 or shape[0] != shapes[0][0] or shape[0] == 0 for shape in shapes):
+def _asimov_start(
+    nll: Any, params: PyTree, toys: Any, data: PyTree, covariance: Any, up: Array, starts: str
+) -> tuple[PyTree, Any]:
+    """The fit to the Asimov data of where the toys are drawn: its parameters and covariance."""
+    if starts != "asimov" or not isinstance(toys, Toys):
+        raise ValueError(f"starts is 'asimov', with mx.Toys(n, key), or values of shape (n, n_free); got {starts!r}")
+    origin = params if toys.params is None else toys.params
+    expected = fit(nll, params, asimov(nll, origin, data=data), up=up)
+    if not bool(expected.valid):
         raise ValueError(
-            f"toys must be arrays with one leading axis, that of the toys, or mx.Toys(n, key); got shapes {shapes}"
+            f"the fit to the Asimov data is not valid, so that no toy can start from it: {expected.message}"
         )
-    n = shapes[0][0]
-
-    def pick(numbers: Int[np.ndarray, " size"], mesh: Mesh | None) -> PyTree:
-        return over_lanes(mesh, jax.tree.map(lambda a: a[numbers], toys))
-
-    return _Source(n, pick, toys)
+    return expected.params, expected.covariance if covariance is None else covariance
 
 
-@jit
-def _draw(nll: Any, params: PyTree, key: Array, data: PyTree, numbers: Int[Array, " size"]) -> PyTree:
-    return jax.vmap(lambda i: draw_one(nll, params, jax.random.fold_in(key, i), data))(numbers)
+def _check_starts(starts: Any, params: PyTree, n: int) -> Float[np.ndarray, "toys n"]:
+    """**Raises:** `ValueError` for values of the wrong shape, not finite or outside the bounds."""
+    x, space = ravel(params)
+    if isinstance(starts, FitResult):
+        starts = starts.values
+    if not eqx.is_array(starts) and not isinstance(starts, list):
+        starts = eqx.filter_vmap(lambda tree: ravel(tree)[0])(starts)
+    values = np.asarray(starts, dtype=x.dtype)
+    if values.shape != (n, x.size):
+        raise ValueError(f"starts must have shape {(n, x.size)}, for {n} toys and {space.names}; got {values.shape}")
+    good = np.isfinite(values) & (values >= np.asarray(space.lower)) & (values <= np.asarray(space.upper))
+    if not np.all(good):
+        toy, i = np.argwhere(~good)[0]
+        raise ValueError(f"the start of {space.names[i]!r} for toy {toy} is {values[toy, i]}: not within its bounds")
+    return values
 
 
-def _expected(nll: Any, params: PyTree, source: _Source, data: PyTree, up: Array) -> Float[Array, "n n"]:
+def _expected(nll: Any, params: PyTree, where: Source, data: PyTree, up: Array) -> Float[Array, "n n"]:
     """The covariance that a fit is expected to have, forced positive definite."""
-    if getattr(nll, "expected_data", None) is not None:
-        try:
-            likely = jax.tree.map(lambda a: jnp.asarray(a)[None], asimov(nll, params, data=data))
-        except TypeError:  # a part of it knows none
-            likely = source.batch(0, min(_LOOKED_AT, source.n))
-    else:
-        likely = source.batch(0, min(_LOOKED_AT, source.n))
+    likely = _asimov_of(nll, where, data)
+    if likely is None:
+        likely = where.batch(0, min(_LOOKED_AT, where.n))
     return _inverse_of_mean(nll, params, likely, up)
+
+
+def _asimov_of(nll: Any, where: Source, data: PyTree) -> PyTree | None:
+    """With a leading axis of one; `None` where there are none."""
+    if getattr(nll, "expected_data", None) is None:
+        return None
+    try:
+        return jax.tree.map(lambda a: jnp.asarray(a)[None], asimov(nll, where.origin, data=data))
+    except TypeError:  # a part of it knows none
+        return None
 
 
 @jit
@@ -192,137 +190,25 @@ def _inverse_of_mean(nll: Any, params: PyTree, toys: PyTree, up: Scalar) -> Floa
     return decompose(mean, jnp.ones(mean.shape[0], mean.dtype)).inverse()
 
 
-class _Job(NamedTuple):
-    """What is fitted, and how."""
-
-    nll: Any
-    params: PyTree
-    source: _Source
-    covariance: Float[Array, "n n"]
-    up: Array
-    hesse: bool
-    kind: str | None
-    mesh: Mesh | None
-
-
-def _fit_batch(job: _Job, toys: PyTree) -> tuple[FitResult, Bool[Array, " lanes"]]:
-    shared = (job.nll, job.params, job.covariance, job.up)
-    if job.mesh is None:
-        return _fit_part(shared, toys, job.hesse, job.kind)
-    return gathered(job.mesh, _fit_sharded(everywhere(job.mesh, shared), toys, job.hesse, job.kind, job.mesh))
-
-
-def _fit_part(shared: PyTree, toys: PyTree, hesse: bool, kind: str | None) -> tuple[FitResult, Bool[Array, " lanes"]]:
-    nll, params, covariance, up = shared
-    result, good = fit_lanes(nll, params, toys, covariance, up, hesse)
-    return (_robust(nll, toys, result) if kind == "sandwich" else result), good
-
-
-@jit
-def _fit_sharded(
-    shared: PyTree, toys: PyTree, hesse: bool, kind: str | None, mesh: Mesh
-) -> tuple[FitResult, Bool[Array, " lanes"]]:
-    return shard_lanes(mesh, lambda shared, toys: _fit_part(shared, toys, hesse, kind))(shared, toys)
-
-
-def _batches(job: _Job, size: int, store: Store | None) -> Iterator[FitResult]:
-    """The results of one batch after the other, as arrays of NumPy. While one is looked at, the next is drawn and
-    fitted already."""
-    firsts = range(0, job.source.n, size)
-    devices = 1 if job.mesh is None else job.mesh.size
-    lanes = -(-size // devices) * devices  # each device has as many
-    like = None if store is None else _like(job, size)
-    stored = np.array([store is not None and store.has(i) for i in range(len(firsts))])
-    stored = agreed(job.mesh, stored)  # what one process has just written another may see or not
-
-    def launch(i: int) -> tuple[PyTree, FitResult, Array] | None:
-        if i == len(firsts) or stored[i]:
-            return None
-        toys = job.source.batch(firsts[i], lanes, job.mesh)
-        return toys, *_fit_batch(job, toys)
-
-    waiting = launch(0)
-    for i, first in enumerate(firsts):
-        now, waiting = waiting, launch(i + 1)
-        if now is None:
-            assert store is not None
-            result = store.read(i, like)
-        else:
-            toys, result, good = now
-            result = _again(job, toys, result, np.asarray(good))
-            result = jax.tree.map(lambda a: np.asarray(a)[:size], result)
-            if store is not None:
-                store.write(i, result)
-        n = min(size, job.source.n - first)
-        yield result if n == size else jax.tree.map(lambda a, n=n: a[:n], result)
-
-
-def _like(job: _Job, size: int) -> FitResult:
-    """The shapes of a batch's results."""
-    shared = (job.nll, job.params, job.covariance, job.up)
-    toys = eqx.filter_eval_shape(lambda: job.source.batch(0, size))
-    return eqx.filter_eval_shape(lambda shared, toys: _fit_part(shared, toys, job.hesse, job.kind)[0], shared, toys)
-
-
-def _problem(job: _Job, first: PyTree) -> str:
+def _problem(job: Job, toy: PyTree) -> str:
     """A fingerprint of what decides the numbers: the likelihood as XLA sees it, and all arrays."""
-    toy = jax.tree.map(lambda a: a[0], first)
     fn, theta, x, space = objective(job.nll, job.params, toy, job.up)
     compiled: Any = eqx.filter_jit(lambda x, theta: fn(x, theta))
     text = compiled.lower(x, theta).as_text()
     arrays = [a for a in jax.tree.leaves((job.nll, job.params)) if eqx.is_array(a)]
     bounds = (space.lower, space.upper, space.names)
-    return digest(text, x, arrays, bounds, job.covariance, job.up, job.hesse, job.source.made_of)
+    return digest(text, x, arrays, bounds, job.starts, job.covariance, job.up, job.options, job.source.made_of)
 
 
-def _again(job: _Job, toys: PyTree, result: FitResult, good: Bool[np.ndarray, " lanes"]) -> FitResult:
-    """Fits those that are not good by the full fit."""
-    left = np.flatnonzero(~good)
-    for i in range(0, left.size, _REFITTED):
-        some = left[i : i + _REFITTED]
-        padded = np.pad(some, (0, min(_REFITTED, good.size) - some.size), mode="edge")
-        lanes = jnp.asarray(padded)
-        result = _refit(job.nll, job.params, toys, result, lanes, jnp.asarray(some.size), job.up, job.hesse)
-        result = gathered(job.mesh, result)
-    return result
-
-
-@jit
-def _refit(
-    nll: Any, params: PyTree, toys: PyTree, result: FitResult, lanes: Array, count: Array, up: Array, hesse: bool
-) -> FitResult:
-    """One after the other, as each takes its own time."""
-
-    def one(k: Array, result: FitResult) -> FitResult:
-        lane = lanes[k]
-        full = fit(nll, params, jax.tree.map(lambda a: a[lane], toys), solver=Migrad(), up=up, hesse=hesse)
-        return jax.tree.map(lambda a, new: a.at[lane].set(new.astype(a.dtype)), result, full)
-
-    return lax.fori_loop(0, count, one, result)
-
-
-@jit
-def _robust(nll: Any, toys: PyTree, result: FitResult) -> FitResult:
-    """With the sandwich in place of the inverse Hessian."""
-
-    def one(toy: PyTree, r: FitResult) -> FitResult:
-        assert r.covariance is not None
-        covariance = sandwich(nll, r.params, r.values, toy, r.covariance, r.up)
-        return eqx.tree_at(lambda r: (r.covariance, r.errors), r, (covariance, covariance.errors))
-
-    return jax.vmap(one)(toys, result)
-
-
-def _shown(batches: Iterator[FitResult], n: int, progress: bool) -> Iterator[FitResult]:
+def _shown(found: Iterator[FitResult], n: int, progress: bool) -> Iterator[FitResult]:
+    """With a progress bar beside it."""
     if not progress:
-        yield from batches
+        yield from found
         return
-    from tqdm.auto import tqdm
-
     failed = 0
-    with tqdm(total=n, unit="toy", unit_scale=True) as bar:
-        for result in batches:
+    with bar(total=n, unit="toy", unit_scale=True) as shown:
+        for result in found:
             failed += int(np.sum(~np.asarray(result.valid)))
-            bar.set_postfix(failed=failed)
-            bar.update(result.valid.shape[0])
+            shown.set_postfix(failed=failed)
+            shown.update(result.valid.shape[0])
             yield result

@@ -1,0 +1,355 @@
+"""Batches of toys, one after the other: drawn, fitted, refitted where need be, stored; the next ones are under way
+while one is looked at.
+
+On a CPU each core has a batch of its own. A batch that does not fit into memory is fitted in pieces.
+"""
+
+import contextvars
+import functools
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from ._fit import fit, robust
+from ._jit import jit
+from ._lockstep import fit_lanes, in_parts
+from ._memory import batch_for, budget, lanes_for, power_of_two_below, size_of
+from ._minos import minos as find_minos
+from ._result import FitResult
+from ._sharding import agreed, everywhere, gathered, over_lanes, shard_lanes
+from ._solvers import Migrad
+from ._store import Store
+from ._toy_source import Source
+
+_REFITTED = 64  # toys of a call of the full fit
+# settings of JAX that a `with` statement changes for one thread alone
+_OF_A_THREAD = (
+    "jax_enable_x64",
+    "jax_default_device",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_disable_jit",
+    "jax_debug_nans",
+    "jax_numpy_dtype_promotion",
+    "jax_numpy_rank_promotion",
+    "jax_threefry_partitionable",
+    "jax_transfer_guard",
+)
+
+
+Rows = tuple[PyTree, Float[Array, "toys n"] | None, Bool[Array, " toys"]]  # toys, their starts, which are wanted
+
+
+class Job(NamedTuple):
+    """What is fitted, and how."""
+
+    nll: Any
+    params: PyTree
+    source: Source
+    starts: Float[np.ndarray, "toys n"] | None
+    covariance: Float[Array, "n n"]
+    up: Array
+    hesse: bool
+    kind: str | None
+    minos: tuple[int, ...] | None  # the positions of parameters
+    mesh: Mesh | None
+
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        return (self.nll, self.params, self.covariance, self.up)
+
+    @property
+    def options(self) -> tuple[Any, ...]:
+        return (self.hesse, self.kind, self.minos)
+
+    @property
+    def devices(self) -> int:
+        return 1 if self.mesh is None else self.mesh.size
+
+    @property
+    def device(self) -> Any:
+        return jax.local_devices()[0] if self.mesh is None else self.mesh.local_devices[0]
+
+
+class Plan(NamedTuple):
+    """How many toys go together."""
+
+    workers: int  # threads, each with a batch of its own
+    lanes: int  # toys that a device looks at together
+    size: int  # toys of a batch
+
+
+def plan(job: Job, first: PyTree) -> Plan:
+    """What suits the machine, for toys such as the first one."""
+    toy, n_free = size_of(first), job.covariance.shape[0]
+    workers = _workers(job)
+    lanes = lanes_for(job.device, toy, n_free)
+    one = toy + 8 * (n_free**2 + 10 * n_free + 20)
+    share = -(-job.source.n // job.devices)
+    return Plan(workers, lanes, job.devices * batch_for(job.device, one, share, max(workers, 1), lanes))
+
+
+def _workers(job: Job) -> int:
+    """Threads. None over several devices: their programs are begun in one order."""
+    if job.mesh is not None:
+        return 0
+    if job.device.platform != "cpu":
+        return 2  # one copies what the other has found
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 32)
+
+
+def batches(job: Job, how: Plan, size: int, store: Store | None) -> Iterator[FitResult]:
+    """The results of one batch of `size` toys after the other, as arrays of NumPy."""
+    firsts = range(0, job.source.n, size)
+    stored = np.array([store is not None and store.has(i) for i in range(len(firsts))])
+    stored = agreed(job.mesh, stored)  # what one process has just written another may see or not
+    like = like_of(job, how, size) if np.any(stored) else None
+    calls = Calls(job, how, size)
+    todo = deque(i for i in range(len(firsts)) if not stored[i])
+    with Ahead(calls, how.workers) as ahead:
+        for i, first in enumerate(firsts):
+            n = min(size, job.source.n - first)
+            if stored[i]:
+                assert store is not None
+                result = jax.tree.map(lambda a, n=n: a[:n], store.read(i, like))
+            else:
+                while todo and ahead.has_room():
+                    ahead.begin(firsts[todo[0]], min(size, job.source.n - firsts[todo.popleft()]))
+                result = ahead.next()
+                if store is not None:
+                    store.write(i, jax.tree.map(lambda a, n=n: _padded(a, size - n), result))
+            yield result
+
+
+def _padded(a: np.ndarray, missing: int) -> np.ndarray:
+    return np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]) if missing else a
+
+
+def like_of(job: Job, how: Plan, size: int) -> FitResult:
+    """The shapes of a batch's results."""
+    lanes = min(how.lanes, power_of_two_below(size))
+    n = -(-size // lanes) * lanes
+    toys = eqx.filter_eval_shape(lambda: job.source.batch(0, n))
+    starts = None if job.starts is None else jax.ShapeDtypeStruct((n, job.starts.shape[1]), job.starts.dtype)
+    rows = (toys, starts, jax.ShapeDtypeStruct((n,), bool))
+    found = eqx.filter_eval_shape(lambda shared, rows: _fit_part(shared, rows, job.options, lanes)[0], job.shared, rows)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), found)
+
+
+class Calls:
+    """Fits of some toys by their numbers, in pieces that fit into memory."""
+
+    def __init__(self, job: Job, how: Plan, size: int):
+        self.job, self.lanes = job, how.lanes
+        per_device = -(-size // job.devices)
+        self.lanes = min(how.lanes, max(8, 1 << (per_device - 1).bit_length()))
+        self.piece = self._rounded(size)
+        self.limit = budget(job.device, max(how.workers, 1)) * job.devices
+        self.warned = self.ready = False
+
+    def _rounded(self, size: int) -> int:
+        unit = self.lanes * self.job.devices
+        return -(-size // unit) * unit
+
+    def compile(self) -> None:
+        """Compiles the program in the calling thread and looks at the memory that it takes."""
+        while not self.ready:
+            inputs = self._inputs(0, 0)
+            if self.job.mesh is None:
+                told: int | None = _fit_part.memory(  # pyright: ignore[reportFunctionMemberAccess]
+                    self.job.shared, inputs, self.job.options, self.lanes
+                )
+                if told is not None and told > self.limit and self._can_shrink():
+                    self._shrink()
+                    continue
+            self.ready = True
+
+    def _inputs(self, first: int, n: int) -> Rows:
+        job, numbers = self.job, np.minimum(first + np.arange(self.piece), self.job.source.n - 1)
+        toys = job.source.take(numbers, job.mesh)
+        starts = None if job.starts is None else over_lanes(job.mesh, jnp.asarray(job.starts[numbers]))
+        return toys, starts, over_lanes(job.mesh, jnp.asarray(np.arange(self.piece) < n))
+
+    def launch(self, first: int, n: int) -> list[tuple[int, PyTree, FitResult, Array]]:
+        """The pieces of a batch: how many toys, the toys, their fits and which of them are good."""
+        out, job = [], self.job
+        for start in range(first, first + n, self.piece):
+            some = min(self.piece, first + n - start)
+            inputs = self._inputs(start, some)
+            if job.mesh is None:
+                found = _fit_part(job.shared, inputs, job.options, self.lanes)
+            else:
+                shared = everywhere(job.mesh, job.shared)
+                found = gathered(job.mesh, _fit_sharded(shared, inputs, job.options, self.lanes, job.mesh))
+            out.append((some, inputs[0], *found))
+        return out
+
+    def land(self, pieces: list[tuple[int, PyTree, FitResult, Array]]) -> list[tuple[PyTree, FitResult, np.ndarray]]:
+        """The same as arrays of NumPy, without the rows beyond the toys."""
+        return [
+            (toys, jax.tree.map(lambda a, n=n: np.asarray(a)[:n], result), np.asarray(good)[:n])
+            for n, toys, result, good in pieces
+        ]
+
+    def finish(self, pieces: list[tuple[PyTree, FitResult, np.ndarray]]) -> FitResult:
+        """With the full fit of those that are not good."""
+        found = [_again(self.job, *piece) for piece in pieces]
+        return found[0] if len(found) == 1 else jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+
+    def _can_shrink(self) -> bool:
+        return self.piece > self.lanes * self.job.devices
+
+    def _shrink(self) -> None:
+        self.piece = self._rounded(self.piece // 2)
+
+    def too_large(self, error: Exception) -> None:
+        """Goes on with half as many toys at once, or raises the error again where it is another one."""
+        text = str(error)
+        if not ("RESOURCE_EXHAUSTED" in text or "ut of memory" in text) or not self._can_shrink():
+            raise error
+        before = self.piece
+        self._shrink()
+        if not self.warned:
+            warnings.warn(
+                f"out of memory with {before} toys at once: going on with {self.piece} (fit_toys(batch_size=...))",
+                stacklevel=2,
+            )
+        self.warned = True
+
+
+class Ahead:
+    """Batches under way: in threads, or begun in turn where there are none."""
+
+    def __init__(self, calls: Calls, workers: int):
+        self.calls, self.pool = calls, None
+        if workers > 1:
+            self.pool = ThreadPoolExecutor(workers)
+            if self.pool.submit(_settings).result() != _settings():
+                self.pool.shutdown()
+                self.pool = None
+        self.most = workers + 1 if self.pool is not None else 2
+        self.waiting: deque[tuple[int, int, Any]] = deque()
+
+    def __enter__(self) -> "Ahead":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+    def has_room(self) -> bool:
+        return len(self.waiting) < self.most
+
+    def begin(self, first: int, n: int) -> None:
+        self.calls.compile()
+        self.waiting.append((first, n, self._begun(first, n)))
+
+    def _begun(self, first: int, n: int) -> Any:
+        if self.pool is None:
+            return self._tried(lambda: self.calls.launch(first, n))
+        here = contextvars.copy_context()
+        return self.pool.submit(here.run, lambda: self.calls.land(self.calls.launch(first, n)))
+
+    def _tried(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            return error
+
+    def next(self) -> FitResult:
+        """The first of those that have begun."""
+        first, n, begun = self.waiting.popleft()
+        while True:
+            if isinstance(begun, Future):
+                found = self._tried(begun.result)
+            else:
+                found = (
+                    begun if isinstance(begun, Exception) else self._tried(functools.partial(self.calls.land, begun))
+                )
+            if not isinstance(found, Exception):
+                return self.calls.finish(found)
+            self.calls.too_large(found)
+            begun = self._tried(lambda: self.calls.launch(first, n))
+
+
+def _settings() -> tuple[Any, ...]:
+    return tuple(getattr(jax.config, name, None) for name in _OF_A_THREAD)
+
+
+@jit
+def _fit_part(
+    shared: PyTree, rows: Rows, options: tuple[Any, ...], lanes: int
+) -> tuple[FitResult, Bool[Array, " toys"]]:
+    nll, params, covariance, up = shared
+    toys, starts, wanted = rows
+    hesse, kind, minos = options
+    result, good = fit_lanes(nll, params, toys, starts, wanted, covariance, up, hesse, lanes)
+    if kind != "sandwich" and minos is None:
+        return result, good
+    complete = lambda result, toy: _completed(nll, toy, result, kind, minos)  # noqa: E731
+    return in_parts(jax.vmap(complete), (result, toys), jnp.sum(wanted), wanted.shape[0], lanes), good
+
+
+@jit
+def _fit_sharded(
+    shared: PyTree, rows: Rows, options: tuple[Any, ...], lanes: int, mesh: Mesh
+) -> tuple[FitResult, Bool[Array, " toys"]]:
+    return shard_lanes(mesh, lambda shared, rows: _fit_part(shared, rows, options, lanes))(shared, rows)
+
+
+def _completed(nll: Any, toy: PyTree, result: FitResult, kind: str | None, minos: tuple[int, ...] | None) -> FitResult:
+    """The result of one toy with the sandwich in place of the inverse Hessian, and with MINOS errors."""
+    if minos is not None:
+        errors = find_minos(nll, result, toy, [result.names[i] for i in minos])
+        nan = jnp.full_like(result.values, jnp.nan)
+        sides = [nan.at[jnp.asarray(minos)].set(side) for side in (errors.lower, errors.upper)]
+        result = eqx.tree_at(lambda r: r.minos, result, (sides[0], sides[1]), is_leaf=lambda x: x is None)
+    return robust(nll, result, toy) if kind == "sandwich" else result
+
+
+def _again(job: Job, toys: PyTree, result: FitResult, good: Bool[np.ndarray, " toys"]) -> FitResult:
+    """Fits those that are not good by the full fit."""
+    left = np.flatnonzero(~good)
+    if left.size == 0:
+        return result
+    result = jax.tree.map(np.array, result)
+    for i in range(0, left.size, _REFITTED):
+        some = left[i : i + _REFITTED]
+        lanes = jnp.asarray(np.pad(some, (0, _REFITTED - some.size), mode="edge"))
+        full = _refit(job.nll, job.params, toys, lanes, jnp.asarray(some.size), job.up, job.options)
+        full = gathered(job.mesh, full)
+
+        def put(a: np.ndarray, new: Array, some: Int[np.ndarray, " some"] = some) -> None:
+            a[some] = np.asarray(new)[: some.size]
+
+        jax.tree.map(put, result, full)
+    return result
+
+
+@jit
+def _refit(
+    nll: Any, params: PyTree, toys: PyTree, lanes: Array, count: Array, up: Array, options: tuple[Any, ...]
+) -> FitResult:
+    """One after the other, as each takes its own time."""
+    hesse, kind, minos = options
+
+    def one(k: Array) -> FitResult:
+        toy = jax.tree.map(lambda a: a[lanes[k]], toys)
+        result = fit(nll, params, toy, solver=Migrad(), up=up, hesse="sandwich" if kind == "sandwich" else hesse)
+        return _completed(nll, toy, result, None, minos)
+
+    out = jax.tree.map(lambda a: jnp.zeros((_REFITTED, *a.shape), a.dtype), eqx.filter_eval_shape(one, 0))
+    put = lambda k, out: jax.tree.map(lambda a, new: a.at[k].set(new), out, one(k))  # noqa: E731
+    return lax.fori_loop(0, count, put, out)

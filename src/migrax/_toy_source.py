@@ -1,0 +1,105 @@
+"""Where toys come from: arrays, or a key with which they are drawn where they are fitted."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, PyTree
+
+from ._jit import jit
+from ._objective import prepare
+from ._parameter import resolve
+from ._sample import draw_one
+from ._sharding import everywhere, over_lanes
+
+
+class Toys(eqx.Module):
+    """`n` toys of a key of `jax.random`: drawn where they are fitted, never all in memory.
+
+    The i-th toy is drawn with `jax.random.fold_in(key, i)`, as `mx.sample(nll, params, key, n)` does: it is the same
+    whatever `n`, the size of batches or the number of devices.
+
+    **Arguments:**
+
+    - `n`: how many.
+    - `key`: a key of `jax.random`.
+    - `params`: where they are drawn, a tree as for `mx.sample`. Default: where their fits start.
+
+    **Raises:** `TypeError`, `ValueError` for no number or no key.
+    """
+
+    n: int = eqx.field(static=True)
+    key: Array
+    params: PyTree = None
+
+    def __check_init__(self):
+        if isinstance(self.n, bool) or int(self.n) != self.n or self.n < 1:
+            raise ValueError(f"the number of toys must be a whole number of at least 1, got {self.n!r}")
+        if not isinstance(self.key, jax.Array):
+            raise TypeError(f"toys need a key, as in mx.Toys(1000, jax.random.key(0)); got {type(self.key).__name__}")
+        typed = jnp.issubdtype(self.key.dtype, jax.dtypes.prng_key)
+        if not typed and self.key.dtype != jnp.uint32:
+            raise TypeError(f"toys need a key of jax.random, got an array of {self.key.dtype}")
+        if self.key.ndim != (0 if typed else 1):
+            raise ValueError(f"toys need one key, got keys of shape {self.key.shape}: each toy's is made from it")
+
+
+class Source(NamedTuple):
+    """Toys by their numbers."""
+
+    n: int
+    take: Callable[[Int[np.ndarray, " size"], Mesh | None], PyTree]  # the toys of these numbers
+    made_of: Any  # arrays and numbers that tell these toys from others
+    origin: PyTree  # where they were drawn
+
+    def batch(self, first: int, size: int, mesh: Mesh | None = None) -> PyTree:
+        """`size` toys from the `first` on, spread over the devices; beyond the last one, that one again."""
+        return self.take(np.minimum(np.arange(first, first + size), self.n - 1), mesh)
+
+
+def source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> Source:
+    """**Raises:** `ValueError` for toys without a common leading axis."""
+    return _drawn(nll, params, toys, data) if isinstance(toys, Toys) else _given(params, toys)
+
+
+def _drawn(nll: Any, params: PyTree, toys: Toys, data: PyTree) -> Source:
+    origin = params if toys.params is None else toys.params
+    at, given = prepare(origin, data)
+    at = resolve(at)
+
+    def draw(numbers: Int[np.ndarray, " size"], mesh: Mesh | None) -> PyTree:
+        likelihood, where, key, constant = everywhere(mesh, (nll, at, toys.key, given))
+        return _draw(likelihood, where, key, constant, over_lanes(mesh, jnp.asarray(numbers)))
+
+    return Source(toys.n, draw, (toys.n, toys.key, given, at), origin)
+
+
+def _given(params: PyTree, toys: PyTree) -> Source:
+    _, toys = prepare(params, toys)
+    shapes = [jnp.shape(a) for a in jax.tree.leaves(toys)]
+    if not shapes or any(len(shape) == 0 or shape[0] != shapes[0][0] or shape[0] == 0 for shape in shapes):
+        raise ValueError(
+            f"toys must be arrays with one leading axis, that of the toys, or mx.Toys(n, key); got shapes {shapes}"
+        )
+
+    def pick(numbers: Int[np.ndarray, " size"], mesh: Mesh | None) -> PyTree:
+        if mesh is None and numbers[-1] - numbers[0] == numbers.size - 1:
+            return _rows(toys, jnp.asarray(numbers[0]), numbers.size)
+        return over_lanes(mesh, jax.tree.map(lambda a: a[numbers], toys))
+
+    return Source(shapes[0][0], pick, toys, params)
+
+
+@jit
+def _draw(nll: Any, params: PyTree, key: Array, data: PyTree, numbers: Int[Array, " size"]) -> PyTree:
+    return jax.vmap(lambda i: draw_one(nll, params, jax.random.fold_in(key, i), data))(numbers)
+
+
+@jit
+def _rows(toys: PyTree, first: Array, size: int) -> PyTree:
+    return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, first, size), toys)
