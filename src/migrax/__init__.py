@@ -57,5 +57,15 @@ from ._solvers import (
     Simplex as Simplex,
 )
 from ._status import Status as Status
+from ._studies import (
+    Bias as Bias,
+    Bootstrap as Bootstrap,
+    CoverageStudy as CoverageStudy,
+    PullStudy as PullStudy,
+    bias as bias,
+    bootstrap as bootstrap,
+    coverage_study as coverage_study,
+    pull_study as pull_study,
+)
 from ._toy_source import Toys as Toys
 from ._toys import fit_toys as fit_toys

@@ -256,7 +256,7 @@ def _positions(name: str, names: tuple[str, ...]) -> np.ndarray:
     return np.asarray(found)
 
 
-def status_counts(status: Array) -> list[tuple[str, int]]:
+def status_counts(status: Array | np.ndarray) -> list[tuple[str, int]]:
     """How often each status occurs, the most frequent first."""
     counts = np.bincount(np.ravel(np.asarray(status)), minlength=len(Status))
     return sorted(((Status(i).phrase, int(n)) for i, n in enumerate(counts) if n), key=lambda pair: -pair[1])

@@ -49,6 +49,13 @@ class Toys(eqx.Module):
             raise ValueError(f"toys need one key, got keys of shape {self.key.shape}: each toy's is made from it")
 
 
+class Resampled(NamedTuple):
+    """Other samples in place of toys of the model: `draw(nll, params, key, data)` makes one."""
+
+    toys: Toys
+    draw: Callable[[Any, PyTree, Array, PyTree], PyTree]
+
+
 class Source(NamedTuple):
     """Toys by their numbers."""
 
@@ -64,17 +71,22 @@ class Source(NamedTuple):
 
 def source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> Source:
     """**Raises:** `ValueError` for toys without a common leading axis."""
-    return _drawn(nll, params, toys, data) if isinstance(toys, Toys) else _given(params, toys)
+    if isinstance(toys, Resampled):
+        drawn = _drawn(nll, params, toys.toys, data, toys.draw)
+        return drawn._replace(made_of=(*drawn.made_of, toys.draw.__qualname__))
+    return _drawn(nll, params, toys, data, draw_one) if isinstance(toys, Toys) else _given(params, toys)
 
 
-def _drawn(nll: Any, params: PyTree, toys: Toys, data: PyTree) -> Source:
+def _drawn(
+    nll: Any, params: PyTree, toys: Toys, data: PyTree, one: Callable[[Any, PyTree, Array, PyTree], PyTree]
+) -> Source:
     origin = params if toys.params is None else toys.params
     at, given = prepare(origin, data)
     at = resolve(at)
 
     def draw(numbers: Int[np.ndarray, " size"], mesh: Mesh | None) -> PyTree:
         likelihood, where, key, constant = everywhere(mesh, (nll, at, toys.key, given))
-        return _draw(likelihood, where, key, constant, over_lanes(mesh, jnp.asarray(numbers)))
+        return _draw(likelihood, where, key, constant, over_lanes(mesh, jnp.asarray(numbers)), one)
 
     return Source(toys.n, draw, (toys.n, toys.key, given, at), origin)
 
@@ -96,8 +108,10 @@ def _given(params: PyTree, toys: PyTree) -> Source:
 
 
 @jit
-def _draw(nll: Any, params: PyTree, key: Array, data: PyTree, numbers: Int[Array, " size"]) -> PyTree:
-    return jax.vmap(lambda i: draw_one(nll, params, jax.random.fold_in(key, i), data))(numbers)
+def _draw(
+    nll: Any, params: PyTree, key: Array, data: PyTree, numbers: Int[Array, " size"], one: Callable[..., PyTree]
+) -> PyTree:
+    return jax.vmap(lambda i: one(nll, params, jax.random.fold_in(key, i), data))(numbers)
 
 
 @jit

@@ -1,0 +1,89 @@
+"""Bias: how far the mean of many fits is from the truth."""
+
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float, Int, PyTree
+
+from .._display_studies import with_error
+from .fits import Fits, fits_of, moments, told
+from .table import AbstractStudy
+
+
+class Bias(AbstractStudy):
+    """The bias and the spread of the fitted values.
+
+    **Attributes**, of `k` parameters, shape `(k,)` and in the parameters' units:
+
+    - `names`: the parameters.
+    - `truth`: the true values.
+    - `bias`, `bias_error`: mean of the values less the true ones.
+    - `relative`, `relative_error`: the bias in units of the spread.
+    - `spread`, `spread_error`: standard deviation of the values.
+    - `claimed`, `claimed_error`: mean of the errors that the fits claim, over those that are not 0.
+    - `count`: how many toys these are.
+    - `total`, `failed`: how many toys there were, and how many are left out because their fit is not valid.
+    """
+
+    truth: Float[np.ndarray, " k"]
+    bias: Float[np.ndarray, " k"]
+    bias_error: Float[np.ndarray, " k"]
+    relative: Float[np.ndarray, " k"]
+    relative_error: Float[np.ndarray, " k"]
+    spread: Float[np.ndarray, " k"]
+    spread_error: Float[np.ndarray, " k"]
+    claimed: Float[np.ndarray, " k"]
+    claimed_error: Float[np.ndarray, " k"]
+    count: Int[np.ndarray, " k"]
+    total: int = eqx.field(static=True)
+    failed: int = eqx.field(static=True)
+    names: tuple[str, ...] = eqx.field(static=True)
+    statuses: tuple[tuple[str, int], ...] = eqx.field(static=True)
+
+    def __repr__(self) -> str:  # that of the table, which a dataclass would replace
+        return AbstractStudy.__repr__(self)
+
+    def _table(self) -> tuple[str, list[str], list[list[str]]]:
+        shown = (("bias", "bias_error"), ("relative", "relative_error"), ("spread", "spread_error"))
+        pairs = [(getattr(self, a), getattr(self, b)) for a, b in (*shown, ("claimed", "claimed_error"))]
+        rows = [
+            [name, f"{self.truth[i]:.6g}", *(with_error(float(a[i]), float(b[i])) for a, b in pairs)]
+            for i, name in enumerate(self.names)
+        ]
+        head = ["Name", "Truth", "Bias", "in spreads", "Spread", "Claimed error"]
+        return f"Bias: {told(self.total, self.statuses)}", head, rows
+
+
+def bias(nll: Any, params: PyTree, toys: PyTree = None, *, truth: PyTree = None, **options: Any) -> Bias:
+    """The bias of many toys' fits: their mean less the true value; and their spread beside the errors that they claim.
+
+    ```python
+    mx.bias(nll, result.params, mx.Toys(10_000, jax.random.key(0)))
+    mx.bias(fits, result.params)  # of fits that there are already
+    ```
+
+    **Arguments:**
+
+    - `nll`, `params`, `toys`: as for `mx.fit_toys`; or its result and the true parameters.
+    - `truth`: a tree with the true values, if they are not where the toys are drawn.
+    - others: as for `mx.fit_toys`.
+
+    **Returns:** a `Bias`.
+
+    **Raises:** as `mx.fit_toys` does; `TypeError`, `ValueError` for fits that are not those of many toys, or where the
+    truth of a parameter is not known.
+    """
+    return _bias(fits_of("bias", nll, params, toys, truth, options))
+
+
+def _bias(fits: Fits) -> Bias:
+    good = fits.valid[:, None]
+    n, mean, spread, spread_error = moments(np.where(good, fits.values - fits.truth, np.nan))
+    known = good & np.isfinite(fits.errors) & (fits.errors > 0)
+    n_claimed, claimed, varies, _ = moments(np.where(known, fits.errors, np.nan))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error, claimed_error = spread / np.sqrt(n), varies / np.sqrt(n_claimed)
+        relative, relative_error = mean / spread, 1 / np.sqrt(n)
+    figures = (fits.truth, mean, error, relative, relative_error, spread, spread_error, claimed, claimed_error, n)
+    return Bias(*figures, fits.total, int(np.sum(~fits.valid)), fits.names, fits.statuses)

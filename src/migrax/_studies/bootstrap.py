@@ -1,0 +1,141 @@
+"""The bootstrap: the spread of fits to data like those that were measured."""
+
+from typing import Any, Literal
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Bool, Float, PyTree
+
+from .._display_studies import with_error
+from .._result import FitResult, status_counts
+from .._toy_source import Resampled, Toys
+from .._toys import fit_toys
+from .fits import moments, told
+from .resample import resample
+from .table import AbstractStudy
+
+
+class Bootstrap(AbstractStudy):
+    """The spread of the fits to many bootstrap samples.
+
+    **Attributes**, of `k` parameters and `n` samples, in the parameters' units:
+
+    - `names`: the parameters.
+    - `values`: shape `(n, k)`, NaN where the fit failed.
+    - `estimate`: shape `(k,)`, of the fit to the data themselves.
+    - `error`, `error_error`: shape `(k,)`, the standard deviation of the values, and its standard error.
+    - `bias`, `bias_error`: shape `(k,)`, their mean less the estimate.
+    - `covariance`: shape `(k, k)`.
+    - `total`, `failed`: how many samples there were, and how many are left out because their fit is not valid.
+    - `kind`: `"parametric"` or `"poisson"`.
+    """
+
+    values: Float[np.ndarray, "n k"]
+    estimate: Float[np.ndarray, " k"]
+    error: Float[np.ndarray, " k"]
+    error_error: Float[np.ndarray, " k"]
+    bias: Float[np.ndarray, " k"]
+    bias_error: Float[np.ndarray, " k"]
+    covariance: Float[np.ndarray, "k k"]
+    total: int = eqx.field(static=True)
+    failed: int = eqx.field(static=True)
+    names: tuple[str, ...] = eqx.field(static=True)
+    kind: str = eqx.field(static=True)
+    statuses: tuple[tuple[str, int], ...] = eqx.field(static=True)
+
+    def interval(self, cl: float = 0.6827) -> Float[np.ndarray, "2 k"]:
+        """The central percentile interval of a probability `cl`, lower and upper ends (B. Efron and R. Tibshirani, An
+        Introduction to the Bootstrap (1993), 13.3).
+
+        **Raises:** `ValueError` unless 0 < `cl` < 1.
+        """
+        if not 0 < cl < 1:
+            raise ValueError(f"cl must be a probability between 0 and 1, got {cl!r}")
+        good = self.values[np.all(np.isfinite(self.values), axis=1)]
+        if good.shape[0] == 0:
+            return np.full((2, len(self.names)), np.nan)
+        return np.quantile(good, [0.5 - 0.5 * cl, 0.5 + 0.5 * cl], axis=0)
+
+    def __repr__(self) -> str:  # that of the table, which a dataclass would replace
+        return AbstractStudy.__repr__(self)
+
+    def _table(self) -> tuple[str, list[str], list[list[str]]]:
+        low, high = self.interval()
+        rows = [
+            [
+                name,
+                f"{self.estimate[i]:.6g}",
+                with_error(float(self.error[i]), float(self.error_error[i])),
+                with_error(float(self.bias[i]), float(self.bias_error[i])),
+                f"{low[i]:.5g}",
+                f"{high[i]:.5g}",
+            ]
+            for i, name in enumerate(self.names)
+        ]
+        title = f"Bootstrap ({self.kind}): {told(self.total, self.statuses).replace('toys', 'samples')}"
+        return title, ["Name", "Estimate", "Error", "Bias", "15.87 %", "84.13 %"], rows
+
+
+def bootstrap(
+    nll: Any,
+    result: FitResult,
+    data: PyTree,
+    n: int,
+    key: Array,
+    *,
+    kind: Literal["parametric", "poisson"] = "parametric",
+    **options: Any,
+) -> Bootstrap:
+    """Errors from fits to many samples that are like the data.
+
+    ```python
+    mx.bootstrap(nll, result, data, 2000, jax.random.key(0), kind="poisson")
+    ```
+
+    **Arguments:**
+
+    - `nll`, `data`: as they were given to `mx.fit`.
+    - `result`: what `mx.fit` returned.
+    - `n`: how many samples.
+    - `key`: a key of `jax.random`.
+    - `kind`: `"parametric"` draws toys of the fitted model. `"poisson"` draws from the data, each event as often as a
+        Poisson number of mean 1 says: events with weights, bins with Poisson counts, points (of independent errors)
+        with weights; constraints are measured again, around what was measured. It needs no trust in the model.
+    - others: as for `mx.fit_toys`.
+
+    **Returns:** a `Bootstrap`.
+
+    **Raises:** `TypeError` for data in which nothing counts one by one, or a result that is none; `ValueError` for an
+    unknown kind or a result that is not valid.
+    """
+    if not isinstance(result, FitResult) or np.ndim(result.nll) != 0:
+        raise TypeError("bootstrap takes the result of one fit, as in mx.bootstrap(nll, result, data, 1000, key)")
+    if not bool(result.valid):
+        raise ValueError(f"bootstrap needs a valid fit, and this one is not: {result.message}")
+    for name in ("reduce", "hesse", "minos"):
+        if name in options:
+            raise TypeError(f"bootstrap has no option {name!r}: it looks at the values of the fits alone")
+    toys: Any = Toys(n, key)
+    if kind == "poisson":
+        toys = Resampled(toys, resample)
+    elif kind != "parametric":
+        raise ValueError(f"kind must be 'parametric' or 'poisson', got {kind!r}")
+    options = {"up": result.up, "covariance": result.covariance, **options}
+    keep = lambda r: tuple(np.asarray(a) for a in (r.values, r.valid, r.status))  # noqa: E731
+    parts = fit_toys(nll, result.params, toys, data=data, hesse=False, reduce=keep, **options)
+    values, valid, status = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return _bootstrap(result, np.where(valid[:, None], values, np.nan), valid, status, kind)
+
+
+def _bootstrap(
+    result: FitResult, values: Float[np.ndarray, "n k"], valid: Bool[np.ndarray, " n"], status: np.ndarray, kind: str
+) -> Bootstrap:
+    estimate = np.asarray(result.values)
+    count, mean, spread, spread_error = moments(values)
+    good = values[valid]
+    k = estimate.size
+    covariance = np.cov(good, rowvar=False).reshape(k, k) if len(good) > 1 else np.full((k, k), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        figures = (values, estimate, spread, spread_error, mean - estimate, spread / np.sqrt(count), covariance)
+    statuses = tuple(status_counts(status[~valid]))
+    return Bootstrap(*figures, valid.size, int(np.sum(~valid)), result.names, kind, statuses)

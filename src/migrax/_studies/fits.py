@@ -1,0 +1,117 @@
+"""The fits that a study looks at: those of toys, made here or given."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, PyTree
+
+from .._parameter import flatten, value_of
+from .._result import FitResult, status_counts
+from .._toy_source import Toys
+from .._toys import fit_toys
+
+
+class Fits(NamedTuple):
+    """The values and errors of many fits as arrays of NumPy. `lower` and `upper`: of MINOS, signed."""
+
+    names: tuple[str, ...]
+    values: Float[np.ndarray, "toys n"]
+    errors: Float[np.ndarray, "toys n"]
+    lower: Float[np.ndarray, "toys n"] | None
+    upper: Float[np.ndarray, "toys n"] | None
+    valid: Bool[np.ndarray, " toys"]
+    statuses: tuple[tuple[str, int], ...]  # of those that are not valid: what they are, and how many
+    truth: Float[np.ndarray, " n"]
+
+    @property
+    def total(self) -> int:
+        return self.valid.size
+
+
+def fits_of(what: str, source: Any, params: PyTree, toys: PyTree, truth: PyTree, options: Mapping[str, Any]) -> Fits:
+    """Of `study(nll, params, toys, ...)`, or of fits that there are already, `study(fits, params)`.
+
+    **Raises:** `TypeError` for anything else; `ValueError` where the true value of a parameter is not known.
+    """
+    for name in ("reduce", "hesse"):
+        if name in options:
+            raise TypeError(f"{what} has no option {name!r}: fit the toys by mx.fit_toys, and give it the fits")
+    if isinstance(source, FitResult):
+        if toys is not None or options:
+            raise TypeError(f"{what} of fits takes them and the true parameters: {what}(fits, params)")
+        if np.ndim(source.values) != 2:
+            raise ValueError(f"{what} takes the fits of many toys, with values of shape (n, n_free); use mx.fit_toys")
+        return _fits(source.names, [_kept(source)], params if truth is None else truth)
+    if toys is None:
+        raise TypeError(f"{what} takes a likelihood, parameters and toys: {what}(nll, params, mx.Toys(1000, key))")
+    names: list[tuple[str, ...]] = []
+
+    def keep(result: FitResult) -> tuple[np.ndarray, ...]:
+        names.append(result.names)
+        return _kept(result)
+
+    parts = fit_toys(source, params, toys, reduce=keep, **options)
+    origin = toys.params if isinstance(toys, Toys) and toys.params is not None else params
+    return _fits(names[0], parts, origin if truth is None else truth)
+
+
+def _kept(result: FitResult) -> tuple[np.ndarray, ...]:
+    minos = () if result.minos is None else result.minos
+    return tuple(np.asarray(a) for a in (result.values, result.errors, result.valid, result.status, *minos))
+
+
+def _fits(names: tuple[str, ...], parts: list[tuple[np.ndarray, ...]], truth: PyTree) -> Fits:
+    values, errors, valid, status, *minos = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    lower, upper = minos if minos else (None, None)
+    statuses = tuple(status_counts(status[~valid]))
+    return Fits(names, values, errors, lower, upper, valid, statuses, _true_values(truth, names))
+
+
+def _true_values(truth: PyTree, names: tuple[str, ...]) -> Float[np.ndarray, " n"]:
+    leaves, slots, _ = flatten(truth)
+    known: dict[str, float] = {}
+    for slot in slots:
+        numbers = np.ravel(np.asarray(value_of(leaves[slot.leaf])))
+        known |= dict(zip(slot.element_names(), numbers.tolist(), strict=True))
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise ValueError(f"the true value of {missing[0]!r} is not known; the tree given has {', '.join(known)}")
+    return np.array([known[name] for name in names])
+
+
+def told(total: int, statuses: tuple[tuple[str, int], ...]) -> str:
+    """How many toys there were, and what became of those that do not count."""
+    failed = sum(n for _, n in statuses)
+    if not failed:
+        return f"{total} toys, all valid"
+    return f"{total} toys, {failed} failed and left out ({', '.join(f'{n} {phrase}' for phrase, n in statuses)})"
+
+
+def moments(values: Float[np.ndarray, "toys n"]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """How many numbers, their means, standard deviations, and the standard errors of these; NaN does not count.
+
+    The error is that of any distribution, from its fourth moment: var(s²) = (m₄ - s⁴ (n - 3)/(n - 1)) / n (A. Stuart
+    and J. K. Ord, Kendall's Advanced Theory of Statistics 1, 10.5 and 12.3).
+    """
+    good = np.isfinite(values)
+    n = np.sum(good, axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.sum(np.where(good, values, 0.0), axis=0) / n
+        off = np.where(good, values - mean, 0.0)
+        variance = np.sum(off**2, axis=0) / (n - 1)
+        fourth = np.sum(off**4, axis=0) / n
+        error = np.sqrt(np.maximum(fourth - variance**2 * (n - 3) / (n - 1), 0.0) / n) / (2 * np.sqrt(variance))
+    spread = np.sqrt(variance)
+    few = n < 2
+    return n, mean, np.where(few, np.nan, spread), np.where(few, np.nan, error)
+
+
+def wilson(count: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The central interval of one standard deviation for a fraction: it has a length also at 0 and 1 (E. B. Wilson, J.
+    Am. Stat. Assoc. 22 (1927) 209)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = count / n
+        centre = (p + 0.5 / n) / (1 + 1 / n)
+        half = np.sqrt(p * (1 - p) / n + 0.25 / n**2) / (1 + 1 / n)
+    return centre - half, centre + half

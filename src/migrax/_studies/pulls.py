@@ -1,0 +1,94 @@
+"""Pulls: how far fits are from the truth, in units of the errors that they claim."""
+
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float, Int, PyTree
+
+from .._display_studies import with_error
+from .fits import Fits, fits_of, moments, told
+from .table import AbstractStudy
+
+
+class PullStudy(AbstractStudy):
+    """Mean and width of the pulls of each parameter.
+
+    **Attributes**, of `k` parameters and `n` toys:
+
+    - `names`: the parameters.
+    - `pulls`: shape `(n, k)`; NaN for toys whose fit failed, and for parameters without an error (on a bound).
+    - `mean`, `mean_error`, `width`, `width_error`: shape `(k,)`. An estimate that is unbiased and whose errors are
+        right has a mean of 0 and a width of 1.
+    - `count`: shape `(k,)`, how many pulls these are made of.
+    - `total`, `failed`: how many toys there were, and how many are left out because their fit is not valid.
+    - `kind`: `"hesse"` or `"minos"`, the errors.
+    """
+
+    pulls: Float[np.ndarray, "n k"]
+    mean: Float[np.ndarray, " k"]
+    mean_error: Float[np.ndarray, " k"]
+    width: Float[np.ndarray, " k"]
+    width_error: Float[np.ndarray, " k"]
+    count: Int[np.ndarray, " k"]
+    total: int = eqx.field(static=True)
+    failed: int = eqx.field(static=True)
+    names: tuple[str, ...] = eqx.field(static=True)
+    kind: str = eqx.field(static=True)
+    statuses: tuple[tuple[str, int], ...] = eqx.field(static=True)
+
+    def __repr__(self) -> str:  # that of the table, which a dataclass would replace
+        return AbstractStudy.__repr__(self)
+
+    def _table(self) -> tuple[str, list[str], list[list[str]]]:
+        rows = [
+            [name, with_error(*mean), with_error(*width), str(count)]
+            for name, mean, width, count in zip(
+                self.names,
+                zip(self.mean.tolist(), self.mean_error.tolist(), strict=True),
+                zip(self.width.tolist(), self.width_error.tolist(), strict=True),
+                self.count.tolist(),
+                strict=True,
+            )
+        ]
+        title = f"Pulls ({'MINOS' if self.kind == 'minos' else 'Hesse'} errors): {told(self.total, self.statuses)}"
+        return title, ["Name", "Mean", "Width", "Toys"], rows
+
+
+def pull_study(nll: Any, params: PyTree, toys: PyTree = None, *, truth: PyTree = None, **options: Any) -> PullStudy:
+    """Pulls of many toys: (value - true value) / error, with the MINOS error of the true value's side where there is
+    one (L. Demortier and L. Lyons, CDF note 5776 (2002)).
+
+    ```python
+    mx.pull_study(nll, result.params, mx.Toys(10_000, jax.random.key(0)), covariance=result.covariance)
+    mx.pull_study(fits, result.params)  # of fits that there are already
+    ```
+
+    **Arguments:**
+
+    - `nll`, `params`, `toys`: as for `mx.fit_toys`; or its result and the true parameters.
+    - `truth`: a tree with the true values, if they are not where the toys are drawn.
+    - others: as for `mx.fit_toys`, such as `minos=True`.
+
+    **Returns:** a `PullStudy`.
+
+    **Raises:** as `mx.fit_toys` does; `TypeError`, `ValueError` for fits that are not those of many toys, or where the
+    truth of a parameter is not known.
+    """
+    return _pulls(fits_of("pull_study", nll, params, toys, truth, options))
+
+
+def _pulls(fits: Fits) -> PullStudy:
+    off, kind = fits.values - fits.truth, "hesse"
+    error = fits.errors
+    if fits.lower is not None and fits.upper is not None:
+        error, kind = np.where(off > 0, -fits.lower, fits.upper), "minos"
+    good = fits.valid[:, None] & np.isfinite(error) & (error > 0)
+    pulls = np.where(good, off / np.where(good, error, 1.0), np.nan)
+    count, mean, width, width_error = moments(pulls)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_error = width / np.sqrt(count)
+    failed = int(np.sum(~fits.valid))
+    return PullStudy(
+        pulls, mean, mean_error, width, width_error, count, fits.total, failed, fits.names, kind, fits.statuses
+    )
