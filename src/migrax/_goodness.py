@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import gammaincc
@@ -14,6 +15,7 @@ from ._objective import prepare
 from ._parameter import is_concrete
 from ._result import FitResult
 from ._sample import sample
+from ._toys import fit_toys
 
 _BATCH = 256  # toys fitted at a time
 
@@ -131,8 +133,27 @@ def _on_bound(result: FitResult) -> Bool[Array, " n"]:
     return (result.values <= result.lower) | (result.values >= result.upper)
 
 
-@jit
 def _toys(nll: Any, result: FitResult, toys: PyTree) -> Float[Array, " n"]:
+    """The deviance of each toy; NaN where its fit is not valid."""
+    if not is_concrete(result.values, *jax.tree.leaves(toys)):
+        return _toys_inside(nll, result, toys)
+    fits = fit_toys(nll, result.params, toys, covariance=result.covariance, up=result.up, hesse=False)
+    return _deviances(nll, fits.params, fits.valid, toys)
+
+
+@jit
+def _deviances(nll: Any, params: PyTree, valid: Bool[Array, " n"], toys: PyTree) -> Float[Array, " n"]:
+    def one(lane: tuple[PyTree, Array, PyTree]) -> Array:
+        params, valid, toy = lane
+        return jnp.where(valid, nll.deviance(params, toy), jnp.nan)
+
+    return lax.map(one, (params, valid, toys), batch_size=_BATCH)
+
+
+@jit
+def _toys_inside(nll: Any, result: FitResult, toys: PyTree) -> Float[Array, " n"]:
+    """The same under `jax.jit` and `jax.vmap`."""
+
     def one(toy: PyTree) -> Array:
         fitted = fit(nll, result.params, toy, hesse=False)
         return jnp.where(fitted.valid, nll.deviance(fitted.params, toy), jnp.nan)

@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ._fit import fit, robust
 from ._jit import jit
 from ._lockstep import fit_lanes, in_parts
-from ._memory import batch_for, budget, lanes_for, power_of_two_below, size_of
+from ._memory import batch_for, budget, lanes_for, power_of_two_above
 from ._minos import minos as find_minos
 from ._result import FitResult
 from ._sharding import agreed, everywhere, gathered, over_lanes, shard_lanes
@@ -74,10 +74,6 @@ class Job(NamedTuple):
         return (self.hesse, self.kind, self.minos)
 
     @property
-    def devices(self) -> int:
-        return 1 if self.mesh is None else self.mesh.size
-
-    @property
     def device(self) -> Any:
         return jax.local_devices()[0] if self.mesh is None else self.mesh.local_devices[0]
 
@@ -86,37 +82,49 @@ class Plan(NamedTuple):
     """How many toys go together."""
 
     workers: int  # threads, each with a batch of its own
+    devices: int
     lanes: int  # toys that a device looks at together
     size: int  # toys of a batch
 
+    def of_size(self, size: int) -> "Plan":
+        """With batches of this size."""
+        lanes = min(self.lanes, max(8, power_of_two_above(-(-size // self.devices))))
+        return self._replace(lanes=lanes, size=size)
 
-def plan(job: Job, first: PyTree) -> Plan:
-    """What suits the machine, for toys such as the first one."""
-    toy, n_free = size_of(first), job.covariance.shape[0]
-    workers = _workers(job)
-    lanes = lanes_for(job.device, toy, n_free)
-    one = toy + 8 * (n_free**2 + 10 * n_free + 20)
-    share = -(-job.source.n // job.devices)
-    return Plan(workers, lanes, job.devices * batch_for(job.device, one, share, max(workers, 1), lanes))
+    def rows(self, size: int) -> int:
+        """Of the arrays for so many toys: the same number for each device, and whole sets of lanes."""
+        unit = self.lanes * self.devices
+        return -(-size // unit) * unit
 
 
-def _workers(job: Job) -> int:
+def plan(n: int, toy_bytes: int, n_free: int, mesh: Mesh | None) -> Plan:
+    """What suits the machine."""
+    device = jax.local_devices()[0] if mesh is None else mesh.local_devices[0]
+    devices, workers = 1 if mesh is None else mesh.size, _workers(device, mesh)
+    lanes = lanes_for(device, toy_bytes, n_free)
+    one = toy_bytes + 8 * (n_free**2 + 10 * n_free + 20)
+    size = devices * batch_for(device, one, -(-n // devices), max(workers, 1), lanes)
+    return Plan(workers, devices, lanes, size)
+
+
+def _workers(device: Any, mesh: Mesh | None) -> int:
     """Threads. None over several devices: their programs are begun in one order."""
-    if job.mesh is not None:
+    if mesh is not None:
         return 0
-    if job.device.platform != "cpu":
+    if device.platform != "cpu":
         return 2  # one copies what the other has found
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 32)
 
 
-def batches(job: Job, how: Plan, size: int, store: Store | None) -> Iterator[FitResult]:
-    """The results of one batch of `size` toys after the other, as arrays of NumPy."""
+def batches(job: Job, how: Plan, store: Store | None) -> Iterator[FitResult]:
+    """The results of one batch of toys after the other, as arrays of NumPy."""
+    size = how.size
     firsts = range(0, job.source.n, size)
     stored = np.array([store is not None and store.has(i) for i in range(len(firsts))])
     stored = agreed(job.mesh, stored)  # what one process has just written another may see or not
-    like = like_of(job, how, size) if np.any(stored) else None
-    calls = Calls(job, how, size)
+    like = like_of(job, how) if np.any(stored) else None
+    calls = Calls(job, how)
     todo = deque(i for i in range(len(firsts)) if not stored[i])
     with Ahead(calls, how.workers) as ahead:
         for i, first in enumerate(firsts):
@@ -137,9 +145,9 @@ def _padded(a: np.ndarray, missing: int) -> np.ndarray:
     return np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]) if missing else a
 
 
-def like_of(job: Job, how: Plan, size: int) -> FitResult:
+def like_of(job: Job, how: Plan) -> FitResult:
     """The shapes of a batch's results."""
-    lanes = min(how.lanes, power_of_two_below(size))
+    lanes, size = how.lanes, how.size
     n = -(-size // lanes) * lanes
     toys = eqx.filter_eval_shape(lambda: job.source.batch(0, n))
     starts = None if job.starts is None else jax.ShapeDtypeStruct((n, job.starts.shape[1]), job.starts.dtype)
@@ -151,17 +159,11 @@ def like_of(job: Job, how: Plan, size: int) -> FitResult:
 class Calls:
     """Fits of some toys by their numbers, in pieces that fit into memory."""
 
-    def __init__(self, job: Job, how: Plan, size: int):
-        self.job, self.lanes = job, how.lanes
-        per_device = -(-size // job.devices)
-        self.lanes = min(how.lanes, max(8, 1 << (per_device - 1).bit_length()))
-        self.piece = self._rounded(size)
-        self.limit = budget(job.device, max(how.workers, 1)) * job.devices
+    def __init__(self, job: Job, how: Plan):
+        self.job, self.how, self.lanes = job, how, how.lanes
+        self.piece = how.rows(how.size)
+        self.limit = budget(job.device, max(how.workers, 1)) * how.devices
         self.warned = self.ready = False
-
-    def _rounded(self, size: int) -> int:
-        unit = self.lanes * self.job.devices
-        return -(-size // unit) * unit
 
     def compile(self) -> None:
         """Compiles the program in the calling thread and looks at the memory that it takes."""
@@ -209,10 +211,10 @@ class Calls:
         return found[0] if len(found) == 1 else jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
     def _can_shrink(self) -> bool:
-        return self.piece > self.lanes * self.job.devices
+        return self.piece > self.lanes * self.how.devices
 
     def _shrink(self) -> None:
-        self.piece = self._rounded(self.piece // 2)
+        self.piece = self.how.rows(self.piece // 2)
 
     def too_large(self, error: Exception) -> None:
         """Goes on with half as many toys at once, or raises the error again where it is another one."""

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree
 
 from ._jit import jit
+from ._memory import size_of
 from ._objective import prepare
 from ._parameter import resolve
 from ._sample import draw_one
@@ -63,6 +64,7 @@ class Source(NamedTuple):
     take: Callable[[Int[np.ndarray, " size"], Mesh | None], PyTree]  # the toys of these numbers
     made_of: Any  # arrays and numbers that tell these toys from others
     origin: PyTree  # where they were drawn
+    toy_bytes: int  # of one toy
 
     def batch(self, first: int, size: int, mesh: Mesh | None = None) -> PyTree:
         """`size` toys from the `first` on, spread over the devices; beyond the last one, that one again."""
@@ -88,7 +90,8 @@ def _drawn(
         likelihood, where, key, constant = everywhere(mesh, (nll, at, toys.key, given))
         return _draw(likelihood, where, key, constant, over_lanes(mesh, jnp.asarray(numbers)), one)
 
-    return Source(toys.n, draw, (toys.n, toys.key, given, at), origin)
+    shapes = eqx.filter_eval_shape(one, nll, at, toys.key, given)
+    return Source(toys.n, draw, (toys.n, toys.key, given, at), origin, size_of(shapes))
 
 
 def _given(params: PyTree, toys: PyTree) -> Source:
@@ -104,7 +107,7 @@ def _given(params: PyTree, toys: PyTree) -> Source:
             return _rows(toys, jnp.asarray(numbers[0]), numbers.size)
         return over_lanes(mesh, jax.tree.map(lambda a: a[numbers], toys))
 
-    return Source(shapes[0][0], pick, toys, params)
+    return Source(shapes[0][0], pick, toys, params, size_of(toys) // shapes[0][0])
 
 
 @jit

@@ -102,21 +102,24 @@ def fit_toys(
         params, covariance = _asimov_start(nll, params, toys, data, covariance, up, starts)
         starts = None
     where = source(nll, params, toys, data)
-    params, first = prepare(params, where.batch(0, 1))
+    params, _ = prepare(params, None)
+    how = plan(where.n, where.toy_bytes, len(names(params)), mesh)
+    how = how.of_size(min(where.n, how.size if at_once is None else at_once))
+    first = where.batch(
+        0, how.rows(how.size) if mesh is None else 1
+    )  # as the batches will be, so that it compiles once
     one = jax.tree.map(lambda a: a[0], first)
     matrix = _expected(nll, params, where, data, up) if covariance is None else check_covariance(covariance, params)
     kind = covariance_kind(nll, one, hesse)
     sides = None if minos is False else select(params, names(params) if minos is True else minos)
     begin = None if starts is None else _check_starts(starts, params, where.n)
-    job = Job(nll, params, where, begin, matrix, up, bool(hesse), kind, sides, mesh)
-    how, kept = plan(job, one), None
-    size = min(where.n, how.size if at_once is None else at_once)
+    job, kept = Job(nll, params, where, begin, matrix, up, bool(hesse), kind, sides, mesh), None
     if store is not None:
-        default = _OF_A_STORE * job.devices
+        default = _OF_A_STORE * how.devices
         kept = Store(store, _problem(job, one), where.n, batch_size, default, writes=jax.process_index() == 0)
-        size = kept.batch_size
+        how = how.of_size(kept.batch_size)
     found = []
-    for result in _shown(batches(job, how, size, kept), where.n, progress):
+    for result in _shown(batches(job, how, kept), where.n, progress):
         found.append(result if reduce is None else reduce(result))
     return found if reduce is not None else jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *found)
 
@@ -161,20 +164,18 @@ def _check_starts(starts: Any, params: PyTree, n: int) -> Float[np.ndarray, "toy
 
 def _expected(nll: Any, params: PyTree, where: Source, data: PyTree, up: Array) -> Float[Array, "n n"]:
     """The covariance that a fit is expected to have, forced positive definite."""
-    likely = _asimov_of(nll, where, data)
-    if likely is None:
-        likely = where.batch(0, min(_LOOKED_AT, where.n))
+    if getattr(nll, "expected_data", None) is not None:
+        try:
+            return _inverse_at_asimov(nll, params, where.origin, data, up)
+        except TypeError:  # a part of it knows none
+            pass
+    return _inverse_of_mean(nll, params, where.batch(0, min(_LOOKED_AT, where.n)), up)
+
+
+@jit
+def _inverse_at_asimov(nll: Any, params: PyTree, origin: PyTree, data: PyTree, up: Scalar) -> Float[Array, "n n"]:
+    likely = jax.tree.map(lambda a: jnp.asarray(a)[None], asimov(nll, origin, data=data))
     return _inverse_of_mean(nll, params, likely, up)
-
-
-def _asimov_of(nll: Any, where: Source, data: PyTree) -> PyTree | None:
-    """With a leading axis of one; `None` where there are none."""
-    if getattr(nll, "expected_data", None) is None:
-        return None
-    try:
-        return jax.tree.map(lambda a: jnp.asarray(a)[None], asimov(nll, where.origin, data=data))
-    except TypeError:  # a part of it knows none
-        return None
 
 
 @jit
