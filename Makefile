@@ -37,11 +37,12 @@ help: ## list the targets
 demo: $(VENV)/.stamp-demo ## run the demonstration, notebooks/demo.py
 	@$(BIN)/python notebooks/demo.py
 
-# Compiling is most of the tests' time: what took over half a second to compile is kept for the next run.
+# Compiling is most of the tests' time: what took over half a second to compile is kept for the next run. The tests of a
+# file share compiled programs, so they stay with one worker.
 test: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.jax_cache
 test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.5
 test: $(VENV)/.stamp-test ## run the tests with two workers; make test ARGS="-k migrad" hands on options
-	@$(BIN)/python -m pytest -n 2 -q $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q $(ARGS)
 
 lint: $(VENV)/.stamp-lint ## check style, formatting and types
 	@$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """The main job on real input, run by `make demo`: two fits of iminuit's tutorial on automatic differentiation.
 
-A Gaussian to a histogram of 1000 bins, and a polynomial to points with errors in x and y. Prints the tables, with the
-errors of MINOS, and saves the pictures to `out/`.
+A Gaussian to a histogram of 1000 bins, with toys of it, and a polynomial to points with errors in x and y. Prints the
+tables, with the errors of MINOS, and saves the pictures to `out/`.
 """
 
 import time
@@ -65,6 +65,24 @@ def histogram() -> None:
     below.axhline(0, color="C1")
     below.set(xlabel="x", ylabel="pull", ylim=(-5, 5))
     save(figure, "demo_histogram.png")
+    toys(nll, result)
+
+
+def toys(nll: mx.PoissonNLL, result: mx.FitResult) -> None:
+    print("Toys of the fitted model, each with its MINOS errors:\n")
+    study = mx.Toys(2000, jax.random.key(1))
+    fits = mx.fit_toys(nll, result.params, study, covariance=result.covariance, minos=True, progress=True)
+    pulls = mx.pull_study(fits, result.params)
+    print(pulls)
+    print(mx.coverage_study(fits, result.params), "\n")
+
+    figure, row = plt.subplots(ncols=len(pulls.names), figsize=(10, 3.2), sharey=True, layout="constrained")
+    grid = np.linspace(-4, 4, 41)
+    for axes, name, each, mean, width in zip(row, pulls.names, pulls.pulls.T, pulls.mean, pulls.width, strict=True):
+        axes.hist(each[np.isfinite(each)], grid, density=True, color="0.8")
+        axes.plot(grid, np.exp(-0.5 * grid**2) / np.sqrt(2 * np.pi), color="C1")
+        axes.set(xlabel=f"pull of {name}", title=f"{mean:.3f}, width {width:.3f}")
+    save(figure, "demo_pulls.png")
 
 
 def polynomial() -> None:

@@ -84,7 +84,8 @@ def test_memory_holds_chunks_only(memmap):
         assert analysis.temp_size_in_bytes < 40 * 2000 * 8
 
 
-def test_progress(memmap, capsys):
+def test_progress(memmap, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     mx.chunked_sum(lambda a, x: a * x, 1.0, mx.OnDisk(memmap, 7000, progress=True), chunk_size=None)
     shown = capsys.readouterr().err
     assert "pass 1" in shown

@@ -10,6 +10,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
+from ._progress import bar
+
 
 class OnDisk(eqx.Module):
     """Rows that are read while they are summed over, for fits to more than fits into memory.
@@ -163,13 +165,11 @@ class _Reader:
         return np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]) if missing else np.ascontiguousarray(a)
 
     def _show(self, index: int) -> None:
-        from tqdm.auto import tqdm
-
         if index == 0:
             self.passes += 1
             if self.bar is not None:
                 self.bar.close()
-            self.bar = tqdm(total=self.num_chunks, desc=f"pass {self.passes}", unit="chunk", leave=False)
+            self.bar = bar(total=self.num_chunks, desc=f"pass {self.passes}", unit="chunk", leave=False)
         if self.bar is not None:
             self.bar.update()
             if index == self.num_chunks - 1:
