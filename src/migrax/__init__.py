@@ -26,6 +26,21 @@ from ._fit import FitError as FitError, fit as fit
 from ._fix import fix as fix, release as release
 from ._goodness import GoodnessOfFit as GoodnessOfFit, goodness_of_fit as goodness_of_fit
 from ._hesse import hesse as hesse
+from ._hypotest import (
+    Q0 as Q0,
+    Asymptotic as Asymptotic,
+    Discovery as Discovery,
+    HypoTest as HypoTest,
+    LimitStatus as LimitStatus,
+    QMu as QMu,
+    QTilde as QTilde,
+    TMu as TMu,
+    TMuTilde as TMuTilde,
+    UpperLimit as UpperLimit,
+    discovery as discovery,
+    hypotest as hypotest,
+    upper_limit as upper_limit,
+)
 from ._impacts import Impacts as Impacts, impacts as impacts
 from ._likelihoods import (
     BinnedNLL as BinnedNLL,

@@ -119,7 +119,7 @@ def _along(
     mesh = jnp.stack(jnp.meshgrid(*grids, indexing="ij"), axis=-1)
     shape = mesh.shape[:-1]
     found = by_stages(
-        lambda lanes, skip, robust: _evaluate(nll, result, data, jnp.asarray(index), lanes, skip, robust, what),
+        lambda lanes, skip, robust: evaluate(nll, result, data, jnp.asarray(index), lanes, skip, robust, what),
         mesh.reshape(-1, len(grids)),
         lambda found: (found[3] != int(Status.VALID)) & (what == "profile"),
         (nll, result, data),
@@ -170,7 +170,7 @@ def _spread(result: FitResult, i: int, size: int, sigmas: float) -> Array:
 
 
 @jit
-def _evaluate(
+def evaluate(
     nll: Callable,
     result: FitResult,
     data: PyTree,

@@ -1,0 +1,119 @@
+"""The profile likelihood ratio: how much worse the data are described with the parameter of interest held."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+
+from .._fit import fit
+from .._minimum import positions
+from .._objective import prepare
+from .._parameter import Where, is_concrete
+from .._profile import evaluate
+from .._result import FitResult
+from .._space import update
+from .._stages import by_stages
+from .._status import Status
+
+# A conditional fit that is lower than the free one by more than this (-2 log of the ratio) shows another minimum.
+_LOWER = 1e-3
+
+
+class Ratio(eqx.Module):
+    """-2 log of the ratio of the likelihoods of conditional fits and of the free one.
+
+    **Attributes**, of `m` values of the parameters of interest:
+
+    - `rise`: shape `(m,)`, NaN where the conditional fit failed.
+    - `points`: shape `(m, n_free)`, all free parameters there.
+    - `status`: shape `(m,)`, of the conditional fits.
+    - `free`: the free fit.
+    """
+
+    rise: Float[Array, " m"]
+    points: Float[Array, "m n"]
+    status: Int[Array, " m"]
+    free: FitResult
+
+    def params_at(self, i: int) -> PyTree:
+        """The tree of parameters at the i-th value."""
+        return update(self.free.params, self.points[i])
+
+
+def free_fit(nll: Callable, params: PyTree, data: PyTree) -> FitResult:
+    """The fit with the parameter of interest free."""
+    return fit(nll, params, data)
+
+
+def index_of(result: FitResult, poi: Where, what: str) -> tuple[int, ...]:
+    """The position of the parameter of interest, or of several.
+
+    **Raises:** `ValueError` for one that is unknown or fixed.
+    """
+    return positions(result, poi, what)
+
+
+def check_value(result: FitResult, index: tuple[int, ...], value: ArrayLike, what: str) -> Float[Array, " k"]:
+    """One number for each parameter of interest.
+
+    **Raises:** `ValueError` for another shape, or a value that is not finite or outside the bounds.
+    """
+    values = jnp.atleast_1d(jnp.asarray(value, result.values.dtype))
+    if values.shape != (len(index),):
+        given = [result.names[i] for i in index]
+        raise ValueError(f"{what} needs one value for each of {given}, got an array of shape {jnp.shape(value)}")
+    at = jnp.asarray(index)
+    low, high = result.lower[at], result.upper[at]
+    if is_concrete(values, low, high):
+        v, a, b = (np.asarray(x) for x in (values, low, high))
+        for k, i in enumerate(index):
+            if not (np.isfinite(v[k]) and a[k] <= v[k] <= b[k]):
+                raise ValueError(f"{what}: {result.names[i]!r} = {v[k]} is not within its bounds [{a[k]}, {b[k]}]")
+    return values
+
+
+def ratio(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], values: Float[Array, "m k"]) -> Ratio:
+    """The conditional fits at `values`, all at once. Where one of them is lower than the free fit, this is done again
+    from there (outside of `jax.jit`; inside, its status says so)."""
+    _, data = prepare(free.params, data)
+    found = _conditional(nll, free, data, index, values)
+    for _ in range(3):
+        better = _better(nll, free, data, found)
+        if better is None:
+            break
+        found = _conditional(nll, better, data, index, values)
+    return found
+
+
+def _conditional(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], values: Array) -> Ratio:
+    positions = jnp.asarray(index)
+    _, rise, points, status = by_stages(
+        lambda lanes, skip, robust: evaluate(nll, free, data, positions, lanes, skip, robust, "profile"),
+        values,
+        lambda found: found[3] != int(Status.VALID),
+        (nll, free, data),
+    )
+    lower = rise < -_LOWER
+    status = jnp.where(lower, int(Status.NOT_CONVERGED), status)
+    status = jnp.where(free.valid, status, free.status)
+    rise = jnp.where(lower | ~free.valid, jnp.nan, jnp.maximum(rise, 0.0))
+    return Ratio(rise, points, status, free)
+
+
+def _better(nll: Callable, free: FitResult, data: PyTree, found: Ratio) -> FitResult | None:
+    if not is_concrete(found.status, free.valid, found.points):
+        return None
+    points, good = np.asarray(found.points), np.asarray(found.status) == int(Status.NOT_CONVERGED)
+    usable = np.flatnonzero(good & np.all(np.isfinite(points), axis=1))
+    if not bool(free.valid) or usable.size == 0:
+        return None
+    again = fit(nll, update(free.params, jnp.asarray(points[usable[0]])), data)
+    return again if bool(again.valid) and float(again.nll) < float(free.nll) - 1e-6 else None
+
+
+def as_params(tree: Any) -> Any:
+    """A result's parameters, or the tree itself."""
+    return tree.params if isinstance(tree, FitResult) else tree

@@ -1,0 +1,136 @@
+"""The test statistics of Cowan, Cranmer, Gross and Vitells, Eur. Phys. J. C 71 (2011) 1554 (CCGV): pure functions."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+
+from .._parameter import Where
+from .._result import FitResult
+from .._status import Status
+from .ratio import Ratio, check_value, free_fit, index_of, ratio
+
+
+class StatisticValue(eqx.Module):
+    """A test statistic of some data.
+
+    **Attributes:**
+
+    - `value`: the statistic; NaN unless all of its fits are valid.
+    - `best`: the fitted parameter of interest, shape `(k,)` for `k` of them.
+    - `free`: the `FitResult` with the parameter free.
+    - `conditional`: the parameters of the fit with it held, a tree ready for `mx.asimov` and `mx.sample`.
+    - `status`: an `mx.Status`: that of the free fit or, where this is valid, of the conditional ones.
+    """
+
+    value: Float[Array, ""]
+    best: Float[Array, " k"]
+    free: FitResult
+    conditional: PyTree
+    status: Int[Array, ""]
+
+    @property
+    def valid(self) -> Bool[Array, ""]:
+        return self.status == int(Status.VALID)
+
+
+class AbstractStatistic(eqx.Module):
+    """A test statistic: `statistic(nll, params, data, poi, value)` is a `StatisticValue`."""
+
+    several = False  # whether it is defined for several parameters of interest
+    tilde = False  # whether an estimate below 0 counts as 0
+    discovery = False  # whether the value tested is that without a signal
+
+    @abc.abstractmethod
+    def of(self, best: Array, value: Array, rise: Array, at_zero: Array) -> Array:
+        """From the estimate, the value tested, and -2 log of the likelihood ratios at it and at 0."""
+
+    def __call__(
+        self, nll: Callable[[Any, Any], ArrayLike], params: PyTree, data: PyTree, poi: Where, value: ArrayLike
+    ) -> StatisticValue:
+        """Of `data`, with the parameters of interest `poi` at `value`. Under `jax.jit`, `jax.vmap` and differentiation.
+
+        **Raises:** `ValueError` for a parameter that is unknown or fixed, or a value outside its bounds.
+        """
+        return self.from_fit(nll, free_fit(nll, params, data), data, poi, value)
+
+    def from_fit(
+        self, nll: Callable[[Any, Any], ArrayLike], free: FitResult, data: PyTree, poi: Where, value: ArrayLike
+    ) -> StatisticValue:
+        """The same, where there is the free fit already."""
+        name = type(self).__name__
+        index = index_of(free, poi, name)
+        if len(index) > 1 and not self.several:
+            raise ValueError(f"{name} is a statistic of one parameter of interest, got {len(index)}: take mx.TMu()")
+        values = check_value(free, index, value, name)
+        lanes = jnp.stack([values, jnp.zeros_like(values)]) if self.tilde else values[None]
+        found = ratio(nll, free, data, index, lanes)
+        return self.from_ratio(found, index, values)
+
+    def from_ratio(self, found: Ratio, index: tuple[int, ...], values: Float[Array, " k"]) -> StatisticValue:
+        """From conditional fits at the value and, if this is a tilde statistic, at 0."""
+        best = found.free.values[jnp.asarray(index)]
+        q = self.of(best[0], values[0], found.rise[0], found.rise[-1])
+        # a conditional fit at 0 is needed for an estimate below it alone
+        needed = jnp.arange(found.status.shape[0]) == 0
+        needed = needed | (best[0] < 0) if self.tilde else needed
+        failed = needed & (found.status != int(Status.VALID))
+        status = jnp.where(jnp.any(failed), found.status[jnp.argmax(failed)], int(Status.VALID))
+        q = jnp.where(status == int(Status.VALID), q, jnp.nan)
+        return StatisticValue(q, best, found.free, found.params_at(0), status)
+
+
+class TMu(AbstractStatistic):
+    """t_mu (CCGV eq. 8): two-sided, for one or several parameters of interest."""
+
+    several = True
+
+    def of(self, best: Array, value: Array, rise: Array, at_zero: Array) -> Array:
+        del best, value, at_zero
+        return rise
+
+
+class TMuTilde(AbstractStatistic):
+    """t̃_mu (CCGV eq. 11): two-sided, where the parameter cannot be negative."""
+
+    tilde = True
+
+    def of(self, best: Array, value: Array, rise: Array, at_zero: Array) -> Array:
+        del value
+        return jnp.where(best >= 0, rise, _difference(rise, at_zero, best < 0))
+
+
+class Q0(AbstractStatistic):
+    """q_0 (CCGV eq. 12): for discovery; an estimate below the value tested is no evidence."""
+
+    discovery = True
+
+    def of(self, best: Array, value: Array, rise: Array, at_zero: Array) -> Array:
+        del at_zero
+        return jnp.where(best > value, rise, 0.0)
+
+
+class QMu(AbstractStatistic):
+    """q_mu (CCGV eq. 14): for upper limits; an estimate above the value tested is no evidence against it."""
+
+    def of(self, best: Array, value: Array, rise: Array, at_zero: Array) -> Array:
+        del at_zero
+        return jnp.where(best <= value, rise, 0.0)
+
+
+class QTilde(AbstractStatistic):
+    """q̃_mu (CCGV eq. 16): as `QMu`, where the parameter cannot be negative."""
+
+    tilde = True
+
+    def of(self, best: Array, value: Array, rise: Array, at_zero: Array) -> Array:
+        tilde = jnp.where(best >= 0, rise, _difference(rise, at_zero, best < 0))
+        return jnp.where(best <= value, tilde, 0.0)
+
+
+def _difference(rise: Array, at_zero: Array, which: Array) -> Array:
+    """Above the best fit at 0; where it is not wanted it must not make derivatives NaN."""
+    return jnp.maximum(rise - jnp.where(which, at_zero, 0.0), 0.0)
