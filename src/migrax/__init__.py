@@ -13,7 +13,10 @@ Likelihoods      `PoissonNLL`, `BinnedNLL`, `TemplateNLL` with `Counts`; `LeastS
                  `LogNormalConstraint`; `Joint` (or `+`) of several; any function of your own, dressed by
                  `Likelihood`; `chunked_sum` and `OnDisk` for long data; `sample`, `asimov`,
                  `goodness_of_fit`, `GoodnessOfFit`
-Toys             `fit_toys` of `Toys`, or of any data with a leading axis
+Toys             `fit_toys` of `Toys`, or of any data with a leading axis; `pull_study`, `PullStudy`;
+                 `coverage_study`, `CoverageStudy`; `bias`, `Bias`; `bootstrap`, `Bootstrap`
+Hypotheses       `hypotest`, `HypoTest`; `discovery`, `Discovery`; `upper_limit`, `UpperLimit`, `LimitStatus`;
+                 by `Asymptotic`, with the statistics `QTilde`, `QMu`, `Q0`, `TMu`, `TMuTilde`
 Distributions    `migrax.distributions`
 Other packages   `migrax.io`: histograms
 """

@@ -67,7 +67,7 @@ def bias(nll: Any, params: PyTree, toys: PyTree = None, *, truth: PyTree = None,
 
     - `nll`, `params`, `toys`: as for `mx.fit_toys`; or its result and the true parameters.
     - `truth`: a tree with the true values, if they are not where the toys are drawn.
-    - others: as for `mx.fit_toys`.
+    - `options`: those of `mx.fit_toys`.
 
     **Returns:** a `Bias`.
 

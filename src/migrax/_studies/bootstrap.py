@@ -101,7 +101,7 @@ def bootstrap(
     - `kind`: `"parametric"` draws toys of the fitted model. `"poisson"` draws from the data, each event as often as a
         Poisson number of mean 1 says: events with weights, bins with Poisson counts, points (of independent errors)
         with weights; constraints are measured again, around what was measured. It needs no trust in the model.
-    - others: as for `mx.fit_toys`.
+    - `options`: those of `mx.fit_toys`.
 
     **Returns:** a `Bootstrap`.
 

@@ -89,7 +89,7 @@ def coverage_study(
 
     - `nll`, `params`, `toys`: as for `mx.fit_toys`; or its result and the true parameters.
     - `truth`: a tree with the true values, if they are not where the toys are drawn.
-    - others: as for `mx.fit_toys`, such as `minos="mu"`.
+    - `options`: those of `mx.fit_toys`, such as `minos="mu"`.
 
     **Returns:** a `CoverageStudy`.
 

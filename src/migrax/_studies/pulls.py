@@ -68,7 +68,7 @@ def pull_study(nll: Any, params: PyTree, toys: PyTree = None, *, truth: PyTree =
 
     - `nll`, `params`, `toys`: as for `mx.fit_toys`; or its result and the true parameters.
     - `truth`: a tree with the true values, if they are not where the toys are drawn.
-    - others: as for `mx.fit_toys`, such as `minos=True`.
+    - `options`: those of `mx.fit_toys`, such as `minos=True`.
 
     **Returns:** a `PullStudy`.
 
