@@ -18,16 +18,28 @@ CASES = {c["name"]: c for c in json.loads((Path(__file__).parent / "data/pyhf/va
 STATISTICS = {"q": mx.QMu(), "q0": mx.Q0()}
 
 
+TIGHT = json.loads((Path(__file__).parent / "data/pyhf/tight.json").read_text())
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_validated_by_root(name):
+    """As the same pyhf whose minimizer is told to go on; its default one, whose numbers were kept, leaves 3e-4.
+
+    The validated number of "coupledhistosys" is that of a local minimum of the conditional fit, the one on the side of
+    the kink at 0 on which the free fit is (-2 log L of 2.30; on the other side it is 1.79). A start on that side finds
+    both as pyhf does.
+    """
     case = CASES[name]
     nll, params, data = histfactory.model(case["workspace"])
+    if name == "2bin_2channel_coupledhistosys":
+        params |= {"coupled_histosys": mx.Parameter(0.4, lower=-5.0, upper=5.0)}
     found = mx.hypotest(nll, params, data, "mu", case["mu"], statistic=STATISTICS[case["test_stat"]])
     assert bool(found.valid)
     discovery = case["test_stat"] == "q0"
     observed, expected = (found.p_sb, found.expected_p_sb) if discovery else (found.cls, found.expected_cls)
-    np.testing.assert_allclose(observed, case["expected"]["obs"], rtol=case["tolerance"])
-    np.testing.assert_allclose(expected, case["expected"]["exp"], rtol=case["tolerance"])
+    for reference, within in ((case["expected"], 4e-4), (TIGHT[name], 5e-7)):
+        np.testing.assert_allclose(observed, reference["obs"], rtol=within)
+        np.testing.assert_allclose(expected, reference["exp"], rtol=within)
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +104,9 @@ def test_all_branches(hello, counts):
         np.testing.assert_allclose(found.cls, by_hand(np.array(counts), mu), rtol=2e-5)
 
 
-def counting():
-    """n events on a background that is known, b = 50, and a signal of 10."""
-    return mx.PoissonNLL(lambda p: 10.0 * p["mu"] * jnp.ones(1) + 50.0), {"mu": mx.Parameter(1.0)}
+# n events on a background that is known, b = 50, and a signal of 10
+COUNTING = mx.PoissonNLL(lambda p: 10.0 * p["mu"] * jnp.ones(1) + 50.0)
+NORMAL = mx.LeastSquares(lambda p, x: p["mu"] + 0 * x)
 
 
 def t_mu(n, mu):
@@ -109,7 +121,7 @@ class TestStatistics:
     @pytest.mark.parametrize("n", [35.0, 50.0, 57.0, 75.0])
     @pytest.mark.parametrize("mu", [0.0, 0.5, 2.0])
     def test_definitions(self, n, mu):
-        nll, params = counting()
+        nll, params = COUNTING, {"mu": mx.Parameter(1.0)}
         data, best = jnp.array([n]), (n - 50.0) / 10.0
         at_zero = t_mu(n, 0.0)
         tilde = t_mu(n, mu) if best >= 0 else t_mu(n, mu) - at_zero
@@ -140,7 +152,7 @@ class TestStatistics:
 
     def test_two_sided_p_values(self):
         """CCGV eqs. 35 and 41 to 45 for a normal measurement of a number, where they are exact."""
-        nll = mx.LeastSquares(lambda p, x: p["mu"] + 0 * x)
+        nll = NORMAL
         params = {"mu": mx.Parameter(0.5)}
         for y in (-1.3, 0.2, 1.7):
             data = mx.Points(jnp.zeros(1), jnp.array([y]), 1.0)
@@ -166,7 +178,7 @@ class TestDiscovery:
     @pytest.mark.parametrize("n", [40.0, 50.0, 60.0, 90.0])
     def test_counting(self, n):
         """CCGV eqs. 96 and 97: the significance of n events on a background of b, and the median one."""
-        nll, params = counting()
+        nll, params = COUNTING, {"mu": mx.Parameter(1.0)}
         found = mx.discovery(nll, params, jnp.array([n]), "mu")
         z = math.sqrt(max(2 * (n * math.log(n / 50.0) - (n - 50.0)), 0.0)) if n > 50 else 0.0
         np.testing.assert_allclose(found.significance, z, rtol=1e-7, atol=1e-9)
@@ -222,7 +234,7 @@ class TestLimit:
     @pytest.mark.parametrize("cl", [0.9, 0.95])
     def test_normal_measurement(self, y, cl):
         """CLs and CLs+b limits of a normal measurement that cannot be negative, in closed form."""
-        nll = mx.LeastSquares(lambda p, x: p["mu"] + 0 * x)
+        nll = NORMAL
         data = mx.Points(jnp.zeros(1), jnp.array([y]), 1.0)
         for lower in (None, 0.0):
             params = {"mu": mx.Parameter(0.5, lower=lower)}

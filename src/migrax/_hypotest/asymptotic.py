@@ -10,6 +10,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._result import FitResult
 from .._sample import asimov
+from .._space import update
+from .._status import Status
 from . import formulas
 from .ratio import free_fit, ratio
 from .statistics import AbstractStatistic, StatisticValue, TMu, TMuTilde
@@ -43,24 +45,26 @@ class Asymptotic(eqx.Module):
 
 
 class Reference(NamedTuple):
-    """The Asimov data of the alternative, and the free fit to them."""
+    """The Asimov data of the alternative, and the free fit to them. `status`: of the conditional fit to the data."""
 
     data: PyTree
     free: FitResult
+    status: Int[Array, ""]
 
 
 def reference(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], at: float) -> Reference:
     """From the conditional fit of the data at the alternative."""
     values = jnp.full((1, len(index)), at, free.values.dtype)
     there = ratio(nll, free, data, index, values)
-    params = there.params_at(0)
+    point = jnp.where(there.status[0] == int(Status.VALID), there.points[0], free.values)  # never NaN
+    params = update(free.params, point)
     expected = asimov(nll, params, data=data)
-    return Reference(expected, free_fit(nll, params, expected))
+    return Reference(expected, free_fit(nll, params, expected), there.status[0])
 
 
-def p_values(statistic: AbstractStatistic, q: StatisticValue, q_a: StatisticValue) -> PValues:
-    """From the statistic of the data and of the Asimov data."""
-    status = jnp.where(q.valid, q_a.status, q.status)
+def p_values(statistic: AbstractStatistic, q: StatisticValue, q_a: StatisticValue, there: Int[Array, ""]) -> PValues:
+    """From the statistic of the data and of the Asimov data, which are made by a fit of this status."""
+    status = jnp.where(q.valid, jnp.where(there == int(Status.VALID), q_a.status, there), q.status)
     r_a = formulas.root(q_a.value)
     if isinstance(statistic, TMu | TMuTilde):
         log_sb, log_b = formulas.log_p_two_sided(q.value, q_a.value, statistic.tilde)

@@ -96,7 +96,7 @@ def hypotest(
     there = reference(nll, q.free, data, index, calculator.at(statistic))
     q_a = statistic.from_fit(nll, there.free, there.data, poi, value)
     names = ", ".join(free.names[i] for i in index)
-    return _result(statistic, q, p_values(statistic, q, q_a), names, value)
+    return _result(statistic, q, p_values(statistic, q, q_a, there.status), names, value)
 
 
 def check_kinds(statistic: Any, calculator: Any) -> None:
@@ -200,7 +200,7 @@ def discovery(
     q = statistic.from_fit(nll, free, data, poi, value)
     there = reference(nll, q.free, data, index, calculator.at(statistic))
     q_a = statistic.from_fit(nll, there.free, there.data, poi, value)
-    p = p_values(statistic, q, q_a)
+    p = p_values(statistic, q, q_a, there.status)
     good = p.status == int(Status.VALID)
     nan = lambda x: jnp.where(good, x, jnp.nan)  # noqa: E731
     return Discovery(

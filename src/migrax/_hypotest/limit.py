@@ -28,7 +28,7 @@ from .statistics import AbstractStatistic, QMu, QTilde
 
 _MOST = 60  # evaluations of a root
 _CLOSE = 1e-7  # of the distance to the alternative, before the last step of Newton's method
-_FAR = 1e12  # times the first guess: beyond it the signal does nothing
+_FAR = 1e40  # times the first guess: beyond it the signal does nothing
 
 
 class LimitStatus(enum.IntEnum):
@@ -67,7 +67,9 @@ class UpperLimit(eqx.Module):
 
     @property
     def valid(self) -> Bool[Array, ""]:
-        return (self.status == int(LimitStatus.FOUND)) & jnp.all(self.expected_status == int(LimitStatus.FOUND))
+        return (self.status == int(LimitStatus.FOUND)) & jnp.all(
+            self.expected_status == int(LimitStatus.FOUND), axis=-1
+        )
 
     def __repr__(self) -> str:
         if not is_concrete(self.observed) or np.ndim(self.observed) != 0:
@@ -196,6 +198,7 @@ class _Curve(NamedTuple):
     at: Scalar  # the alternative, where nothing is excluded
     upper: Scalar  # bound
     log_alpha: Scalar
+    valid: Bool[Array, ""]  # all of the fits that it rests on
     tilde: bool
     cls: bool
     robust: bool
@@ -209,10 +212,10 @@ class _Curve(NamedTuple):
         log_sb, log_b = formulas.log_p_one_sided(far, r_a)
         return log_sb - (log_b if self.cls else 0.0) - self.log_alpha
 
-    def look(self, lane: Array, mu: Scalar, x: Array, x_a: Array, skip: Bool[Array, ""]) -> "_Height":
-        """At `mu`, from conditional fits nearby."""
-        theirs = self.asimov.at(mu, x_a, skip, self.robust)
-        mine = self.data.at(mu, x, skip | (lane > 0), self.robust)
+    def look(self, lane: Array, mu: Scalar, x: Array, x_a: Array, skip: tuple[Array, Array]) -> "_Height":
+        """At `mu`, from conditional fits nearby to the data and to the Asimov data, unless they are skipped."""
+        theirs = self.asimov.at(mu, x_a, skip[1], self.robust)
+        mine = self.data.at(mu, x, skip[0], self.robust)
         q, slope = (jnp.where(lane == 0, a, 0.0) for a in (mine.q, mine.slope))
         height = self.excess(lane, mu, q, theirs.q)
         by_q, by_q_a = jax.grad(self.excess, argnums=(2, 3))(lane, mu, q, theirs.q)
@@ -236,10 +239,14 @@ def _curve(problem: _Problem, tilde: bool, cls: bool, robust: bool) -> _Curve:
     data = _Side(minimum, row)
     asimov = _Side(at_minimum(problem.nll, problem.there.free, problem.there.data), row)
     best = problem.free.values[problem.index]
-    zero = data.at(jnp.zeros_like(best), minimum.x, ~((best < 0) & tilde), robust)
-    below = jnp.where((best < 0) & tilde, zero.q, 0.0)
+    negative = (best < 0) & tilde
+    # where it is not wanted it is at the minimum, with nothing to do: what is skipped has no derivative, not even 0
+    zero = data.at(jnp.where(negative, 0.0, lax.stop_gradient(best)), minimum.x, jnp.array(False), robust)
+    below = jnp.where(negative, zero.q, 0.0)
     at, log_alpha = problem.at.astype(best.dtype), jnp.log(problem.alpha).astype(best.dtype)
-    return _Curve(data, asimov, best, below, at, problem.free.upper[problem.index], log_alpha, tilde, cls, robust)
+    valid = (problem.there.status == int(Status.VALID)) & (zero.good | ~negative)
+    upper = problem.free.upper[problem.index]
+    return _Curve(data, asimov, best, below, at, upper, log_alpha, valid, tilde, cls, robust)
 
 
 class _State(NamedTuple):
@@ -262,7 +269,7 @@ def _limit(curve: _Curve, lane: Int[Array, ""], skip: Bool[Array, ""]) -> tuple[
     first = jnp.minimum(jnp.maximum(still.best, still.at) + 2 * error, still.upper)
 
     def body(s: _State) -> _State:
-        h = still.look(lane, s.trial, s.x, s.x_a, skip)
+        h = still.look(lane, s.trial, s.x, s.x_a, (skip | (lane > 0), skip))
         allowed = h.value > 0
         low = jnp.where(h.good & allowed, s.trial, s.low)
         high = jnp.where(h.good & ~allowed, s.trial, s.high)
@@ -281,11 +288,13 @@ def _limit(curve: _Curve, lane: Int[Array, ""], skip: Bool[Array, ""]) -> tuple[
         status = jnp.where(h.good & allowed & (s.trial - still.at > _FAR * error), int(LimitStatus.NO_EFFECT), status)
         steps = s.steps + 1
         spent = (steps >= _MOST) | (failures > 20)
-        status = jnp.where((status < 0) & spent, int(LimitStatus.FIT_FAILED), status)
+        nothing = jnp.isinf(high) & (failures == 0)
+        why = jnp.where(nothing, int(LimitStatus.NO_EFFECT), int(LimitStatus.FIT_FAILED))
+        status = jnp.where((status < 0) & spent, why, status)
         x, x_a = jnp.where(h.good, h.x, s.x), jnp.where(h.good, h.x_a, s.x_a)
         return _State(low, high, jnp.where(close, s.trial, trial), x, x_a, steps, failures, status)
 
-    hopeless = skip | ~data.valid | ~asimov.valid | ~jnp.isfinite(first)
+    hopeless = skip | ~data.valid | ~asimov.valid | ~jnp.isfinite(first) | ~curve.valid
     zero = jnp.array(0)
     begin = _State(
         still.at,
@@ -298,12 +307,16 @@ def _limit(curve: _Curve, lane: Int[Array, ""], skip: Bool[Array, ""]) -> tuple[
         jnp.where(hopeless, int(LimitStatus.FIT_FAILED), -1),
     )
     if not curve.cls:  # the p-value may be too small without a signal already
-        h = still.look(lane, still.at, data.x, asimov.x, skip | hopeless)
+        h = still.look(lane, still.at, data.x, asimov.x, (skip | hopeless, skip | hopeless))
         none = (begin.status < 0) & h.good & (h.value <= 0)
         begin = begin._replace(status=jnp.where(none, int(LimitStatus.NONE_ALLOWED), begin.status))
     end = lax.while_loop(lambda s: s.status < 0, body, begin)
     found = end.status == int(LimitStatus.FOUND)
-    last = curve.look(lane, end.trial, lax.stop_gradient(end.x), lax.stop_gradient(end.x_a), skip | ~found)
+    # nothing is skipped here: what is not computed has no derivative, not even 0
+    where, near, near_a = (
+        jnp.where(found, a, b) for a, b in ((end.trial, still.at), (end.x, data.x), (end.x_a, asimov.x))
+    )
+    last = curve.look(lane, where, near, near_a, (jnp.array(False), jnp.array(False)))
     slope = jnp.where(found, last.slope, -1.0)
     limit = end.trial - jnp.where(found, last.value, 0.0) / slope
     return jnp.where(found, limit, jnp.nan), end.status
