@@ -69,6 +69,7 @@ class CoverageStudy(AbstractStudy):
             ]
             for i, name in enumerate(self.names)
             for label, c in kinds
+            if label == "Hesse" or c.count[i] > 0 or self.hesse.count[i] == 0  # MINOS was not asked for
         ]
         title = f"Coverage of {100 * self.cl:.4g} % intervals: {told(self.total, self.statuses)}"
         return title, ["Name", "Errors", "Coverage", "Below", "Above", "Toys"], rows

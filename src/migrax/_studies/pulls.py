@@ -22,7 +22,7 @@ class PullStudy(AbstractStudy):
         right has a mean of 0 and a width of 1.
     - `count`: shape `(k,)`, how many pulls these are made of.
     - `total`, `failed`: how many toys there were, and how many are left out because their fit is not valid.
-    - `kind`: `"hesse"` or `"minos"`, the errors.
+    - `kind`: `"hesse"` or `"minos"`, the errors. (Of parameters without MINOS errors it is those of Hesse still.)
     """
 
     pulls: Float[np.ndarray, "n k"]
@@ -82,7 +82,8 @@ def _pulls(fits: Fits) -> PullStudy:
     off, kind = fits.values - fits.truth, "hesse"
     error = fits.errors
     if fits.lower is not None and fits.upper is not None:
-        error, kind = np.where(off > 0, -fits.lower, fits.upper), "minos"
+        asked = np.any(np.isfinite(fits.lower) | np.isfinite(fits.upper), axis=0)
+        error, kind = np.where(asked, np.where(off > 0, -fits.lower, fits.upper), error), "minos"
     good = fits.valid[:, None] & np.isfinite(error) & (error > 0)
     pulls = np.where(good, off / np.where(good, error, 1.0), np.nan)
     count, mean, width, width_error = moments(pulls)
