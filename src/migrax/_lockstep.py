@@ -71,7 +71,7 @@ def fit_lanes(
     """
     setting = _setting(nll, params, jax.tree.map(lambda a: a[0], toys), covariance, up)
     goal = jnp.asarray(_GOAL if hesse else _LAST_GOAL, setting.x.dtype)
-    goal = jnp.maximum(goal, 100 * jnp.finfo(goal.dtype).eps ** 2)
+    goal = jnp.maximum(goal, jnp.finfo(goal.dtype).eps)  # of float32: its gradients are no better
     n = wanted.shape[0]
     count = jnp.sum(wanted)
     begin = None if starts is None else jax.vmap(setting.whitened)(starts.astype(setting.x.dtype))

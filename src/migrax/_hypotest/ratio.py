@@ -1,7 +1,6 @@
 """The profile likelihood ratio: how much worse the data are described with the parameter of interest held."""
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -112,8 +111,3 @@ def _better(nll: Callable, free: FitResult, data: PyTree, found: Ratio) -> FitRe
         return None
     again = fit(nll, update(free.params, jnp.asarray(points[usable[0]])), data)
     return again if bool(again.valid) and float(again.nll) < float(free.nll) - 1e-6 else None
-
-
-def as_params(tree: Any) -> Any:
-    """A result's parameters, or the tree itself."""
-    return tree.params if isinstance(tree, FitResult) else tree
