@@ -243,6 +243,21 @@ class TestMemory:
         np.testing.assert_allclose(found.values, fits.values, rtol=1e-9, atol=1e-10)
         assert min(sizes) == 64
 
+    def test_smaller_pieces_while_a_batch_is_under_way(self, toys, fits, monkeypatch):
+        """Another thread's shrinking loses no toy of a batch that has begun."""
+        inside = _toy_batches.Calls._inputs
+
+        def shrinking(self, first, n, piece):
+            if n:
+                self.piece = self.how.rows(16)
+            return inside(self, first, n, piece)
+
+        monkeypatch.setattr(_memory, "_MOST_LANES", {"cpu": 16})
+        monkeypatch.setattr(_toy_batches.Calls, "_inputs", shrinking)
+        found = mx.fit_toys(NLL, TRUTH, toys, batch_size=128)
+        assert found.values.shape == (N, 3)
+        np.testing.assert_allclose(found.values, fits.values, rtol=1e-9, atol=1e-10)
+
     def test_measured(self, toys, fits, monkeypatch):
         """What the compiler says that a batch takes decides before anything runs."""
         monkeypatch.setattr(_toy_batches, "budget", lambda *_: 200_000)

@@ -168,7 +168,7 @@ class Calls:
     def compile(self) -> None:
         """Compiles the program in the calling thread and looks at the memory that it takes."""
         while not self.ready:
-            inputs = self._inputs(0, 0)
+            inputs = self._inputs(0, 0, self.piece)
             if self.job.mesh is None:
                 told: int | None = _fit_part.memory(  # pyright: ignore[reportFunctionMemberAccess]
                     self.job.shared, inputs, self.job.options, self.lanes
@@ -178,18 +178,21 @@ class Calls:
                     continue
             self.ready = True
 
-    def _inputs(self, first: int, n: int) -> Rows:
-        job, numbers = self.job, np.minimum(first + np.arange(self.piece), self.job.source.n - 1)
+    def _inputs(self, first: int, n: int, piece: int) -> Rows:
+        job, numbers = self.job, np.minimum(first + np.arange(piece), self.job.source.n - 1)
         toys = job.source.take(numbers, job.mesh)
         starts = None if job.starts is None else over_lanes(job.mesh, jnp.asarray(job.starts[numbers]))
-        return toys, starts, over_lanes(job.mesh, jnp.asarray(np.arange(self.piece) < n))
+        return toys, starts, over_lanes(job.mesh, jnp.asarray(np.arange(piece) < n))
 
-    def launch(self, first: int, n: int) -> list[tuple[int, PyTree, FitResult, Array]]:
-        """The pieces of a batch: how many toys, the toys, their fits and which of them are good."""
+    def launch(self, first: int, n: int, piece: int) -> list[tuple[int, PyTree, FitResult, Array]]:
+        """The pieces of a batch: how many toys, the toys, their fits and which of them are good.
+
+        `piece` is given, as another thread may make `self.piece` smaller meanwhile.
+        """
         out, job = [], self.job
-        for start in range(first, first + n, self.piece):
-            some = min(self.piece, first + n - start)
-            inputs = self._inputs(start, some)
+        for start in range(first, first + n, piece):
+            some = min(piece, first + n - start)
+            inputs = self._inputs(start, some, piece)
             if job.mesh is None:
                 found = _fit_part(job.shared, inputs, job.options, self.lanes)
             else:
@@ -216,10 +219,14 @@ class Calls:
     def _shrink(self) -> None:
         self.piece = self.how.rows(self.piece // 2)
 
-    def too_large(self, error: Exception) -> None:
-        """Goes on with half as many toys at once, or raises the error again where it is another one."""
+    def too_large(self, error: Exception, piece: int) -> None:
+        """Goes on with half as many toys at once as the `piece` that was tried, or raises the error again where it is
+        another one."""
         text = str(error)
-        if not ("RESOURCE_EXHAUSTED" in text or "ut of memory" in text) or not self._can_shrink():
+        out_of_memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "ut of memory" in text
+        if out_of_memory and piece > self.piece:
+            return  # begun before the pieces were made smaller
+        if not out_of_memory or not self._can_shrink():
             raise error
         before = self.piece
         self._shrink()
@@ -242,7 +249,7 @@ class Ahead:
                 self.pool.shutdown()
                 self.pool = None
         self.most = workers + 1 if self.pool is not None else 2
-        self.waiting: deque[tuple[int, int, Any]] = deque()
+        self.waiting: deque[tuple[int, int, int, Any]] = deque()  # first toy, how many, in what pieces, what has begun
 
     def __enter__(self) -> "Ahead":
         return self
@@ -256,13 +263,14 @@ class Ahead:
 
     def begin(self, first: int, n: int) -> None:
         self.calls.compile()
-        self.waiting.append((first, n, self._begun(first, n)))
+        piece = self.calls.piece
+        self.waiting.append((first, n, piece, self._begun(first, n, piece)))
 
-    def _begun(self, first: int, n: int) -> Any:
+    def _begun(self, first: int, n: int, piece: int) -> Any:
         if self.pool is None:
-            return self._tried(lambda: self.calls.launch(first, n))
+            return self._tried(lambda: self.calls.launch(first, n, piece))
         here = contextvars.copy_context()
-        return self.pool.submit(here.run, lambda: self.calls.land(self.calls.launch(first, n)))
+        return self.pool.submit(here.run, lambda: self.calls.land(self.calls.launch(first, n, piece)))
 
     def _tried(self, call: Callable[[], Any]) -> Any:
         try:
@@ -272,7 +280,7 @@ class Ahead:
 
     def next(self) -> FitResult:
         """The first of those that have begun."""
-        first, n, begun = self.waiting.popleft()
+        first, n, piece, begun = self.waiting.popleft()
         while True:
             if isinstance(begun, Future):
                 found = self._tried(begun.result)
@@ -282,8 +290,9 @@ class Ahead:
                 )
             if not isinstance(found, Exception):
                 return self.calls.finish(found)
-            self.calls.too_large(found)
-            begun = self._tried(lambda: self.calls.launch(first, n))
+            self.calls.too_large(found, piece)
+            piece = self.calls.piece
+            begun = self._tried(functools.partial(self.calls.launch, first, n, piece))
 
 
 def _settings() -> tuple[Any, ...]:

@@ -69,7 +69,8 @@ def fit_toys(
     - `data`: with `mx.Toys`, the data from which is taken what is not drawn (see `mx.sample`).
     - `starts`: where each fit starts, if not from `params`: values of shape `(n, n_free)`, the `FitResult` of other
         fits to the same toys, or its `params`. `"asimov"` starts all from the fit to the Asimov data of where the
-        toys are drawn: for fits of another hypothesis, such as with a parameter fixed elsewhere.
+        toys are drawn: for fits of another hypothesis, such as with a parameter fixed elsewhere. (A toy that needs the
+        full fit is fitted from `params`.)
     - `covariance`: the expected covariance of the parameters, such as that of the fit that `params` are from. Default:
         that of the Asimov data or, where the likelihood has none, of the first toys.
     - `up`: as for `mx.fit`.

@@ -8,12 +8,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from .._fit import fit
 from .._result import FitResult
 from .._sample import asimov
 from .._space import update
 from .._status import Status
 from . import formulas
-from .ratio import free_fit, ratio
+from .ratio import ratio
 from .statistics import AbstractStatistic, StatisticValue, TMu, TMuTilde
 
 
@@ -59,7 +60,7 @@ def reference(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ..
     point = jnp.where(there.status[0] == int(Status.VALID), there.points[0], free.values)  # never NaN
     params = update(free.params, point)
     expected = asimov(nll, params, data=data)
-    return Reference(expected, free_fit(nll, params, expected), there.status[0])
+    return Reference(expected, fit(nll, params, expected), there.status[0])
 
 
 def p_values(statistic: AbstractStatistic, q: StatisticValue, q_a: StatisticValue, there: Int[Array, ""]) -> PValues:

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
+from .._fit import fit
+from .._minimum import positions
 from .._parameter import Where, is_concrete
 from .._status import Status
 from . import formulas
 from .asymptotic import Asymptotic, PValues, p_values, reference
-from .ratio import free_fit, index_of
 from .statistics import Q0, AbstractStatistic, QTilde, StatisticValue
 
 
@@ -90,8 +91,8 @@ def hypotest(
     statistic = QTilde() if statistic is None else statistic
     calculator = Asymptotic() if calculator is None else calculator
     check_kinds(statistic, calculator)
-    free = free_fit(nll, params, data)
-    index = index_of(free, poi, "hypotest")
+    free = fit(nll, params, data)
+    index = positions(free, poi, "hypotest")
     q = statistic.from_fit(nll, free, data, poi, value)
     there = reference(nll, q.free, data, index, calculator.at(statistic))
     q_a = statistic.from_fit(nll, there.free, there.data, poi, value)
@@ -195,8 +196,8 @@ def discovery(
     calculator = Asymptotic() if calculator is None else calculator
     statistic = Q0()
     check_kinds(statistic, calculator)
-    free = free_fit(nll, params, data)
-    index = index_of(free, poi, "discovery")
+    free = fit(nll, params, data)
+    index = positions(free, poi, "discovery")
     q = statistic.from_fit(nll, free, data, poi, value)
     there = reference(nll, q.free, data, index, calculator.at(statistic))
     q_a = statistic.from_fit(nll, there.free, there.data, poi, value)

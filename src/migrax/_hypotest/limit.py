@@ -12,9 +12,10 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Scalar
 
 from .._conditional import conditional_shift
+from .._fit import fit
 from .._held import refit
 from .._jit import jit
-from .._minimum import Hold, Minimum, at_minimum
+from .._minimum import Hold, Minimum, at_minimum, positions
 from .._objective import prepare
 from .._parameter import Where, is_concrete
 from .._result import FitResult
@@ -23,7 +24,6 @@ from .._status import Status
 from . import formulas
 from .asymptotic import Asymptotic, Reference, reference
 from .hypotest import check_kinds
-from .ratio import free_fit, index_of
 from .statistics import AbstractStatistic, QMu, QTilde
 
 _MOST = 60  # evaluations of a root
@@ -120,8 +120,8 @@ def upper_limit(
         raise TypeError(f"an upper limit needs mx.QTilde() or mx.QMu(), got {type(statistic).__name__}")
     if isinstance(cl, bool) or not isinstance(cl, int | float) or not 0 < cl < 1:
         raise ValueError(f"cl must be a number between 0 and 1, got {cl!r}")
-    free = free_fit(nll, params, data)
-    index = index_of(free, poi, "upper_limit")
+    free = fit(nll, params, data)
+    index = positions(free, poi, "upper_limit")
     if len(index) != 1:
         raise ValueError(f"upper_limit is of one parameter, got {[free.names[i] for i in index]}")
     _, data = prepare(params, data)

@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from .._fit import fit
-from .._minimum import positions
 from .._objective import prepare
-from .._parameter import Where, is_concrete
+from .._parameter import is_concrete
 from .._profile import evaluate
 from .._result import FitResult
 from .._space import update
@@ -40,19 +39,6 @@ class Ratio(eqx.Module):
     def params_at(self, i: int) -> PyTree:
         """The tree of parameters at the i-th value."""
         return update(self.free.params, self.points[i])
-
-
-def free_fit(nll: Callable, params: PyTree, data: PyTree) -> FitResult:
-    """The fit with the parameter of interest free."""
-    return fit(nll, params, data)
-
-
-def index_of(result: FitResult, poi: Where, what: str) -> tuple[int, ...]:
-    """The position of the parameter of interest, or of several.
-
-    **Raises:** `ValueError` for one that is unknown or fixed.
-    """
-    return positions(result, poi, what)
 
 
 def check_value(result: FitResult, index: tuple[int, ...], value: ArrayLike, what: str) -> Float[Array, " k"]:

@@ -8,10 +8,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
+from .._fit import fit
+from .._minimum import positions
 from .._parameter import Where
 from .._result import FitResult
 from .._status import Status
-from .ratio import Ratio, check_value, free_fit, index_of, ratio
+from .ratio import Ratio, check_value, ratio
 
 
 class StatisticValue(eqx.Module):
@@ -55,14 +57,14 @@ class AbstractStatistic(eqx.Module):
 
         **Raises:** `ValueError` for a parameter that is unknown or fixed, or a value outside its bounds.
         """
-        return self.from_fit(nll, free_fit(nll, params, data), data, poi, value)
+        return self.from_fit(nll, fit(nll, params, data), data, poi, value)
 
     def from_fit(
         self, nll: Callable[[Any, Any], ArrayLike], free: FitResult, data: PyTree, poi: Where, value: ArrayLike
     ) -> StatisticValue:
         """The same, where there is the free fit already."""
         name = type(self).__name__
-        index = index_of(free, poi, name)
+        index = positions(free, poi, name)
         if len(index) > 1 and not self.several:
             raise ValueError(f"{name} is a statistic of one parameter of interest, got {len(index)}: take mx.TMu()")
         values = check_value(free, index, value, name)
