@@ -1,10 +1,12 @@
 """Toys: a peak in 100 bins, 3 parameters; everybody on one core, from the generating point with the true errors.
 
-`mx.fit_toys` with exact errors and without second derivatives; `jax.vmap(mx.fit)` and a vmapped `optx.BFGS`; iminuit,
+`mx.fit_toys` with exact errors and without second derivatives; `jax.vmap(mx.fit)`, a vmapped `optx.BFGS` and, where it
+is installed (`pip install everwillow`), a vmapped `everwillow.fit`, which is BFGS in the parameters as given; iminuit,
 one toy after the other, with a numba loop (numerical derivatives, as its users do it) and with jitted JAX value and
 gradient. The unit is one value and gradient of a whole batch. Sampling is timed apart.
 """
 
+import importlib.util
 import math
 import os
 from collections.abc import Callable
@@ -72,6 +74,15 @@ def _bfgs(data: Any) -> Any:
     return jax.jit(jax.vmap(one))(data)
 
 
+def _everwillow(data: Any) -> Any:
+    import everwillow
+    from everwillow import statelib
+
+    start = statelib.State.from_pytree({"x": jnp.asarray(TRUTH)})
+    fit = lambda counts: everwillow.fit(_likelihood, start, counts, throw=False).params["x"]  # noqa: E731
+    return jax.jit(jax.vmap(fit))(data)
+
+
 def _minuit(data: np.ndarray, kind: str) -> np.ndarray:
     errors = np.sqrt(np.diag(_covariance()))
     value, gradient = jax.jit(nll), jax.jit(jax.grad(nll))
@@ -117,6 +128,8 @@ def one_core(n: int, n_peer: int, repeats: int) -> list[Row]:
         "iminuit, numba": (n_peer, MINUIT_SAME, lambda: _minuit(few, "numba")),
         "iminuit, jitted JAX": (n_peer, MINUIT_SAME, lambda: _minuit(few, "jax")),
     }
+    if importlib.util.find_spec("everwillow") is not None:
+        calls["jax.vmap(everwillow.fit)"] = (len(batch), MINUIT_SAME, lambda: _everwillow(batch))
     rows = []
     for name, (size, within, call) in calls.items():
         first = call()

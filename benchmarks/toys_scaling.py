@@ -95,12 +95,16 @@ def parameters(n: int, n_toys: int, n_minuit: int) -> list[Row]:
     return [row | {"parameters": n} for row in rows]
 
 
+def _of(function: Any, toy: Any) -> Callable[[Any], Any]:
+    return lambda x: function(x, toy)
+
+
 def _minuit(nll: Any, data: Any, n: int, count: int, errors: np.ndarray) -> np.ndarray:
     value, gradient = jax.jit(nll), jax.jit(jax.grad(nll))
     out = []
     for i in range(count):
         toy = jax.tree.map(lambda a, i=i: a[i], data)
-        fitted = Minuit(lambda x, t=toy: value(x, t), np.zeros(n), grad=lambda x, t=toy: gradient(x, t))
+        fitted = Minuit(_of(value, toy), np.zeros(n), grad=_of(gradient, toy))
         fitted.errordef, fitted.errors = Minuit.LIKELIHOOD, errors
         fitted.migrad()
         out.append(np.array(fitted.values))
@@ -143,7 +147,7 @@ def events(n_toys: int, n_minuit: int) -> list[Row]:
     def minuit() -> np.ndarray:
         out = []
         for toy in data[:n_minuit]:
-            fitted = Minuit(lambda x, toy=toy: numba_events(x, toy), np.array([0.5, 2.0]))
+            fitted = Minuit(_of(numba_events, toy), np.array([0.5, 2.0]))
             fitted.errordef, fitted.errors = Minuit.LIKELIHOOD, errors
             fitted.migrad()
             out.append(np.array(fitted.values))

@@ -209,3 +209,17 @@ def test_an_event_with_two_observables_is_named_by_its_row():
     x = np.array([[5.0, 1.0], [5.0, -9.0]])
     result = mx.fit(nll, {"f": mx.Parameter(0.5, lower=0.0, upper=1.0)}, x)
     assert "The density is 0 at data[1]." in result.message
+
+
+@pytest.mark.parametrize("upper", [None, 5.0])
+def test_minimum_on_a_bound_that_nothing_pushes_to(upper):
+    """The unbounded minimum is on the bound to rounding: the bound was held and let go in turn ("flat direction")."""
+    template = np.array([3.0, 8.0, 5.0, 2.0])
+    nll = mx.PoissonNLL(lambda p: p["mu"] * template + p["b"])
+    params = {"mu": mx.Parameter(1.0, lower=0.0, upper=upper), "b": mx.Parameter(20.0, lower=0.0)}
+    counts = [[19, 22, 23, 24], [27, 26, 29, 26], [23, 32, 15, 34], [18, 21, 27, 24], [21, 21, 21, 21]]
+    counts = jnp.asarray(counts, float)
+    found = jax.vmap(lambda n: mx.fit(nll, params, n))(counts)
+    assert np.all(found.valid)
+    np.testing.assert_allclose(found.values[:, 0], counts.mean(axis=1), rtol=1e-8)
+    np.testing.assert_allclose(found.values[:, 1], 0.0, atol=1e-7)

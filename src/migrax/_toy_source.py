@@ -25,11 +25,23 @@ class Toys(eqx.Module):
     The i-th toy is drawn with `jax.random.fold_in(key, i)`, as `mx.sample(nll, params, key, n)` does: it is the same
     whatever `n`, the size of batches or the number of devices.
 
+    As the `calculator` of a test of hypotheses: p-values are fractions of `n` toys of each hypothesis, drawn where the
+    data put the nuisance parameters under it; constraints draw their global observables anew.
+
     **Arguments:**
 
     - `n`: how many.
     - `key`: a key of `jax.random`.
-    - `params`: where they are drawn, a tree as for `mx.sample`. Default: where their fits start.
+    - `params`: where they are drawn, a tree as for `mx.sample`. Default: where their fits start. (Not for tests.)
+
+    and, for tests of hypotheses alone:
+
+    - `alternative`: the parameter of interest of the other hypothesis, as for `mx.Asymptotic`.
+    - `importance`: if `True`, toys are drawn of the hypothesis tested, of the alternative and of the best fit, `n` of
+        each, and all are weighted: for p-values far below 1 / `n`. The likelihood must be a density of all that is
+        drawn.
+    - `progress`: if `True`, show how many fits are done (extra `tqdm`).
+    - `mesh`: a `jax.sharding.Mesh` over whose devices the toys are spread, as for `mx.fit_toys`.
 
     **Raises:** `TypeError`, `ValueError` for no number or no key.
     """
@@ -37,6 +49,10 @@ class Toys(eqx.Module):
     n: int = eqx.field(static=True)
     key: Array
     params: PyTree = None
+    alternative: float | None = eqx.field(static=True, default=None, kw_only=True)
+    importance: bool = eqx.field(static=True, default=False, kw_only=True)
+    progress: bool = eqx.field(static=True, default=False, kw_only=True)
+    mesh: Mesh | None = eqx.field(static=True, default=None, kw_only=True)
 
     def __check_init__(self):
         if isinstance(self.n, bool) or int(self.n) != self.n or self.n < 1:
@@ -48,6 +64,17 @@ class Toys(eqx.Module):
             raise TypeError(f"toys need a key of jax.random, got an array of {self.key.dtype}")
         if self.key.ndim != (0 if typed else 1):
             raise ValueError(f"toys need one key, got keys of shape {self.key.shape}: each toy's is made from it")
+
+    @property
+    def for_tests(self) -> list[str]:
+        """The options given that mean something to a test of hypotheses only."""
+        given = {
+            "alternative": self.alternative is not None,
+            "importance": self.importance,
+            "progress": self.progress,
+            "mesh": self.mesh is not None,
+        }
+        return [name for name, is_given in given.items() if is_given]
 
 
 class Resampled(NamedTuple):
@@ -76,6 +103,10 @@ def source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> Source:
     if isinstance(toys, Resampled):
         drawn = _drawn(nll, params, toys.toys, data, toys.draw)
         return drawn._replace(made_of=(*drawn.made_of, toys.draw.__qualname__))
+    if isinstance(toys, Toys) and toys.for_tests:
+        raise ValueError(
+            f"mx.Toys({toys.for_tests[0]}=...) is for tests of hypotheses; fit_toys has arguments of its own"
+        )
     return _drawn(nll, params, toys, data, draw_one) if isinstance(toys, Toys) else _given(params, toys)
 
 

@@ -100,7 +100,10 @@ def _active_set(gradient: Array, hessian: Array, x: Array, space: Space, goal: S
         model = _minimise_model(gradient, hessian, jnp.any(sides, axis=0), to_bound)
         slope = gradient + hessian @ model.step
         stays = -sign * slope[None] > weak[None]
-        leaves = (sign * model.step[None] > room) & model.metric.positive_definite
+        # further than where the bound's push would be too weak: else it would be held and let go for ever
+        variance = jnp.sum(model.metric.root() ** 2, axis=1)
+        hair = jnp.minimum(2 * weak * variance, 1e-3 * jnp.sqrt(variance))
+        leaves = (sign * model.step[None] > room + hair[None]) & model.metric.positive_definite
         return sides, jnp.where(sides, stays, leaves), model, count + 1
 
     unset = _Model(Metric.unit(x), jnp.zeros(x.shape, bool), jnp.zeros_like(x))

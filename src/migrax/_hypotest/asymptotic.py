@@ -2,7 +2,7 @@
 the data prefer there."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -18,6 +18,16 @@ from .ratio import ratio
 from .statistics import AbstractStatistic, StatisticValue, TMu, TMuTilde
 
 
+class Errors(NamedTuple):
+    """Standard errors of p-values by toys, and of their ratio CLs."""
+
+    p_sb: Float[Array, ""]
+    p_b: Float[Array, ""]
+    cls: Float[Array, ""]
+    expected_p_sb: Float[Array, "5"]
+    expected_cls: Float[Array, "5"]
+
+
 class PValues(NamedTuple):
     """Logs of p-values, and what they rest on. `expected_*`: shape `(5,)`."""
 
@@ -26,6 +36,10 @@ class PValues(NamedTuple):
     expected_log_sb: Float[Array, "5"]
     expected_log_b: Float[Array, "5"]
     status: Int[Array, ""]
+    significance: Float[Array, ""]
+    expected_significance: Float[Array, ""]
+    errors: Errors | None = None
+    toys: Any = None
 
 
 class Asymptotic(eqx.Module):
@@ -34,15 +48,10 @@ class Asymptotic(eqx.Module):
 
     **Arguments:**
 
-    - `alternative`: where the Asimov data are made: 0 for limits; default: 1 for `mx.Q0`, else 0.
+    - `alternative`: the parameter of interest where the Asimov data are made. Default: 0 for limits, 1 for discovery.
     """
 
     alternative: float | None = eqx.field(static=True, default=None)
-
-    def at(self, statistic: AbstractStatistic) -> float:
-        if self.alternative is not None:
-            return self.alternative
-        return 1.0 if statistic.discovery else 0.0
 
 
 class Reference(NamedTuple):
@@ -53,24 +62,48 @@ class Reference(NamedTuple):
     status: Int[Array, ""]
 
 
-def reference(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], at: float) -> Reference:
-    """From the conditional fit of the data at the alternative."""
+def alternative_of(calculator: Any, statistic: AbstractStatistic) -> float:
+    """The parameter of interest of the other hypothesis."""
+    if calculator.alternative is not None:
+        return calculator.alternative
+    return 1.0 if statistic.discovery else 0.0
+
+
+def alternative_point(
+    nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], at: float
+) -> tuple[PyTree, Int[Array, ""]]:
+    """The parameters of the conditional fit to the data at the alternative, and its status."""
     values = jnp.full((1, len(index)), at, free.values.dtype)
     there = ratio(nll, free, data, index, values)
     point = jnp.where(there.status[0] == int(Status.VALID), there.points[0], free.values)  # never NaN
-    params = update(free.params, point)
+    return update(free.params, point), there.status[0]
+
+
+def reference(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], at: float) -> Reference:
+    """From the conditional fit of the data at the alternative."""
+    params, status = alternative_point(nll, free, data, index, at)
     expected = asimov(nll, params, data=data)
-    return Reference(expected, fit(nll, params, expected), there.status[0])
+    return Reference(expected, fit(nll, params, expected), status)
 
 
-def p_values(statistic: AbstractStatistic, q: StatisticValue, q_a: StatisticValue, there: Int[Array, ""]) -> PValues:
-    """From the statistic of the data and of the Asimov data, which are made by a fit of this status."""
-    status = jnp.where(q.valid, jnp.where(there == int(Status.VALID), q_a.status, there), q.status)
-    r_a = formulas.root(q_a.value)
+def asymptotic_p_values(
+    statistic: AbstractStatistic,
+    nll: Callable[[Any, Any], Any],
+    q: StatisticValue,
+    data: PyTree,
+    index: tuple[int, ...],
+    values: Float[Array, " k"],
+    calculator: Asymptotic,
+) -> PValues:
+    """From the statistic of the data and that of the Asimov data of the alternative."""
+    there = reference(nll, q.free, data, index, alternative_of(calculator, statistic))
+    q_a = statistic.at(nll, there.free, there.data, index, values)
+    status = jnp.where(q.valid, jnp.where(there.status == int(Status.VALID), q_a.status, there.status), q.status)
+    r, r_a = formulas.root(q.value), formulas.root(q_a.value)
     if isinstance(statistic, TMu | TMuTilde):
         log_sb, log_b = formulas.log_p_two_sided(q.value, q_a.value, statistic.tilde)
         nothing = jnp.full(5, jnp.nan, log_sb.dtype)
-        return PValues(log_sb, log_b, nothing, nothing, status)
+        return PValues(log_sb, log_b, nothing, nothing, status, r, r_a)
     far = formulas.distance(q.value, q_a.value, statistic.tilde)
     log_sb, log_b = formulas.log_p_one_sided(far, r_a)
-    return PValues(log_sb, log_b, *formulas.expected_log_p(r_a), status)
+    return PValues(log_sb, log_b, *formulas.expected_log_p(r_a), status, r, r_a)

@@ -5,13 +5,17 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from .._display_studies import study_text
+from .._display_studies import study_text, with_error
 from .._status import Status
+from .asymptotic import Errors
 from .formulas import BANDS
+from .limit_status import LimitStatus
 
 if TYPE_CHECKING:
-    from .hypotest import Discovery, HypoTest
+    from .discovery import Discovery
+    from .hypotest import HypoTest
     from .limit import UpperLimit
+    from .toys import ToyTest
 
 
 def hypotest_text(test: "HypoTest") -> str:
@@ -20,30 +24,39 @@ def hypotest_text(test: "HypoTest") -> str:
     kind = "p-value" if np.isnan(test.cls) and bool(test.valid) else "CLs"
     expected = test.expected_p_sb if kind == "p-value" else test.expected_cls
     observed = test.p_sb if kind == "p-value" else test.cls
-    rows = [["Observed", _number(observed)]]
+    errors = dict.fromkeys(Errors._fields) if test.errors is None else test.errors._asdict()
+    told = _with_error(observed, errors["p_sb" if kind == "p-value" else "cls"])
+    rows = [["Observed", told]]
     if not np.all(np.isnan(expected)):
-        rows += [[_band(n), _number(x)] for n, x in zip(BANDS, np.asarray(expected), strict=True)]
-    title = f"{test.name} = {at}: {_status(test.status)}p(s+b) = {_number(test.p_sb)}, p(b) = {_number(test.p_b)}"
-    return study_text(title, ["", kind], rows)
+        off = errors["expected_p_sb" if kind == "p-value" else "expected_cls"]
+        each = zip(BANDS, np.asarray(expected), [None] * 5 if off is None else np.asarray(off), strict=True)
+        rows += [[_band(n), _with_error(x, e)] for n, x, e in each]
+    p_sb, p_b = _with_error(test.p_sb, errors["p_sb"]), _with_error(test.p_b, errors["p_b"])
+    title = f"{test.name} = {at}: {_status(test.status)}p(s+b) = {p_sb}, p(b) = {p_b}"
+    return study_text("\n".join([title, *_toys(test.toys)]), ["", kind], rows)
 
 
 def discovery_text(found: "Discovery") -> str:
     rows = [["Significance", _number(found.significance), _number(found.expected_significance)]]
-    rows += [["p-value", _number(found.p_value), _number(np.asarray(found.expected_p_value)[2])]]
+    p_value = _with_error(found.p_value, found.p_value_error)
+    off = None if found.expected_p_value_error is None else found.expected_p_value_error[2]
+    rows += [["p-value", p_value, _with_error(np.asarray(found.expected_p_value)[2], off)]]
     title = f"{found.name} = 0: {_status(found.status)}fitted {float(found.best):.6g}"
-    return study_text(title, ["", "Observed", "Expected"], rows)
+    lines = [title, *_toys(found.toys)]
+    if found.toys is not None and float(found.p_value) == 0:
+        lines.append("No toy is as extreme as the data: take more, or mx.Toys(n, key, importance=True)")
+    return study_text("\n".join(lines), ["", "Observed", "Expected"], rows)
 
 
 def limit_text(limit: "UpperLimit") -> str:
-    from .limit import LimitStatus
-
-    def cell(value: Any, status: Any) -> str:
+    def cell(value: Any, status: Any, error: Any) -> str:
         kind = LimitStatus(int(status))
-        return _number(value) if kind == LimitStatus.FOUND else f"— ({kind.name.lower().replace('_', ' ')})"
+        return _with_error(value, error) if kind == LimitStatus.FOUND else f"— ({kind.name.lower().replace('_', ' ')})"
 
-    rows = [["Observed", cell(limit.observed, limit.status)]]
-    pairs = zip(BANDS, np.asarray(limit.expected), np.asarray(limit.expected_status), strict=True)
-    rows += [[_band(n), cell(x, s)] for n, x, s in pairs]
+    rows = [["Observed", cell(limit.observed, limit.status, limit.error)]]
+    errors = [None] * 5 if limit.expected_error is None else np.asarray(limit.expected_error)
+    each = zip(BANDS, np.asarray(limit.expected), np.asarray(limit.expected_status), errors, strict=True)
+    rows += [[_band(n), cell(x, s, e)] for n, x, s, e in each]
     how = "CLs" if limit.cls else "CLs+b"
     return study_text(f"Upper limit on {limit.name} at {100 * limit.cl:.4g} % ({how})", ["", "Limit"], rows)
 
@@ -55,6 +68,20 @@ def _band(n: int) -> str:
 def _number(x: Any) -> str:
     value = float(jax.device_get(x))
     return "—" if np.isnan(value) else f"{value:.6g}"
+
+
+def _with_error(value: Any, error: Any) -> str:
+    if error is None or np.isnan(error):
+        return _number(value)
+    return with_error(float(value), float(error))
+
+
+def _toys(test: "ToyTest | None") -> list[str]:
+    if test is None:
+        return []
+    if test.tested.values.shape[0] > 1:
+        return [f"By {test.tested.told()}, weighted"]
+    return [f"By {test.tested.told()}; of the alternative {test.alternative.told()}"]
 
 
 def _status(status: Any) -> str:

@@ -1,4 +1,4 @@
-"""`hypotest`: one hypothesis, its p-values and CLs; `discovery`: the hypothesis of no signal."""
+"""`hypotest`: one value of a parameter, its p-values and CLs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +10,13 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._fit import fit
 from .._minimum import positions
+from .._objective import prepare
 from .._parameter import Where, is_concrete
 from .._status import Status
-from . import formulas
-from .asymptotic import Asymptotic, PValues, p_values, reference
-from .statistics import Q0, AbstractStatistic, QTilde, StatisticValue
+from .._toy_source import Toys
+from .asymptotic import Asymptotic, Errors, PValues, asymptotic_p_values
+from .statistics import AbstractStatistic, QTilde, StatisticValue
+from .toys import ToyTest, toy_p_values
 
 
 class HypoTest(eqx.Module):
@@ -30,6 +32,10 @@ class HypoTest(eqx.Module):
     - `best`: the fitted parameter of interest.
     - `status`: an `mx.Status`; unless it is `VALID`, all numbers are NaN. `valid`: whether it is.
     - `fits`: the `StatisticValue` of the data, with the fits.
+    - `name`, `value`: the parameter and the value tested.
+    - `errors`: by toys, the standard errors of `p_sb`, `p_b`, `cls`, `expected_p_sb` and `expected_cls`, with these
+        names; else `None`.
+    - `toys`: by toys, their statistics, weights and statuses (`toys.tested`, `toys.alternative`); else `None`.
     """
 
     statistic: Float[Array, ""]
@@ -43,6 +49,8 @@ class HypoTest(eqx.Module):
     fits: StatisticValue
     name: str = eqx.field(static=True)
     value: Float[Array, " k"]
+    errors: Errors | None = None
+    toys: ToyTest | None = None
 
     @property
     def valid(self) -> Bool[Array, ""]:
@@ -64,16 +72,17 @@ def hypotest(
     value: ArrayLike,
     *,
     statistic: AbstractStatistic | None = None,
-    calculator: Asymptotic | None = None,
+    calculator: Asymptotic | Toys | None = None,
 ) -> HypoTest:
     """Tests a value of a parameter: p-values, CLs (A. L. Read, J. Phys. G 28 (2002) 2693) and what is expected of them.
 
     ```python
     mx.hypotest(nll, params, data, "mu", 1.0).cls
+    mx.hypotest(nll, params, data, "mu", 1.0, calculator=mx.Toys(10_000, jax.random.key(0))).errors.cls
     ```
 
     Works under `jax.jit` and `jax.vmap` (over values, data, templates), and is differentiable with respect to all of
-    these.
+    these. By toys it works there, too, but is fastest outside of them, and has no derivative.
 
     **Arguments:**
 
@@ -81,12 +90,12 @@ def hypotest(
     - `poi`: the parameter of interest, by name or as for `mx.fix`; several for `mx.TMu()`.
     - `value`: the value tested, one number a parameter of interest.
     - `statistic`: default `mx.QTilde()`.
-    - `calculator`: default `mx.Asymptotic()`.
+    - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`.
 
     **Returns:** a `HypoTest`; all NaN, with the status that says why, unless all of its fits are valid.
 
     **Raises:** `ValueError` for a parameter that is unknown or fixed, or a value outside its bounds; `TypeError` for a
-    likelihood without Asimov data.
+    likelihood without Asimov data (by toys: that cannot be drawn from), and for a derivative by toys.
     """
     statistic = QTilde() if statistic is None else statistic
     calculator = Asymptotic() if calculator is None else calculator
@@ -94,124 +103,71 @@ def hypotest(
     free = fit(nll, params, data)
     index = positions(free, poi, "hypotest")
     q = statistic.from_fit(nll, free, data, poi, value)
-    there = reference(nll, q.free, data, index, calculator.at(statistic))
-    q_a = statistic.from_fit(nll, there.free, there.data, poi, value)
-    names = ", ".join(free.names[i] for i in index)
-    return _result(statistic, q, p_values(statistic, q, q_a, there.status), names, value)
+    values = jnp.atleast_1d(jnp.asarray(value, q.value.dtype))
+    p = p_values(statistic, nll, q, data, index, values, calculator)
+    return _result(statistic, q, p, ", ".join(free.names[i] for i in index), values)
+
+
+def p_values(
+    statistic: AbstractStatistic,
+    nll: Callable[[Any, Any], ArrayLike],
+    q: StatisticValue,
+    data: PyTree,
+    index: tuple[int, ...],
+    values: Float[Array, " k"],
+    calculator: Asymptotic | Toys,
+) -> PValues:
+    """By the calculator that is asked for."""
+    _, data = prepare(q.free.params, data)
+    if isinstance(calculator, Toys):
+        return toy_p_values(statistic, nll, q, data, index, values, calculator)
+    return asymptotic_p_values(statistic, nll, q, data, index, values, calculator)
 
 
 def check_kinds(statistic: Any, calculator: Any) -> None:
     """**Raises:** `TypeError` for a class in place of an instance, or something else."""
     for what, thing, kind in (
         ("statistic", statistic, AbstractStatistic),
-        ("calculator", calculator, Asymptotic),
+        ("calculator", calculator, Asymptotic | Toys),
     ):
         if isinstance(thing, type):
-            raise TypeError(f"{what} must be an instance: write mx.{thing.__name__}()")
+            given = "n, jax.random.key(0)" if thing is Toys else ""
+            raise TypeError(f"{what} must be an instance: write mx.{thing.__name__}({given})")
         if not isinstance(thing, kind):
             raise TypeError(f"{what} must be one of migrax's, such as mx.QTilde() or mx.Asymptotic(); got {thing!r}")
+    if isinstance(calculator, Toys) and calculator.params is not None:
+        raise ValueError("tests draw their toys where the data put the parameters: mx.Toys(n, key) without params")
 
 
-def _result(statistic: AbstractStatistic, q: StatisticValue, p: PValues, name: str, value: ArrayLike) -> HypoTest:
+def _result(
+    statistic: AbstractStatistic, q: StatisticValue, p: PValues, name: str, values: Float[Array, " k"]
+) -> HypoTest:
     good = p.status == int(Status.VALID)
-    told = lambda log_p: jnp.where(good, jnp.exp(log_p), jnp.nan)  # noqa: E731
+    nan = lambda x: jnp.where(good, x, jnp.nan)  # noqa: E731
+    told = lambda log_p: nan(jnp.exp(log_p))  # noqa: E731
     nothing = jnp.nan if statistic.discovery else 0.0
+    errors = p.errors
+    if errors is not None:
+        errors = errors._replace(cls=errors.cls + nothing, expected_cls=errors.expected_cls + nothing)
+        errors = Errors(*(nan(e) for e in errors))
     # by position, as "cls" is the name of something else to a class that is called
     return HypoTest(
         jnp.where(good, q.value, jnp.nan),
         told(p.log_sb),
         told(p.log_b),
-        told(p.log_sb - p.log_b + nothing),
+        told(_ratio(p.log_sb, p.log_b) + nothing),
         expected_p_sb=told(p.expected_log_sb),
-        expected_cls=told(p.expected_log_sb - p.expected_log_b + nothing),
+        expected_cls=told(_ratio(p.expected_log_sb, p.expected_log_b) + nothing),
         best=q.best,
         status=p.status,
         fits=q,
         name=name,
-        value=jnp.atleast_1d(jnp.asarray(value, q.value.dtype)),
+        value=values,
+        errors=errors,
+        toys=p.toys,
     )
 
 
-class Discovery(eqx.Module):
-    """The test of the hypothesis that there is no signal.
-
-    **Attributes:**
-
-    - `p_value`, `significance`: of the data; the significance is that of a one-sided normal tail.
-    - `expected_significance`: the median of the alternative, and `expected_p_value`, shape `(5,)`, the p-value where
-        the data are 2, 1, 0, -1, -2 standard deviations off: the first is the lowest.
-    - `statistic`: q_0 of the data.
-    - `best`: the fitted signal.
-    - `status`: an `mx.Status`; unless it is `VALID`, all numbers are NaN. `valid`: whether it is.
-    - `fits`: the `StatisticValue` of the data, with the fits.
-    """
-
-    p_value: Float[Array, ""]
-    significance: Float[Array, ""]
-    expected_p_value: Float[Array, "5"]
-    expected_significance: Float[Array, ""]
-    statistic: Float[Array, ""]
-    best: Float[Array, ""]
-    status: Int[Array, ""]
-    fits: StatisticValue
-    name: str = eqx.field(static=True)
-
-    @property
-    def valid(self) -> Bool[Array, ""]:
-        return self.status == int(Status.VALID)
-
-    def __repr__(self) -> str:
-        if not is_concrete(self.p_value) or np.ndim(self.p_value) != 0:
-            return f"Discovery({self.name}, shape={jnp.shape(self.p_value)})"
-        from . import display
-
-        return display.discovery_text(self)
-
-
-def discovery(
-    nll: Callable[[Any, Any], ArrayLike],
-    params: PyTree,
-    data: PyTree,
-    poi: Where,
-    value: ArrayLike = 0.0,
-    *,
-    calculator: Asymptotic | None = None,
-) -> Discovery:
-    """How much the data speak against the hypothesis that there is no signal, and how much one expects of them.
-
-    (G. Cowan, K. Cranmer, E. Gross and O. Vitells, Eur. Phys. J. C 71 (2011) 1554, eqs. 52, 53 and 79.) Works under
-    `jax.jit` and `jax.vmap`, and is differentiable.
-
-    **Arguments:**
-
-    - `nll`, `params`, `data`, `poi`: as for `mx.hypotest`.
-    - `value`: the value that means no signal.
-    - `calculator`: default `mx.Asymptotic()`, which expects a signal of 1; of another strength:
-        `mx.Asymptotic(alternative=2.0)`.
-
-    **Returns:** a `Discovery`; all NaN, with the status that says why, unless all of its fits are valid.
-
-    **Raises:** as `mx.hypotest`.
-    """
-    calculator = Asymptotic() if calculator is None else calculator
-    statistic = Q0()
-    check_kinds(statistic, calculator)
-    free = fit(nll, params, data)
-    index = positions(free, poi, "discovery")
-    q = statistic.from_fit(nll, free, data, poi, value)
-    there = reference(nll, q.free, data, index, calculator.at(statistic))
-    q_a = statistic.from_fit(nll, there.free, there.data, poi, value)
-    p = p_values(statistic, q, q_a, there.status)
-    good = p.status == int(Status.VALID)
-    nan = lambda x: jnp.where(good, x, jnp.nan)  # noqa: E731
-    return Discovery(
-        p_value=nan(jnp.exp(p.log_sb)),
-        significance=nan(formulas.root(q.value)),
-        expected_p_value=nan(jnp.exp(p.expected_log_sb)),
-        expected_significance=nan(formulas.root(q_a.value)),
-        statistic=nan(q.value),
-        best=q.best[0],
-        status=p.status,
-        fits=q,
-        name=free.names[index[0]],
-    )
+def _ratio(log_sb: Array, log_b: Array) -> Array:
+    """log CLs; NaN where no toy of the alternative is beyond."""
+    return jnp.where(log_b > -jnp.inf, log_sb - log_b, jnp.nan)

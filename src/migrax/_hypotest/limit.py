@@ -1,6 +1,5 @@
 """`upper_limit`: the value of a parameter above which CLs is too small, of the data and expected."""
 
-import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,24 +20,17 @@ from .._parameter import Where, is_concrete
 from .._result import FitResult
 from .._stages import by_stages
 from .._status import Status
+from .._toy_source import Toys
 from . import formulas
-from .asymptotic import Asymptotic, Reference, reference
+from .asymptotic import Asymptotic, Reference, alternative_of, reference
 from .hypotest import check_kinds
+from .limit_status import LimitStatus
 from .statistics import AbstractStatistic, QMu, QTilde
+from .toy_limit import toy_limits
 
 _MOST = 60  # evaluations of a root
 _CLOSE = 1e-7  # of the distance to the alternative, before the last step of Newton's method
 _FAR = 1e40  # times the first guess: beyond it the signal does nothing
-
-
-class LimitStatus(enum.IntEnum):
-    """How the search for a limit ended. Only `FOUND` is one; all others are NaN."""
-
-    FOUND = 0
-    FIT_FAILED = 1  # a fit, free or conditional, is not valid
-    BEYOND_BOUND = 2  # not excluded at the parameter's upper bound: widen it
-    NO_EFFECT = 3  # not excluded anywhere: the signal does nothing
-    NONE_ALLOWED = 4  # excluded without a signal already, which CLs never is
 
 
 class UpperLimit(eqx.Module):
@@ -53,6 +45,7 @@ class UpperLimit(eqx.Module):
     - `cl`: the confidence level.
     - `best`: the fitted parameter.
     - `free`: the free fit of the data.
+    - `error`, `expected_error`: by toys, the standard errors of the limits that the number of toys leaves; else `None`.
     """
 
     observed: Float[Array, ""]
@@ -64,6 +57,8 @@ class UpperLimit(eqx.Module):
     cl: float = eqx.field(static=True)
     cls: bool = eqx.field(static=True)
     name: str = eqx.field(static=True)
+    error: Float[Array, ""] | None = None
+    expected_error: Float[Array, "5"] | None = None
 
     @property
     def valid(self) -> Bool[Array, ""]:
@@ -88,7 +83,7 @@ def upper_limit(
     cl: float = 0.95,
     cls: bool = True,
     statistic: AbstractStatistic | None = None,
-    calculator: Asymptotic | None = None,
+    calculator: Asymptotic | Toys | None = None,
 ) -> UpperLimit:
     """The upper limit on a parameter, observed and expected: where CLs (or, with `cls=False`, the p-value) is 1 - `cl`.
 
@@ -106,7 +101,8 @@ def upper_limit(
     - `cl`: the confidence level.
     - `cls`: `False` for the limit of the p-value alone (CLs+b), which excludes signals that the data cannot see.
     - `statistic`: `mx.QTilde()`, the default, or `mx.QMu()`.
-    - `calculator`: default `mx.Asymptotic()`.
+    - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`: `n` toys are drawn and fitted at each of some
+        ten values. Not for the inside of `jax.jit` and `jax.vmap`, and without a derivative.
 
     **Returns:** an `UpperLimit`; a limit that is not found is NaN, with a status that says why.
 
@@ -125,7 +121,9 @@ def upper_limit(
     if len(index) != 1:
         raise ValueError(f"upper_limit is of one parameter, got {[free.names[i] for i in index]}")
     _, data = prepare(params, data)
-    at = calculator.at(statistic)
+    at = alternative_of(calculator, statistic)
+    if isinstance(calculator, Toys):
+        return _result(free, index[0], cl, cls, *toy_limits(nll, free, data, index, at, cl, cls, statistic, calculator))
     there = reference(nll, free, data, index, at)
     problem = _Problem(nll, free, data, there, jnp.asarray(index[0]), jnp.asarray(at), jnp.asarray(1 - cl))
     limits, status = by_stages(
@@ -134,9 +132,27 @@ def upper_limit(
         lambda found: found[1] == int(LimitStatus.FIT_FAILED),
         problem,
     )
-    names = free.names[index[0]]
+    return _result(free, index[0], cl, cls, limits, status, None)
+
+
+def _result(
+    free: FitResult, i: int, cl: float, cls: bool, limits: Array, status: Array, errors: Array | None
+) -> UpperLimit:
+    name = free.names[i]
+    of_data, expected = (None, None) if errors is None else (errors[0], errors[1:])
+    # by position, as "cls" is the name of something else to a class that is called
     return UpperLimit(
-        limits[0], limits[1:], status[0], status[1:], free.values[index[0]], free, float(cl), bool(cls), names
+        limits[0],
+        limits[1:],
+        status[0],
+        status[1:],
+        free.values[i],
+        free,
+        float(cl),
+        bool(cls),
+        name,
+        of_data,
+        expected,
     )
 
 

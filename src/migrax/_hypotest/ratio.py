@@ -17,7 +17,7 @@ from .._stages import by_stages
 from .._status import Status
 
 # A conditional fit that is lower than the free one by more than this (-2 log of the ratio) shows another minimum.
-_LOWER = 1e-3
+LOWER = 1e-3
 
 
 class Ratio(eqx.Module):
@@ -81,7 +81,7 @@ def _conditional(nll: Callable, free: FitResult, data: PyTree, index: tuple[int,
         lambda found: found[3] != int(Status.VALID),
         (nll, free, data),
     )
-    lower = rise < -_LOWER
+    lower = rise < -LOWER
     status = jnp.where(lower, int(Status.NOT_CONVERGED), status)
     status = jnp.where(free.valid, status, free.status)
     rise = jnp.where(lower | ~free.valid, jnp.nan, jnp.maximum(rise, 0.0))

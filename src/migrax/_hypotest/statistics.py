@@ -67,7 +67,12 @@ class AbstractStatistic(eqx.Module):
         index = positions(free, poi, name)
         if len(index) > 1 and not self.several:
             raise ValueError(f"{name} is a statistic of one parameter of interest, got {len(index)}: take mx.TMu()")
-        values = check_value(free, index, value, name)
+        return self.at(nll, free, data, index, check_value(free, index, value, name))
+
+    def at(
+        self, nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], values: Float[Array, " k"]
+    ) -> StatisticValue:
+        """The same of the parameters at these positions, without checks."""
         lanes = jnp.stack([values, jnp.zeros_like(values)]) if self.tilde else values[None]
         found = ratio(nll, free, data, index, lanes)
         return self.from_ratio(found, index, values)

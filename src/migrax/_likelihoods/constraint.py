@@ -11,10 +11,10 @@ from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
 from .._faults import Fault
 from .._parameter import Picked, Where, is_concrete, pick_values, resolve
+from .._poisson_draw import draw_poisson
 from .base import AbstractLikelihood
 from .counts import Counts, floats, terms_from_mean
 from .least_squares import check_covariance
-from .poisson import draw_poisson
 
 
 def _static(where: Any) -> Any:

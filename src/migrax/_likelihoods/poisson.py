@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
 from .._hints import check_callable
 from .._parameter import resolve
+from .._poisson_draw import draw_poisson
 from . import counts as _counts
 from .base import AbstractLikelihood
 from .counts import Counts, as_counts
@@ -112,12 +112,6 @@ class PoissonNLL(AbstractLikelihood):
         """One set of counts drawn at `params`."""
         _counts.refuse_weighted(data if isinstance(data, Counts) else None, "PoissonNLL.sample")
         return draw_poisson(key, self.prediction(params))
-
-
-def draw_poisson(key: Array, mu: Array) -> Array:
-    """Poisson numbers; NaN where `mu` is negative or not finite, which JAX would give -1 for."""
-    good = (mu >= 0) & jnp.isfinite(mu)
-    return jnp.where(good, jax.random.poisson(key, jnp.where(good, mu, 0.0)).astype(mu.dtype), jnp.nan)
 
 
 def check_expectation(expected: Any, log_expected: Any, what: str) -> None:

@@ -10,11 +10,11 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
 from .._hints import check_callable
 from .._parameter import is_concrete, resolve
+from .._poisson_draw import draw_poisson
 from . import counts as _counts
 from .barlow_beeston import barlow_beeston_terms
 from .base import AbstractLikelihood
 from .counts import Counts, as_counts
-from .poisson import draw_poisson
 from .template_lite import asy_terms, conway_terms, da_terms
 
 METHODS = ("da", "jsc", "asy", "bb")

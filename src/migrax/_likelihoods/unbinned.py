@@ -11,12 +11,12 @@ from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
 from .._hints import check_callable
 from .._parameter import is_concrete, resolve
+from .._poisson_draw import draw_poisson
 from ..distributions import _foreign
 from .base import AbstractLikelihood
 from .events import Events, as_chunk, as_events, event_faults, kind_for, log_densities, rows_of, scores_of, sum_over
 from .expected_events import expected_events
 from .normalisation import complaints_of
-from .poisson import draw_poisson
 
 
 class UnbinnedNLL(AbstractLikelihood):

@@ -25,6 +25,7 @@ from .._likelihoods import (
 )
 from .._likelihoods.counts import as_counts, floats
 from .._likelihoods.events import as_events
+from .._poisson_draw import draw_poisson
 
 
 def resample(nll: Any, params: PyTree, key: Array, data: PyTree) -> PyTree:
@@ -50,19 +51,19 @@ def _counts(nll: Any, data: Any, key: Array) -> Array | Counts:
     """The events in a bin are a Poisson number; weighted ones have the mean weight of their bin."""
     counts = as_counts(data, type(nll).__name__)
     if counts.variance is None:
-        return _poisson(key, counts.value)
+        return draw_poisson(key, counts.value)
     empty = counts.value == 0
     weight = jnp.where(empty, 0.0, counts.variance / jnp.where(empty, 1.0, counts.value))
     known = weight != 0
     number = jnp.where(known, counts.value / jnp.where(known, weight, 1.0), 0.0)
-    drawn = jax.random.poisson(key, number).astype(counts.value.dtype)
+    drawn = draw_poisson(key, number)
     # an empty bin keeps its variance, which says how large the weights around it are
     return Counts(weight * drawn, jnp.where(known, weight**2 * drawn, counts.variance))
 
 
 def _events(nll: Any, data: Any, key: Array) -> Events:
     events = as_events(data, type(nll).__name__)
-    often = jax.random.poisson(key, 1.0, events.x.shape[:1]).astype(events.x.dtype)
+    often = draw_poisson(key, jnp.ones((), events.x.dtype), events.x.shape[:1])
     return Events(events.x, often if events.weight is None else often * events.weight, events.mask)
 
 
@@ -74,7 +75,7 @@ def _points(nll: LeastSquares, data: Points, key: Array) -> Points:
     del nll
     if data.covariance is not None or data.xerr is not None:
         raise TypeError("points with a covariance or xerr do not count one by one: bootstrap(kind='parametric')")
-    often = jax.random.poisson(key, 1.0, data.y.shape).astype(data.y.dtype)
+    often = draw_poisson(key, jnp.ones((), data.y.dtype), data.y.shape)
     mask = often > 0 if data.mask is None else data.mask & (often > 0)
     error = data.yerr / jnp.sqrt(jnp.maximum(often, 1.0))
     return eqx.tree_at(lambda p: (p.yerr, p.mask), data, (error, mask), is_leaf=lambda x: x is None)
@@ -89,14 +90,10 @@ def _normal(nll: Any, data: Any, key: Array) -> Array:
     return nll._undone(nll._measured(flat) + shift).reshape(observed.shape)
 
 
-def _poisson(key: Array, mean: Array) -> Array:
-    return jax.random.poisson(key, mean).astype(mean.dtype)
-
-
 _HOW: tuple[tuple[Any, Callable[[Any, Any, Array], Any]], ...] = (
     ((PoissonNLL, BinnedNLL), _counts),
     ((UnbinnedNLL, ExtendedUnbinnedNLL), _events),
     (LeastSquares, _points),
     ((NormalConstraint, LogNormalConstraint), _normal),
-    (PoissonConstraint, lambda nll, data, key: _poisson(key, floats(data))),
+    (PoissonConstraint, lambda nll, data, key: draw_poisson(key, floats(data))),
 )

@@ -8,6 +8,7 @@ import numpy as np
 from jax.scipy.special import gammaln
 from jaxtyping import Array, ArrayLike, Float
 
+from .._poisson_draw import draw_poisson
 from ._base import AbstractDistribution
 from ._functions import log1p_remainder
 from ._tails import log_add, log_complement, log_sub
@@ -60,7 +61,7 @@ class Poisson(AbstractDistribution):
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random counts of the given shape (in front of that of `rate`), as floats; without derivatives."""
         rate = jnp.asarray(self.rate, jnp.result_type(float, self.rate))
-        return jax.random.poisson(key, rate, (*shape, *rate.shape)).astype(rate.dtype)
+        return draw_poisson(key, rate, shape)
 
 
 @jax.jit

@@ -1,0 +1,112 @@
+"""`discovery`: the test of the hypothesis that there is no signal."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+
+from .._fit import fit
+from .._minimum import positions
+from .._parameter import Where, is_concrete
+from .._status import Status
+from .._toy_source import Toys
+from .asymptotic import Asymptotic
+from .hypotest import check_kinds, p_values
+from .statistics import Q0, StatisticValue
+from .toys import ToyTest
+
+
+class Discovery(eqx.Module):
+    """The test of the hypothesis that there is no signal.
+
+    **Attributes:**
+
+    - `p_value`, `significance`: of the data; the significance is that of a one-sided normal tail.
+    - `expected_significance`: the median of the alternative, and `expected_p_value`, shape `(5,)`, the p-value where
+        the data are 2, 1, 0, -1, -2 standard deviations off: the first is the lowest.
+    - `statistic`: q_0 of the data.
+    - `best`: the fitted signal.
+    - `status`: an `mx.Status`; unless it is `VALID`, all numbers are NaN. `valid`: whether it is.
+    - `fits`: the `StatisticValue` of the data, with the fits.
+    - `p_value_error`, `expected_p_value_error`, `toys`: by toys, the standard errors, and the toys as in `HypoTest`;
+        else `None`. Where no toy is beyond, the p-value is 0 within this error, and the significance is NaN.
+    """
+
+    p_value: Float[Array, ""]
+    significance: Float[Array, ""]
+    expected_p_value: Float[Array, "5"]
+    expected_significance: Float[Array, ""]
+    statistic: Float[Array, ""]
+    best: Float[Array, ""]
+    status: Int[Array, ""]
+    fits: StatisticValue
+    name: str = eqx.field(static=True)
+    p_value_error: Float[Array, ""] | None = None
+    expected_p_value_error: Float[Array, "5"] | None = None
+    toys: ToyTest | None = None
+
+    @property
+    def valid(self) -> Bool[Array, ""]:
+        return self.status == int(Status.VALID)
+
+    def __repr__(self) -> str:
+        if not is_concrete(self.p_value) or np.ndim(self.p_value) != 0:
+            return f"Discovery({self.name}, shape={jnp.shape(self.p_value)})"
+        from . import display
+
+        return display.discovery_text(self)
+
+
+def discovery(
+    nll: Callable[[Any, Any], ArrayLike],
+    params: PyTree,
+    data: PyTree,
+    poi: Where,
+    value: ArrayLike = 0.0,
+    *,
+    calculator: Asymptotic | Toys | None = None,
+) -> Discovery:
+    """How much the data speak against the hypothesis that there is no signal, and how much one expects of them.
+
+    (G. Cowan, K. Cranmer, E. Gross and O. Vitells, Eur. Phys. J. C 71 (2011) 1554, eqs. 52, 53 and 79.) Works under
+    `jax.jit` and `jax.vmap`, and is differentiable.
+
+    **Arguments:**
+
+    - `nll`, `params`, `data`, `poi`: as for `mx.hypotest`.
+    - `value`: the value that means no signal.
+    - `calculator`: default `mx.Asymptotic()`, which expects a signal of 1; of another strength:
+        `mx.Asymptotic(alternative=2.0)`. By toys, `mx.Toys(n, key, importance=True)` reaches five standard deviations
+        with some thousands.
+
+    **Returns:** a `Discovery`; all NaN, with the status that says why, unless all of its fits are valid.
+
+    **Raises:** as `mx.hypotest`.
+    """
+    calculator = Asymptotic() if calculator is None else calculator
+    statistic = Q0()
+    check_kinds(statistic, calculator)
+    free = fit(nll, params, data)
+    index = positions(free, poi, "discovery")
+    q = statistic.from_fit(nll, free, data, poi, value)
+    values = jnp.atleast_1d(jnp.asarray(value, q.value.dtype))
+    p = p_values(statistic, nll, q, data, index, values, calculator)
+    good = p.status == int(Status.VALID)
+    nan = lambda x: jnp.where(good, x, jnp.nan)  # noqa: E731
+    return Discovery(
+        p_value=nan(jnp.exp(p.log_sb)),
+        significance=nan(p.significance),
+        expected_p_value=nan(jnp.exp(p.expected_log_sb)),
+        expected_significance=nan(p.expected_significance),
+        statistic=nan(q.value),
+        best=q.best[0],
+        status=p.status,
+        fits=q,
+        name=free.names[index[0]],
+        p_value_error=None if p.errors is None else nan(p.errors.p_sb),
+        expected_p_value_error=None if p.errors is None else nan(p.errors.expected_p_sb),
+        toys=p.toys,
+    )

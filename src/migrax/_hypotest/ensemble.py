@@ -1,0 +1,209 @@
+"""Toys of one hypothesis: drawn at one point, fitted with the parameters of interest free, and at values of these.
+
+The fits are those of `mx.fit_toys`: a batch at a time, never all toys in memory. Fits with parameters held are fits of
+another likelihood, of a vector of the other parameters, so that any entry of a vector can be held, and another value
+compiles nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree, Scalar
+
+from .._fit import fit
+from .._jit import jit
+from .._parameter import Parameter, is_concrete
+from .._progress import bar
+from .._result import FitResult
+from .._sample import asimov, draw_one
+from .._space import ravel, resolve_at, update
+from .._status import Status
+from .._toy_source import Toys, source
+from .._toys import fit_toys
+from .ratio import LOWER
+from .statistics import AbstractStatistic
+
+_AT_ONCE = 4096  # toys whose likelihood is looked at together
+_REPEATED = 3  # searches of the free minimum of a toy that has shown a lower one
+
+
+class Held(eqx.Module):
+    """A likelihood with some parameters held at `values`, as a function of `{"x": vector of the others}`."""
+
+    nll: Any
+    params: PyTree
+    values: Float[Array, " k"]
+    index: tuple[int, ...] = eqx.field(static=True)
+
+    def full(self, others: Float[Array, " m"]) -> Float[Array, " n"]:
+        """The vector of all free parameters."""
+        n = others.shape[-1] + len(self.index)
+        return (
+            jnp.zeros(n, others.dtype)
+            .at[_others(n, self.index)]
+            .set(others)
+            .at[jnp.asarray(self.index)]
+            .set(self.values)
+        )
+
+    def __call__(self, params: PyTree, data: PyTree) -> Scalar:
+        return self.nll(resolve_at(self.params, self.full(params["x"])), data)
+
+    def sample(self, params: PyTree, key: Array, data: PyTree = None) -> PyTree:
+        return draw_one(self.nll, params, key, data)
+
+    def expected_data(self, params: PyTree, data: PyTree = None) -> PyTree:
+        del params
+        return asimov(self.nll, self.params, data=data)
+
+
+def _others(n: int, index: tuple[int, ...]) -> Int[np.ndarray, " m"]:
+    return np.setdiff1d(np.arange(n), index)
+
+
+class Shown:
+    """A bar that counts fits, more of which may come."""
+
+    def __init__(self, wanted: bool):
+        self.bar = bar(total=0, unit="fit", unit_scale=True) if wanted else None
+
+    def expect(self, n: int) -> None:
+        if self.bar is not None:
+            self.bar.total += n
+            self.bar.refresh()
+
+    def done(self, n: int) -> None:
+        if self.bar is not None:
+            self.bar.update(n)
+
+    def __enter__(self) -> "Shown":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+class _Fits(NamedTuple):
+    nll: Float[np.ndarray, " toys"]
+    values: Float[np.ndarray, "toys k"]
+    status: Int[np.ndarray, " toys"]
+
+
+class Ensemble:
+    """The toys of one hypothesis and their fits. Not for the inside of `jax.jit`."""
+
+    def __init__(self, nll: Any, origin: PyTree, data: PyTree, toys: Toys, index: tuple[int, ...], shown: Shown):
+        self.nll, self.origin, self.data, self.index, self.shown = nll, origin, data, index, shown
+        self.mesh = toys.mesh
+        self.toys = Toys(toys.n, toys.key, origin)
+        self.free = self._free(self.toys, None)
+
+    def rise(self, values: Float[Array, " k"]) -> tuple[np.ndarray, np.ndarray]:
+        """-2 log of the likelihood ratio of each toy with the parameters of interest at `values`, and a status."""
+        held = self._held(values, self.toys)
+        for _ in range(_REPEATED):
+            # lower than the free fit: that was another minimum
+            good = (held.status == 0) & (self.free.status == 0)
+            missing = np.flatnonzero(good & (held.nll < self.free.nll - 0.5 * LOWER))
+            if missing.size == 0:
+                break
+            self._again(missing, values)
+        rise = 2 * (held.nll - self.free.nll)
+        status = np.where(self.free.status != 0, self.free.status, held.status)
+        status = np.where((status == 0) & ~(rise > -LOWER), int(Status.NOT_CONVERGED), status)
+        return np.where(status == 0, np.maximum(rise, 0.0), np.nan), status
+
+    def _free(self, toys: Any, starts: Any) -> _Fits:
+        return self._fit(self.nll, self.origin, toys, starts, list(self.index))
+
+    def _held(self, values: Float[Array, " k"], toys: Any, keep_all: bool = False) -> _Fits:
+        held, params = hold(self.nll, self.origin, self.index, values)
+        if params is None:
+            return self._only_value(values, toys)
+        n = params["x"].value.shape[0]
+        return self._fit(held, params, toys, None, list(range(n)) if keep_all else [])
+
+    def _only_value(self, values: Float[Array, " k"], toys: Any) -> _Fits:
+        """Where there are no other parameters, there is nothing to fit."""
+        at = update(self.origin, jnp.zeros(len(self.index)).at[jnp.asarray(self.index)].set(values))
+        nll = logs(self.nll, (at,), toys, self.data, self.origin)[0]
+        status = np.where(np.isfinite(nll), int(Status.VALID), int(Status.NOT_FINITE))
+        return _Fits(nll, np.empty((nll.size, 0)), status)
+
+    def _fit(self, nll: Any, params: PyTree, toys: Any, starts: Any, kept: list[int]) -> _Fits:
+        def keep(result: FitResult) -> tuple[np.ndarray, ...]:
+            self.shown.done(result.nll.shape[0])
+            # of the values only what is wanted: a view would keep them all
+            return np.array(result.nll), np.asarray(result.values)[:, kept], np.array(result.status)
+
+        self.shown.expect(self.toys.n if isinstance(toys, Toys) else jax.tree.leaves(toys)[0].shape[0])
+        data = self.data if isinstance(toys, Toys) else None
+        parts = fit_toys(nll, params, toys, data=data, starts=starts, hesse=False, mesh=self.mesh, reduce=keep)
+        return _Fits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def _again(self, missing: Int[np.ndarray, " m"], values: Float[Array, " k"]) -> None:
+        """Fits these toys freely from where the lower likelihood was seen."""
+        # as many as the next power of two, so that few sizes are ever compiled
+        padded = np.resize(missing, 2 ** int(np.ceil(np.log2(missing.size))))
+        drawn = source(self.nll, self.origin, self.toys, self.data).take(padded, None)
+        held, _ = hold(self.nll, self.origin, self.index, values)
+        x = jax.vmap(held.full)(jnp.asarray(self._held(values, drawn, keep_all=True).values))
+        space = ravel(self.origin)[1]
+        found = self._free(drawn, np.clip(np.asarray(x), np.asarray(space.lower), np.asarray(space.upper)))
+        better = (found.status == 0) & (found.nll < self.free.nll[padded])
+        for mine, new in zip(self.free, found, strict=True):
+            mine[padded[better]] = new[better]
+
+
+def hold(nll: Any, params: PyTree, index: tuple[int, ...], values: Float[Array, " k"]) -> tuple[Held, PyTree]:
+    """The likelihood with parameters held, and its parameters; `None` for these if there are no others."""
+    x, space = ravel(params)
+    others = _others(x.size, index)
+    held = Held(nll, params, jnp.asarray(values, x.dtype), index)
+    if others.size == 0:
+        return held, None
+    return held, {"x": Parameter(x[others], space.lower[others], space.upper[others])}
+
+
+def logs(nll: Any, points: tuple[PyTree, ...], toys: Any, data: PyTree, origin: PyTree) -> np.ndarray:
+    """The likelihood of each toy at some points, shape `(points, toys)`."""
+    where = source(nll, origin, toys, data)
+    size = min(_AT_ONCE, where.n)
+    parts = [_logs(nll, points, where.batch(first, size)) for first in range(0, where.n, size)]
+    return np.concatenate([np.asarray(p) for p in parts], axis=1)[:, : where.n]
+
+
+@jit
+def _logs(nll: Callable, points: tuple[PyTree, ...], toys: PyTree) -> Float[Array, "points size"]:
+    at = [resolve_at(point, ravel(point)[0]) for point in points]
+    return jnp.stack([jax.vmap(lambda toy, p=p: jnp.asarray(nll(p, toy)))(toys) for p in at])
+
+
+def traced(
+    nll: Any,
+    origin: PyTree,
+    data: PyTree,
+    toys: Toys,
+    statistic: AbstractStatistic,
+    index: tuple[int, ...],
+    values: Float[Array, " k"],
+) -> tuple[Float[Array, " toys"], Int[Array, " toys"]]:
+    """The statistic of each toy and its status, inside the user's own `jit` or `vmap`."""
+    at = resolve_at(origin, ravel(origin)[0])
+
+    def one(number: Array) -> tuple[Array, Array]:
+        toy = draw_one(nll, at, jax.random.fold_in(toys.key, number), data)
+        found = statistic.at(nll, fit(nll, origin, toy), toy, index, values)
+        return found.value, found.status
+
+    return jax.lax.map(one, jnp.arange(toys.n), batch_size=min(toys.n, 256))
+
+
+def is_traced(*trees: Any) -> bool:
+    """Whether some array is not known yet: inside `jit`, `vmap` or `grad`."""
+    return not is_concrete(*[leaf for leaf in jax.tree.leaves(trees) if eqx.is_array(leaf)], jnp.asarray(0.0))

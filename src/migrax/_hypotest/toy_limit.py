@@ -1,0 +1,119 @@
+"""Upper limits by toys. Those of the alternative and their free fits are made once, for all values that are tried."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr, ndtri
+from jaxtyping import Array, Float, Int, PyTree
+
+from .._hesse import hesse
+from .._result import FitResult
+from .._space import update
+from .._status import Status
+from .._toy_source import Toys
+from . import formulas
+from .asymptotic import alternative_point
+from .ensemble import Ensemble, Shown, is_traced
+from .limit_status import LimitStatus
+from .noisy_root import Heights, find_roots
+from .statistics import AbstractStatistic
+from .toys import ToyStatistics, ToyTest, drawn_at, expected, p_value, ratio_error, statistic_of
+
+
+def toy_limits(
+    nll: Callable[[Any, Any], Any],
+    free: FitResult,
+    data: PyTree,
+    index: tuple[int, ...],
+    at: float,
+    cl: float,
+    cls: bool,
+    statistic: AbstractStatistic,
+    calculator: Toys,
+) -> tuple[Float[Array, "6"], Int[Array, "6"], Float[Array, "6"]]:
+    """The observed limit and the five that are expected, their statuses and standard errors.
+
+    **Raises:** `TypeError` inside of `jit` and `vmap`, `ValueError` for importance sampling.
+    """
+    check_outside(nll, free, data, calculator, "upper_limit")
+    point, status = alternative_point(nll, free, data, index, at)
+    if not bool(free.valid) or int(status) != int(Status.VALID):
+        return jnp.full(6, jnp.nan), jnp.full(6, int(LimitStatus.FIT_FAILED)), jnp.full(6, jnp.nan)
+    level = float(np.log(1 - cl))
+    with Shown(calculator.progress) as shown:
+        here, there = drawn_at(calculator, (point, point))
+        alternative = Ensemble(nll, point, data, there, index, shown)
+
+        def look(distance: float) -> Heights:
+            values = jnp.asarray([at + distance], free.values.dtype)
+            q = statistic.at(nll, free, data, index, values)
+            if not bool(q.valid):
+                return Heights(np.full(6, np.nan), np.full(6, np.nan))
+            tested = Ensemble(nll, q.conditional, data, here, index, shown)
+            test = ToyTest(*(alone(*statistic_of(statistic, e, values)) for e in (tested, alternative)))
+            return _heights(test, q.value, cls, level)
+
+        end = float(free.upper[index[0]]) - at
+        first = _guesses(nll, free, data, index[0], at, 1 - cl)
+        roots = find_roots(look, first if cls else [0.0, *first], end, -level, 6)
+    limits, errors = (jnp.asarray(a) for a in zip(*((at + r.distance, r.error) for r in roots), strict=True))
+    return limits, jnp.asarray([int(r.status) for r in roots]), errors
+
+
+def check_outside(nll: Any, free: FitResult, data: PyTree, calculator: Toys, what: str) -> None:
+    """**Raises:** `TypeError` inside of `jit` and `vmap`, `ValueError` for importance sampling."""
+    if is_traced(nll, free, data, calculator.key):
+        raise TypeError(
+            f"{what} by toys tries one value after the other and cannot be inside jax.jit, jax.vmap or jax.grad; "
+            "mx.Asymptotic() can"
+        )
+    if calculator.importance:
+        raise ValueError(f"{what} takes mx.Toys without importance=True: at its level of p-values nothing is gained")
+
+
+def alone(values: Float[Array, " n"], status: Int[Array, " n"]) -> ToyStatistics:
+    """Of toys drawn at one point, all of one weight."""
+    return ToyStatistics(values[None], jnp.ones_like(values)[None], status[None])
+
+
+def _heights(test: ToyTest, observed: Float[Array, ""], cls: bool, level: float) -> Heights:
+    p_sb, error = p_value(test.tested, observed)
+    p_b, _ = p_value(test.alternative, observed)
+    band = expected(test)
+    if cls:
+        values = jnp.append(p_sb / p_b, band.p_sb / band.p_b)
+        errors = jnp.append(ratio_error(test, observed, p_sb, p_b), band.cls_error)
+    else:
+        values, errors = jnp.append(p_sb, band.p_sb), jnp.append(error, band.p_sb_error)
+    return heights(values, errors, test.tested, level)
+
+
+def heights(values: Array, errors: Array, toys: ToyStatistics, level: float) -> Heights:
+    """Logs of p-values above the level; one that no toy reaches is as if half a toy did."""
+    p, e = np.array(values), np.asarray(errors)
+    p = np.where(np.isfinite(p), np.maximum(p, 0.5 / max(toys.total, 1)), np.nan)
+    return Heights(np.log(p) - level, e / p)
+
+
+def _guesses(nll: Any, free: FitResult, data: PyTree, i: int, at: float, alpha: float) -> list[float]:
+    """Distances of the limits if the estimate were normal, mu = sigma (Phi^-1(1 - alpha Phi(N)) + N) (CCGV eq. 89)."""
+    sigma = one_error(nll, free, data, i)
+    off = np.append(np.asarray(formulas.BANDS, float), np.clip((float(free.values[i]) - at) / sigma, -2.0, 6.0))
+    return [sigma * float(ndtri(1 - alpha * ndtr(n)) + n) for n in off]
+
+
+def one_error(nll: Any, free: FitResult, data: PyTree, i: int) -> float:
+    """The error of a parameter, also where it is at a bound."""
+    error = float(free.errors[i])
+    if not error > 0:
+        inside = update(free.params, jnp.where(free.at_limit, _inside(free), free.values))
+        error = float(hesse(nll, inside, data, up=free.up).errors[i])
+    return error if error > 0 and np.isfinite(error) else max(abs(float(free.values[i])), 1.0)
+
+
+def _inside(free: FitResult) -> Float[Array, " n"]:
+    """A little off the bounds."""
+    width = jnp.where(jnp.isfinite(free.upper - free.lower), free.upper - free.lower, 1.0)
+    return jnp.clip(free.values, free.lower + 1e-3 * width, free.upper - 1e-3 * width)
