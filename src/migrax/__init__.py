@@ -16,7 +16,8 @@ Likelihoods      `PoissonNLL`, `BinnedNLL`, `TemplateNLL` with `Counts`; `LeastS
 Toys             `fit_toys` of `Toys`, or of any data with a leading axis; `pull_study`, `PullStudy`;
                  `coverage_study`, `CoverageStudy`; `bias`, `Bias`; `bootstrap`, `Bootstrap`
 Hypotheses       `hypotest`, `HypoTest`; `discovery`, `Discovery`; `upper_limit`, `UpperLimit`, `LimitStatus`;
-                 by `Asymptotic`, with the statistics `QTilde`, `QMu`, `Q0`, `TMu`, `TMuTilde`
+                 `interval`, `Interval`; `look_elsewhere`, `LookElsewhere`; by `Asymptotic` or `Toys`, with the
+                 statistics `QTilde`, `QMu`, `Q0`, `TMu`, `TMuTilde`
 Distributions    `migrax.distributions`
 Other packages   `migrax.io`: histograms
 """
@@ -34,7 +35,9 @@ from ._hypotest import (
     Asymptotic as Asymptotic,
     Discovery as Discovery,
     HypoTest as HypoTest,
+    Interval as Interval,
     LimitStatus as LimitStatus,
+    LookElsewhere as LookElsewhere,
     QMu as QMu,
     QTilde as QTilde,
     TMu as TMu,
@@ -42,6 +45,8 @@ from ._hypotest import (
     UpperLimit as UpperLimit,
     discovery as discovery,
     hypotest as hypotest,
+    interval as interval,
+    look_elsewhere as look_elsewhere,
     upper_limit as upper_limit,
 )
 from ._impacts import Impacts as Impacts, impacts as impacts

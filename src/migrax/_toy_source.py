@@ -84,6 +84,13 @@ class Resampled(NamedTuple):
     draw: Callable[[Any, PyTree, Array, PyTree], PyTree]
 
 
+class DrawnFrom(NamedTuple):
+    """Toys of a likelihood for the fits of another one."""
+
+    toys: Toys
+    likelihood: Any
+
+
 class Source(NamedTuple):
     """Toys by their numbers."""
 
@@ -103,6 +110,8 @@ def source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> Source:
     if isinstance(toys, Resampled):
         drawn = _drawn(nll, params, toys.toys, data, toys.draw)
         return drawn._replace(made_of=(*drawn.made_of, toys.draw.__qualname__))
+    if isinstance(toys, DrawnFrom):
+        return _drawn(toys.likelihood, params, toys.toys, data, draw_one)
     if isinstance(toys, Toys) and toys.for_tests:
         raise ValueError(
             f"mx.Toys({toys.for_tests[0]}=...) is for tests of hypotheses; fit_toys has arguments of its own"

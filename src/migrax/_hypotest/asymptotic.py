@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._fit import fit
+from .._jit import jit
 from .._result import FitResult
 from .._sample import asimov
 from .._space import update
 from .._status import Status
 from . import formulas
-from .ratio import ratio
+from .ratio import Ratio, check_value, ratio
 from .statistics import AbstractStatistic, StatisticValue, TMu, TMuTilde
 
 
@@ -62,48 +63,67 @@ class Reference(NamedTuple):
     status: Int[Array, ""]
 
 
-def alternative_of(calculator: Any, statistic: AbstractStatistic) -> float:
-    """The parameter of interest of the other hypothesis."""
-    if calculator.alternative is not None:
-        return calculator.alternative
-    return 1.0 if statistic.discovery else 0.0
+def alternative_of(calculator: Any, statistic: AbstractStatistic, free: FitResult, index: tuple[int, ...]) -> Array:
+    """The parameters of interest of the other hypothesis, shape `(k,)`.
+
+    **Raises:** `ValueError` where they are outside the bounds.
+    """
+    at = calculator.alternative
+    if at is None:
+        at = 1.0 if statistic.discovery else 0.0
+    return check_value(free, index, jnp.full(len(index), at, free.values.dtype), "the alternative hypothesis")
 
 
-def alternative_point(
-    nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], at: float
-) -> tuple[PyTree, Int[Array, ""]]:
-    """The parameters of the conditional fit to the data at the alternative, and its status."""
-    values = jnp.full((1, len(index)), at, free.values.dtype)
-    there = ratio(nll, free, data, index, values)
-    point = jnp.where(there.status[0] == int(Status.VALID), there.points[0], free.values)  # never NaN
-    return update(free.params, point), there.status[0]
+def alternative_point(found: Ratio) -> tuple[PyTree, Int[Array, ""]]:
+    """The parameters of the last one of the conditional fits, that of the alternative, and its status."""
+    good = found.status[-1] == int(Status.VALID)
+    point = jnp.where(good, found.points[-1], found.free.values)  # never NaN
+    return update(found.free.params, point), found.status[-1]
 
 
-def reference(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], at: float) -> Reference:
-    """From the conditional fit of the data at the alternative."""
-    params, status = alternative_point(nll, free, data, index, at)
-    expected = asimov(nll, params, data=data)
+def reference(nll: Callable, found: Ratio, data: PyTree) -> Reference:
+    """Asimov data from the conditional fit of the data at the alternative, the last one of `found`."""
+    params, expected, status = _asimov(nll, found, data)
     return Reference(expected, fit(nll, params, expected), status)
+
+
+@jit
+def _asimov(nll: Callable, found: Ratio, data: PyTree) -> tuple[PyTree, PyTree, Int[Array, ""]]:
+    params, status = alternative_point(found)
+    return params, asimov(nll, params, data=data), status
 
 
 def asymptotic_p_values(
     statistic: AbstractStatistic,
     nll: Callable[[Any, Any], Any],
-    q: StatisticValue,
+    found: Ratio,
     data: PyTree,
     index: tuple[int, ...],
+    lanes: Float[Array, "m k"],
+) -> tuple[StatisticValue, PValues]:
+    """The statistic of the data, from their conditional fits at `lanes`, and p-values from that of the Asimov data of
+    the alternative."""
+    there = reference(nll, found, data)
+    of_asimov = ratio(nll, there.free, there.data, index, lanes)
+    return _conclude(statistic, found, of_asimov, there.status, index, lanes[0])
+
+
+@jit
+def _conclude(
+    statistic: AbstractStatistic,
+    found: Ratio,
+    of_asimov: Ratio,
+    there: Int[Array, ""],
+    index: tuple[int, ...],
     values: Float[Array, " k"],
-    calculator: Asymptotic,
-) -> PValues:
-    """From the statistic of the data and that of the Asimov data of the alternative."""
-    there = reference(nll, q.free, data, index, alternative_of(calculator, statistic))
-    q_a = statistic.at(nll, there.free, there.data, index, values)
-    status = jnp.where(q.valid, jnp.where(there.status == int(Status.VALID), q_a.status, there.status), q.status)
+) -> tuple[StatisticValue, PValues]:
+    q, q_a = (statistic.from_ratio(ratio, index, values) for ratio in (found, of_asimov))
+    status = jnp.where(q.valid, jnp.where(there == int(Status.VALID), q_a.status, there), q.status)
     r, r_a = formulas.root(q.value), formulas.root(q_a.value)
     if isinstance(statistic, TMu | TMuTilde):
         log_sb, log_b = formulas.log_p_two_sided(q.value, q_a.value, statistic.tilde)
         nothing = jnp.full(5, jnp.nan, log_sb.dtype)
-        return PValues(log_sb, log_b, nothing, nothing, status, r, r_a)
+        return q, PValues(log_sb, log_b, nothing, nothing, status, r, r_a)
     far = formulas.distance(q.value, q_a.value, statistic.tilde)
     log_sb, log_b = formulas.log_p_one_sided(far, r_a)
-    return PValues(log_sb, log_b, *formulas.expected_log_p(r_a), status, r, r_a)
+    return q, PValues(log_sb, log_b, *formulas.expected_log_p(r_a), status, r, r_a)

@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._fit import fit
+from .._jit import jit
 from .._minimum import positions
 from .._parameter import Where, is_concrete
 from .._status import Status
 from .._toy_source import Toys
-from .asymptotic import Asymptotic
-from .hypotest import check_kinds, p_values
+from .asymptotic import Asymptotic, PValues
+from .hypotest import check_kinds, tested
 from .statistics import Q0, StatisticValue
 from .toys import ToyTest
 
@@ -91,9 +92,12 @@ def discovery(
     check_kinds(statistic, calculator)
     free = fit(nll, params, data)
     index = positions(free, poi, "discovery")
-    q = statistic.from_fit(nll, free, data, poi, value)
-    values = jnp.atleast_1d(jnp.asarray(value, q.value.dtype))
-    p = p_values(statistic, nll, q, data, index, values, calculator)
+    q, p = tested(statistic, nll, free, data, index, value, calculator, "discovery")
+    return _result(q, p, free.names[index[0]])
+
+
+@jit
+def _result(q: StatisticValue, p: PValues, name: str) -> Discovery:
     good = p.status == int(Status.VALID)
     nan = lambda x: jnp.where(good, x, jnp.nan)  # noqa: E731
     return Discovery(
@@ -105,7 +109,7 @@ def discovery(
         best=q.best[0],
         status=p.status,
         fits=q,
-        name=free.names[index[0]],
+        name=name,
         p_value_error=None if p.errors is None else nan(p.errors.p_sb),
         expected_p_value_error=None if p.errors is None else nan(p.errors.expected_p_sb),
         toys=p.toys,

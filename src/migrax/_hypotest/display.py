@@ -14,7 +14,9 @@ from .limit_status import LimitStatus
 if TYPE_CHECKING:
     from .discovery import Discovery
     from .hypotest import HypoTest
+    from .interval import Interval
     from .limit import UpperLimit
+    from .look_elsewhere import LookElsewhere
     from .toys import ToyTest
 
 
@@ -51,7 +53,7 @@ def discovery_text(found: "Discovery") -> str:
 def limit_text(limit: "UpperLimit") -> str:
     def cell(value: Any, status: Any, error: Any) -> str:
         kind = LimitStatus(int(status))
-        return _with_error(value, error) if kind == LimitStatus.FOUND else f"— ({kind.name.lower().replace('_', ' ')})"
+        return _with_error(value, error) if kind == LimitStatus.FOUND else f"— ({_words(kind)})"
 
     rows = [["Observed", cell(limit.observed, limit.status, limit.error)]]
     errors = [None] * 5 if limit.expected_error is None else np.asarray(limit.expected_error)
@@ -59,6 +61,43 @@ def limit_text(limit: "UpperLimit") -> str:
     rows += [[_band(n), cell(x, s, e)] for n, x, s, e in each]
     how = "CLs" if limit.cls else "CLs+b"
     return study_text(f"Upper limit on {limit.name} at {100 * limit.cl:.4g} % ({how})", ["", "Limit"], rows)
+
+
+def interval_text(found: "Interval") -> str:
+    rows = []
+    for name, value, status, error in (
+        ("Lower end", found.lower, found.lower_status, found.lower_error),
+        ("Upper end", found.upper, found.upper_status, found.upper_error),
+    ):
+        kind = LimitStatus(int(status))
+        told = _with_error(value, error)
+        rows.append([name, told if kind == LimitStatus.FOUND else f"{told} ({_words(kind)})"])
+    kind = {"central": "Central", "feldman-cousins": "Feldman-Cousins"}[found.kind]
+    title = f"{kind} interval of {found.name} at {100 * found.cl:.4g} %: fitted {_number(found.best)}"
+    return study_text(title, ["", "Value"], rows)
+
+
+def look_elsewhere_text(found: "LookElsewhere") -> str:
+    """The largest excess: its significance where it is, and anywhere."""
+    rows = [["Local", f"{float(found.local_p_value):.4g}", _number(found.local_significance)]]
+    rows += [["Global", _with_error(found.p_value, found.p_value_error), _number(found.significance)]]
+    if found.toys is not None and found.toys.size:
+        rows += [["Global, by toys", _with_error(found.toy_p_value, found.toy_p_value_error), "—"]]
+        if float(found.toy_p_value) > 0:
+            rows[-1][2] = _number(found.toy_significance)
+    crossings = _with_error(found.crossings, found.crossings_error)
+    title = (
+        f"Largest excess of {found.name} at {found.where} = {float(found.at):.6g}; "
+        f"{crossings} up-crossings of q = {found.level:.4g}"
+    )
+    lines = [title]
+    if found.failed:
+        lines.append(f"{found.failed} of {found.total} toys failed and are left out")
+    return study_text("\n".join(lines), ["", "p-value", "Significance"], rows)
+
+
+def _words(kind: LimitStatus) -> str:
+    return kind.name.lower().replace("_", " ")
 
 
 def _band(n: int) -> str:

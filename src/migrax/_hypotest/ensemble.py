@@ -22,7 +22,7 @@ from .._result import FitResult
 from .._sample import asimov, draw_one
 from .._space import ravel, resolve_at, update
 from .._status import Status
-from .._toy_source import Toys, source
+from .._toy_source import DrawnFrom, Toys, source
 from .._toys import fit_toys
 from .ratio import LOWER
 from .statistics import AbstractStatistic
@@ -52,9 +52,6 @@ class Held(eqx.Module):
 
     def __call__(self, params: PyTree, data: PyTree) -> Scalar:
         return self.nll(resolve_at(self.params, self.full(params["x"])), data)
-
-    def sample(self, params: PyTree, key: Array, data: PyTree = None) -> PyTree:
-        return draw_one(self.nll, params, key, data)
 
     def expected_data(self, params: PyTree, data: PyTree = None) -> PyTree:
         del params
@@ -141,8 +138,9 @@ class Ensemble:
             # of the values only what is wanted: a view would keep them all
             return np.array(result.nll), np.asarray(result.values)[:, kept], np.array(result.status)
 
-        self.shown.expect(self.toys.n if isinstance(toys, Toys) else jax.tree.leaves(toys)[0].shape[0])
-        data = self.data if isinstance(toys, Toys) else None
+        drawn = isinstance(toys, Toys)
+        self.shown.expect(self.toys.n if drawn else jax.tree.leaves(toys)[0].shape[0])
+        data, toys = (self.data, DrawnFrom(toys, self.nll)) if drawn else (None, toys)
         parts = fit_toys(nll, params, toys, data=data, starts=starts, hesse=False, mesh=self.mesh, reduce=keep)
         return _Fits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 

@@ -9,12 +9,15 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._fit import fit
+from .._jit import jit
 from .._minimum import positions
 from .._objective import prepare
 from .._parameter import Where, is_concrete
+from .._result import FitResult
 from .._status import Status
 from .._toy_source import Toys
-from .asymptotic import Asymptotic, Errors, PValues, asymptotic_p_values
+from .asymptotic import Asymptotic, Errors, PValues, alternative_of, asymptotic_p_values
+from .ratio import check_value, ratio
 from .statistics import AbstractStatistic, QTilde, StatisticValue
 from .toys import ToyTest, toy_p_values
 
@@ -102,26 +105,31 @@ def hypotest(
     check_kinds(statistic, calculator)
     free = fit(nll, params, data)
     index = positions(free, poi, "hypotest")
-    q = statistic.from_fit(nll, free, data, poi, value)
-    values = jnp.atleast_1d(jnp.asarray(value, q.value.dtype))
-    p = p_values(statistic, nll, q, data, index, values, calculator)
-    return _result(statistic, q, p, ", ".join(free.names[i] for i in index), values)
+    q, p = tested(statistic, nll, free, data, index, value, calculator, "hypotest")
+    return _result(statistic, q, p, ", ".join(free.names[i] for i in index))
 
 
-def p_values(
+def tested(
     statistic: AbstractStatistic,
     nll: Callable[[Any, Any], ArrayLike],
-    q: StatisticValue,
+    free: FitResult,
     data: PyTree,
     index: tuple[int, ...],
-    values: Float[Array, " k"],
+    value: ArrayLike,
     calculator: Asymptotic | Toys,
-) -> PValues:
-    """By the calculator that is asked for."""
-    _, data = prepare(q.free.params, data)
+    what: str,
+) -> tuple[StatisticValue, PValues]:
+    """The statistic of the data and its p-values, by the calculator that is asked for."""
+    if len(index) > 1 and not statistic.several:
+        name = type(statistic).__name__
+        raise ValueError(f"{name} is a statistic of one parameter of interest, got {len(index)}: take mx.TMu()")
+    _, data = prepare(free.params, data)
+    values = check_value(free, index, value, what)
+    lanes = statistic.lanes(values, alternative_of(calculator, statistic, free, index))
+    found = ratio(nll, free, data, index, lanes)
     if isinstance(calculator, Toys):
-        return toy_p_values(statistic, nll, q, data, index, values, calculator)
-    return asymptotic_p_values(statistic, nll, q, data, index, values, calculator)
+        return toy_p_values(statistic, nll, found, data, index, values, calculator)
+    return asymptotic_p_values(statistic, nll, found, data, index, lanes)
 
 
 def check_kinds(statistic: Any, calculator: Any) -> None:
@@ -139,9 +147,8 @@ def check_kinds(statistic: Any, calculator: Any) -> None:
         raise ValueError("tests draw their toys where the data put the parameters: mx.Toys(n, key) without params")
 
 
-def _result(
-    statistic: AbstractStatistic, q: StatisticValue, p: PValues, name: str, values: Float[Array, " k"]
-) -> HypoTest:
+@jit
+def _result(statistic: AbstractStatistic, q: StatisticValue, p: PValues, name: str) -> HypoTest:
     good = p.status == int(Status.VALID)
     nan = lambda x: jnp.where(good, x, jnp.nan)  # noqa: E731
     told = lambda log_p: nan(jnp.exp(log_p))  # noqa: E731
@@ -152,7 +159,7 @@ def _result(
         errors = Errors(*(nan(e) for e in errors))
     # by position, as "cls" is the name of something else to a class that is called
     return HypoTest(
-        jnp.where(good, q.value, jnp.nan),
+        nan(q.value),
         told(p.log_sb),
         told(p.log_b),
         told(_ratio(p.log_sb, p.log_b) + nothing),
@@ -162,7 +169,7 @@ def _result(
         status=p.status,
         fits=q,
         name=name,
-        value=values,
+        value=q.tested,
         errors=errors,
         toys=p.toys,
     )

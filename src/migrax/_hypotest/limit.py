@@ -25,6 +25,7 @@ from . import formulas
 from .asymptotic import Asymptotic, Reference, alternative_of, reference
 from .hypotest import check_kinds
 from .limit_status import LimitStatus
+from .ratio import ratio
 from .statistics import AbstractStatistic, QMu, QTilde
 from .toy_limit import toy_limits
 
@@ -121,11 +122,14 @@ def upper_limit(
     if len(index) != 1:
         raise ValueError(f"upper_limit is of one parameter, got {[free.names[i] for i in index]}")
     _, data = prepare(params, data)
-    at = alternative_of(calculator, statistic)
+    at = alternative_of(calculator, statistic, free, index)
+    found = ratio(nll, free, data, index, at[None])
+    free = found.free
     if isinstance(calculator, Toys):
-        return _result(free, index[0], cl, cls, *toy_limits(nll, free, data, index, at, cl, cls, statistic, calculator))
-    there = reference(nll, free, data, index, at)
-    problem = _Problem(nll, free, data, there, jnp.asarray(index[0]), jnp.asarray(at), jnp.asarray(1 - cl))
+        limits = toy_limits(nll, found, data, index, float(at[0]), cl, cls, statistic, calculator)
+        return _result(free, index[0], cl, cls, *limits)
+    there = reference(nll, found, data)
+    problem = _Problem(nll, free, data, there, jnp.asarray(index[0]), at[0], jnp.asarray(1 - cl))
     limits, status = by_stages(
         lambda lanes, skip, robust: _limits(problem, lanes, skip, statistic.tilde, cls, robust),
         jnp.arange(6),

@@ -22,13 +22,14 @@ class StatisticValue(eqx.Module):
     **Attributes:**
 
     - `value`: the statistic; NaN unless all of its fits are valid.
-    - `best`: the fitted parameter of interest, shape `(k,)` for `k` of them.
+    - `tested`, `best`: the parameter of interest tested and fitted, shape `(k,)` for `k` of them.
     - `free`: the `FitResult` with the parameter free.
     - `conditional`: the parameters of the fit with it held, a tree ready for `mx.asimov` and `mx.sample`.
     - `status`: an `mx.Status`: that of the free fit or, where this is valid, of the conditional ones.
     """
 
     value: Float[Array, ""]
+    tested: Float[Array, " k"]
     best: Float[Array, " k"]
     free: FitResult
     conditional: PyTree
@@ -73,21 +74,24 @@ class AbstractStatistic(eqx.Module):
         self, nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], values: Float[Array, " k"]
     ) -> StatisticValue:
         """The same of the parameters at these positions, without checks."""
-        lanes = jnp.stack([values, jnp.zeros_like(values)]) if self.tilde else values[None]
-        found = ratio(nll, free, data, index, lanes)
+        found = ratio(nll, free, data, index, self.lanes(values))
         return self.from_ratio(found, index, values)
 
+    def lanes(self, values: Float[Array, " k"], *others: Float[Array, " k"]) -> Float[Array, "m k"]:
+        """Where conditional fits are needed: at the value and, if this is a tilde statistic, at 0; then at `others`."""
+        zero = (jnp.zeros_like(values),) if self.tilde else ()
+        return jnp.stack([values, *zero, *others])
+
     def from_ratio(self, found: Ratio, index: tuple[int, ...], values: Float[Array, " k"]) -> StatisticValue:
-        """From conditional fits at the value and, if this is a tilde statistic, at 0."""
+        """From conditional fits at `lanes`."""
         best = found.free.values[jnp.asarray(index)]
-        q = self.of(best[0], values[0], found.rise[0], found.rise[-1])
+        q = self.of(best[0], values[0], found.rise[0], found.rise[1 if self.tilde else 0])
         # a conditional fit at 0 is needed for an estimate below it alone
-        needed = jnp.arange(found.status.shape[0]) == 0
-        needed = needed | (best[0] < 0) if self.tilde else needed
-        failed = needed & (found.status != int(Status.VALID))
-        status = jnp.where(jnp.any(failed), found.status[jnp.argmax(failed)], int(Status.VALID))
+        status = found.status[0]
+        if self.tilde:
+            status = jnp.where((status == int(Status.VALID)) & (best[0] < 0), found.status[1], status)
         q = jnp.where(status == int(Status.VALID), q, jnp.nan)
-        return StatisticValue(q, best, found.free, found.params_at(0), status)
+        return StatisticValue(q, values, best, found.free, found.params_at(0), status)
 
 
 class TMu(AbstractStatistic):

@@ -18,13 +18,14 @@ from .asymptotic import alternative_point
 from .ensemble import Ensemble, Shown, is_traced
 from .limit_status import LimitStatus
 from .noisy_root import Heights, find_roots
+from .ratio import Ratio
 from .statistics import AbstractStatistic
 from .toys import ToyStatistics, ToyTest, drawn_at, expected, p_value, ratio_error, statistic_of
 
 
 def toy_limits(
     nll: Callable[[Any, Any], Any],
-    free: FitResult,
+    found: Ratio,
     data: PyTree,
     index: tuple[int, ...],
     at: float,
@@ -35,10 +36,13 @@ def toy_limits(
 ) -> tuple[Float[Array, "6"], Int[Array, "6"], Float[Array, "6"]]:
     """The observed limit and the five that are expected, their statuses and standard errors.
 
+    `found`: the conditional fit of the data at the alternative `at`.
+
     **Raises:** `TypeError` inside of `jit` and `vmap`, `ValueError` for importance sampling.
     """
+    free = found.free
     check_outside(nll, free, data, calculator, "upper_limit")
-    point, status = alternative_point(nll, free, data, index, at)
+    point, status = alternative_point(found)
     if not bool(free.valid) or int(status) != int(Status.VALID):
         return jnp.full(6, jnp.nan), jnp.full(6, int(LimitStatus.FIT_FAILED)), jnp.full(6, jnp.nan)
     level = float(np.log(1 - cl))

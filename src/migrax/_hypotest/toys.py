@@ -10,14 +10,16 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
+from .._jit import jit
 from .._result import FitResult, status_counts
 from .._sample import draw_one
 from .._space import ravel, resolve_at
 from .._status import Status
 from .._toy_source import Toys
 from . import formulas
-from .asymptotic import Errors, PValues, alternative_of, alternative_point
+from .asymptotic import Errors, PValues, alternative_point
 from .ensemble import Ensemble, Shown, is_traced, logs, traced
+from .ratio import Ratio
 from .statistics import AbstractStatistic, StatisticValue
 
 _UNLIKELY = 6.0  # standard deviations of the mean weight from 1, for a likelihood that is a density
@@ -68,20 +70,33 @@ class ToyTest(eqx.Module):
 def toy_p_values(
     statistic: AbstractStatistic,
     nll: Callable[[Any, Any], Any],
-    q: StatisticValue,
+    found: Ratio,
     data: PyTree,
     index: tuple[int, ...],
     values: Float[Array, " k"],
     calculator: Toys,
-) -> PValues:
-    """p-values of the data, and those that are expected, by toys of both hypotheses."""
+) -> tuple[StatisticValue, PValues]:
+    """The statistic of the data, from their conditional fits, and p-values by toys of both hypotheses."""
+    q, point, status = _of_data(statistic, found, index, values)
     observed = without_derivative(q.value)
-    point, status = alternative_point(nll, q.free, data, index, alternative_of(calculator, statistic))
-    status = jnp.where(q.valid, status, q.status)
     if not is_traced(status) and int(status) != int(Status.VALID):
         test = _no_toys(calculator, status, q.value.dtype)
     else:
         test = toy_test(statistic, nll, q.free, data, (q.conditional, point), index, values, calculator)
+    return q, _conclude(test, observed, status)
+
+
+@jit
+def _of_data(
+    statistic: AbstractStatistic, found: Ratio, index: tuple[int, ...], values: Float[Array, " k"]
+) -> tuple[StatisticValue, PyTree, Int[Array, ""]]:
+    q = statistic.from_ratio(found, index, values)
+    point, status = alternative_point(found)
+    return q, point, jnp.where(q.valid, status, q.status)
+
+
+@jit
+def _conclude(test: ToyTest, observed: Float[Array, ""], status: Int[Array, ""]) -> PValues:
     (p_sb, sb_error), (p_b, b_error) = (p_value(toys, observed) for toys in (test.tested, test.alternative))
     band = expected(test)
     errors = Errors(sb_error, b_error, ratio_error(test, observed, p_sb, p_b), band.p_sb_error, band.cls_error)
@@ -227,8 +242,15 @@ def statistic_of(
     if statistic.tilde and np.any(best[:, 0] < 0):
         at_zero, there = ensemble.rise(jnp.zeros_like(values))
         status = np.where((best[:, 0] < 0) & (status == 0), there, status)
-    q = statistic.of(*(jnp.asarray(a) for a in (best[:, 0], values[0], rise, at_zero)))
-    return jnp.where(status == int(Status.VALID), q, jnp.nan), jnp.asarray(status)
+    return _of(statistic, *(jnp.asarray(a) for a in (best[:, 0], values[0], rise, at_zero, status)))
+
+
+@jit
+def _of(
+    statistic: AbstractStatistic, best: Array, value: Array, rise: Array, at_zero: Array, status: Array
+) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
+    q = statistic.of(best, value, rise, at_zero)
+    return jnp.where(status == int(Status.VALID), q, jnp.nan), status
 
 
 def _weights(nll: Any, origins: tuple[PyTree, ...], data: PyTree, calculator: Toys) -> Float[Array, "2 k n"]:
