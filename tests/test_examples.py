@@ -1,6 +1,8 @@
 """Every example runs: the README's blocks in one session, and those of the docstrings."""
 
+import contextlib
 import inspect
+import io
 import re
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import migrax as mx
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# a block and what it prints, which stands right below it
+PRINTED = re.compile(r"^```python\n(.*?)^```\n(?:```\n(.*?)^```)?", re.DOTALL | re.MULTILINE)
 
 
 def blocks(text):
@@ -23,21 +27,23 @@ def blocks(text):
 def test_readme():
     readme = (ROOT / "README.md").read_text()
     namespace: dict = {}
-    code = blocks(readme)
-    assert len(code) >= 5
-    for block in code:
-        exec(compile(block, "README.md", "exec"), namespace)
-    assert bool(namespace["result"].valid)
-    assert bool(namespace["line"].valid)
-    assert bool(namespace["both"].valid)
+    code = PRINTED.findall(readme)
+    assert len(code) >= 10
+    for block, shown in code:
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told):
+            exec(compile(block, "README.md", "exec"), namespace)
+        if shown:
+            assert told.getvalue().splitlines() == shown.splitlines(), "the README's table is not what is printed"
+    for name in ("result", "line", "both", "peak"):
+        assert bool(namespace[name].valid)
     assert bool(jnp.all(namespace["fits"].valid))
-    shown = re.search(r"^```\n(┌.*?)^```", readme, re.DOTALL | re.MULTILINE)
-    assert shown is not None
+    first = re.search(r"^```\n(┌.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    assert first is not None
     tables = str(namespace["result"])
     assert str(mx.goodness_of_fit(namespace["nll"], namespace["result"], namespace["counts"])) in readme
-    assert bool(namespace["peak"].valid)
     assert namespace["drawn"]["energies"].x.shape[0] == 3
-    for line in shown.group(1).splitlines():
+    for line in first.group(1).splitlines():
         if "EDM =" in line or "Ngrad =" in line:  # at 1e-14 it is rounding, which decides on one gradient
             continue
         assert line in tables, "the README's table is not what is printed"

@@ -1,0 +1,239 @@
+"""The roots of log CLs, observed and expected: Newton's method within a bracket, as one program for all six."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+
+from .._conditional import conditional_shift
+from .._held import refit
+from .._jit import jit
+from .._minimum import Hold, at_minimum
+from .._result import FitResult
+from .._status import Status
+from . import formulas
+from .asymptotic import Reference
+from .limit_status import LimitStatus
+from .ratio import Ratio
+
+_MOST = 60  # evaluations of a root
+_CLOSE = 1e-7  # of the distance to the alternative, before the last step of Newton's method
+_FAR = 1e40  # times the first guess: beyond it the signal does nothing
+
+
+class Problem(eqx.Module):
+    nll: Any
+    found: Ratio  # the conditional fits of the data at 0 (for a tilde statistic) and at the alternative
+    data: PyTree
+    there: Reference
+    index: Int[Array, ""]
+    at: Scalar  # the alternative
+    alpha: Scalar
+
+
+class _Point(NamedTuple):
+    """A conditional fit: -2 log of the ratio and its slope, where the other parameters are."""
+
+    q: Scalar
+    slope: Scalar
+    x: Float[Array, " n"]
+    good: Bool[Array, ""]
+
+
+class _Sides(NamedTuple):
+    """The likelihoods of the data and of the Asimov data along the parameter of interest, as two lanes of one program;
+    as two, where their data have other shapes."""
+
+    nll: Any
+    fits: tuple[FitResult, FitResult]
+    data: tuple[PyTree, PyTree]
+    position: Int[Array, ""]  # of the parameter of interest
+
+    def at(self, mu: Scalar, near: Float[Array, "2 n"], skip: Bool[Array, "2"], robust: bool) -> _Point:
+        def one(fit: FitResult, data: PyTree, near: Array, skip: Array) -> _Point:
+            return _conditional(self.nll, fit, data, self.position, mu, near, skip, robust)
+
+        both = _stacked((self.fits[0], self.data[0]), (self.fits[1], self.data[1]))
+        if both is not None:
+            return eqx.filter_vmap(one)(*both, near, skip)
+        each = (one(*pair) for pair in zip(self.fits, self.data, near, skip, strict=True))
+        return jax.tree.map(lambda a, b: jnp.stack([a, b]), *each)
+
+
+def _stacked(a: PyTree, b: PyTree) -> PyTree:
+    """Two trees as one with a leading axis; `None` where their shapes differ."""
+    (a, static), (b, others) = (eqx.partition(tree, eqx.is_array) for tree in (a, b))
+    same = jax.tree.structure(a) == jax.tree.structure(b) and eqx.tree_equal(static, others)
+    if not same or any(x.shape != y.shape for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)):
+        return None
+    dtype = lambda x, y: x.dtype if x.dtype == y.dtype else jnp.result_type(float)  # noqa: E731
+    return eqx.combine(jax.tree.map(lambda x, y: jnp.stack([z.astype(dtype(x, y)) for z in (x, y)]), a, b), static)
+
+
+def _conditional(
+    nll: Any,
+    fit: FitResult,
+    data: PyTree,
+    index: Array,
+    mu: Scalar,
+    near: Float[Array, " n"],
+    skip: Bool[Array, ""],
+    robust: bool,
+) -> _Point:
+    minimum = at_minimum(nll, fit, data)
+    row = (jnp.arange(minimum.x.size) == index).astype(minimum.x.dtype)
+    there = jnp.where(row > 0, mu, near)
+    rows = row[None]
+    shift = conditional_shift(minimum.covariance, rows, there - near)
+    start = minimum.space.clip(jnp.where(row > 0, there, near + shift))
+    found = refit(minimum, Hold(rows, there), jnp.where(row > 0, there, start), skip, robust)
+    q = 2 * (found.value - minimum.fn(minimum.x, minimum.theta))
+    gradient = jax.grad(minimum.fn)(lax.stop_gradient(found.x), lax.stop_gradient(minimum.theta))
+    # lower than the free fit by more than rounding: that was not the minimum
+    good = (found.status == int(Status.VALID)) & jnp.isfinite(q) & (q > -1e-3) & minimum.valid
+    return _Point(jnp.maximum(q, 0.0), 2 * jnp.sum(row * gradient), found.x, good)
+
+
+@jit
+def find_limits(
+    problem: Problem, lanes: Int[Array, " m"], skip: Bool[Array, " m"], tilde: bool, cls: bool, robust: bool
+) -> tuple[Float[Array, " m"], Int[Array, " m"]]:
+    """Lane 0 is the observed limit, lanes 1 to 5 those expected at -2 to 2 standard deviations."""
+    curve = _curve(problem, tilde, cls)
+    return jax.vmap(lambda lane, skip: _limit(curve, lane, skip, robust))(lanes, skip)
+
+
+class _Curve(NamedTuple):
+    """log CLs above its level as a function of the parameter of interest."""
+
+    sides: _Sides
+    best: Scalar
+    below: Scalar  # -2 log of the ratio at 0, where the estimate is negative and counts as 0
+    at: Scalar  # the alternative, where nothing is excluded
+    upper: Scalar  # bound
+    log_alpha: Scalar
+    valid: Bool[Array, ""]  # all of the fits that it rests on
+    tilde: bool
+    cls: bool
+
+    @property
+    def minima(self) -> Float[Array, "2 n"]:
+        """The free fits of the data and of the Asimov data."""
+        return lax.stop_gradient(jnp.stack([fit.values for fit in self.sides.fits]))
+
+    @property
+    def error(self) -> Scalar:
+        """Of the parameter; if it has none, its size."""
+        error = self.sides.fits[0].errors[self.sides.position]
+        return lax.stop_gradient(jnp.where(error > 0, error, jnp.maximum(jnp.abs(self.best), 1.0)))
+
+    def excess(self, lane: Array, mu: Scalar, q: Scalar, q_a: Scalar) -> Scalar:
+        """Falls with mu; 0 at the limit."""
+        q = jnp.where(mu < self.best, 0.0, jnp.maximum(q - self.below, 0.0))
+        r_a = formulas.root(q_a)
+        off = -jnp.asarray(formulas.BANDS, r_a.dtype)[jnp.maximum(lane - 1, 0)]
+        far = jnp.where(lane == 0, formulas.distance(q, q_a, self.tilde), off)
+        log_sb, log_b = formulas.log_p_one_sided(far, r_a)
+        return log_sb - (log_b if self.cls else 0.0) - self.log_alpha
+
+    def look(
+        self, lane: Array, mu: Scalar, near: Float[Array, "2 n"], skip: Bool[Array, "2"], robust: bool
+    ) -> "_Height":
+        """At `mu`, from conditional fits nearby to the data and to the Asimov data, unless they are skipped."""
+        point = self.sides.at(mu, near, skip, robust)
+        q, slope = (jnp.where(lane == 0, a[0], 0.0) for a in (point.q, point.slope))
+        q_a, slope_a = point.q[1], point.slope[1]
+        height = self.excess(lane, mu, q, q_a)
+        by_q, by_q_a = jax.grad(self.excess, argnums=(2, 3))(lane, mu, q, q_a)
+        good = point.good[1] & ((lane > 0) | point.good[0]) & jnp.isfinite(height)
+        fall = lax.stop_gradient(by_q * slope + by_q_a * slope_a)
+        return _Height(height, fall, formulas.root(q_a), point.x, good)
+
+
+class _Height(NamedTuple):
+    value: Scalar
+    slope: Scalar
+    r_a: Scalar  # how many standard deviations from the alternative
+    x: Float[Array, "2 n"]
+    good: Bool[Array, ""]
+
+
+def _curve(problem: Problem, tilde: bool, cls: bool) -> _Curve:
+    found, there = problem.found, problem.there
+    sides = _Sides(problem.nll, (found.free, there.free), (problem.data, there.data), problem.index)
+    best = found.free.values[problem.index]
+    negative = (best < 0) & tilde
+    below = jnp.where(negative, found.rise[0], 0.0)
+    valid = (there.status == int(Status.VALID)) & ((found.status[0] == int(Status.VALID)) | ~negative)
+    valid &= found.free.valid & there.free.valid
+    at, log_alpha = problem.at.astype(best.dtype), jnp.log(problem.alpha).astype(best.dtype)
+    return _Curve(sides, best, below, at, found.free.upper[problem.index], log_alpha, valid, tilde, cls)
+
+
+class _State(NamedTuple):
+    low: Scalar  # not excluded here
+    high: Scalar  # excluded here; infinite before such a place is known
+    trial: Scalar
+    x: Float[Array, "2 n"]
+    steps: Int[Array, ""]
+    failures: Int[Array, ""]
+    status: Int[Array, ""]  # -1 while it is not known
+
+
+def _limit(curve: _Curve, lane: Int[Array, ""], skip: Bool[Array, ""], robust: bool) -> tuple[Scalar, Int[Array, ""]]:
+    """Newton's method within a bracket; then one step more, through which derivatives go."""
+    still = jax.tree.map(lambda a: lax.stop_gradient(a) if eqx.is_array(a) else a, curve)
+    first = jnp.minimum(jnp.maximum(still.best, still.at) + 2 * still.error, still.upper)
+    # the data matter to the observed limit alone
+    unseen = jnp.stack([skip | (lane > 0), skip])
+    hopeless = skip | ~still.valid | ~jnp.isfinite(first)
+    begin = _begin(still, lane, first, hopeless, robust)
+    body = lambda s: _step(still, s, still.look(lane, s.trial, s.x, unseen, robust))  # noqa: E731
+    end = lax.while_loop(lambda s: s.status < 0, body, begin)
+    found = end.status == int(LimitStatus.FOUND)
+    # nothing is skipped here: what is not computed has no derivative, not even 0
+    where, near = jnp.where(found, end.trial, still.at), jnp.where(found, end.x, still.minima)
+    last = curve.look(lane, where, near, jnp.zeros(2, bool), False)
+    slope = jnp.where(found, last.slope, -1.0)
+    limit = end.trial - jnp.where(found, last.value, 0.0) / slope
+    status = jnp.where(found & ~last.good, int(LimitStatus.FIT_FAILED), end.status)
+    return jnp.where(status == int(LimitStatus.FOUND), limit, jnp.nan), status
+
+
+def _begin(still: _Curve, lane: Array, first: Scalar, hopeless: Array, robust: bool) -> _State:
+    zero, status = jnp.array(0), jnp.where(hopeless, int(LimitStatus.FIT_FAILED), -1)
+    if not still.cls:  # the p-value may be too small without a signal already
+        h = still.look(lane, still.at, still.minima, jnp.stack([hopeless, hopeless]), robust)
+        status = jnp.where((status < 0) & h.good & (h.value <= 0), int(LimitStatus.NONE_ALLOWED), status)
+    return _State(still.at, jnp.full_like(first, jnp.inf), first, still.minima, zero, zero, status)
+
+
+def _step(still: _Curve, s: _State, h: _Height) -> _State:
+    """What is learnt from a look, and the next trial."""
+    allowed = h.value > 0
+    low = jnp.where(h.good & allowed, s.trial, s.low)
+    high = jnp.where(h.good & ~allowed, s.trial, s.high)
+    newton = s.trial - h.value / jnp.where(h.slope < 0, h.slope, -1e-30)
+    # far out, the tail falls with the square of the distance
+    newton = jnp.where(h.r_a > 8, still.at + (s.trial - still.at) * 3 / jnp.maximum(h.r_a, 1.0), newton)
+    outwards = jnp.clip(newton, low + 0.1 * (low - still.at), still.at + 30 * jnp.maximum(low - still.at, still.error))
+    middle = jnp.where(jnp.isfinite(newton) & (newton > low) & (newton < high), newton, 0.5 * (low + high))
+    trial = jnp.where(jnp.isfinite(high), middle, jnp.minimum(outwards, still.upper))
+    close = h.good & (jnp.abs(newton - s.trial) <= _CLOSE * jnp.abs(s.trial - still.at))
+    failures = s.failures + ~h.good
+    trial = jnp.where(h.good, trial, low + 0.3 * (s.trial - low))
+    status = jnp.where(close, int(LimitStatus.FOUND), -1)
+    bounded = h.good & allowed & (s.trial >= still.upper)
+    status = jnp.where(bounded & ~close, int(LimitStatus.BEYOND_BOUND), status)
+    far = h.good & allowed & (s.trial - still.at > _FAR * still.error)
+    status = jnp.where(far, int(LimitStatus.NO_EFFECT), status)
+    steps = s.steps + 1
+    spent = (steps >= _MOST) | (failures > 20)
+    nothing = jnp.isinf(high) & (failures == 0)
+    why = jnp.where(nothing, int(LimitStatus.NO_EFFECT), int(LimitStatus.FIT_FAILED))
+    status = jnp.where((status < 0) & spent, why, status)
+    x = jnp.where(h.good, h.x, s.x)
+    return _State(low, high, jnp.where(close, s.trial, trial), x, steps, failures, status)
