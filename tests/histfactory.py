@@ -61,15 +61,21 @@ def _expected(channel, p):
     return total
 
 
+BACKGROUND = np.array([50.0, 52.0])
+TAU = (BACKGROUND / np.array([3.0, 7.0])) ** 2
+
+
+def two_bins(signal):
+    """Two bins with uncorrelated background errors, and any signal."""
+    counts = mx.PoissonNLL(lambda p: p["mu"] * signal + p["b"] * BACKGROUND)
+    return mx.Joint({"n": counts, "b": mx.PoissonConstraint("b", TAU)})
+
+
 def hello_world(observed=(51.0, 48.0)):
-    """Two bins with uncorrelated background errors: the example of pyhf's README."""
-    signal, background, error = np.array([12.0, 11.0]), np.array([50.0, 52.0]), np.array([3.0, 7.0])
-    tau = (background / error) ** 2
-    nll = mx.Joint(
-        {"n": mx.PoissonNLL(lambda p: p["mu"] * signal + p["b"] * background), "b": mx.PoissonConstraint("b", tau)}
-    )
+    """The example of pyhf's README."""
+    nll = two_bins(np.array([12.0, 11.0]))
     params = {
         "mu": mx.Parameter(1.0, lower=0.0, upper=10.0),
         "b": mx.Parameter(jnp.ones(2), lower=1e-10, upper=10.0),
     }
-    return nll, params, {"n": jnp.asarray(observed), "b": jnp.asarray(tau)}
+    return nll, params, {"n": jnp.asarray(observed), "b": jnp.asarray(TAU)}

@@ -300,29 +300,37 @@ class TestJax:
         one = mx.upper_limit(nll, params, data | {"n": counts[2]}, "mu")
         np.testing.assert_allclose(found.observed[2], one.observed, rtol=1e-8)
 
-    def test_derivatives(self, hello):
-        """Of CLs, the significance and all limits by the counts: against finite differences."""
-        nll, params, data = hello
+    @pytest.mark.parametrize("what", ["hypotest", "discovery", "upper_limit"])
+    def test_derivatives(self, what, hello):
+        """By the counts, and by the signal's template: against finite differences; forward and reverse."""
+        _, params, data = hello
+        call = {
+            "hypotest": lambda nll, data: mx.hypotest(nll, params, data, "mu", 1.0),
+            "discovery": lambda nll, data: mx.discovery(nll, params, data, "mu"),
+            "upper_limit": lambda nll, data: mx.upper_limit(nll, params, data, "mu"),
+        }[what]
+        numbers = {
+            "hypotest": lambda t: (t.cls, t.expected_cls, t.p_b),
+            "discovery": lambda t: (t.significance, t.expected_significance, jnp.log(t.p_value)),
+            "upper_limit": lambda t: (t.observed, t.expected),
+        }[what]
 
         @jax.jit
-        def all_of_it(n):
-            test = mx.hypotest(nll, params, data | {"n": n}, "mu", 1.0)
-            limit = mx.upper_limit(nll, params, data | {"n": n}, "mu")
-            found = mx.discovery(nll, params, data | {"n": n}, "mu")
-            numbers = (test.cls, test.expected_cls, limit.observed, limit.expected, found.significance)
-            return jnp.concatenate([jnp.atleast_1d(x) for x in (*numbers, found.expected_significance)])
+        def all_of_it(x):
+            nll = histfactory.two_bins(x[:2])
+            return jnp.concatenate([jnp.atleast_1d(y) for y in numbers(call(nll, data | {"n": x[2:]}))])
 
-        at = jnp.array([58.0, 54.0])
+        at = jnp.array([12.0, 11.0, 58.0, 54.0])
         exact = jax.jit(jax.jacfwd(all_of_it))(at)
-        reverse = jax.jit(jax.jacrev(all_of_it))(at)
         h = 1e-3
-        numeric = np.stack([(all_of_it(at + h * e) - all_of_it(at - h * e)) / (2 * h) for e in jnp.eye(2)], axis=1)
+        numeric = np.stack([(all_of_it(at + h * e) - all_of_it(at - h * e)) / (2 * h) for e in jnp.eye(4)], axis=1)
         np.testing.assert_allclose(exact, numeric, rtol=1e-4, atol=1e-7)
-        np.testing.assert_allclose(reverse, exact, rtol=1e-7, atol=1e-10)
         assert np.all(np.isfinite(exact))
-        # at the edge where the estimate is at 0, and with the signal's own template
-        edge = jax.jit(jax.grad(lambda n: mx.hypotest(nll, params, data | {"n": n}, "mu", 1.0).cls))
-        assert np.all(np.isfinite(edge(jnp.array([30.0, 30.0]))))
+        weights = jnp.arange(1.0, exact.shape[0] + 1)
+        reverse = jax.jit(jax.grad(lambda x: weights @ all_of_it(x)))
+        np.testing.assert_allclose(reverse(at), weights @ exact, rtol=1e-7, atol=1e-10)
+        if what == "hypotest":  # at the edge, where the estimate is at 0
+            assert np.all(np.isfinite(reverse(jnp.array([12.0, 11.0, 30.0, 30.0]))))
 
 
 BAD = {

@@ -184,22 +184,28 @@ def _logs(nll: Callable, points: tuple[PyTree, ...], toys: PyTree) -> Float[Arra
 
 def traced(
     nll: Any,
-    origin: PyTree,
+    drawn: list[Toys],
     data: PyTree,
-    toys: Toys,
     statistic: AbstractStatistic,
     index: tuple[int, ...],
     values: Float[Array, " k"],
-) -> tuple[Float[Array, " toys"], Int[Array, " toys"]]:
-    """The statistic of each toy and its status, inside the user's own `jit` or `vmap`."""
-    at = resolve_at(origin, ravel(origin)[0])
+) -> tuple[Float[Array, "m toys"], Int[Array, "m toys"]]:
+    """The statistic of each toy of `m` hypotheses and its status, inside the user's own `jit` or `vmap`: as one loop
+    over all of them, so that the program holds one fit."""
+    origins = jax.tree.map(lambda *a: jnp.stack(a), *(toys.params for toys in drawn))
+    keys = jnp.stack([toys.key for toys in drawn])
+    n = drawn[0].n
 
     def one(number: Array) -> tuple[Array, Array]:
-        toy = draw_one(nll, at, jax.random.fold_in(toys.key, number), data)
+        origin = jax.tree.map(lambda a: a[number // n], origins)
+        at = resolve_at(origin, ravel(origin)[0])
+        toy = draw_one(nll, at, jax.random.fold_in(keys[number // n], number % n), data)
         found = statistic.at(nll, fit(nll, origin, toy), toy, index, values)
         return found.value, found.status
 
-    return jax.lax.map(one, jnp.arange(toys.n), batch_size=min(toys.n, 256))
+    numbers = jnp.arange(n * len(drawn))
+    found = jax.lax.map(one, numbers, batch_size=min(numbers.size, 256))
+    return tuple(a.reshape(len(drawn), n) for a in found)
 
 
 def is_traced(*trees: Any) -> bool:

@@ -110,6 +110,8 @@ def interval(
         raise ValueError(f"cl must be a number between 0 and 1, got {cl!r}")
     if kind not in ("central", "feldman-cousins"):
         raise ValueError(f"kind must be 'central' or 'feldman-cousins', got {kind!r}")
+    if isinstance(calculator, Toys):
+        check_outside((nll, params, data), calculator, "interval")
     free = fit(nll, params, data)
     index = positions(free, poi, "interval")
     if len(index) != 1:
@@ -144,7 +146,6 @@ def _by_minos(nll: Any, free: FitResult, data: PyTree, i: int, cl: float) -> Int
 def _by_toys(
     nll: Any, free: FitResult, data: PyTree, index: tuple[int, ...], cl: float, kind: str, calculator: Toys
 ) -> Interval:
-    check_outside(nll, free, data, calculator, "interval")
     i = index[0]
     best, name = free.values[i], free.names[i]
     if not bool(free.valid):

@@ -21,7 +21,7 @@ from .limit_root import Problem, find_limits
 from .limit_status import LimitStatus
 from .ratio import ratio
 from .statistics import AbstractStatistic, QMu, QTilde
-from .toy_limit import toy_limits
+from .toy_limit import check_outside, toy_limits
 
 
 class UpperLimit(eqx.Module):
@@ -107,6 +107,8 @@ def upper_limit(
         raise TypeError(f"an upper limit needs mx.QTilde() or mx.QMu(), got {type(statistic).__name__}")
     if isinstance(cl, bool) or not isinstance(cl, int | float) or not 0 < cl < 1:
         raise ValueError(f"cl must be a number between 0 and 1, got {cl!r}")
+    if isinstance(calculator, Toys):
+        check_outside((nll, params, data), calculator, "upper_limit")
     free = fit(nll, params, data)
     index = positions(free, poi, "upper_limit")
     if len(index) != 1:

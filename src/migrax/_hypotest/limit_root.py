@@ -12,6 +12,7 @@ from .._conditional import conditional_shift
 from .._held import refit
 from .._jit import jit
 from .._minimum import Hold, at_minimum
+from .._parameter import resolve
 from .._result import FitResult
 from .._status import Status
 from . import formulas
@@ -43,24 +44,55 @@ class _Point(NamedTuple):
     good: Bool[Array, ""]
 
 
-class _Sides(NamedTuple):
-    """The likelihoods of the data and of the Asimov data along the parameter of interest, as two lanes of one program;
-    as two, where their data have other shapes."""
+class _Side(NamedTuple):
+    """The likelihood of some data along the parameter of interest. `nll` closes over nothing, so that what it holds can
+    be kept from derivatives."""
 
     nll: Any
-    fits: tuple[FitResult, FitResult]
-    data: tuple[PyTree, PyTree]
+    fit: FitResult
+    data: PyTree
     position: Int[Array, ""]  # of the parameter of interest
 
-    def at(self, mu: Scalar, near: Float[Array, "2 n"], skip: Bool[Array, "2"], robust: bool) -> _Point:
-        def one(fit: FitResult, data: PyTree, near: Array, skip: Array) -> _Point:
-            return _conditional(self.nll, fit, data, self.position, mu, near, skip, robust)
+    def at(self, mu: Scalar, near: Float[Array, " n"], skip: Bool[Array, ""], robust: bool) -> _Point:
+        minimum = at_minimum(self.nll, self.fit, self.data)
+        row = (jnp.arange(minimum.x.size) == self.position).astype(minimum.x.dtype)
+        there = jnp.where(row > 0, mu, near)
+        rows = row[None]
+        shift = conditional_shift(minimum.covariance, rows, there - near)
+        start = minimum.space.clip(jnp.where(row > 0, there, near + shift))
+        found = refit(minimum, Hold(rows, there), jnp.where(row > 0, there, start), skip, robust)
+        q = 2 * (found.value - minimum.fn(minimum.x, minimum.theta))
+        gradient = jax.grad(minimum.fn)(lax.stop_gradient(found.x), lax.stop_gradient(minimum.theta))
+        # lower than the free fit by more than rounding: that was not the minimum
+        good = (found.status == int(Status.VALID)) & jnp.isfinite(q) & (q > -1e-3) & minimum.valid
+        return _Point(jnp.maximum(q, 0.0), 2 * jnp.sum(row * gradient), found.x, good)
 
-        both = _stacked((self.fits[0], self.data[0]), (self.fits[1], self.data[1]))
-        if both is not None:
-            return eqx.filter_vmap(one)(*both, near, skip)
-        each = (one(*pair) for pair in zip(self.fits, self.data, near, skip, strict=True))
+
+class _Sides(NamedTuple):
+    """That of the data and that of the Asimov data, as two lanes of one program, with a leading axis; as two, where
+    their data have other shapes."""
+
+    sides: _Side | tuple[_Side, _Side]
+
+    def at(self, mu: Scalar, near: Float[Array, "2 n"], skip: Bool[Array, "2"], robust: bool) -> _Point:
+        if isinstance(self.sides, _Side):
+            nll, fits, data, position = self.sides
+            one = lambda fit, data, near, skip: _Side(nll, fit, data, position).at(mu, near, skip, robust)  # noqa: E731
+            return eqx.filter_vmap(one)(fits, data, near, skip)
+        each = [side.at(mu, near[k], skip[k], robust) for k, side in enumerate(self.sides)]
         return jax.tree.map(lambda a, b: jnp.stack([a, b]), *each)
+
+
+def _sides(nll: Any, fits: tuple[FitResult, FitResult], data: tuple[PyTree, PyTree], position: Array) -> _Sides:
+    def side(fit: FitResult, data: PyTree) -> _Side:
+        converted = eqx.filter_closure_convert(nll, resolve(fit.params), data)
+        return _Side(converted, fit, data, position)
+
+    both = _stacked((fits[0], data[0]), (fits[1], data[1]))
+    if both is None:
+        return _Sides((side(fits[0], data[0]), side(fits[1], data[1])))
+    example = jax.tree.map(lambda a: a[0] if eqx.is_array(a) else a, both)
+    return _Sides(side(*example)._replace(fit=both[0], data=both[1]))
 
 
 def _stacked(a: PyTree, b: PyTree) -> PyTree:
@@ -71,30 +103,6 @@ def _stacked(a: PyTree, b: PyTree) -> PyTree:
         return None
     dtype = lambda x, y: x.dtype if x.dtype == y.dtype else jnp.result_type(float)  # noqa: E731
     return eqx.combine(jax.tree.map(lambda x, y: jnp.stack([z.astype(dtype(x, y)) for z in (x, y)]), a, b), static)
-
-
-def _conditional(
-    nll: Any,
-    fit: FitResult,
-    data: PyTree,
-    index: Array,
-    mu: Scalar,
-    near: Float[Array, " n"],
-    skip: Bool[Array, ""],
-    robust: bool,
-) -> _Point:
-    minimum = at_minimum(nll, fit, data)
-    row = (jnp.arange(minimum.x.size) == index).astype(minimum.x.dtype)
-    there = jnp.where(row > 0, mu, near)
-    rows = row[None]
-    shift = conditional_shift(minimum.covariance, rows, there - near)
-    start = minimum.space.clip(jnp.where(row > 0, there, near + shift))
-    found = refit(minimum, Hold(rows, there), jnp.where(row > 0, there, start), skip, robust)
-    q = 2 * (found.value - minimum.fn(minimum.x, minimum.theta))
-    gradient = jax.grad(minimum.fn)(lax.stop_gradient(found.x), lax.stop_gradient(minimum.theta))
-    # lower than the free fit by more than rounding: that was not the minimum
-    good = (found.status == int(Status.VALID)) & jnp.isfinite(q) & (q > -1e-3) & minimum.valid
-    return _Point(jnp.maximum(q, 0.0), 2 * jnp.sum(row * gradient), found.x, good)
 
 
 @jit
@@ -110,6 +118,8 @@ class _Curve(NamedTuple):
     """log CLs above its level as a function of the parameter of interest."""
 
     sides: _Sides
+    minima: Float[Array, "2 n"]  # the free fits of the data and of the Asimov data
+    error: Scalar  # of the parameter; if it has none, its size
     best: Scalar
     below: Scalar  # -2 log of the ratio at 0, where the estimate is negative and counts as 0
     at: Scalar  # the alternative, where nothing is excluded
@@ -118,17 +128,6 @@ class _Curve(NamedTuple):
     valid: Bool[Array, ""]  # all of the fits that it rests on
     tilde: bool
     cls: bool
-
-    @property
-    def minima(self) -> Float[Array, "2 n"]:
-        """The free fits of the data and of the Asimov data."""
-        return lax.stop_gradient(jnp.stack([fit.values for fit in self.sides.fits]))
-
-    @property
-    def error(self) -> Scalar:
-        """Of the parameter; if it has none, its size."""
-        error = self.sides.fits[0].errors[self.sides.position]
-        return lax.stop_gradient(jnp.where(error > 0, error, jnp.maximum(jnp.abs(self.best), 1.0)))
 
     def excess(self, lane: Array, mu: Scalar, q: Scalar, q_a: Scalar) -> Scalar:
         """Falls with mu; 0 at the limit."""
@@ -163,14 +162,18 @@ class _Height(NamedTuple):
 
 def _curve(problem: Problem, tilde: bool, cls: bool) -> _Curve:
     found, there = problem.found, problem.there
-    sides = _Sides(problem.nll, (found.free, there.free), (problem.data, there.data), problem.index)
-    best = found.free.values[problem.index]
+    fits = (found.free, there.free)
+    sides = _sides(problem.nll, fits, (problem.data, there.data), problem.index)
+    minima = lax.stop_gradient(jnp.stack([fit.values for fit in fits]))
+    best, error = found.free.values[problem.index], lax.stop_gradient(found.free.errors[problem.index])
+    error = jnp.where(error > 0, error, jnp.maximum(jnp.abs(lax.stop_gradient(best)), 1.0))
     negative = (best < 0) & tilde
     below = jnp.where(negative, found.rise[0], 0.0)
     valid = (there.status == int(Status.VALID)) & ((found.status[0] == int(Status.VALID)) | ~negative)
     valid &= found.free.valid & there.free.valid
     at, log_alpha = problem.at.astype(best.dtype), jnp.log(problem.alpha).astype(best.dtype)
-    return _Curve(sides, best, below, at, found.free.upper[problem.index], log_alpha, valid, tilde, cls)
+    upper = found.free.upper[problem.index]
+    return _Curve(sides, minima, error, best, below, at, upper, log_alpha, valid, tilde, cls)
 
 
 class _State(NamedTuple):

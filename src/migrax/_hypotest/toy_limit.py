@@ -37,11 +37,8 @@ def toy_limits(
     """The observed limit and the five that are expected, their statuses and standard errors.
 
     `found`: the conditional fit of the data at the alternative `at`.
-
-    **Raises:** `TypeError` inside of `jit` and `vmap`, `ValueError` for importance sampling.
     """
     free = found.free
-    check_outside(nll, free, data, calculator, "upper_limit")
     point, status = alternative_point(found)
     if not bool(free.valid) or int(status) != int(Status.VALID):
         return jnp.full(6, jnp.nan), jnp.full(6, int(LimitStatus.FIT_FAILED)), jnp.full(6, jnp.nan)
@@ -66,9 +63,9 @@ def toy_limits(
     return limits, jnp.asarray([int(r.status) for r in roots]), errors
 
 
-def check_outside(nll: Any, free: FitResult, data: PyTree, calculator: Toys, what: str) -> None:
+def check_outside(inputs: PyTree, calculator: Toys, what: str) -> None:
     """**Raises:** `TypeError` inside of `jit` and `vmap`, `ValueError` for importance sampling."""
-    if is_traced(nll, free, data, calculator.key):
+    if is_traced(inputs, calculator.key):
         raise TypeError(
             f"{what} by toys tries one value after the other and cannot be inside jax.jit, jax.vmap or jax.grad; "
             "mx.Asymptotic() can"

@@ -206,16 +206,14 @@ def toy_test(
     **Raises:** `ValueError` where importance sampling shows that the likelihood is not a density.
     """
     origins = (*points, free.params) if calculator.importance else points
-    found: list[tuple[Array, Array]] = []
+    drawn = drawn_at(calculator, origins)
     if is_traced(nll, origins, data, calculator.key, values):
-        for origin, toys in zip(origins, drawn_at(calculator, origins), strict=True):
-            found.append(traced(nll, origin, data, toys, statistic, index, values))
+        q, status = traced(nll, drawn, data, statistic, index, values)
     else:
         with Shown(calculator.progress) as shown:
-            for origin, toys in zip(origins, drawn_at(calculator, origins), strict=True):
-                ensemble = Ensemble(nll, origin, data, toys, index, shown)
-                found.append(statistic_of(statistic, ensemble, values))
-    q, status = (jnp.stack(arrays) for arrays in zip(*found, strict=True))
+            ensembles = (Ensemble(nll, toys.params, data, toys, index, shown) for toys in drawn)
+            found = [statistic_of(statistic, ensemble, values) for ensemble in ensembles]
+        q, status = (jnp.stack(arrays) for arrays in zip(*found, strict=True))
     if not calculator.importance:
         tested, alternative = (ToyStatistics(q[i : i + 1], jnp.ones_like(q[:1]), status[i : i + 1]) for i in (0, 1))
         return ToyTest(tested, alternative)
