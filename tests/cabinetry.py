@@ -92,3 +92,12 @@ START = {name: mx.Parameter(0.0) for name in CONSTRAINED} | {
     "Signal_norm": mx.Parameter(1.0, lower=0.0, upper=10.0),
     "gamma": mx.Parameter(jnp.ones(4), lower=1e-10, upper=10.0),
 }
+
+
+def joint():
+    """The same as likelihood, parameters and data, whose constraints have global observables, as Asimov data need."""
+    parts = {"counts": mx.PoissonNLL(lambda p: sum(yields(p)))}
+    parts |= {name: mx.NormalConstraint(name, 1.0) for name in CONSTRAINED}
+    parts |= {"gamma": mx.NormalConstraint("gamma", GAMMA_ERRORS)}
+    data = {"counts": COUNTS, "gamma": jnp.ones(4)} | {name: jnp.asarray(0.0) for name in CONSTRAINED}
+    return mx.Joint(parts), START, data

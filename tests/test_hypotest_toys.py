@@ -96,6 +96,18 @@ class TestPValues:
         np.testing.assert_allclose(np.log(heavy.p_sb), np.log(exact.p_sb), rtol=0.03)
         within(heavy.p_b, heavy.errors.p_b, float(exact.p_b))
 
+    def test_no_excess(self):
+        """All toys are beyond: 1, and never above it, with weights that fluctuate."""
+        nll = mx.PoissonNLL(lambda p: p["s"] + 3.0 * jnp.ones(1))
+        for seed in range(4):
+            toys = mx.Toys(1000, jax.random.key(seed), importance=True)
+            found = mx.discovery(nll, {"s": mx.Parameter(1.0, lower=0.0)}, jnp.ones(1), "s", calculator=toys)
+            assert float(found.p_value) == 1
+            assert float(found.p_value_error) > 0
+            assert float(found.significance) == -np.inf
+            test = mx.hypotest(nll, {"s": mx.Parameter(1.0, lower=0.0)}, jnp.array([9.0]), "s", 2.0, calculator=toys)
+            assert max(float(test.p_sb), float(test.p_b)) <= 1
+
     def test_several_parameters(self):
         nll = mx.PoissonNLL(lambda p: p["x"])
         params = {"x": mx.Parameter(jnp.array([100.0, 200.0, 300.0]), lower=0.1)}
@@ -199,7 +211,7 @@ class TestJax:
         with pytest.raises(TypeError, match="p-values by toys are steps"):
             jax.grad(lambda mu: mx.hypotest(nll, params, data, "mu", mu, calculator=mx.Toys(20, KEY)).p_sb)(1.0)
         with pytest.raises(TypeError, match=r"cannot be inside jax\.jit"):
-            jax.jit(lambda d: mx.upper_limit(nll, params, d, "mu", calculator=mx.Toys(20, KEY)).observed)(data)
+            jax.jit(lambda d: mx.upper_limit(nll, params, d, "mu", calculator=mx.Toys(200, KEY)).observed)(data)
 
 
 class TestLimit:
@@ -225,7 +237,7 @@ class TestLimit:
         assert np.isnan(found.observed)
 
     def test_invalid_fit(self):
-        found = mx.upper_limit(COUNTING, MU, jnp.array([jnp.nan]), "mu", calculator=mx.Toys(50, KEY))
+        found = mx.upper_limit(COUNTING, MU, jnp.array([jnp.nan]), "mu", calculator=mx.Toys(200, KEY))
         assert int(found.status) == int(LimitStatus.FIT_FAILED)
         assert not bool(found.valid)
 
@@ -306,6 +318,15 @@ class TestInterval:
         both = inside(jnp.array([[40.0, 41.0], [65.0, 70.0]]))
         np.testing.assert_allclose(both[0], found.upper, rtol=1e-7)
 
+    def test_nothing_allowed(self):
+        """Few events on a large background: the central interval is empty, and says so at both ends."""
+        nll = mx.PoissonNLL(lambda p: p["s"] + 3.0 * jnp.ones(1))
+        found = mx.interval(nll, {"s": mx.Parameter(1.0, lower=0.0)}, jnp.zeros(1), "s", calculator=mx.Toys(1000, KEY))
+        assert np.isnan(found.lower)
+        assert np.isnan(found.upper)
+        assert not bool(found.valid)
+        assert "none allowed" in str(found)
+
 
 class TestLookElsewhere:
     CENTRES = np.linspace(0.125, 9.875, 40)
@@ -366,6 +387,14 @@ BAD = {
         "alternative hypothesis",
     ),
     "fit_toys": (lambda m: mx.fit_toys(m[0], m[1], mx.Toys(20, KEY, importance=True)), ValueError, "for tests"),
+    "few toys": (lambda m: mx.upper_limit(*m, "mu", calculator=mx.Toys(20, KEY)), ValueError, "take 100 or more"),
+    "few toys for an interval": (
+        lambda m: mx.interval(*m, "mu", cl=0.9, calculator=mx.Toys(20, KEY)),
+        ValueError,
+        "take 100 or more",
+    ),
+    "a number of toys with a point": (lambda m: mx.Toys(1e4, KEY), ValueError, "write 10000"),
+    "calculator": (lambda m: mx.hypotest(*m, "mu", 1.0, calculator="toys"), TypeError, r"mx\.Toys\(1000, key\)"),
     "kind": (lambda m: mx.interval(*m, "mu", kind="fc"), ValueError, "feldman-cousins"),
     "feldman-cousins": (lambda m: mx.interval(*m, "mu", kind="feldman-cousins"), ValueError, "by toys"),
     "cl": (lambda m: mx.interval(*m, "mu", cl=90), ValueError, "between 0 and 1"),

@@ -337,3 +337,23 @@ def test_bad_input(case):
     call, error, message = BAD[case]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_toy_that_does_not_determine_a_parameter():
+    """No event at all: the slope is anything. As mx.fit says, so does fit_toys."""
+    x = jnp.linspace(0.1, 3.9, 20)
+    nll = mx.PoissonNLL(lambda p: p["n"] * jnp.exp(-p["slope"] * x))
+    params = {"n": mx.Parameter(5.0, lower=0.0), "slope": mx.Parameter(0.5)}
+    toys = np.array(mx.sample(nll, params, jax.random.key(0), 64))
+    toys[5] = 0.0
+    one = mx.fit(nll, params, jnp.zeros(20))
+    many = mx.fit_toys(nll, params, toys)
+    assert not bool(one.valid)
+    assert not bool(many.valid[5])
+    assert int(many.status[5]) == int(one.status)
+    assert np.sum(~np.asarray(many.valid)) == 1
+
+
+def test_not_inside_jit():
+    with pytest.raises(TypeError, match=r"cannot be inside jax\.jit"):
+        jax.jit(lambda toys: mx.fit_toys(NLL, TRUTH, toys).values)(jnp.ones((3, 5)))

@@ -55,8 +55,9 @@ class Toys(eqx.Module):
     mesh: Mesh | None = eqx.field(static=True, default=None, kw_only=True)
 
     def __check_init__(self):
-        if isinstance(self.n, bool) or int(self.n) != self.n or self.n < 1:
-            raise ValueError(f"the number of toys must be a whole number of at least 1, got {self.n!r}")
+        if isinstance(self.n, bool) or not isinstance(self.n, int | np.integer) or self.n < 1:
+            hint = f"; write {int(self.n)}" if isinstance(self.n, float) and self.n >= 1 else ""
+            raise ValueError(f"the number of toys must be a whole number of at least 1, got {self.n!r}{hint}")
         if not isinstance(self.key, jax.Array):
             raise TypeError(f"toys need a key, as in mx.Toys(1000, jax.random.key(0)); got {type(self.key).__name__}")
         typed = jnp.issubdtype(self.key.dtype, jax.dtypes.prng_key)

@@ -15,7 +15,7 @@ from ._derivatives import expand
 from ._fit import check_covariance, covariance_kind, fit
 from ._jit import jit
 from ._objective import check_up, objective, prepare
-from ._parameter import Where, names, select
+from ._parameter import Where, is_concrete, names, select
 from ._progress import bar
 from ._result import Covariance, FitResult
 from ._sample import asimov
@@ -85,18 +85,22 @@ def fit_toys(
     - `progress`: if `True`, show toys done, toys per second, failures and the time left (extra `tqdm`), in a terminal
         or a notebook.
     - `store`: a folder in which finished batches are kept. The same call goes on after an interruption where it was,
-        and returns the same numbers to the last bit; on more, it returns what is stored.
+        and returns the same numbers to the last bit; once all is stored, it returns that.
     - `reduce`: called with the `FitResult` of each batch, in order; what it returns is kept in place of the fits, for a
         million of them that need not be.
 
     **Returns:** a `FitResult` with a leading axis of `n`; with `reduce` a list of what it returned, one a batch.
 
-    **Raises:** `TypeError`, `ValueError` as `mx.fit` does; for toys without a common leading axis, or a batch size
-    below 1; for a store of another problem, of other versions, or damaged. `OSError` for one that cannot be written,
-    whose batches are kept.
+    **Raises:** `TypeError`, `ValueError` as `mx.fit` does; inside of `jax.jit`; for toys without a common leading axis,
+    or a batch size below 1; for a store of another problem, of other versions, or damaged. `OSError` for one that
+    cannot be written, whose batches are kept.
 
     **Warns**, once, where a batch does not fit into memory: it goes on with smaller pieces.
     """
+    if not is_concrete(jnp.asarray(0.0), *(a for a in jax.tree.leaves((nll, params, toys, data)) if eqx.is_array(a))):
+        raise TypeError(
+            "fit_toys works in batches and cannot be inside jax.jit, jax.vmap or jax.grad: vmap mx.fit there"
+        )
     mesh, at_once = as_mesh(mesh), _whole_number(batch_size)
     up = check_up(up)
     if isinstance(starts, str):

@@ -39,6 +39,7 @@ class PValues(NamedTuple):
     status: Int[Array, ""]
     significance: Float[Array, ""]
     expected_significance: Float[Array, ""]
+    alternative: Float[Array, " k"]  # the parameters of interest of the other hypothesis
     errors: Errors | None = None
     toys: Any = None
 
@@ -105,7 +106,7 @@ def asymptotic_p_values(
     the alternative."""
     there = reference(nll, found, data)
     of_asimov = ratio(nll, there.free, there.data, index, lanes)
-    return _conclude(statistic, found, of_asimov, there.status, index, lanes[0])
+    return _conclude(statistic, found, of_asimov, there.status, index, lanes)
 
 
 @jit
@@ -115,15 +116,15 @@ def _conclude(
     of_asimov: Ratio,
     there: Int[Array, ""],
     index: tuple[int, ...],
-    values: Float[Array, " k"],
+    lanes: Float[Array, "m k"],
 ) -> tuple[StatisticValue, PValues]:
-    q, q_a = (statistic.from_ratio(ratio, index, values) for ratio in (found, of_asimov))
+    q, q_a = (statistic.from_ratio(ratio, index, lanes[0]) for ratio in (found, of_asimov))
     status = jnp.where(q.valid, jnp.where(there == int(Status.VALID), q_a.status, there), q.status)
     r, r_a = formulas.root(q.value), formulas.root(q_a.value)
     if isinstance(statistic, TMu | TMuTilde):
         log_sb, log_b = formulas.log_p_two_sided(q.value, q_a.value, statistic.tilde)
         nothing = jnp.full(5, jnp.nan, log_sb.dtype)
-        return q, PValues(log_sb, log_b, nothing, nothing, status, r, r_a)
+        return q, PValues(log_sb, log_b, nothing, nothing, status, r, r_a, lanes[-1])
     far = formulas.distance(q.value, q_a.value, statistic.tilde)
     log_sb, log_b = formulas.log_p_one_sided(far, r_a)
-    return q, PValues(log_sb, log_b, *formulas.expected_log_p(r_a), status, r, r_a)
+    return q, PValues(log_sb, log_b, *formulas.expected_log_p(r_a), status, r, r_a, lanes[-1])

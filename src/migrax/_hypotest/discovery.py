@@ -14,6 +14,7 @@ from .._minimum import positions
 from .._parameter import Where, is_concrete
 from .._status import Status
 from .._toy_source import Toys
+from . import formulas
 from .asymptotic import Asymptotic, PValues
 from .hypotest import check_kinds, tested
 from .statistics import Q0, StatisticValue
@@ -32,8 +33,10 @@ class Discovery(eqx.Module):
     - `best`: the fitted signal.
     - `status`: an `mx.Status`; unless it is `VALID`, all numbers are NaN. `valid`: whether it is.
     - `fits`: the `StatisticValue` of the data, with the fits.
-    - `p_value_error`, `expected_p_value_error`, `toys`: by toys, the standard errors, and the toys as in `HypoTest`;
-        else `None`. Where no toy is beyond, the p-value is 0 within this error, and the significance is NaN.
+    - `alternative`: the signal that is expected where something is.
+    - `p_value_error`, `expected_p_value_error`, `significance_error`, `toys`: by toys, the standard errors, and the
+        toys as in `HypoTest`; else `None`. Where no toy is beyond, the p-value is 0 within its error, and the
+        significance is NaN.
     """
 
     p_value: Float[Array, ""]
@@ -44,9 +47,11 @@ class Discovery(eqx.Module):
     best: Float[Array, ""]
     status: Int[Array, ""]
     fits: StatisticValue
+    alternative: Float[Array, ""]
     name: str = eqx.field(static=True)
     p_value_error: Float[Array, ""] | None = None
     expected_p_value_error: Float[Array, "5"] | None = None
+    significance_error: Float[Array, ""] | None = None
     toys: ToyTest | None = None
 
     @property
@@ -100,6 +105,7 @@ def discovery(
 def _result(q: StatisticValue, p: PValues, name: str) -> Discovery:
     good = p.status == int(Status.VALID)
     nan = lambda x: jnp.where(good, x, jnp.nan)  # noqa: E731
+    z_error = None if p.errors is None else formulas.significance_error(p.significance, p.errors.p_sb)
     return Discovery(
         p_value=nan(jnp.exp(p.log_sb)),
         significance=nan(p.significance),
@@ -109,8 +115,10 @@ def _result(q: StatisticValue, p: PValues, name: str) -> Discovery:
         best=q.best[0],
         status=p.status,
         fits=q,
+        alternative=p.alternative[0],
         name=name,
         p_value_error=None if p.errors is None else nan(p.errors.p_sb),
         expected_p_value_error=None if p.errors is None else nan(p.errors.expected_p_sb),
+        significance_error=None if z_error is None else nan(z_error),
         toys=p.toys,
     )

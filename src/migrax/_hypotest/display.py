@@ -3,15 +3,17 @@
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .._display_studies import study_text, with_error
 from .._status import Status
 from .asymptotic import Errors
-from .formulas import BANDS
+from .formulas import BANDS, significance_error
 from .limit_status import LimitStatus
 
 if TYPE_CHECKING:
+    from .._result import FitResult
     from .discovery import Discovery
     from .hypotest import HypoTest
     from .interval import Interval
@@ -34,20 +36,24 @@ def hypotest_text(test: "HypoTest") -> str:
         each = zip(BANDS, np.asarray(expected), [None] * 5 if off is None else np.asarray(off), strict=True)
         rows += [[_band(n), _with_error(x, e)] for n, x, e in each]
     p_sb, p_b = _with_error(test.p_sb, errors["p_sb"]), _with_error(test.p_b, errors["p_b"])
-    title = f"{test.name} = {at}: {_status(test.status)}p(s+b) = {p_sb}, p(b) = {p_b}"
-    return study_text("\n".join([title, *_toys(test.toys)]), ["", kind], rows)
+    other = ", ".join(f"{v:.6g}" for v in np.asarray(test.alternative).tolist())
+    title = f"{test.name} = {at} against {other}: {_status(test.status)}p(s+b) = {p_sb}, p(b) = {p_b}"
+    return study_text("\n".join([title, *_reason(test.fits.free), *_toys(test.toys)]), ["", kind], rows)
 
 
 def discovery_text(found: "Discovery") -> str:
-    rows = [["Significance", _number(found.significance), _number(found.expected_significance)]]
+    significance = _with_error(found.significance, found.significance_error)
+    rows = [["Significance", significance, _number(found.expected_significance)]]
     p_value = _with_error(found.p_value, found.p_value_error)
     off = None if found.expected_p_value_error is None else found.expected_p_value_error[2]
     rows += [["p-value", p_value, _with_error(np.asarray(found.expected_p_value)[2], off)]]
-    title = f"{found.name} = 0: {_status(found.status)}fitted {float(found.best):.6g}"
-    lines = [title, *_toys(found.toys)]
+    best = _number(found.best if bool(found.fits.free.valid) else np.nan)
+    title = f"{found.name} = {float(found.fits.tested[0]):.6g}: {_status(found.status)}fitted {best}"
+    lines = [title, *_reason(found.fits.free), *_toys(found.toys)]
     if found.toys is not None and float(found.p_value) == 0:
         lines.append("No toy is as extreme as the data: take more, or mx.Toys(n, key, importance=True)")
-    return study_text("\n".join(lines), ["", "Observed", "Expected"], rows)
+    head = ["", "Observed", f"Expected ({found.name} = {float(found.alternative):.6g})"]
+    return study_text("\n".join(lines), head, rows)
 
 
 def limit_text(limit: "UpperLimit") -> str:
@@ -60,7 +66,8 @@ def limit_text(limit: "UpperLimit") -> str:
     each = zip(BANDS, np.asarray(limit.expected), np.asarray(limit.expected_status), errors, strict=True)
     rows += [[_band(n), cell(x, s, e)] for n, x, s, e in each]
     how = "CLs" if limit.cls else "CLs+b"
-    return study_text(f"Upper limit on {limit.name} at {100 * limit.cl:.4g} % ({how})", ["", "Limit"], rows)
+    title = f"Upper limit on {limit.name} at {100 * limit.cl:.4g} % ({how})"
+    return study_text("\n".join([title, *_reason(limit.free)]), ["", "Limit"], rows)
 
 
 def interval_text(found: "Interval") -> str:
@@ -73,18 +80,20 @@ def interval_text(found: "Interval") -> str:
         told = _with_error(value, error)
         rows.append([name, told if kind == LimitStatus.FOUND else f"{told} ({_words(kind)})"])
     kind = {"central": "Central", "feldman-cousins": "Feldman-Cousins"}[found.kind]
-    title = f"{kind} interval of {found.name} at {100 * found.cl:.4g} %: fitted {_number(found.best)}"
-    return study_text(title, ["", "Value"], rows)
+    best = _number(found.best if bool(found.free.valid) else np.nan)
+    title = f"{kind} interval of {found.name} at {100 * found.cl:.4g} %: fitted {best}"
+    return study_text("\n".join([title, *_reason(found.free)]), ["", "Value"], rows)
 
 
 def look_elsewhere_text(found: "LookElsewhere") -> str:
     """The largest excess: its significance where it is, and anywhere."""
     rows = [["Local", f"{float(found.local_p_value):.4g}", _number(found.local_significance)]]
-    rows += [["Global", _with_error(found.p_value, found.p_value_error), _number(found.significance)]]
-    if found.toys is not None and found.toys.size:
-        rows += [["Global, by toys", _with_error(found.toy_p_value, found.toy_p_value_error), "—"]]
-        if float(found.toy_p_value) > 0:
-            rows[-1][2] = _number(found.toy_significance)
+    for name, p, error, z in (
+        ("Global", found.p_value, found.p_value_error, found.significance),
+        ("Global, by toys", found.toy_p_value, found.toy_p_value_error, found.toy_significance),
+    ):
+        off = float(significance_error(jnp.asarray(z), jnp.asarray(error)))
+        rows.append([name, _with_error(p, error), _with_error(z, off)])
     crossings = _with_error(found.crossings, found.crossings_error)
     title = (
         f"Largest excess of {found.name} at {found.where} = {float(found.at):.6g}; "
@@ -94,6 +103,11 @@ def look_elsewhere_text(found: "LookElsewhere") -> str:
     if found.failed:
         lines.append(f"{found.failed} of {found.total} toys failed and are left out")
     return study_text("\n".join(lines), ["", "p-value", "Significance"], rows)
+
+
+def _reason(free: "FitResult") -> list[str]:
+    """What is wrong with the fit that all rests on."""
+    return [] if bool(free.valid) else [f"The fit is not valid: {free.message}"]
 
 
 def _words(kind: LimitStatus) -> str:
@@ -110,7 +124,7 @@ def _number(x: Any) -> str:
 
 
 def _with_error(value: Any, error: Any) -> str:
-    if error is None or np.isnan(error):
+    if error is None or not np.isfinite(error):
         return _number(value)
     return with_error(float(value), float(error))
 

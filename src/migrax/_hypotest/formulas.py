@@ -71,3 +71,8 @@ def significance(log_p: Array) -> Array:
         slope = -jnp.exp(-0.5 * z**2 - 0.5 * jnp.log(2 * jnp.pi) - value)
         z = z - (value - log_p) / slope
     return jnp.where(log_p == 0, -jnp.inf, z)
+
+
+def significance_error(z: Array, error: Array) -> Array:
+    """The standard error of Z from that of its p-value: over the normal density at Z."""
+    return error * jnp.exp(0.5 * z**2) * jnp.sqrt(2 * jnp.pi)

@@ -35,7 +35,7 @@ class HypoTest(eqx.Module):
     - `best`: the fitted parameter of interest.
     - `status`: an `mx.Status`; unless it is `VALID`, all numbers are NaN. `valid`: whether it is.
     - `fits`: the `StatisticValue` of the data, with the fits.
-    - `name`, `value`: the parameter and the value tested.
+    - `name`, `value`, `alternative`: the parameter, the value tested and that of the other hypothesis.
     - `errors`: by toys, the standard errors of `p_sb`, `p_b`, `cls`, `expected_p_sb` and `expected_cls`, with these
         names; else `None`.
     - `toys`: by toys, their statistics, weights and statuses (`toys.tested`, `toys.alternative`); else `None`.
@@ -52,6 +52,7 @@ class HypoTest(eqx.Module):
     fits: StatisticValue
     name: str = eqx.field(static=True)
     value: Float[Array, " k"]
+    alternative: Float[Array, " k"]
     errors: Errors | None = None
     toys: ToyTest | None = None
 
@@ -128,21 +129,21 @@ def tested(
     lanes = statistic.lanes(values, alternative_of(calculator, statistic, free, index))
     found = ratio(nll, free, data, index, lanes)
     if isinstance(calculator, Toys):
-        return toy_p_values(statistic, nll, found, data, index, values, calculator)
+        return toy_p_values(statistic, nll, found, data, index, lanes, calculator)
     return asymptotic_p_values(statistic, nll, found, data, index, lanes)
 
 
 def check_kinds(statistic: Any, calculator: Any) -> None:
     """**Raises:** `TypeError` for a class in place of an instance, or something else."""
-    for what, thing, kind in (
-        ("statistic", statistic, AbstractStatistic),
-        ("calculator", calculator, Asymptotic | Toys),
+    for what, thing, kind, examples in (
+        ("statistic", statistic, AbstractStatistic, "mx.QTilde() or mx.Q0()"),
+        ("calculator", calculator, Asymptotic | Toys, "mx.Asymptotic() or mx.Toys(1000, key)"),
     ):
         if isinstance(thing, type):
             given = "n, jax.random.key(0)" if thing is Toys else ""
             raise TypeError(f"{what} must be an instance: write mx.{thing.__name__}({given})")
         if not isinstance(thing, kind):
-            raise TypeError(f"{what} must be one of migrax's, such as mx.QTilde() or mx.Asymptotic(); got {thing!r}")
+            raise TypeError(f"{what} must be one of migrax's, such as {examples}; got {thing!r}")
     if isinstance(calculator, Toys) and calculator.params is not None:
         raise ValueError("tests draw their toys where the data put the parameters: mx.Toys(n, key) without params")
 
@@ -170,6 +171,7 @@ def _result(statistic: AbstractStatistic, q: StatisticValue, p: PValues, name: s
         fits=q,
         name=name,
         value=q.tested,
+        alternative=p.alternative,
         errors=errors,
         toys=p.toys,
     )

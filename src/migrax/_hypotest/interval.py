@@ -22,7 +22,7 @@ from .hypotest import check_kinds
 from .limit_status import LimitStatus
 from .noisy_root import Heights, Root, find_roots
 from .statistics import Q0, AbstractStatistic, QMu, TMu
-from .toy_limit import alone, check_outside, heights, one_error
+from .toy_limit import alone, check_toys, heights, one_error
 from .toys import drawn_at, p_value, statistic_of
 
 Kind = Literal["central", "feldman-cousins"]
@@ -102,7 +102,7 @@ def interval(
     **Returns:** an `Interval`.
 
     **Raises:** as `mx.hypotest`; `ValueError` for a `cl` that is not between 0 and 1, another `kind`, several
-    parameters, or Feldman and Cousins without toys.
+    parameters, too few toys, or Feldman and Cousins without toys.
     """
     calculator = Asymptotic() if calculator is None else calculator
     check_kinds(TMu(), calculator)
@@ -111,7 +111,7 @@ def interval(
     if kind not in ("central", "feldman-cousins"):
         raise ValueError(f"kind must be 'central' or 'feldman-cousins', got {kind!r}")
     if isinstance(calculator, Toys):
-        check_outside((nll, params, data), calculator, "interval")
+        check_toys((nll, params, data), calculator, _share(cl, kind), "interval")
     free = fit(nll, params, data)
     index = positions(free, poi, "interval")
     if len(index) != 1:
@@ -143,6 +143,11 @@ def _by_minos(nll: Any, free: FitResult, data: PyTree, i: int, cl: float) -> Int
     return Interval(lower, upper, lower_status, upper_status, best, free, None, None, cl, "central", name)
 
 
+def _share(cl: float, kind: str) -> float:
+    """The p-value at the ends."""
+    return 1 - cl if kind == "feldman-cousins" else 0.5 * (1 - cl)
+
+
 def _by_toys(
     nll: Any, free: FitResult, data: PyTree, index: tuple[int, ...], cl: float, kind: str, calculator: Toys
 ) -> Interval:
@@ -152,10 +157,12 @@ def _by_toys(
         roots = [Root(np.nan, np.nan, LimitStatus.FIT_FAILED)] * 2
     else:
         _, data = prepare(free.params, data)
-        share = 1 - cl if kind == "feldman-cousins" else 0.5 * (1 - cl)
+        share = _share(cl, kind)
         error = one_error(nll, free, data, i)
         with Shown(calculator.progress) as shown:
             roots = [_end(nll, free, data, index, sign, share, kind, error, calculator, shown) for sign in (-1, 1)]
+    if any(root.status == LimitStatus.NONE_ALLOWED for root in roots):  # nothing is left between the ends
+        roots = [Root(np.nan, np.nan, LimitStatus.NONE_ALLOWED)] * 2
     ends = [
         _placed(root, sign, best, bound)
         for root, sign, bound in zip(roots, (-1, 1), (free.lower[i], free.upper[i]), strict=True)

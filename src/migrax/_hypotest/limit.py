@@ -21,7 +21,7 @@ from .limit_root import Problem, find_limits
 from .limit_status import LimitStatus
 from .ratio import ratio
 from .statistics import AbstractStatistic, QMu, QTilde
-from .toy_limit import check_outside, toy_limits
+from .toy_limit import check_toys, toy_limits
 
 
 class UpperLimit(eqx.Module):
@@ -97,8 +97,8 @@ def upper_limit(
 
     **Returns:** an `UpperLimit`; a limit that is not found is NaN, with a status that says why.
 
-    **Raises:** as `mx.hypotest`; `ValueError` for a `cl` that is not between 0 and 1, `TypeError` for another
-    statistic.
+    **Raises:** as `mx.hypotest`; `ValueError` for a `cl` that is not between 0 and 1, or too few toys for it;
+    `TypeError` for another statistic.
     """
     statistic = QTilde() if statistic is None else statistic
     calculator = Asymptotic() if calculator is None else calculator
@@ -108,7 +108,7 @@ def upper_limit(
     if isinstance(cl, bool) or not isinstance(cl, int | float) or not 0 < cl < 1:
         raise ValueError(f"cl must be a number between 0 and 1, got {cl!r}")
     if isinstance(calculator, Toys):
-        check_outside((nll, params, data), calculator, "upper_limit")
+        check_toys((nll, params, data), calculator, 1 - cl, "upper_limit")
     free = fit(nll, params, data)
     index = positions(free, poi, "upper_limit")
     if len(index) != 1:

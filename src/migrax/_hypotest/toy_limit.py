@@ -1,5 +1,6 @@
 """Upper limits by toys. Those of the alternative and their free fits are made once, for all values that are tried."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from .noisy_root import Heights, find_roots
 from .ratio import Ratio
 from .statistics import AbstractStatistic
 from .toys import ToyStatistics, ToyTest, drawn_at, expected, p_value, ratio_error, statistic_of
+
+_FEWEST = 5  # toys that are expected beyond what is looked for
 
 
 def toy_limits(
@@ -63,8 +66,9 @@ def toy_limits(
     return limits, jnp.asarray([int(r.status) for r in roots]), errors
 
 
-def check_outside(inputs: PyTree, calculator: Toys, what: str) -> None:
-    """**Raises:** `TypeError` inside of `jit` and `vmap`, `ValueError` for importance sampling."""
+def check_toys(inputs: PyTree, calculator: Toys, level: float, what: str) -> None:
+    """**Raises:** `TypeError` inside of `jit` and `vmap`, `ValueError` for importance sampling, and for fewer toys than
+    a p-value of `level` can be told with."""
     if is_traced(inputs, calculator.key):
         raise TypeError(
             f"{what} by toys tries one value after the other and cannot be inside jax.jit, jax.vmap or jax.grad; "
@@ -72,6 +76,11 @@ def check_outside(inputs: PyTree, calculator: Toys, what: str) -> None:
         )
     if calculator.importance:
         raise ValueError(f"{what} takes mx.Toys without importance=True: at its level of p-values nothing is gained")
+    if calculator.n * level < _FEWEST:
+        raise ValueError(
+            f"{what} looks for p-values of {level:.3g}, which {calculator.n} toys cannot tell: take "
+            f"{math.ceil(_FEWEST / level - 1e-6)} or more"
+        )
 
 
 def alone(values: Float[Array, " n"], status: Int[Array, " n"]) -> ToyStatistics:

@@ -73,17 +73,18 @@ def toy_p_values(
     found: Ratio,
     data: PyTree,
     index: tuple[int, ...],
-    values: Float[Array, " k"],
+    lanes: Float[Array, "m k"],
     calculator: Toys,
 ) -> tuple[StatisticValue, PValues]:
     """The statistic of the data, from their conditional fits, and p-values by toys of both hypotheses."""
+    values = lanes[0]
     q, point, status = _of_data(statistic, found, index, values)
     observed = without_derivative(q.value)
     if not is_traced(status) and int(status) != int(Status.VALID):
         test = _no_toys(calculator, status, q.value.dtype)
     else:
         test = toy_test(statistic, nll, q.free, data, (q.conditional, point), index, values, calculator)
-    return q, _conclude(test, observed, status)
+    return q, _conclude(test, observed, status, lanes[-1])
 
 
 @jit
@@ -96,13 +97,15 @@ def _of_data(
 
 
 @jit
-def _conclude(test: ToyTest, observed: Float[Array, ""], status: Int[Array, ""]) -> PValues:
+def _conclude(
+    test: ToyTest, observed: Float[Array, ""], status: Int[Array, ""], alternative: Float[Array, " k"]
+) -> PValues:
     (p_sb, sb_error), (p_b, b_error) = (p_value(toys, observed) for toys in (test.tested, test.alternative))
     band = expected(test)
     errors = Errors(sb_error, b_error, ratio_error(test, observed, p_sb, p_b), band.p_sb_error, band.cls_error)
     z, e_z = (formulas.significance(jnp.where(p > 0, jnp.log(p), jnp.nan)) for p in (p_sb, band.p_sb[2]))
     log_sb, log_b, log_e_sb, log_e_b = (jnp.log(p) for p in (p_sb, p_b, band.p_sb, band.p_b))
-    return PValues(log_sb, log_b, log_e_sb, log_e_b, status, z, e_z, errors, test)
+    return PValues(log_sb, log_b, log_e_sb, log_e_b, status, z, e_z, alternative, errors, test)
 
 
 def _no_toys(calculator: Toys, status: Int[Array, ""], dtype: Any) -> ToyTest:
@@ -117,12 +120,17 @@ def p_value(toys: ToyStatistics, observed: Float[Array, "..."]) -> tuple[Array, 
 
     Without weights the error is that of the beta distribution of Jeffreys' prior, which is not 0 where no toy or all
     of them are beyond (L. D. Brown, T. T. Cai and A. DasGupta, Statist. Sci. 16 (2001) 101); with weights it is that
-    of the mean of each stratum.
+    of the mean of each stratum. The weights of all toys add up to 1 but for fluctuations: where more are beyond than
+    not, one minus the weights of the others fluctuates less, and is never above 1.
     """
     beyond = _beyond(toys, observed)
     p, error = _mean(toys, toys.weights * beyond)
     if toys.values.shape[0] > 1:
-        return p, error
+        rest, rest_error = _mean(toys, toys.weights * (1 - beyond))
+        smallest = 0.5 * toys.values.shape[0] / toys.total  # as half a toy of the largest weight
+        return jnp.where(p > rest, 1 - rest, p), jnp.maximum(
+            jnp.where(p > rest, rest_error, error), smallest * (p > rest)
+        )
     n = jnp.sum(toys.status == int(Status.VALID))
     a, b = p * n + 0.5, n - p * n + 0.5
     return p, jnp.sqrt(a * b / ((a + b) ** 2 * (a + b + 1)))
