@@ -3,7 +3,8 @@
 `mx.fit_toys` with exact errors and without second derivatives; `jax.vmap(mx.fit)`, a vmapped `optx.BFGS` and, where it
 is installed (`pip install everwillow`), a vmapped `everwillow.fit`, which is BFGS in the parameters as given; iminuit,
 one toy after the other, with a numba loop (numerical derivatives, as its users do it) and with jitted JAX value and
-gradient. The unit is one value and gradient of a whole batch. Sampling is timed apart.
+gradient. The unit is one value and gradient of a whole batch. The drawing of the toys is timed apart: `mx.sample` of a
+`mx.PoissonNLL`, `jax.random.poisson` and NumPy.
 """
 
 import importlib.util
@@ -144,8 +145,35 @@ def one_core(n: int, n_peer: int, repeats: int) -> list[Row]:
     return rows
 
 
+def drawing(n: int, repeats: int) -> list[Row]:
+    """Time of a Poisson count; in a fresh process, pinned to one core."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    mean = TRUTH[0] * np.exp(-0.5 * ((CENTRES - TRUTH[1]) / TRUTH[2]) ** 2)
+    keys, rng = jax.random.split(jax.random.key(1), n), np.random.default_rng(1)
+    likelihood = mx.PoissonNLL(lambda p: jnp.asarray(mean) + 0 * p["x"][0])
+    ours = jax.jit(jax.vmap(lambda key: mx.sample(likelihood, PARAMS(), key)))
+    plain = jax.jit(jax.vmap(lambda key: jax.random.poisson(key, mean).astype(float)))
+    calls: dict[str, Callable[[], Any]] = {
+        "mx.sample": lambda: ours(keys),
+        "jax.random.poisson": lambda: plain(keys),
+        "NumPy": lambda: rng.poisson(mean, (n, BINS)),
+    }
+    rows = []
+    for name, call in calls.items():
+        drawn = np.asarray(call(), float)
+        pulls = (drawn.mean(axis=0) - mean) / np.sqrt(mean / n)
+        off = float(np.max(np.abs(pulls)))
+        time = Timing.of([clock(call) for _ in range(repeats)])
+        per_count = {"per_count_ns": 1e9 * time.median / (n * BINS), "off": off}
+        rows.append(
+            {"name": name, "toys": n, "time": time.record(), "failed": None if off < 5 else "means"} | per_count
+        )
+    return rows
+
+
 def measure() -> Row:
-    rows = fresh(one_core, TOYS, PEER_TOYS, REPEATS)
+    rows, drawn = fresh(one_core, TOYS, PEER_TOYS, REPEATS), fresh(drawing, TOYS, REPEATS)
     rate = {row["name"]: row["per_second"] for row in rows}
     for row in rows:
         row["units"] = rate["one batched value and gradient"] / row["per_second"]
@@ -154,11 +182,14 @@ def measure() -> Row:
     columns = {"name": "", "toys": "toys", "per_second": "toys/s", "units": "values and gradients a toy"}
     columns |= {"numba": "x iminuit, numba", "jax": "x iminuit, JAX", "within": "at the minimum", "failed": "failed"}
     table(f"{BINS} bins, 3 parameters, one core", rows, columns)
-    return {"rows": rows, "migrax_failed": any(row["failed"] for row in rows[1:3])}
+    table("drawing them", drawn, {"name": "", "per_count_ns": "ns a count", "off": "sigma off", "failed": "failed"})
+    ours = [*rows[1:3], drawn[0]]
+    return {"rows": rows, "drawing": drawn, "migrax_failed": any(row["failed"] for row in ours)}
 
 
 def check() -> list[str]:
-    return [f"{row['name']}: {row['failed']}" for row in fresh(one_core, 300, 20, 1) if row["failed"]]
+    rows = [*fresh(one_core, 300, 20, 1), *fresh(drawing, 300, 1)]
+    return [f"{row['name']}: {row['failed']}" for row in rows if row["failed"]]
 
 
 if __name__ == "__main__":

@@ -11,22 +11,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import cabinetry
 import migrax as mx
-from cabinetry import COUNTS, EXPECTED, GAMMA_ERRORS, NAMES, PREFIT, START, joint, nll
+from cabinetry import DATA, EXPECTED, GAMMA, GAMMA_ERRORS, NLL, PREFIT, START, total
 
-ORDER = ["Modeling", "WeightBasedModeling", "Signal_norm", "Luminosity", *(f"gamma[{i}]" for i in range(4))]
+ORDER = ["Modeling", "WeightBasedModeling", "Signal_norm", "Luminosity", *(f"{GAMMA}[{i}]" for i in range(4))]
 NUISANCES = [name for name in ORDER if name != "Signal_norm"]
 
 
 @functools.cache
 def fitted():
-    return mx.fit(nll, START, COUNTS)
+    return mx.fit(NLL, START, DATA)
 
 
 @functools.cache
 def ranking():
-    return mx.impacts(nll, fitted(), COUNTS, "Signal_norm", NUISANCES, prefit=PREFIT)
+    return mx.impacts(NLL, fitted(), DATA, "Signal_norm", NUISANCES, prefit=PREFIT)
 
 
 def test_fit():
@@ -34,20 +33,31 @@ def test_fit():
     errors = np.array([float(fitted()[name].error) for name in ORDER])
     np.testing.assert_allclose(values, EXPECTED["bestfit"], atol=1e-3)
     np.testing.assert_allclose(errors, EXPECTED["hesse_uncertainty"], rtol=0.012)
-    assert set(NAMES) | {"gamma"} == set(START)
+    np.testing.assert_allclose(2 * fitted().nll, EXPECTED["twice_nll"], rtol=1e-6)
     correlation = fitted().covariance.correlation[fitted().names.index("Signal_norm")]
     ours = [float(correlation[fitted().names.index(name)]) for name in ORDER]
     np.testing.assert_allclose(ours, EXPECTED["correlation_row_Signal_norm"], atol=3e-3)
 
 
+def test_goodness_of_fit():
+    """cabinetry's is against the saturated model with its constraints: the same number of degrees of freedom."""
+    found = mx.goodness_of_fit(NLL, fitted(), DATA)
+    np.testing.assert_allclose(found.p_value, EXPECTED["goodness_of_fit_p"], rtol=1e-4)
+
+
+def test_prefit_is_known():
+    by_hand = mx.impacts(NLL, fitted(), DATA, "Signal_norm", NUISANCES)
+    np.testing.assert_allclose(by_hand.prefit_up, ranking().prefit_up, rtol=1e-6)
+
+
 def test_minos():
-    minos = mx.minos(nll, fitted(), COUNTS, "Signal_norm")
+    minos = mx.minos(NLL, fitted(), DATA, "Signal_norm")
     np.testing.assert_allclose([minos.lower[0], minos.upper[0]], EXPECTED["minos"]["Signal_norm"], atol=6e-4)
 
 
 def test_scan():
     scan = EXPECTED["scan"]
-    profile = mx.profile(nll, fitted(), COUNTS, "Signal_norm", jnp.array(scan["at"]))
+    profile = mx.profile(NLL, fitted(), DATA, "Signal_norm", jnp.array(scan["at"]))
     # their zero is their minimum, at 1.68968; ours is lower by 1e-7
     np.testing.assert_allclose(profile.rise, scan["twice_delta_nll"], atol=1.1e-4)
 
@@ -67,7 +77,7 @@ def test_ranking_after_the_fit():
         for name, error in zip(ORDER, EXPECTED["hesse_uncertainty"], strict=True)
         if name in NUISANCES
     }
-    impacts = mx.impacts(nll, fitted(), COUNTS, "Signal_norm", NUISANCES, prefit=theirs)
+    impacts = mx.impacts(NLL, fitted(), DATA, "Signal_norm", NUISANCES, prefit=theirs)
     for side in ("up", "down"):
         expected = EXPECTED["ranking"][f"postfit_{side}"]
         np.testing.assert_allclose(getattr(impacts, f"prefit_{side}"), expected, atol=8e-3)
@@ -77,22 +87,18 @@ def test_ranking_after_the_fit():
 def test_a_refit_by_hand():
     """The impact of `Modeling` up, by fixing it in the tree."""
     shifted = mx.fix(fitted().params, "Modeling", fitted()["Modeling"].value + 1.0)
-    by_hand = mx.fit(nll, shifted, COUNTS)["Signal_norm"].value - fitted()["Signal_norm"].value
+    by_hand = mx.fit(NLL, shifted, DATA)["Signal_norm"].value - fitted()["Signal_norm"].value
     np.testing.assert_allclose(ranking().prefit_up[0], by_hand, rtol=1e-6)
 
 
 def test_pulls():
     impacts = ranking()
     np.testing.assert_allclose(impacts.pulls[0], fitted()["Modeling"].value, rtol=1e-12)
-    np.testing.assert_allclose(impacts.constraints[3:], fitted()["gamma"].error / GAMMA_ERRORS, rtol=1e-12)
+    np.testing.assert_allclose(impacts.constraints[3:], fitted()[GAMMA].error / GAMMA_ERRORS, rtol=1e-12)
 
 
 def test_yields_after_the_fit():
     """cabinetry's derivatives are differences over one error to both sides, over which these yields are not linear."""
-
-    def total(p):
-        signal, background = cabinetry.yields(p)
-        return signal + background
 
     result = fitted()
     units = [total(mx.resolve(shifted(result, i, +1))) - total(mx.resolve(shifted(result, i, -1))) for i in range(8)]
@@ -119,7 +125,7 @@ def shifted(result, i, sign):
 def test_discovery():
     """As cabinetry's numbers; and as the same pyhf whose minimizer is told to go on (tolerance=1e-8, strategy=2): its
     default one is 1e-4 off in what is expected."""
-    found = mx.discovery(*joint(), "Signal_norm")
+    found = mx.discovery(NLL, START, DATA, "Signal_norm")
     theirs = EXPECTED["discovery"]
     np.testing.assert_allclose(found.p_value, theirs["observed_p"], rtol=2e-5)
     np.testing.assert_allclose(found.significance, theirs["observed_Z"], rtol=1e-5)
@@ -131,7 +137,7 @@ def test_discovery():
 
 def test_limit():
     """cabinetry's are roots to a percent; CLs of pyhf with a tight minimizer is 0.05 at ours."""
-    found = mx.upper_limit(*joint(), "Signal_norm")
+    found = mx.upper_limit(NLL, START, DATA, "Signal_norm")
     theirs = EXPECTED["limit_95"]
     np.testing.assert_allclose(found.observed, theirs["observed"], rtol=theirs["rtol"])
     np.testing.assert_allclose(found.expected, theirs["expected"], rtol=theirs["rtol"])

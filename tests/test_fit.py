@@ -1,5 +1,6 @@
 """`fit` as a function: solvers, warm starts, statuses under jit and vmap, retracing, precision, derivatives."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -293,3 +294,18 @@ def test_float32(solver):
 def test_float32_warns_without_x64():
     with jax.enable_x64(False), pytest.warns(UserWarning, match="jax_enable_x64"):
         mx.fit(lambda p, d: (p["a"] - d) ** 2, {"a": 1.0}, jnp.float32(2.0))
+
+
+class Own(eqx.Module):
+    """A user's likelihood, whose fields have the names of methods of migrax's."""
+
+    constant: jax.Array
+    varying: jax.Array
+
+    def __call__(self, p, data):
+        return 0.5 * jnp.sum((p["mu"] - data) ** 2) * self.varying + self.constant
+
+
+def test_fields_of_a_users_module():
+    fit = mx.fit(Own(jnp.array(3.0), jnp.array(1.0)), {"mu": 0.0}, jnp.array([1.0, 3.0]))
+    np.testing.assert_allclose([fit.values[0], fit.nll], [2.0, 4.0], rtol=1e-9)

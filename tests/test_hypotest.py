@@ -341,6 +341,7 @@ BAD = {
     "a class": (lambda m: mx.hypotest(*m, "mu", 1.0, statistic=mx.QMu), TypeError, r"write mx\.QMu\(\)"),
     "no statistic": (lambda m: mx.hypotest(*m, "mu", 1.0, statistic="qtilde"), TypeError, r"mx\.QTilde\(\)"),
     "two-sided limit": (lambda m: mx.upper_limit(*m, "mu", statistic=mx.TMu()), TypeError, "needs mx.QTilde"),
+    "against itself": (lambda m: mx.hypotest(*m, "mu", 1.0, statistic=mx.Q0()), ValueError, "against itself"),
     "a vector": (lambda m: mx.upper_limit(*m, "b"), ValueError, "of one parameter"),
     "a plain function": (
         lambda m: mx.hypotest(lambda p, d: (p["mu"] - d) ** 2, {"mu": mx.Parameter(0.1)}, 1.0, "mu", 1.0),

@@ -267,12 +267,39 @@ class TestNoisyRoot:
         assert 0.5 < np.std(pulls) < 1.3
         assert abs(np.mean(pulls)) < 0.3
 
+    @pytest.mark.parametrize("at", [0.31, 1.234, 2.9, 7.7])
+    @pytest.mark.parametrize(
+        ("above", "below"), [(1.0, -1.0), (3.0, -0.2), (0.2, -3.0), (3.0, -0.05), (3.0, -0.005), (0.01, -3.0)]
+    )
+    def test_steps(self, at, above, below):
+        """Counts are discrete, and so are the p-values: no secant ends there, and no line fits."""
+        looks = []
+
+        def look(distance):
+            looks.append(distance)
+            return noisy_root.Heights(np.array([above if distance < at else below]), np.array([0.02]))
+
+        (root,) = noisy_root.find_roots(look, [1.0, 2.0], np.inf, 3.0, 1)
+        assert root.status == LimitStatus.FOUND
+        assert abs(root.distance - at) < 2e-3
+        assert root.error > 0.5e-3
+        assert root.error < (0.03 if min(above, -below) > 0.02 else 5.0)  # a stair within its error of zero: all of it
+        assert len(looks) < 20
+
+    def test_a_fit_that_fails_on_the_way(self):
+        curve = lambda d: np.nan if 1.2 < d < 1.9 else 3 - 2 * d  # noqa: E731
+        assert noisy_root.find_roots(self.look([curve]), [1.0, 2.0], 9.0, 3.0, 1)[0].status == LimitStatus.FIT_FAILED
+        rises = lambda d: np.nan if d > 2.5 else 1.0  # noqa: E731
+        assert noisy_root.find_roots(self.look([rises]), [1.0, 2.0], 9.0, 3.0, 1)[0].status == LimitStatus.FIT_FAILED
+
     def test_statuses(self):
         nan, up = (lambda d: np.nan), (lambda d: 1.0)
         assert noisy_root.find_roots(self.look([nan]), [1.0], 5.0, 3.0, 1)[0].status == LimitStatus.FIT_FAILED
         assert noisy_root.find_roots(self.look([up]), [1.0], 5.0, 3.0, 1)[0].status == LimitStatus.BEYOND_BOUND
         assert noisy_root.find_roots(self.look([up]), [1.0], np.inf, 3.0, 1)[0].status == LimitStatus.NO_EFFECT
+        assert noisy_root.find_roots(self.look([up]), [1.0], 0.0, 3.0, 1)[0].status == LimitStatus.BEYOND_BOUND
         down = lambda d: -1.0 - d  # noqa: E731
+        assert noisy_root.find_roots(self.look([down]), [1.0], 0.0, 3.0, 1)[0].status == LimitStatus.NONE_ALLOWED
         assert noisy_root.find_roots(self.look([down]), [0.0, 1.0], 5.0, 3.0, 1)[0].status == LimitStatus.NONE_ALLOWED
 
 

@@ -12,8 +12,8 @@ X = jnp.linspace(0.0, 1.0, 15)
 Y = 2.0 * X + 1.0 + 0.2 * jnp.asarray(np.random.default_rng(2).normal(size=15))
 
 
-@pytest.mark.parametrize("fixed", [[True, False], "no", 0.5, None])
-def test_fixed_is_a_bool(fixed):
+@pytest.mark.parametrize("fixed", ["no", 0.5, None, [0, 1]])
+def test_fixed_is_bool(fixed):
     with pytest.raises(TypeError, match="fixed must be True or False"):
         mx.Parameter(jnp.zeros(2), fixed=fixed)
 

@@ -19,10 +19,11 @@ Hypotheses       `hypotest`, `HypoTest`; `discovery`, `Discovery`; `upper_limit`
                  `interval`, `Interval`; `look_elsewhere`, `LookElsewhere`; by `Asymptotic` or `Toys`, with the
                  statistics `QTilde`, `QMu`, `Q0`, `TMu`, `TMuTilde`
 Distributions    `migrax.distributions`
-Other packages   `migrax.io`: histograms
+Other packages   `migrax.io`: pyhf's workspaces, iminuit, histograms
+Pictures         `migrax.plot`: limits and CLs with their bands (matplotlib)
 """
 
-from . import distributions as distributions, io as io
+from . import distributions as distributions, io as io, plot as plot
 from ._chunks import chunked_sum as chunked_sum
 from ._contour import Contour as Contour, contour as contour
 from ._disk import OnDisk as OnDisk

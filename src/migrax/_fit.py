@@ -17,7 +17,7 @@ from ._hesse import covariance_matrix
 from ._inner import Problem
 from ._jit import jit
 from ._likelihoods import AbstractLikelihood, LeastSquares, Likelihood
-from ._objective import Theta, check_up, objective, prepare
+from ._objective import Theta, check_up, constant_of, objective, prepare
 from ._parameter import is_concrete, names
 from ._result import Covariance, FitResult, only_arrays
 from ._sandwich import Kind, check_kind, sandwich
@@ -252,7 +252,7 @@ def result_of(
         values=x,
         errors=covariance.errors if hesse else jnp.full_like(x, jnp.nan),
         covariance=covariance if hesse else None,
-        nll=value,
+        nll=value + jnp.asarray(constant_of(nll, theta), value.dtype),
         edm=outcome.edm * units,
         valid=valid,
         status=outcome.status,

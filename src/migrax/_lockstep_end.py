@@ -22,6 +22,7 @@ from ._space import Space
 from ._status import Status
 
 _ACCEPTED = 1.0  # times the goal of the search: the exact EDM after its last step
+_LEFT = 1e-6  # EDM by the expected covariance, where a toy ends without a Hessian
 _FAMILIAR = 1e4  # ratio of the exact curvature to the expected one, or the other way: beyond it is no toy of this model
 
 
@@ -95,21 +96,27 @@ def with_hessian(setting: Setting, theta: Theta, found: Found, goal: Scalar) -> 
 
 
 def without_hessian(setting: Setting, theta: Theta, found: Found, goal: Scalar) -> End:
-    """As the search left it; which parameters are nearer to a bound than half an error is told by the expected one. The
-    search never gets quite to a bound: what is nearer than a millionth of an error is on it."""
-    del theta, goal
+    """As the search left it. Within bounds that is looked at once more: in the coordinates of the search the slope
+    vanishes on a bound, also where the minimum is elsewhere. The search never gets quite to a bound: what is nearer
+    than a millionth of an error is on it."""
+    del goal
     root, space = setting.slope[:, None] * setting.root, setting.space
     covariance = root @ root.T
     x = setting.external(found.u)
-    active = jnp.zeros(x.shape, bool)
-    if space.has_bounds:
-        near = 1e-6 * jnp.sqrt(jnp.diagonal(covariance))
-        low, high = x - space.lower < near, space.upper - x < near
-        x = jnp.where(low, space.lower, jnp.where(high, space.upper, x))
-        active = low | high
-    at = Expansion(found.value, jnp.zeros_like(x), jnp.zeros_like(root))
-    good = found.done & jnp.isfinite(found.value) & jnp.all(jnp.isfinite(x))
-    return End(x, at, active, found.edm, covariance, good)
+    if not space.has_bounds:
+        at = Expansion(found.value, jnp.zeros_like(x), jnp.zeros_like(root))
+        good = found.done & jnp.isfinite(found.value) & jnp.all(jnp.isfinite(x))
+        return End(x, at, jnp.zeros(x.shape, bool), found.edm, covariance, good)
+    near = 1e-6 * jnp.sqrt(jnp.diagonal(covariance))
+    low, high = x - space.lower < near, space.upper - x < near
+    x = jnp.where(low, space.lower, jnp.where(high, space.upper, x))
+    value, gradient = jax.value_and_grad(setting.fn)(x, theta)
+    active = low | high
+    pushed = jnp.all(jnp.where(low, gradient >= 0, True) & jnp.where(high, gradient <= 0, True))
+    # an upper bound of the EDM in units of the expected one, as the covariance with some parameters held is smaller
+    left = 0.5 * jnp.sum((root.T @ jnp.where(active, 0.0, gradient)) ** 2)
+    good = found.done & jnp.isfinite(value) & jnp.all(jnp.isfinite(x)) & pushed & (left < _LEFT)
+    return End(x, Expansion(value, jnp.zeros_like(x), jnp.zeros_like(root)), active, found.edm, covariance, good)
 
 
 class _Newton(NamedTuple):

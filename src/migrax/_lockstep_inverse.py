@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 _DENSE = 24  # parameters: with more of them the pairs are fewer numbers than the matrix
-_PAIRS = 12
+_PAIRS = 24
 
 
 class Matrix(NamedTuple):

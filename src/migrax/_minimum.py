@@ -11,7 +11,7 @@ from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Scalar
 
 from ._fit import fit
-from ._objective import Theta, objective
+from ._objective import Theta, constant_of, objective
 from ._parameter import Where, is_concrete, select
 from ._result import FitResult
 from ._space import Space
@@ -68,7 +68,7 @@ def at_minimum(nll: Callable, result: FitResult, data: PyTree) -> Minimum:
     """Inside `jit`: the minimum of a fit from what the public functions are given."""
     fn, theta, x, space = objective(nll, result.params, data, result.up)
     assert result.covariance is not None
-    value = lax.stop_gradient(result.nll / (2 * result.up)).astype(x.dtype)
+    value = lax.stop_gradient((result.nll - constant_of(nll, theta)) / (2 * result.up)).astype(x.dtype)
     # an invalid fit gives zeros: everything from it fails, and nothing loops over NaN
     covariance = lax.stop_gradient(jnp.where(result.valid, result.covariance.matrix, 0.0))
     # of the values at the minimum, and of a rise of a few standard deviations

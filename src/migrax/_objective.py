@@ -1,5 +1,6 @@
 """From `nll(params, data)` to a function of one vector, with checks of what the user gave before anything compiles."""
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,7 +12,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
 from ._hints import check_callable, hints, refuse_strangers
-from ._parameter import flatten, is_concrete, is_parameter, numbers_to_arrays, value_of
+from ._likelihoods.base import AbstractLikelihood
+from ._parameter import Slot, flatten, is_concrete, is_parameter, numbers_to_arrays, value_of
 from ._result import Estimate, FitResult
 from ._space import Space, ravel, resolve_at
 
@@ -42,13 +44,8 @@ def prepare(params: PyTree, data: PyTree) -> tuple[PyTree, PyTree]:
     data = numbers_to_arrays(data, integers=True)
     leaves, slots, _ = flatten(params)
     for slot in slots:
-        leaf = leaves[slot.leaf]
-        value = value_of(leaf)
-        if is_concrete(value) and not np.all(np.isfinite(value)):
-            bad = _first(~np.isfinite(value), slot.element_names())
-            raise ValueError(f"the start of {bad[0]!r} is {np.ravel(value)[bad[1]]}; give a finite value")
-        if is_parameter(leaf) and not slot.fixed:
-            _check_bounds(leaf, slot.element_names())
+        if not _is_fine(leaves[slot.leaf]):
+            _check_start(leaves[slot.leaf], slot)
     if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
         # The `warnings` module shows a warning once a place: this is once a process.
         warnings.warn(
@@ -57,6 +54,28 @@ def prepare(params: PyTree, data: PyTree) -> tuple[PyTree, PyTree]:
             stacklevel=1,
         )
     return params, data
+
+
+def _is_fine(leaf: Any) -> bool:
+    """Whether a start is finite and within its bounds: a quick look, as models may have hundreds of them."""
+    arrays = (leaf.value, leaf.lower, leaf.upper) if is_parameter(leaf) else (leaf, None, None)
+    if not is_concrete(*arrays):
+        return False
+    value = np.asarray(arrays[0])
+    low, high = (np.asarray(s * np.inf if x is None else x) for s, x in zip((-1, 1), arrays[1:], strict=True))
+    if value.ndim == 0 and low.ndim == 0 and high.ndim == 0:
+        v, a, b = value.item(), low.item(), high.item()
+        return not isinstance(v, complex) and math.isfinite(v) and a <= v <= b and a < b
+    return bool(np.all(np.isfinite(value) & (low < high)) and np.all((value >= low) & (value <= high)))
+
+
+def _check_start(leaf: Any, slot: Slot) -> None:
+    value = value_of(leaf)
+    if is_concrete(value) and not np.all(np.isfinite(value)):
+        bad = _first(~np.isfinite(value), slot.element_names())
+        raise ValueError(f"the start of {bad[0]!r} is {np.ravel(value)[bad[1]]}; give a finite value")
+    if is_parameter(leaf) and np.any(slot.free):
+        _check_bounds(leaf, slot.element_names())
 
 
 def _first(bad: Any, names: list[str]) -> tuple[str, int]:
@@ -94,7 +113,8 @@ def check_up(up: ArrayLike) -> Array:
 def objective(
     nll: Callable, params: PyTree, data: PyTree, up: Scalar
 ) -> tuple[Callable[[Array, Theta], Scalar], Theta, Float[Array, " n"], Space]:
-    """The NLL over 2 UP as `fn(x, theta)`, with `theta`, the start vector and its space.
+    """The NLL (what of it varies: see `AbstractLikelihood`) over 2 UP as `fn(x, theta)`, with `theta`, the start
+    vector and its space.
 
     `fn` is converted to a closed jaxpr here: the user's Python code runs once, however often the program uses it.
 
@@ -107,11 +127,26 @@ def objective(
 
     def fn(x: Array, theta: Theta) -> Scalar:
         likelihood = eqx.combine(theta.nll, static)
+        if _has_constant(likelihood):
+            likelihood = likelihood.varying
         with hints(theta.data, space.names):
             value = likelihood(resolve_at(theta.params, x), theta.data)
         return check_scalar(value).astype(x.dtype) / (2 * theta.up)
 
     return eqx.filter_closure_convert(fn, x, theta), theta, x, space
+
+
+def _has_constant(nll: Any) -> bool:
+    # a user's own module may have fields of these names
+    return isinstance(nll, AbstractLikelihood) and hasattr(nll, "varying") and hasattr(nll, "constant")
+
+
+def constant_of(nll: Any, theta: Theta) -> Scalar | float:
+    """What of the value of the likelihood depends on the data alone, and is not part of the `objective`."""
+    if not _has_constant(nll):
+        return 0.0
+    _, static = eqx.partition(nll, eqx.is_array)
+    return eqx.combine(theta.nll, static).constant(theta.data)
 
 
 def check_scalar(value: Any) -> Array:

@@ -37,43 +37,41 @@ class Parameter(eqx.Module):
     value: Array
     lower: Array | None
     upper: Array | None
-    fixed: bool = eqx.field(static=True)
+    fixed: bool | tuple[bool, ...] = eqx.field(static=True)
 
     def __init__(
         self,
         value: ArrayLike,
         lower: ArrayLike | None = None,
         upper: ArrayLike | None = None,
-        fixed: bool = False,
+        fixed: bool | Sequence[bool] | np.ndarray = False,
     ):
         """**Arguments:**
 
         - `value`: the start value, a float or an array of floats of any shape.
         - `lower`, `upper`: the bounds, in the units of `value` and broadcastable to its shape. `None`: no bound.
             An infinite entry: no bound for that entry.
-        - `fixed`: if `True` the fit leaves the value alone.
+        - `fixed`: if `True` the fit leaves the value alone. An array of bools of the shape of `value` fixes some
+            entries; the attribute then is a tuple of them, row by row.
 
         **Raises:**
 
-        - `TypeError`: `value` holds integers, booleans or complex numbers; `fixed` is not a bool.
-        - `ValueError`: a bound does not broadcast to the value, is NaN, or the lower is not below the upper.
+        - `TypeError`: `value` holds integers, booleans or complex numbers; `fixed` is not bool.
+        - `ValueError`: `fixed` has another shape; a bound does not broadcast to the value, is NaN, or the lower is not
+            below the upper.
         """
         self.value = _floating(value)
         self.lower = None if lower is None else _bound(lower, "lower", self.value)
         self.upper = None if upper is None else _bound(upper, "upper", self.value)
-        if not isinstance(fixed, bool | np.bool_):
-            raise TypeError(
-                f"fixed must be True or False, for the parameter as a whole; got {fixed!r}. To fix one entry of "
-                "a vector, make two parameters of it"
-            )
-        self.fixed = bool(fixed)
+        self.fixed = _flags(fixed, jnp.shape(self.value))
 
     def __repr__(self) -> str:
         arrays = {"lower": self.lower, "upper": self.upper}
         if not is_concrete(self.value, *arrays.values()):
             return f"Parameter(traced, shape={jnp.shape(self.value)}, fixed={self.fixed})"
         bounds = "".join(f", {name}={_show(bound)}" for name, bound in arrays.items() if bound is not None)
-        return f"Parameter({_show(self.value)}{bounds}{', fixed=True' if self.fixed else ''})"
+        fixed = "" if self.fixed is False else f", fixed={self.fixed}"
+        return f"Parameter({_show(self.value)}{bounds}{fixed})"
 
     def __check_init__(self):
         if self.lower is not None and self.upper is not None and is_concrete(self.lower, self.upper):
@@ -107,6 +105,18 @@ def _floating(value: ArrayLike) -> Array:
     return jnp.asarray(value, dtype=dtype)
 
 
+def _flags(fixed: Any, shape: tuple[int, ...]) -> bool | tuple[bool, ...]:
+    """`True` or `False` where they are all the same, else one for each entry."""
+    flags = np.asarray(fixed)
+    if flags.dtype != bool:
+        raise TypeError(f"fixed must be True or False, or an array of them; got {fixed!r}")
+    if flags.shape not in ((), shape) and flags.shape != (int(np.prod(shape)),):
+        raise ValueError(f"fixed has shape {flags.shape}, the value {shape}")
+    if flags.size == 0:
+        return False
+    return bool(flags.flat[0]) if np.all(flags == flags.flat[0]) else tuple(bool(f) for f in flags.flat)
+
+
 def _brief(value: Any) -> str:
     return f"shape {np.shape(value)}" if np.size(value) > 4 else str(value)
 
@@ -132,12 +142,25 @@ class Slot(NamedTuple):
 
     name: str
     shape: tuple[int, ...]
-    fixed: bool
+    fixed: bool | tuple[bool, ...]  # as in `Parameter`
     leaf: int  # index in the flattened tree
 
     @property
     def size(self) -> int:
         return int(np.prod(self.shape, dtype=int))
+
+    @property
+    def free(self) -> np.ndarray:
+        """Which of the entries, row by row, are free."""
+        return ~np.broadcast_to(np.asarray(self.fixed), (self.size,))
+
+    @property
+    def partly(self) -> bool:
+        """Whether some entries are fixed, and some free."""
+        return isinstance(self.fixed, tuple)
+
+    def free_names(self) -> list[str]:
+        return [name for name, free in zip(self.element_names(), self.free, strict=True) if free]
 
     def element_names(self) -> list[str]:
         if self.shape == ():
@@ -189,9 +212,9 @@ def flatten(params: PyTree) -> tuple[list[Any], list[Slot], Any]:
                 "constant, mark those that float with mx.Parameter"
             )
     names = [slot.name for slot in slots]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two parameters have the name {name!r}; give their dictionary keys different names")
+    if len(set(names)) < len(names):
+        name = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two parameters have the name {name!r}; give their dictionary keys different names")
     return leaves, slots, treedef
 
 
@@ -238,7 +261,7 @@ def names(params: PyTree) -> tuple[str, ...]:
 
 
 def free_names(slots: Sequence[Slot]) -> tuple[str, ...]:
-    return tuple(name for slot in slots if not slot.fixed for name in slot.element_names())
+    return tuple(name for slot in slots for name in slot.free_names())
 
 
 def select(params: PyTree, where: Where) -> tuple[int, ...]:
@@ -247,7 +270,8 @@ def select(params: PyTree, where: Where) -> tuple[int, ...]:
     **Arguments:**
 
     - `where`: a name (`"mu"`, `"gamma[3]"`; the name of a vector parameter picks all its entries), a function that
-        picks nodes (`lambda p: p.signal.mu`, as in `equinox.tree_at`), or a sequence of these.
+        picks nodes (`lambda p: p.signal.mu`, as in `equinox.tree_at`), or a sequence of these. Of a vector of which
+        some entries are fixed the others are picked.
 
     **Raises:** `ValueError` for an unknown name (the nearest names are said), a fixed parameter, or a function that
     picks no parameter.
@@ -258,12 +282,12 @@ def select(params: PyTree, where: Where) -> tuple[int, ...]:
     positions: dict[str, np.ndarray] = {}
     start = 0
     for slot in slots:
-        if slot.fixed:
-            positions[slot.name] = np.full(slot.shape, -1)
-        else:
-            positions[slot.name] = np.arange(start, start + slot.size).reshape(slot.shape)
-            start += slot.size
+        numbers = np.full(slot.size, -1)
+        numbers[slot.free] = np.arange(start, start + np.sum(slot.free))
+        positions[slot.name] = numbers.reshape(slot.shape)
+        start += int(np.sum(slot.free))
     picked = _picked(params, where, positions)
+    picked = [x[x >= 0] if np.any(x >= 0) else x for x in picked]  # of a vector the entries that are free
     result = tuple(int(i) for x in picked for i in np.ravel(x))
     if -1 in result:
         fixed = ", ".join(repr(slot.name) for slot in slots if slot.fixed)
@@ -280,19 +304,27 @@ def mark(params: PyTree) -> PyTree:
     return jtu.tree_unflatten(treedef, leaves)
 
 
-def pick(params: PyTree, where: Where) -> list[Slot]:
-    """The parameters, free or fixed, that `where` picks, each as a whole.
+def pick(params: PyTree, where: Where) -> list[tuple[Slot, np.ndarray]]:
+    """The parameters, free or fixed, that `where` picks, and which of the entries (row by row) of each.
 
-    **Raises:** `ValueError` for an unknown name or one entry of a vector.
+    **Raises:** `ValueError` for an unknown name.
     """
     if isinstance(where, Sequence) and not isinstance(where, str):
-        return [slot for one in where for slot in pick(params, one)]
+        return [found for one in where for found in pick(params, one)]
     _, slots, _ = flatten(params)
-    whole = {slot.name: np.asarray(i) for i, slot in enumerate(slots)}
-    for slot in slots:
-        if isinstance(where, str) and where not in whole and where in slot.element_names():
-            raise ValueError(f"{where!r} is one entry: {slot.name!r} is fixed or free as a whole")
-    return [slots[int(i)] for x in _picked(params, where, whole) for i in np.ravel(x)]
+    numbers = _numbered(slots)
+    picked = np.concatenate([np.ravel(x) for x in _picked(params, where, numbers)])
+    masks = ((slot, np.isin(numbers[slot.name].ravel(), picked)) for slot in slots)
+    return [(slot, mask) for slot, mask in masks if np.any(mask)]
+
+
+def _numbered(slots: Sequence[Slot]) -> dict[str, np.ndarray]:
+    """By name, the numbers of a parameter's entries, all of them counted through."""
+    starts = np.cumsum([0, *(slot.size for slot in slots)])
+    return {
+        slot.name: np.arange(start, start + slot.size).reshape(slot.shape)
+        for slot, start in zip(slots, starts, strict=False)
+    }
 
 
 class Picked(NamedTuple):
@@ -311,11 +343,7 @@ def pick_values(tree: PyTree, where: Where) -> Picked:
     with_path, treedef = jtu.tree_flatten_with_path(tree)
     leaves = [leaf for _, leaf in with_path]
     slots = [Slot(_path_name(path), jnp.shape(x), False, i) for i, (path, x) in enumerate(with_path) if _floats(x)]
-    starts = np.cumsum([0, *(slot.size for slot in slots)])
-    numbers = {
-        slot.name: np.arange(start, start + slot.size).reshape(slot.shape)
-        for slot, start in zip(slots, starts, strict=False)
-    }
+    numbers, starts = _numbered(slots), np.cumsum([0, *(slot.size for slot in slots)])
     marks: list[Any] = [None] * len(leaves)
     for slot in slots:
         marks[slot.leaf] = numbers[slot.name]

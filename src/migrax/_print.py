@@ -101,14 +101,14 @@ def _rows(result: FitResult) -> list[_display.Row]:
         )
         for i, name in enumerate(slot.element_names()):
             error, at_limit, minos = None, False, None
-            if not slot.fixed:
+            if slot.free[i]:
                 at_limit = bool(result.at_limit[position])
                 error = float(result.errors[position])
                 error = None if np.isnan(error) else error
                 minos = _minos_of(result, position)
                 position += 1
             rows.append(
-                _display.Row(name, float(values[i]), error, minos, low.get(i), high.get(i), slot.fixed, at_limit)
+                _display.Row(name, float(values[i]), error, minos, low.get(i), high.get(i), not slot.free[i], at_limit)
             )
     return rows
 

@@ -194,16 +194,25 @@ class FitResult(eqx.Module):
         return draws[..., 0, :] if n is None else draws
 
     def _fixed(self, name: str) -> Estimate | None:
-        """The fixed parameter of that name, if there is one."""
-        leaves, slots, _ = flatten(self.params)
-        for slot in slots:
-            if slot.fixed and slot.name == name:
-                p = leaves[slot.leaf]
-                low, high = (
-                    jnp.full_like(p.value, s * jnp.inf) if b is None else jnp.broadcast_to(b, p.value.shape)
-                    for s, b in ((-1, p.lower), (1, p.upper))
-                )
-                return Estimate(p.value, jnp.zeros_like(p.value), low, high, jnp.zeros(p.value.shape, bool))
+        """The parameter of that name, if it is fixed or some of its entries are."""
+        leaves, _, _ = flatten(self.params)
+        position = 0
+        for slot in flatten(self._first_lane().params)[1]:
+            here, names = position, slot.element_names()
+            position += int(np.sum(slot.free))
+            if not slot.fixed or name not in (slot.name, *names):
+                continue
+            p = leaves[slot.leaf]
+            flat = (*p.value.shape[: p.value.ndim - len(slot.shape)], slot.size)  # a batch has axes before
+            low, high = (_spread(b, s, p.value, len(flat) - 1).reshape(flat) for s, b in ((-1, p.lower), (1, p.upper)))
+            value = p.value.reshape(flat)
+            free, take = np.flatnonzero(slot.free), slice(here, position)
+            error = jnp.zeros_like(value).at[..., free].set(self.errors[..., take])
+            at_limit = jnp.zeros(flat, bool).at[..., free].set(self.at_limit[..., take])
+            every = (value, error, low, high, at_limit)
+            if name != slot.name:
+                return Estimate(*(x[..., names.index(name)] for x in every))
+            return Estimate(*(x.reshape(p.value.shape) for x in every))
         return None
 
     def _first_lane(self) -> "FitResult":
@@ -260,3 +269,11 @@ def status_counts(status: Array | np.ndarray) -> list[tuple[str, int]]:
     """How often each status occurs, the most frequent first."""
     counts = np.bincount(np.ravel(np.asarray(status)), minlength=len(Status))
     return sorted(((Status(i).phrase, int(n)) for i, n in enumerate(counts) if n), key=lambda pair: -pair[1])
+
+
+def _spread(bound: Array | None, sign: int, value: Array, batch: int) -> Array:
+    """A bound in the shape of the value, of which the first `batch` axes are those of a batch of fits."""
+    if bound is None:
+        return jnp.full_like(value, sign * jnp.inf)
+    aligned = (*bound.shape[:batch], *(1,) * (value.ndim - bound.ndim), *bound.shape[batch:])
+    return jnp.broadcast_to(bound.reshape(aligned), value.shape)

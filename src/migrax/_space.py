@@ -59,7 +59,8 @@ class Space(eqx.Module):
         edge = jnp.asarray(jnp.pi / 2, x.dtype)
         # acos/asin lose half of the digits at the ends; atan2 of the two half-chords does not
         angle = 2 * jnp.arctan2(_safe_sqrt(fraction), _safe_sqrt(1 - fraction)) - edge
-        angle = jnp.clip(angle, -edge + _nudged(angle + edge), edge - _nudged(edge - angle))
+        inside = edge - _NUDGE
+        angle = jnp.where(edge - jnp.abs(angle) < _ON_THE_BOUND, jnp.copysign(inside, angle), angle)
         distance = jnp.where(lower, x - a, jnp.where(upper, b - x, 1.0)) / self.unit
         root = _safe_sqrt(distance * (distance + 2))
         root = _nudged(root)
@@ -154,8 +155,8 @@ def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
     **Raises:** `ValueError` if nothing floats, `TypeError` if a parameter is complex.
     """
     leaves, slots, _ = flatten(params)
-    free = [slot for slot in slots if not slot.fixed]
-    if sum(slot.size for slot in free) == 0:
+    free = [slot for slot in slots if np.any(slot.free)]
+    if not free:
         raise ValueError(_nothing_floats(leaves, slots))
     for slot in free:
         if jnp.iscomplexobj(value_of(leaves[slot.leaf])):
@@ -165,12 +166,12 @@ def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
     has_bounds = False
     for slot in free:
         leaf = leaves[slot.leaf]
-        x.append(jnp.ravel(value_of(leaf)).astype(dtype))
+        x.append(_free(jnp.ravel(value_of(leaf)).astype(dtype), slot))
         low, high = (leaf.lower, leaf.upper) if is_parameter(leaf) else (None, None)
         has_bounds |= low is not None or high is not None
         lower.append(_spread(low, -np.inf, slot, dtype))
         upper.append(_spread(high, np.inf, slot, dtype))
-    names = tuple(name for slot in free for name in slot.element_names())
+    names = tuple(name for slot in free for name in slot.free_names())
     start, low, high = jnp.concatenate(x), jnp.concatenate(lower), jnp.concatenate(upper)
     room = jnp.minimum(jnp.abs(start - low), jnp.abs(high - start))
     unit = jax.lax.stop_gradient(jnp.where((room > 0) & (room < 1e-3), room, 1.0))
@@ -179,7 +180,11 @@ def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
 
 def _spread(bound: Array | None, default: float, slot: Slot, dtype: Any) -> Array:
     value = jnp.asarray(default, dtype) if bound is None else bound.astype(dtype)
-    return jnp.ravel(jnp.broadcast_to(value, slot.shape))
+    return _free(jnp.ravel(jnp.broadcast_to(value, slot.shape)), slot)
+
+
+def _free(entries: Array, slot: Slot) -> Array:
+    return entries[np.flatnonzero(slot.free)] if slot.partly else entries
 
 
 def _nothing_floats(leaves: list[Any], slots: list[Slot]) -> str:
@@ -205,13 +210,16 @@ def update(params: PyTree, x: Float[Array, " n"]) -> PyTree:
 def _rebuild(params: PyTree, x: Float[Array, " n"], *, keep_nodes: bool) -> PyTree:
     leaves, slots, treedef = flatten(params)
     new = list(leaves)
-    start = 0
-    for slot in slots:
+    # one primitive, whose transpose is one, too: a slice for each parameter would make its derivative a sum of them
+    sizes = [int(np.sum(slot.free)) for slot in slots]
+    pieces = jax.lax.split(x, sizes)
+    for slot, piece in zip(slots, pieces, strict=True):
         leaf = leaves[slot.leaf]
         value = value_of(leaf)
-        if not slot.fixed:
-            value = x[start : start + slot.size].reshape(slot.shape).astype(value.dtype)
-            start += slot.size
+        if piece.size > 0:
+            own = piece.astype(value.dtype)
+            own = jnp.ravel(value).at[np.flatnonzero(slot.free)].set(own) if slot.partly else own
+            value = own.reshape(slot.shape)
         if keep_nodes and is_parameter(leaf):
             new[slot.leaf] = eqx.tree_at(lambda p: p.value, leaf, value)
         else:

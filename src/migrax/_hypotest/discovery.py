@@ -10,14 +10,13 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._fit import fit
 from .._jit import jit
-from .._minimum import positions
 from .._parameter import Where, is_concrete
 from .._status import Status
 from .._toy_source import Toys
 from . import formulas
 from .asymptotic import Asymptotic, PValues
 from .hypotest import check_kinds, tested
-from .statistics import Q0, StatisticValue
+from .statistics import Q0, StatisticValue, poi_positions
 from .toys import ToyTest
 
 
@@ -96,7 +95,7 @@ def discovery(
     statistic = Q0()
     check_kinds(statistic, calculator)
     free = fit(nll, params, data)
-    index = positions(free, poi, "discovery")
+    index = poi_positions(free, poi, "discovery")
     q, p = tested(statistic, nll, free, data, index, value, calculator, "discovery")
     return _result(q, p, free.names[index[0]])
 

@@ -73,6 +73,13 @@ def significance(log_p: Array) -> Array:
     return jnp.where(log_p == 0, -jnp.inf, z)
 
 
+def fraction_error(p: Array, n: Array) -> Array:
+    """The standard error of a fraction `p` of `n` toys: of the beta distribution of Jeffreys' prior, not 0 where
+    no toy or all of them count (L. D. Brown, T. T. Cai and A. DasGupta, Statist. Sci. 16 (2001) 101)."""
+    a, b = p * n + 0.5, n - p * n + 0.5
+    return jnp.sqrt(a * b / ((a + b) ** 2 * (a + b + 1)))
+
+
 def significance_error(z: Array, error: Array) -> Array:
     """The standard error of Z from that of its p-value: over the normal density at Z."""
     return error * jnp.exp(0.5 * z**2) * jnp.sqrt(2 * jnp.pi)

@@ -10,15 +10,14 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._fit import fit
 from .._jit import jit
-from .._minimum import positions
 from .._objective import prepare
 from .._parameter import Where, is_concrete
 from .._result import FitResult
 from .._status import Status
 from .._toy_source import Toys
 from .asymptotic import Asymptotic, Errors, PValues, alternative_of, asymptotic_p_values
-from .ratio import check_value, ratio
-from .statistics import AbstractStatistic, QTilde, StatisticValue
+from .ratio import ratio
+from .statistics import AbstractStatistic, QTilde, StatisticValue, poi_positions
 from .toys import ToyTest, toy_p_values
 
 
@@ -98,14 +97,15 @@ def hypotest(
 
     **Returns:** a `HypoTest`; all NaN, with the status that says why, unless all of its fits are valid.
 
-    **Raises:** `ValueError` for a parameter that is unknown or fixed, or a value outside its bounds; `TypeError` for a
-    likelihood without Asimov data (by toys: that cannot be drawn from), and for a derivative by toys.
+    **Raises:** `ValueError` for a parameter that is unknown or fixed, a value outside its bounds, or, with `mx.Q0()`,
+    one that is the alternative's too; `TypeError` for a likelihood without Asimov data (by toys: that cannot be drawn
+    from), and for a derivative by toys.
     """
     statistic = QTilde() if statistic is None else statistic
     calculator = Asymptotic() if calculator is None else calculator
     check_kinds(statistic, calculator)
     free = fit(nll, params, data)
-    index = positions(free, poi, "hypotest")
+    index = poi_positions(free, poi, "hypotest")
     q, p = tested(statistic, nll, free, data, index, value, calculator, "hypotest")
     return _result(statistic, q, p, ", ".join(free.names[i] for i in index))
 
@@ -121,12 +121,15 @@ def tested(
     what: str,
 ) -> tuple[StatisticValue, PValues]:
     """The statistic of the data and its p-values, by the calculator that is asked for."""
-    if len(index) > 1 and not statistic.several:
-        name = type(statistic).__name__
-        raise ValueError(f"{name} is a statistic of one parameter of interest, got {len(index)}: take mx.TMu()")
     _, data = prepare(free.params, data)
-    values = check_value(free, index, value, what)
-    lanes = statistic.lanes(values, alternative_of(calculator, statistic, free, index))
+    values = statistic.checked(free, index, value, what)
+    other = alternative_of(calculator, statistic, free, index)
+    if statistic.discovery and is_concrete(values, other) and bool(jnp.all(values == other)):
+        raise ValueError(
+            f"{what} tests {float(values[0]):g} against itself: a discovery tests the value without a signal, 0, and "
+            "alternative= of the calculator is the one with it"
+        )
+    lanes = statistic.lanes(values, other)
     found = ratio(nll, free, data, index, lanes)
     if isinstance(calculator, Toys):
         return toy_p_values(statistic, nll, found, data, index, lanes, calculator)
@@ -146,6 +149,12 @@ def check_kinds(statistic: Any, calculator: Any) -> None:
             raise TypeError(f"{what} must be one of migrax's, such as {examples}; got {thing!r}")
     if isinstance(calculator, Toys) and calculator.params is not None:
         raise ValueError("tests draw their toys where the data put the parameters: mx.Toys(n, key) without params")
+
+
+def check_cl(cl: float) -> None:
+    """**Raises:** `ValueError` unless it is a number between 0 and 1."""
+    if isinstance(cl, bool) or not isinstance(cl, int | float) or not 0 < cl < 1:
+        raise ValueError(f"cl must be a number between 0 and 1, got {cl!r}")
 
 
 @jit

@@ -1,7 +1,7 @@
 """`interval`: central confidence intervals, and those of Feldman and Cousins, of one parameter."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._fit import fit
-from .._minimum import positions
 from .._minos import minos
 from .._objective import prepare
 from .._parameter import Where, is_concrete
@@ -18,12 +17,12 @@ from .._search import Side
 from .._toy_source import Toys
 from .asymptotic import Asymptotic
 from .ensemble import Ensemble, Shown
-from .hypotest import check_kinds
+from .hypotest import check_cl, check_kinds
 from .limit_status import LimitStatus
 from .noisy_root import Heights, Root, find_roots
-from .statistics import Q0, AbstractStatistic, QMu, TMu
-from .toy_limit import alone, check_toys, heights, one_error
-from .toys import drawn_at, p_value, statistic_of
+from .statistics import Q0, AbstractStatistic, QMu, TMu, poi_positions
+from .toy_limit import check_toys, heights, one_error
+from .toys import drawn_at, p_value, statistic_of, unweighted
 
 Kind = Literal["central", "feldman-cousins"]
 
@@ -106,14 +105,13 @@ def interval(
     """
     calculator = Asymptotic() if calculator is None else calculator
     check_kinds(TMu(), calculator)
-    if isinstance(cl, bool) or not isinstance(cl, int | float) or not 0 < cl < 1:
-        raise ValueError(f"cl must be a number between 0 and 1, got {cl!r}")
+    check_cl(cl)
     if kind not in ("central", "feldman-cousins"):
         raise ValueError(f"kind must be 'central' or 'feldman-cousins', got {kind!r}")
     if isinstance(calculator, Toys):
         check_toys((nll, params, data), calculator, _share(cl, kind), "interval")
     free = fit(nll, params, data)
-    index = positions(free, poi, "interval")
+    index = poi_positions(free, poi, "interval")
     if len(index) != 1:
         raise ValueError(f"interval is of one parameter, got {[free.names[i] for i in index]}")
     if isinstance(calculator, Toys):
@@ -159,8 +157,12 @@ def _by_toys(
         _, data = prepare(free.params, data)
         share = _share(cl, kind)
         error = one_error(nll, free, data, i)
+        # an estimate on the other side of the value tested is no evidence against it
+        one_sided: dict[int, AbstractStatistic] = {-1: Q0(), 1: QMu()}
+        statistics = {sign: TMu() if kind == "feldman-cousins" else one_sided[sign] for sign in (-1, 1)}
+        sides = [_Side(nll, free, data, index, sign, statistics[sign], share, calculator) for sign in (-1, 1)]
         with Shown(calculator.progress) as shown:
-            roots = [_end(nll, free, data, index, sign, share, kind, error, calculator, shown) for sign in (-1, 1)]
+            roots = [side.end(error, shown) for side in sides]
     if any(root.status == LimitStatus.NONE_ALLOWED for root in roots):  # nothing is left between the ends
         roots = [Root(np.nan, np.nan, LimitStatus.NONE_ALLOWED)] * 2
     ends = [
@@ -172,42 +174,47 @@ def _by_toys(
     return Interval(lower, upper, lower_status, upper_status, best, free, lower_error, upper_error, cl, kind, name)
 
 
-def _end(
-    nll: Any,
-    free: FitResult,
-    data: PyTree,
-    index: tuple[int, ...],
-    sign: int,
-    share: float,
-    kind: str,
-    error: float,
-    calculator: Toys,
-    shown: Shown,
-) -> Root:
-    """One end: where the p-value, which is 1 at the best fit, has fallen to `share`."""
-    best = float(free.values[index[0]])
-    bound = float((free.upper if sign > 0 else free.lower)[index[0]])
-    room = abs(bound - best)
-    if room == 0:
-        return Root(np.nan, np.nan, LimitStatus.BEYOND_BOUND)
-    # an estimate on the other side of the value tested is no evidence against it
-    one_sided: AbstractStatistic = QMu() if sign > 0 else Q0()
-    statistic = TMu() if kind == "feldman-cousins" else one_sided
-    level = float(np.log(share))
+class _Side(NamedTuple):
+    """What is looked for on one side of the best fit: where the p-value, which is 1 there, has fallen to `share`."""
 
-    def look(distance: float) -> Heights:
-        value = bound if distance >= room else best + sign * distance
-        values = jnp.asarray([value], free.values.dtype)
-        q = statistic.at(nll, free, data, index, values)
+    nll: Any
+    free: FitResult
+    data: PyTree
+    poi: tuple[int, ...]
+    sign: int
+    statistic: AbstractStatistic
+    share: float
+    calculator: Toys
+
+    def end(self, error: float, shown: Shown) -> Root:
+        """`error`: the parameter's, for the first guesses."""
+        best, bound = self._best, self._bound
+        if bound == best:
+            return Root(np.nan, np.nan, LimitStatus.BEYOND_BOUND)
+        z = float(-np.log(self.share)) ** 0.5 + 0.5  # a little more than the standard deviations of a normal estimate
+        first = [0.7 * z * error, z * error]
+        return find_roots(lambda d: self.look(d, shown), first, abs(bound - best), -float(np.log(self.share)), 1)[0]
+
+    def look(self, distance: float, shown: Shown) -> Heights:
+        best, bound = self._best, self._bound
+        value = bound if distance >= abs(bound - best) else best + self.sign * distance
+        values = jnp.asarray([value], self.free.values.dtype)
+        q = self.statistic.at(self.nll, self.free, self.data, self.poi, values)
         if not bool(q.valid):
             return Heights(np.full(1, np.nan), np.full(1, np.nan))
-        (toys,) = drawn_at(calculator, (q.conditional,))
-        drawn = alone(*statistic_of(statistic, Ensemble(nll, q.conditional, data, toys, index, shown), values))
+        (toys,) = drawn_at(self.calculator, (q.conditional,))
+        ensemble = Ensemble(self.nll, q.conditional, self.data, toys, self.poi, shown)
+        drawn = unweighted(*statistic_of(self.statistic, ensemble, values))
         p, e = p_value(drawn, q.value)
-        return heights(p[None], e[None], drawn, level)
+        return heights(p[None], e[None], drawn, float(np.log(self.share)))
 
-    z = float(-np.log(share)) ** 0.5 + 0.5  # a little more than the standard deviations of a normal estimate
-    return find_roots(look, [0.7 * z * error, z * error], room, -level, 1)[0]
+    @property
+    def _best(self) -> float:
+        return float(self.free.values[self.poi[0]])
+
+    @property
+    def _bound(self) -> float:
+        return float((self.free.upper if self.sign > 0 else self.free.lower)[self.poi[0]])
 
 
 def _placed(root: Root, sign: int, best: Array, bound: Array) -> tuple[Array, Array]:

@@ -9,18 +9,17 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._fit import fit
-from .._minimum import positions
 from .._objective import prepare
 from .._parameter import Where, is_concrete
 from .._result import FitResult
 from .._stages import by_stages
 from .._toy_source import Toys
 from .asymptotic import Asymptotic, alternative_of, reference
-from .hypotest import check_kinds
+from .hypotest import check_cl, check_kinds
 from .limit_root import Problem, find_limits
 from .limit_status import LimitStatus
 from .ratio import ratio
-from .statistics import AbstractStatistic, QMu, QTilde
+from .statistics import AbstractStatistic, QMu, QTilde, poi_positions
 from .toy_limit import check_toys, toy_limits
 
 
@@ -105,12 +104,11 @@ def upper_limit(
     check_kinds(statistic, calculator)
     if not isinstance(statistic, QTilde | QMu):
         raise TypeError(f"an upper limit needs mx.QTilde() or mx.QMu(), got {type(statistic).__name__}")
-    if isinstance(cl, bool) or not isinstance(cl, int | float) or not 0 < cl < 1:
-        raise ValueError(f"cl must be a number between 0 and 1, got {cl!r}")
+    check_cl(cl)
     if isinstance(calculator, Toys):
         check_toys((nll, params, data), calculator, 1 - cl, "upper_limit")
     free = fit(nll, params, data)
-    index = positions(free, poi, "upper_limit")
+    index = poi_positions(free, poi, "upper_limit")
     if len(index) != 1:
         raise ValueError(f"upper_limit is of one parameter, got {[free.names[i] for i in index]}")
     _, data = prepare(params, data)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from .._fix import fix
-from .._parameter import Where, names, pick
+from .._parameter import Where, names, pick, select
 from .._status import Status
 from .._toy_source import Toys
 from . import formulas
@@ -114,7 +114,7 @@ def look_elsewhere(
     if toys.importance or not level > 0:
         raise ValueError("look_elsewhere takes toys without importance=True" if level > 0 else "level must be positive")
     points = _check_grid(params, where, grid)
-    signal, scanned = names(params)[positions_of(params, poi)], pick(params, where)[0].name
+    signal, scanned = names(params)[positions_of(params, poi)], pick(params, where)[0][0].name
     observed, status, origin = _of_data(nll, params, data, poi, where, points)
     with Shown(toys.progress) as shown:
         found = [_of_toys(nll, fix(origin, where, v), data, poi, toys, shown) for v in points]
@@ -131,8 +131,6 @@ def positions_of(params: PyTree, poi: Where) -> int:
 
     **Raises:** `ValueError` for several.
     """
-    from .._parameter import select
-
     index = select(params, poi)
     if len(index) != 1:
         raise ValueError(f"look_elsewhere is of one signal, got {[names(params)[i] for i in index]}")
@@ -143,7 +141,7 @@ def _check_grid(params: PyTree, where: Where, grid: ArrayLike) -> Float[np.ndarr
     points = np.asarray(grid, dtype=float)
     if points.ndim != 1 or points.size < 2 or np.any(np.diff(points) <= 0):
         raise ValueError("the grid must be ascending values in one axis, two or more")
-    slots = pick(params, where)
+    slots = [slot for slot, _ in pick(params, where)]
     if len(slots) != 1 or slots[0].size != 1:
         raise ValueError(f"look_elsewhere scans one parameter, got {[slot.name for slot in slots]}")
     for value in (points[0], points[-1]):
@@ -201,7 +199,6 @@ def _result(
     factor = float(np.exp(-0.5 * (u - level)))
     p = min(local + mean * factor, 1.0)
     beyond = float(np.mean(largest[np.isfinite(largest)] >= u - 1e-7 * (1 + u))) if n else np.nan
-    a, b = beyond * n + 0.5, n - beyond * n + 0.5
     z = lambda p: float(formulas.significance(jnp.log(p))) if p > 0 else float("nan")  # noqa: E731
     return LookElsewhere(
         points,
@@ -219,7 +216,7 @@ def _result(
         crossings_error=mean_error,
         toys=largest,
         toy_p_value=beyond,
-        toy_p_value_error=float(np.sqrt(a * b / ((a + b) ** 2 * (a + b + 1)))) if n else np.nan,
+        toy_p_value_error=float(formulas.fraction_error(jnp.asarray(beyond), jnp.asarray(n))),
         toy_significance=z(beyond),
         failed=int(np.sum(~np.isfinite(largest))),
         total=largest.size,

@@ -16,6 +16,15 @@ from .._status import Status
 from .ratio import Ratio, check_value, ratio
 
 
+def poi_positions(free: FitResult, poi: Where | None, what: str) -> tuple[int, ...]:
+    """Where the parameters of interest stand. **Raises:** `ValueError` for none, unknown or fixed ones."""
+    if poi is None:
+        raise ValueError(
+            f"{what} needs a parameter of interest, and poi is None: name one of {', '.join(free.names[:9])}"
+        )
+    return positions(free, poi, what)
+
+
 class StatisticValue(eqx.Module):
     """A test statistic of some data.
 
@@ -65,10 +74,18 @@ class AbstractStatistic(eqx.Module):
     ) -> StatisticValue:
         """The same, where there is the free fit already."""
         name = type(self).__name__
-        index = positions(free, poi, name)
+        index = poi_positions(free, poi, name)
+        return self.at(nll, free, data, index, self.checked(free, index, value, name))
+
+    def checked(self, free: FitResult, index: tuple[int, ...], value: ArrayLike, what: str) -> Float[Array, " k"]:
+        """The values tested.
+
+        **Raises:** `ValueError` for several parameters, if this is a statistic of one, and as `check_value`.
+        """
         if len(index) > 1 and not self.several:
+            name = type(self).__name__
             raise ValueError(f"{name} is a statistic of one parameter of interest, got {len(index)}: take mx.TMu()")
-        return self.at(nll, free, data, index, check_value(free, index, value, name))
+        return check_value(free, index, value, what)
 
     def at(
         self, nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], values: Float[Array, " k"]

@@ -21,7 +21,7 @@ from .limit_status import LimitStatus
 from .noisy_root import Heights, find_roots
 from .ratio import Ratio
 from .statistics import AbstractStatistic
-from .toys import ToyStatistics, ToyTest, drawn_at, expected, p_value, ratio_error, statistic_of
+from .toys import ToyStatistics, ToyTest, drawn_at, expected, p_value, ratio_error, statistic_of, unweighted
 
 _FEWEST = 5  # toys that are expected beyond what is looked for
 
@@ -56,7 +56,7 @@ def toy_limits(
             if not bool(q.valid):
                 return Heights(np.full(6, np.nan), np.full(6, np.nan))
             tested = Ensemble(nll, q.conditional, data, here, index, shown)
-            test = ToyTest(*(alone(*statistic_of(statistic, e, values)) for e in (tested, alternative)))
+            test = ToyTest(*(unweighted(*statistic_of(statistic, e, values)) for e in (tested, alternative)))
             return _heights(test, q.value, cls, level)
 
         end = float(free.upper[index[0]]) - at
@@ -81,11 +81,6 @@ def check_toys(inputs: PyTree, calculator: Toys, level: float, what: str) -> Non
             f"{what} looks for p-values of {level:.3g}, which {calculator.n} toys cannot tell: take "
             f"{math.ceil(_FEWEST / level - 1e-6)} or more"
         )
-
-
-def alone(values: Float[Array, " n"], status: Int[Array, " n"]) -> ToyStatistics:
-    """Of toys drawn at one point, all of one weight."""
-    return ToyStatistics(values[None], jnp.ones_like(values)[None], status[None])
 
 
 def _heights(test: ToyTest, observed: Float[Array, ""], cls: bool, level: float) -> Heights:

@@ -118,9 +118,8 @@ def _no_toys(calculator: Toys, status: Int[Array, ""], dtype: Any) -> ToyTest:
 def p_value(toys: ToyStatistics, observed: Float[Array, "..."]) -> tuple[Array, Array]:
     """The fraction of toys at least as far out as what was observed, and its standard error; NaN if no toy counts.
 
-    Without weights the error is that of the beta distribution of Jeffreys' prior, which is not 0 where no toy or all
-    of them are beyond (L. D. Brown, T. T. Cai and A. DasGupta, Statist. Sci. 16 (2001) 101); with weights it is that
-    of the mean of each stratum. The weights of all toys add up to 1 but for fluctuations: where more are beyond than
+    Without weights the error is `formulas.fraction_error`; with weights it is that of the mean of each stratum. The
+    weights of all toys add up to 1 but for fluctuations: where more are beyond than
     not, one minus the weights of the others fluctuates less, and is never above 1.
     """
     beyond = _beyond(toys, observed)
@@ -128,12 +127,9 @@ def p_value(toys: ToyStatistics, observed: Float[Array, "..."]) -> tuple[Array, 
     if toys.values.shape[0] > 1:
         rest, rest_error = _mean(toys, toys.weights * (1 - beyond))
         smallest = 0.5 * toys.values.shape[0] / toys.total  # as half a toy of the largest weight
-        return jnp.where(p > rest, 1 - rest, p), jnp.maximum(
-            jnp.where(p > rest, rest_error, error), smallest * (p > rest)
-        )
-    n = jnp.sum(toys.status == int(Status.VALID))
-    a, b = p * n + 0.5, n - p * n + 0.5
-    return p, jnp.sqrt(a * b / ((a + b) ** 2 * (a + b + 1)))
+        error = jnp.where(p > rest, jnp.maximum(rest_error, smallest), error)
+        return jnp.where(p > rest, 1 - rest, p), error
+    return p, formulas.fraction_error(p, jnp.sum(toys.status == int(Status.VALID)))
 
 
 def ratio_error(test: ToyTest, observed: Float[Array, "..."], p_sb: Array, p_b: Array) -> Array:
@@ -223,9 +219,8 @@ def toy_test(
             found = [statistic_of(statistic, ensemble, values) for ensemble in ensembles]
         q, status = (jnp.stack(arrays) for arrays in zip(*found, strict=True))
     if not calculator.importance:
-        tested, alternative = (ToyStatistics(q[i : i + 1], jnp.ones_like(q[:1]), status[i : i + 1]) for i in (0, 1))
-        return ToyTest(tested, alternative)
-    weights = _weights(nll, origins, data, calculator)
+        return ToyTest(*(unweighted(q[i], status[i]) for i in (0, 1)))
+    weights = _weights(nll, drawn, data)
     test = ToyTest(*(ToyStatistics(q, weights[i], status) for i in (0, 1)))
     for toys in (test.tested, test.alternative):
         _check_density(toys)
@@ -259,13 +254,18 @@ def _of(
     return jnp.where(status == int(Status.VALID), q, jnp.nan), status
 
 
-def _weights(nll: Any, origins: tuple[PyTree, ...], data: PyTree, calculator: Toys) -> Float[Array, "2 k n"]:
+def unweighted(values: Float[Array, " n"], status: Int[Array, " n"]) -> ToyStatistics:
+    """Of toys drawn at one point, all of one weight."""
+    return ToyStatistics(values[None], jnp.ones_like(values)[None], status[None])
+
+
+def _weights(nll: Any, drawn: list[Toys], data: PyTree) -> Float[Array, "2 k n"]:
     """p(toy | hypothesis) over the mean of p(toy | point) over all points at which toys are drawn (the balance
     heuristic: E. Veach and L. J. Guibas, SIGGRAPH 1995, 419; A. Owen and Y. Zhou, J. Am. Stat. Assoc. 95 (2000) 135).
     As the hypothesis is one of the points, no weight is above their number."""
-    log_p = []
-    for toys in drawn_at(calculator, origins):
-        if is_traced(nll, origins, data, calculator.key):
+    origins, log_p = tuple(toys.params for toys in drawn), []
+    for toys in drawn:
+        if is_traced(nll, drawn, data):
             log_p.append(-_traced_logs(nll, origins, data, toys))
         else:
             log_p.append(-jnp.asarray(logs(nll, origins, toys, data, toys.params)))

@@ -26,6 +26,8 @@ class AbstractLikelihood(eqx.Module):
     - `faults(params, data)`: `Fault` numbers for messages.
     - `draws_all`: `False` where toys leave something out that the likelihood has an error for.
     - `complaints(params, data)`: sentences of which `mx.fit` warns, where it is not traced.
+    - `varying(params, data)` and `constant(data)`, whose sum the value is: a fit walks on the first alone, which is
+        cheaper and loses no digits to the other.
     - `prefit(params, data)`: names, values and errors of constrained parameters.
     """
 

@@ -79,7 +79,8 @@ def coverage_study(
     nll: Any, params: PyTree, toys: PyTree = None, *, truth: PyTree = None, **options: Any
 ) -> CoverageStudy:
     """Coverage of the fits' intervals of one standard deviation (68.27 %): value ± error and, with `minos=True`, those
-    of MINOS.
+    of MINOS. A toy whose parameter is on a bound has no Hesse error there: its interval is the bound alone, which holds
+    the truth only if that is on the bound too. MINOS intervals are what to look at near bounds.
 
     ```python
     mx.coverage_study(nll, result.params, mx.Toys(10_000, jax.random.key(0)), minos=True)

@@ -1,0 +1,147 @@
+"""Reading JSON of which nothing can be taken for granted: each value knows where it stands, and says so."""
+
+import difflib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+_LONG = 60  # characters of a value that a message shows
+
+
+def load(source: Any, what: str) -> Any:
+    """A document: a path to a JSON file, or what was read from one.
+
+    **Raises:** `FileNotFoundError`; `ValueError` for what is no JSON; `TypeError` for something else.
+    """
+    if isinstance(source, Mapping | list):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        hint = ": of a pyhf.Model, give the pyhf.Workspace that it is made from" if hasattr(source, "spec") else ""
+        raise TypeError(f"{what} must be a path or what was read from JSON, got {type(source).__name__}{hint}")
+    path = Path(source)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path}: the JSON is nested too deep") from None
+    except OSError as error:
+        text = os.fspath(source)
+        if isinstance(text, str) and text.lstrip().startswith(("{", "[")):
+            raise TypeError(f"{what} must be a path or what was read from JSON: json.loads(text)") from None
+        raise error
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError too
+        raise ValueError(f"{path} is no JSON: {error}") from None
+
+
+class Node(NamedTuple):
+    """A value, and where it stands. **Raises:** `ValueError`, from all methods, with the place and the reason."""
+
+    value: Any
+    where: str
+
+    def error(self, reason: str) -> ValueError:
+        return ValueError(f"{self.where or 'the document'}: {reason}")
+
+    def _wrong(self, wanted: str) -> ValueError:
+        return self.error(f"must be {wanted}, got {shown(self.value)}")
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is none, or null."""
+        return self.value is None
+
+    def __getitem__(self, key: str) -> "Node":  # type: ignore[override]
+        """What an object has of that name."""
+        found = self.get(key)
+        if found.missing:
+            near = difflib.get_close_matches(key, [k for k in self.value if isinstance(k, str)], 1)
+            hint = f" (is {near[0]!r} meant for it?)" if near else ""
+            raise self.error(f"has no {key!r}{hint}")
+        return found
+
+    def get(self, key: str) -> "Node":
+        """The same, missing or not."""
+        if not isinstance(self.value, Mapping):
+            raise self._wrong("an object")
+        return Node(self.value.get(key), f"{self.where}.{key}" if self.where else key)
+
+    def keys(self) -> list[str]:
+        if not isinstance(self.value, Mapping):
+            raise self._wrong("an object")
+        return [str(key) for key in self.value]
+
+    def only(self, keys: tuple[str, ...]) -> None:
+        """That an object has no others."""
+        for key in self.keys():
+            if key not in keys:
+                near = difflib.get_close_matches(key, keys, 1)
+                hint = f" (is {near[0]!r} meant?)" if near else ""
+                raise self.error(f"{shown(key)} means nothing here{hint}; there may be {', '.join(keys)}")
+
+    def items(self) -> "Iterator[Node]":
+        """The entries of an array."""
+        if isinstance(self.value, str | bytes) or not isinstance(self.value, Sequence):
+            raise self._wrong("an array")
+        return (Node(x, f"{self.where}[{i}]") for i, x in enumerate(self.value))
+
+    def some(self) -> "list[Node]":
+        """The entries of an array that has some."""
+        found = list(self.items())
+        if not found:
+            raise self.error("is empty")
+        return found
+
+    def text(self) -> str:
+        if not isinstance(self.value, str) or not self.value:
+            raise self._wrong("a name")
+        return self.value
+
+    def number(self) -> float:
+        """A finite number."""
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float | np.number):
+            raise self._wrong("a number")
+        try:
+            found = float(self.value)
+        except OverflowError:
+            found = math.inf
+        if not math.isfinite(found):
+            raise self._wrong("a finite number")
+        return found
+
+    def flag(self) -> bool:
+        if not isinstance(self.value, bool):
+            raise self._wrong("true or false")
+        return self.value
+
+    def numbers(self, size: int | None = None, of: str = "") -> Float[np.ndarray, " n"]:
+        """Finite numbers, `size` of them."""
+        value = self.value.tolist() if isinstance(self.value, np.ndarray) else self.value
+        found = np.array([x.number() for x in Node(value, self.where).some()])
+        if size is not None and found.size != size:
+            raise self.error(f"has {found.size} entries, {of or 'it needs'} {size}")
+        return found
+
+    def unique(self, names: "list[Node]") -> None:
+        """That no two of them are the same."""
+        seen: dict[str, str] = {}
+        for name in names:
+            if name.text() in seen:
+                raise name.error(f"{shown(name.value)} is the name at {seen[name.value]} already")
+            seen[name.value] = name.where
+
+
+def shown(value: Any) -> str:
+    """Short, whatever it is."""
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "an array"
+    if value is None:
+        return "nothing"
+    text = repr(value[:_LONG]) if isinstance(value, str) else repr(value)
+    return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."

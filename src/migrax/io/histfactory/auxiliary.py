@@ -1,0 +1,149 @@
+"""The constraints of all parameters of a HistFactory model: a few array operations, however many there are."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree, Scalar
+
+from ..._faults import Fault
+from ..._likelihoods import AbstractLikelihood
+from ..._likelihoods.counts import Counts, floats, terms_from_mean
+from ..._parameter import resolve
+from ..._poisson_draw import draw_poisson
+from .layout import Layout
+from .main import as_given, check_keys, poisson_constant
+
+
+class Auxiliary(AbstractLikelihood):
+    """Normal and Poisson measurements of parameters. The data are a dictionary of what was measured by parameter, with
+    the shapes of the parameters.
+
+    Its value is relative to the saturated model.
+
+    - `widths`: the standard deviations of the normal ones. `scales`: the counts that are expected for a parameter of 1.
+    - `layout`: all parameters of the model. `normal`, `poisson`: the names of those that are measured.
+    - `idle`: how many of the numbers say nothing, as they are of bins without an error, whose parameters are fixed.
+    """
+
+    widths: Float[Array, " n"]
+    scales: Float[Array, " m"]
+    layout: Layout = eqx.field(static=True)
+    normal: tuple[str, ...] = eqx.field(static=True)
+    poisson: tuple[str, ...] = eqx.field(static=True)
+    idle: int = eqx.field(static=True)
+    is_constraint: bool = eqx.field(static=True, default=True, init=False, repr=False)
+
+    def __call__(self, params: PyTree, data: Any) -> Scalar:
+        """Half the squares of the pulls, and the Poisson terms above those of the saturated model."""
+        return self.at(self.layout.vector(resolve(params)), data)
+
+    def at(self, x: Float[Array, " p"], data: Any) -> Scalar:
+        """The same at the vector of the parameters."""
+        self._check(data)
+        total = jnp.zeros((), x.dtype)
+        if self.normal:
+            off = _flat(self.normal, data).astype(x.dtype) - x[self.layout.positions(self.normal)]
+            total += 0.5 * jnp.sum((off / self.widths.astype(x.dtype)) ** 2)
+        if self.poisson:
+            observed = Counts(_flat(self.poisson, data).astype(x.dtype))
+            total += jnp.sum(terms_from_mean(self._rates(x), observed, None))
+        return total
+
+    def constant(self, data: Any) -> Scalar:
+        """What is to be added for minus the log of the densities and probabilities."""
+        self._check(data)
+        normal = jnp.sum(jnp.log(self.widths)) + self.widths.size * 0.5 * math.log(2 * math.pi)
+        return normal + (poisson_constant(_flat(self.poisson, data)) if self.poisson else 0.0)
+
+    def _rates(self, x: Float[Array, " p"]) -> Float[Array, " m"]:
+        return self.scales.astype(x.dtype) * x[self.layout.positions(self.poisson)]
+
+    def _check(self, data: Any) -> None:
+        """**Raises:** `TypeError`, `ValueError` unless there is a measurement of each constrained parameter."""
+        if not isinstance(data, Mapping):
+            raise TypeError(f'the "aux" data are measurements by parameter, {{"lumi": 1.0}}, got {type(data).__name__}')
+        shapes = {name: self.layout.shape(name) for name in (*self.normal, *self.poisson)}
+        check_keys(data, shapes, 'the "aux" data', "constrained parameter")
+        for name, shape in shapes.items():
+            got = jnp.asarray(data[name]).shape
+            if got != shape:
+                raise ValueError(f"what was measured of {name!r} has shape {got}, the parameter {shape}")
+
+    def _by_name(self, normal: Array, poisson: Array) -> dict[str, Array]:
+        out = {}
+        for entries, names in ((normal, self.normal), (poisson, self.poisson)):
+            start = 0
+            for name in names:
+                shape = self.layout.shape(name)
+                size = math.prod(shape)
+                out[name] = entries[start : start + size].reshape(shape)
+                start += size
+        return out
+
+    def prediction(self, params: PyTree, data: Any = None) -> dict[str, Array]:
+        """What is expected of each measurement."""
+        x = self.layout.vector(resolve(params))
+        return self._by_name(x[self.layout.positions(self.normal)], self._rates(x))
+
+    def expected_data(self, params: PyTree, data: Any = None) -> dict[str, Array]:
+        """The Asimov data."""
+        return self.prediction(params)
+
+    def sample(self, params: PyTree, key: Array, data: Any = None) -> dict[str, Array]:
+        """The global observables of one toy."""
+        x = self.layout.vector(resolve(params))
+        first, second = jax.random.split(key)
+        at = x[self.layout.positions(self.normal)]
+        normal = at + self.widths.astype(x.dtype) * jax.random.normal(first, at.shape, x.dtype)
+        rates = self._rates(x)
+        return self._by_name(normal, draw_poisson(second, rates) if self.poisson else rates)
+
+    def deviance(self, params: PyTree, data: Any) -> Scalar:
+        """Twice the value."""
+        return 2 * self(params, data)
+
+    def pulls(self, params: PyTree, data: Any) -> dict[str, Array]:
+        """(measured - expected) / standard deviation."""
+        x = self.layout.vector(resolve(params))
+        expected = self._by_name(x[self.layout.positions(self.normal)], self._rates(x))
+        errors = self._by_name(self.widths, jnp.sqrt(self._rates(x)))
+        return {name: (floats(jnp.asarray(data[name])) - mu) / errors[name] for name, mu in expected.items()}
+
+    def ndata(self, data: Any) -> int:
+        """How many numbers were measured."""
+        return self.widths.size + self.scales.size - self.idle
+
+    def faults(self, params: PyTree, data: Any) -> PyTree:
+        """Counts that are negative."""
+        negative = lambda name, x: (floats(jnp.asarray(x)) < 0) & (name in self.poisson)  # noqa: E731
+        code = lambda name, x: jnp.where(negative(name, x), int(Fault.NEGATIVE), int(Fault.NONE))  # noqa: E731
+        return {name: as_given(x, code(name, x)) for name, x in data.items()}
+
+    def prefit(self, params: PyTree, data: Any) -> list[tuple[str, Array, Array]]:
+        """Name, value and error of each constrained number before the fit."""
+        found = []
+        if self.normal:
+            at = _flat(self.normal, data)
+            found += [(name, at[i], self.widths[i]) for i, name in enumerate(self._entries(self.normal))]
+        if self.poisson:
+            counts = _flat(self.poisson, data)
+            value, error = counts / self.scales, jnp.sqrt(counts) / self.scales
+            found += [(name, value[i], error[i]) for i, name in enumerate(self._entries(self.poisson))]
+        return found
+
+    def _entries(self, names: tuple[str, ...]) -> list[str]:
+        shapes = ((name, self.layout.shape(name)) for name in names)
+        return [f"{name}{_entry(index)}" for name, shape in shapes for index in np.ndindex(*shape)]
+
+
+def _entry(index: tuple[int, ...]) -> str:
+    return f"[{','.join(map(str, index))}]" if index else ""
+
+
+def _flat(names: tuple[str, ...], tree: Any) -> Float[Array, " n"]:
+    return jnp.concatenate([jnp.ravel(floats(jnp.asarray(tree[name]))) for name in names])

@@ -1,0 +1,154 @@
+"""From what a file says to the arrays of a `HistFactory` likelihood, its parameters and data."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..._parameter import Parameter
+from .auxiliary import Auxiliary
+from .block import Block
+from .layout import Layout
+from .likelihood import HistFactory
+from .main import Histograms
+from .parameters import Need, Slices, needs
+from .spec import Channel, Modifier, Sample, Spec
+from .table import Table
+
+_SCALING = ("normfactor", "lumi")
+_BY_BIN = ("shapefactor", "shapesys", "staterror")
+_SHARED = 0.25  # of the samples have a channel's variations, where all are given them
+_Vectors = tuple[tuple[str, int, int], ...]
+
+
+def build(
+    spec: Spec, observed: Mapping[str, np.ndarray], codes: tuple[int, int]
+) -> tuple[HistFactory, dict[str, Parameter], dict[str, Any]]:
+    """The likelihood, its parameters at their starts, and the data.
+
+    **Raises:** `ValueError` where the modifiers do not fit together, or nothing floats.
+    """
+    wanted, slices = needs(spec)
+    if not wanted:
+        raise ValueError("channels: no sample has a modifier, so that there is no parameter")
+    numbers = tuple(name for name, need in wanted.items() if need.shape == ())
+    by_bins: dict[int, list[Channel]] = {}
+    for channel in spec.channels:
+        by_bins.setdefault(channel.bins, []).append(channel)
+    made = [_block(channels, numbers, slices, codes) for _, channels in sorted(by_bins.items())]
+    layout = Layout(tuple((name, wanted[name].shape) for name in sorted(wanted)))
+    vectors = tuple(_rows(pieces, block.nominal.shape[-1], layout) for block, pieces in made)
+    main = Histograms(tuple(block for block, _ in made), layout, Table(layout.positions(numbers)), vectors)
+    likelihood = HistFactory(main, _auxiliary(wanted, layout), spec.poi, spec.measurement)
+    params = {name: _parameter(need) for name, need in wanted.items()}
+    aux = {name: jnp.asarray(need.observed.reshape(need.shape)) for name, need in wanted.items() if need.constraint}
+    data = {"main": {name: jnp.asarray(counts) for name, counts in observed.items()}, "aux": aux}
+    return likelihood, params, data
+
+
+def _parameter(need: Need) -> Parameter:
+    shaped = lambda x: x.reshape(need.shape)  # noqa: E731
+    return Parameter(*(shaped(x) for x in (need.start, need.lower, need.upper)), fixed=shaped(need.fixed))
+
+
+def _rows(pieces: _Vectors, bins: int, layout: Layout) -> Table:
+    rows = [layout.positions([name])[start:stop] for name, start, stop in pieces]
+    return Table(np.array(rows, int).reshape(len(rows), bins))
+
+
+def _auxiliary(wanted: dict[str, Need], layout: Layout) -> Auxiliary:
+    kinds: dict[str, dict[str, Need]] = {"normal": {}, "poisson": {}}
+    for name, need in wanted.items():
+        if need.constraint:
+            kinds[need.constraint][name] = need
+    arrays = {
+        kind: jnp.asarray(np.concatenate([np.zeros(0), *(need.widths.ravel() for need in found.values())]))
+        for kind, found in kinds.items()
+    }
+    return Auxiliary(
+        widths=arrays["normal"],
+        scales=arrays["poisson"],
+        layout=layout,
+        normal=tuple(kinds["normal"]),
+        poisson=tuple(kinds["poisson"]),
+        idle=sum(need.idle for need in wanted.values() if need.constraint),
+    )
+
+
+def _block(
+    channels: list[Channel], numbers: tuple[str, ...], slices: dict[str, Slices], codes: tuple[int, int]
+) -> tuple[Block, _Vectors]:
+    """Channels of the same number of bins, and the pieces of vectors of parameters that their bins follow."""
+    c, s, n = len(channels), max(len(channel.samples) for channel in channels), channels[0].bins
+    position = {name: i for i, name in enumerate(numbers)}
+    nominal = np.zeros((c, s, n))
+    for i, j, sample in _samples(channels):
+        nominal[i, j] = sample.nominal
+    factors = _table(channels, s, _SCALING, len(numbers), lambda m, channel: position[m.name])
+    norms, norm_at = _variations(channels, s, "normsys", position, np.ones((c, s, 1, 1)))
+    shapes, shape_at = _variations(channels, s, "histosys", position, nominal[:, :, None])
+    vectors: dict[tuple[str, int, int], int] = {}
+    gammas = _table(
+        channels, s, _BY_BIN, -1, lambda m, channel: vectors.setdefault(_piece(m, channel, slices), len(vectors))
+    )
+    gammas[gammas < 0] = len(vectors)
+    block = Block(
+        nominal=jnp.asarray(nominal),
+        norm_lo=jnp.asarray(norms[0, ..., 0]),
+        norm_hi=jnp.asarray(norms[1, ..., 0]),
+        shape_lo=jnp.asarray(shapes[0]),
+        shape_hi=jnp.asarray(shapes[1]),
+        factors=Table(factors),
+        norms=Table(norm_at),
+        shapes=Table(shape_at),
+        gammas=Table(gammas),
+        channels=tuple(channel.name for channel in channels),
+        samples=tuple(tuple(sample.name for sample in channel.samples) for channel in channels),
+        codes=codes,
+    )
+    return block, tuple(vectors)
+
+
+def _samples(channels: list[Channel]) -> Iterator[tuple[int, int, Sample]]:
+    return ((i, j, sample) for i, channel in enumerate(channels) for j, sample in enumerate(channel.samples))
+
+
+def _table(
+    channels: list[Channel], s: int, kinds: tuple[str, ...], nothing: int, of: Callable[[Modifier, Channel], int]
+) -> np.ndarray:
+    """A number for each modifier of these kinds, of shape `(c, s, most)`."""
+    chosen = {(i, j): [m for m in sample.modifiers if m.kind in kinds] for i, j, sample in _samples(channels)}
+    table = np.full((len(channels), s, max(map(len, chosen.values()))), nothing)
+    for (i, j), modifiers in chosen.items():
+        table[i, j, : len(modifiers)] = [of(m, channels[i]) for m in modifiers]
+    return table
+
+
+def _variations(
+    channels: list[Channel], s: int, kind: str, position: dict[str, int], neutral: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The lower and upper variations, of shape `(2, c, s, most, n)`, and where their parameters stand."""
+    chosen = {(i, j): [m for m in sample.modifiers if m.kind == kind] for i, j, sample in _samples(channels)}
+    every = [sorted({m.name for j in range(s) for m in chosen.get((i, j), ())}) for i in range(len(channels))]
+    most, union = max(map(len, chosen.values())), max(map(len, every))
+    entries = sum(map(len, chosen.values()))
+    shared = entries >= _SHARED * len(channels) * s * union
+    size = union if shared else most
+    at = np.full((len(channels), 1 if shared else s, size), len(position))
+    if shared:
+        for i, names in enumerate(every):
+            at[i, 0, : len(names)] = [position[name] for name in names]
+    found = np.repeat(np.stack([neutral, neutral]), size, axis=3)
+    for (i, j), modifiers in chosen.items():
+        for k, modifier in enumerate(modifiers):
+            k = every[i].index(modifier.name) if shared else k
+            found[:, i, j, k] = np.stack([np.atleast_1d(modifier.lo), np.atleast_1d(modifier.hi)])
+            if not shared:
+                at[i, j, k] = position[modifier.name]
+    return found, at
+
+
+def _piece(modifier: Modifier, channel: Channel, slices: dict[str, Slices]) -> tuple[str, int, int]:
+    start = slices[modifier.name].start[channel.name]
+    return modifier.name, start, start + channel.bins

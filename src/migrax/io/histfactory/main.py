@@ -1,0 +1,145 @@
+"""The counts in all channels of a HistFactory model."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax.scipy.special import gammaln, xlogy
+from jaxtyping import Array, Float, PyTree, Scalar
+
+from ..._likelihoods import AbstractLikelihood
+from ..._likelihoods.counts import Counts, count_faults, count_pulls, floats, terms_from_mean
+from ..._parameter import resolve
+from ..._poisson_draw import draw_poisson
+from .block import Block
+from .layout import Layout
+from .table import Table
+
+
+class Histograms(AbstractLikelihood):
+    """The Poisson probabilities of the counts in all channels. The data are a dictionary of counts by channel.
+
+    Its value is relative to the saturated model, as that of `mx.PoissonNLL`.
+
+    - `blocks`: the templates.
+    - `layout`: the parameters. `numbers`: where the scalar ones are, as the blocks count them; `vectors`: for each
+        block, where the entries of those are that move its bins one by one, shape `(v, n)`.
+    """
+
+    blocks: tuple[Block, ...]
+    layout: Layout = eqx.field(static=True)
+    numbers: Table = eqx.field(static=True)
+    vectors: tuple[Table, ...] = eqx.field(static=True)
+
+    def __call__(self, params: PyTree, data: Any) -> Scalar:
+        """Minus the log of the likelihood above that of the saturated model."""
+        return self.at(self.layout.vector(resolve(params)), data)
+
+    def at(self, x: Float[Array, " p"], data: Any) -> Scalar:
+        """The same at the vector of the parameters."""
+        mu = self.expected_at(x)
+        return jnp.sum(terms_from_mean(mu, Counts(self._counts(data).astype(mu.dtype)), None))
+
+    def constant(self, data: Any) -> Scalar:
+        """What is to be added for minus the log of the Poisson probabilities."""
+        return poisson_constant(self._counts(data))
+
+    def by_sample(self, params: PyTree) -> dict[str, dict[str, Float[Array, " bins"]]]:
+        """The expected counts of each sample in each channel."""
+        found = {}
+        for block, yields in self._yields(self.layout.vector(resolve(params))):
+            for c, (channel, samples) in enumerate(zip(block.channels, block.samples, strict=True)):
+                found[channel] = {sample: yields[c, s] for s, sample in enumerate(samples)}
+        return found
+
+    def _yields(self, x: Float[Array, " p"]) -> list[tuple[Block, Array]]:
+        numbers = jnp.concatenate([x[self.numbers.array], jnp.ones(1, x.dtype)])
+        out = []
+        for block, vectors in zip(self.blocks, self.vectors, strict=True):
+            ones = jnp.ones((1, block.nominal.shape[-1]), x.dtype)
+            out.append((block, block.expected(numbers, jnp.concatenate([x[vectors.array], ones]))))
+        return out
+
+    def expected_at(self, x: Float[Array, " p"]) -> Float[Array, " n"]:
+        """All bins, block after block."""
+        return jnp.concatenate([jnp.ravel(jnp.sum(y, axis=1)) for _, y in self._yields(x)])
+
+    def _expected(self, params: PyTree) -> Float[Array, " n"]:
+        return self.expected_at(self.layout.vector(resolve(params)))
+
+    def _counts(self, data: Any) -> Float[Array, " n"]:
+        """**Raises:** `TypeError`, `ValueError` unless there are counts for all channels."""
+        if not isinstance(data, Mapping):
+            raise TypeError(f'the "main" data are counts by channel, {{"SR": ...}}, got {type(data).__name__}')
+        sizes = {channel: block.nominal.shape[-1] for block in self.blocks for channel in block.channels}
+        check_keys(data, sizes, 'the "main" data', "channel")
+        found = []
+        for channel, n in sizes.items():
+            counts = floats(jnp.asarray(data[channel]))
+            if counts.shape != (n,):
+                raise ValueError(f"the channel {channel!r} has {n} bins, its counts shape {counts.shape}")
+            found.append(counts)
+        return jnp.concatenate(found)
+
+    def _split(self, bins: Array) -> dict[str, Array]:
+        """A vector of all bins, by channel."""
+        out, start = {}, 0
+        for block in self.blocks:
+            n = block.nominal.shape[-1]
+            for channel in block.channels:
+                out[channel] = bins[start : start + n]
+                start += n
+        return out
+
+    def prediction(self, params: PyTree, data: Any = None) -> dict[str, Float[Array, " bins"]]:
+        """The expected counts by channel."""
+        return self._split(self._expected(params))
+
+    def expected_data(self, params: PyTree, data: Any = None) -> dict[str, Float[Array, " bins"]]:
+        """The expected counts: the Asimov data."""
+        return self.prediction(params)
+
+    def sample(self, params: PyTree, key: Array, data: Any = None) -> dict[str, Float[Array, " bins"]]:
+        """The counts of one toy."""
+        return self._split(draw_poisson(key, self._expected(params)))
+
+    def deviance(self, params: PyTree, data: Any) -> Scalar:
+        """Twice the value, which is that above the saturated model already."""
+        return 2 * self(params, data)
+
+    def pulls(self, params: PyTree, data: Any) -> dict[str, Float[Array, " bins"]]:
+        """(count - expectation) / sqrt(expectation) by channel."""
+        return self._split(count_pulls(self._expected(params), Counts(self._counts(data)), None))
+
+    def ndata(self, data: Any) -> int:
+        """How many bins there are."""
+        return self._counts(data).size
+
+    def faults(self, params: PyTree, data: Any) -> PyTree:
+        """Counts and expectations that cannot be."""
+        mu = self._expected(params)
+        found = count_faults(mu, mu == 0, Counts(self._counts(data)), None).value
+        return {channel: as_given(data[channel], f) for channel, f in self._split(found).items()}
+
+
+def poisson_constant(counts: Float[Array, "*n"]) -> Scalar:
+    """Minus the log of the Poisson probabilities of counts in the saturated model; also between the integers."""
+    return jnp.sum(counts - xlogy(counts, counts) + gammaln(counts + 1))
+
+
+def check_keys(data: Mapping, wanted: Iterable[str], what: str, kind: str) -> None:
+    """**Raises:** `ValueError` unless the dictionary has these keys and no others."""
+    missing, unknown = [k for k in wanted if k not in data], [k for k in data if k not in set(wanted)]
+    if unknown:
+        near = difflib.get_close_matches(str(unknown[0]), list(wanted), 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{what} have {unknown[0]!r}, which is no {kind} of this model{hint}")
+    if missing:
+        raise ValueError(f"{what} lack the {kind} {missing[0]!r}")
+
+
+def as_given(data: Any, array: Array) -> Any:
+    """An array in the structure of the data: a list of numbers where these are one."""
+    return type(data)(array[i] for i in range(len(data))) if isinstance(data, list | tuple) else array

@@ -1,0 +1,103 @@
+"""CLs against the value tested, and limits against a parameter of the signal, with what is expected of them."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import ArrayLike
+
+from .._hypotest import HypoTest, UpperLimit
+from ._axes import ACCENT, LINE, ONE_SIGMA, TWO_SIGMA, axes, concrete
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def cls_scan(tests: HypoTest, ax: "Axes | None" = None, *, cl: float | None = 0.95) -> "Axes":
+    """CLs, observed and expected with its bands, against the value tested.
+
+    ```python
+    tests = jax.vmap(lambda mu: mx.hypotest(nll, params, data, "mu", mu))(jnp.linspace(0.0, 3.0, 31))
+    mx.plot.cls_scan(tests)
+    ```
+
+    **Arguments:**
+
+    - `tests`: vmapped tests of one parameter of interest. Those that are not valid leave gaps.
+    - `ax`: where to draw; default: a new figure.
+    - `cl`: the confidence level at which a line is drawn, or `None`.
+
+    **Returns:** the `ax`.
+
+    **Raises:** `TypeError`, `ValueError` for something else, or one test alone.
+    """
+    _check(tests, HypoTest, "cls_scan", "jax.vmap(lambda mu: mx.hypotest(nll, params, data, poi, mu))(values)")
+    values = concrete(tests.value)
+    if values.shape[-1] != 1:
+        raise ValueError(f"cls_scan is of one parameter of interest, got {values.shape[-1]}")
+    ax = axes(ax)
+    order = np.argsort(values[:, 0])
+    _bands(ax, values[order, 0], concrete(tests.cls)[order], concrete(tests.expected_cls)[order])
+    if cl is not None:
+        ax.axhline(1 - cl, color=ACCENT, linewidth=1, zorder=1)
+        ax.annotate(
+            f"{100 * cl:g} % CL", (1, 1 - cl), (-4, 3), color=ACCENT, ha="right", va="bottom",
+            xycoords=("axes fraction", "data"), textcoords="offset points",
+        )  # fmt: skip
+    ax.set(xlabel=tests.name, ylabel=r"$\mathrm{CL_s}$", ylim=(0, 1.02))
+    ax.margins(x=0)
+    ax.legend(frameon=False)
+    return ax
+
+
+def limit_band(x: ArrayLike, limits: UpperLimit, ax: "Axes | None" = None, *, xlabel: str | None = None) -> "Axes":
+    """Upper limits, observed and expected with their bands, against a parameter of the signal such as a mass.
+
+    ```python
+    limits = jax.vmap(lambda signal: mx.upper_limit(model(signal), params, data, "mu"))(signals)
+    mx.plot.limit_band(masses, limits, xlabel="Mass [GeV]")
+    ```
+
+    **Arguments:**
+
+    - `x`: shape `(n,)`.
+    - `limits`: `n` vmapped limits. Those that are not found leave gaps.
+    - `ax`: where to draw; default: a new figure.
+    - `xlabel`: what `x` is, with its unit.
+
+    **Returns:** the `ax`.
+
+    **Raises:** `TypeError`, `ValueError` for something else, one limit alone, or another number of them.
+    """
+    _check(limits, UpperLimit, "limit_band", "jax.vmap(lambda signal: mx.upper_limit(...))(signals)")
+    at, observed = concrete(x), concrete(limits.observed)
+    if at.shape != observed.shape:
+        raise ValueError(f"limit_band got {observed.size} limits, and x of shape {at.shape}")
+    ax = axes(ax)
+    order = np.argsort(at)
+    _bands(ax, at[order], observed[order], concrete(limits.expected)[order])
+    kind = "CLs" if limits.cls else "CLs+b"
+    ax.set(ylabel=f"Upper limit on {limits.name} at {100 * limits.cl:g} % ({kind})")
+    if xlabel is not None:
+        ax.set(xlabel=xlabel)
+    drawn = np.concatenate([observed, concrete(limits.expected).ravel()])
+    highest = np.max(drawn[np.isfinite(drawn)], initial=0.0)
+    ax.set_ylim(0, 1.35 * highest if highest > 0 else None)  # with room for the legend
+    ax.margins(x=0)
+    ax.legend(frameon=False, ncols=2, loc="upper right")
+    return ax
+
+
+def _bands(ax: "Axes", x: np.ndarray, observed: np.ndarray, expected: np.ndarray) -> None:
+    ax.fill_between(x, expected[:, 0], expected[:, 4], color=TWO_SIGMA, linewidth=0, label=r"$\pm 2\sigma$", zorder=0.5)
+    ax.fill_between(x, expected[:, 1], expected[:, 3], color=ONE_SIGMA, linewidth=0, label=r"$\pm 1\sigma$", zorder=0.6)
+    ax.plot(x, expected[:, 2], color=LINE, linestyle="--", linewidth=1.2, label="Expected")
+    marker = "o" if x.size <= 40 else None
+    ax.plot(x, observed, color=LINE, marker=marker, markersize=3.5, linewidth=1.2, label="Observed")
+
+
+def _check(result: Any, kind: type, what: str, how: str) -> None:
+    if not isinstance(result, kind):
+        raise TypeError(f"{what} takes a {kind.__name__}, got {type(result).__name__}: {how}")
+    shape = np.shape(result.cls if isinstance(result, HypoTest) else result.observed)
+    if len(shape) != 1:
+        raise ValueError(f"{what} takes many results along one axis, got shape {shape}: {how}")

@@ -1,0 +1,87 @@
+"""Pictures of limits and of CLs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import migrax as mx
+
+matplotlib = pytest.importorskip("matplotlib")
+matplotlib.use("Agg")
+
+NLL = mx.PoissonNLL(lambda p: p["mu"] * jnp.array([5.0, 2.0]) + 10.0)
+PARAMS, DATA = {"mu": mx.Parameter(0.5, lower=0.0, upper=20.0)}, jnp.array([12.0, 9.0])
+VALUES = jnp.linspace(0.0, 3.0, 7)
+
+
+@pytest.fixture
+def close():
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def tests():
+    return jax.jit(jax.vmap(lambda mu: mx.hypotest(NLL, PARAMS, DATA, "mu", mu)))(VALUES)
+
+
+@pytest.fixture(scope="module")
+def limits():
+    each = [mx.upper_limit(NLL, PARAMS, jnp.array([n, 9.0]), "mu") for n in (8.0, 12.0, 16.0)]
+    return jax.tree.map(lambda *a: jnp.stack(a), *each)  # as jax.vmap gives them
+
+
+def lines(ax):
+    return {line.get_label(): line for line in ax.get_lines()}
+
+
+@pytest.mark.usefixtures("close")
+def test_cls_scan(tests):
+    ax = mx.plot.cls_scan(tests)
+    drawn = lines(ax)
+    np.testing.assert_allclose(drawn["Observed"].get_xdata(), VALUES)
+    np.testing.assert_allclose(drawn["Observed"].get_ydata(), tests.cls)
+    np.testing.assert_allclose(drawn["Expected"].get_ydata(), tests.expected_cls[:, 2])
+    assert ax.get_xlabel() == "mu"
+    assert [text.get_text() for text in ax.texts] == ["95 % CL"]
+    assert len(ax.collections) == 2
+    inner, outer = (c.get_datalim(ax.transData) for c in reversed(ax.collections))
+    assert outer.y1 >= inner.y1
+    other = matplotlib.figure.Figure().subplots()
+    assert mx.plot.cls_scan(tests, other, cl=None) is other
+    assert not other.texts
+
+
+@pytest.mark.usefixtures("close")
+def test_limit_band(limits):
+    ax = mx.plot.limit_band([3.0, 1.0, 2.0], limits, xlabel="Mass [GeV]")  # in any order
+    drawn = lines(ax)
+    np.testing.assert_allclose(drawn["Observed"].get_xdata(), [1.0, 2.0, 3.0])
+    np.testing.assert_allclose(drawn["Observed"].get_ydata(), limits.observed[jnp.array([1, 2, 0])])
+    assert ax.get_xlabel() == "Mass [GeV]"
+    assert "Upper limit on mu at 95 % (CLs)" in ax.get_ylabel()
+    assert [text.get_text() for text in ax.get_legend().get_texts()][2:] == ["Expected", "Observed"]
+
+
+@pytest.mark.usefixtures("close")
+def test_what_failed_is_a_gap(limits):
+    import equinox as eqx
+
+    some = eqx.tree_at(lambda u: u.observed, limits, limits.observed.at[1].set(jnp.nan))
+    ax = mx.plot.limit_band([1.0, 2.0, 3.0], some)
+    assert np.isnan(lines(ax)["Observed"].get_ydata()[1])
+
+
+@pytest.mark.usefixtures("close")
+def test_bad_input(tests, limits):
+    with pytest.raises(TypeError, match="cls_scan takes a HypoTest, got UpperLimit"):
+        mx.plot.cls_scan(limits)
+    with pytest.raises(ValueError, match=r"limit_band got 3 limits, and x of shape \(2,\)"):
+        mx.plot.limit_band([1.0, 2.0], limits)
+    with pytest.raises(ValueError, match="many results along one axis"):
+        mx.plot.limit_band(1.0, jax.tree.map(lambda a: a[0], limits))
+    with pytest.raises(ValueError, match=r"jax\.vmap"):
+        mx.plot.cls_scan(jax.tree.map(lambda a: a[0], tests))
