@@ -214,6 +214,8 @@ def _peers(n: int) -> list[Row]:
         best = list(ns.fit(model).parameters)
         seconds = clock(lambda: ns.fit_toys(model, best, n_toys=10 * n, seed=1) and None)
         rows.append({"name": "nextstat", "what": "fits of toys", "per_second": 10 * n / seconds, "failed": None})
+        seconds = clock(lambda: ns.hypotest_toys(1.0, model, n_toys=10 * n, seed=1) and None)
+        rows.append({"name": "nextstat", "what": "tests by toys", "per_second": 20 * n / seconds, "failed": None})
     return rows
 
 

@@ -253,10 +253,10 @@ class TestLimit:
 
     def test_any_scale(self):
         """A cross section of 1e-38, and one of 1e12: no range needs to be given."""
+        nll = mx.PoissonNLL(lambda p: p["x"] / p["scale"] * jnp.array([5.0]) + 20.0)
         for scale in (1e-38, 1e-3, 1e12):
-            nll = mx.PoissonNLL(lambda p, scale=scale: p["x"] / scale * jnp.array([5.0]) + 20.0)
             for start in (0.3, 5.0):
-                params = {"x": mx.Parameter(start * scale, lower=0.0)}
+                params = {"x": mx.Parameter(start * scale, lower=0.0), "scale": jnp.asarray(scale)}
                 found = mx.upper_limit(nll, params, jnp.array([18.0]), "x")
                 if scale == 1e-38 and start == 0.3:
                     reference = found.observed / scale
@@ -286,9 +286,18 @@ class TestJax:
     def test_many_values_in_one_call(self, hello):
         nll, params, data = hello
         values = jnp.array([0.5, 1.0, 1.5])
-        found = jax.jit(jax.vmap(lambda mu: mx.hypotest(nll, params, data, "mu", mu).cls))(values)
-        one = [float(mx.hypotest(nll, params, data, "mu", mu).cls) for mu in values]
-        np.testing.assert_allclose(found, one, rtol=1e-8)
+        found = jax.jit(jax.vmap(lambda mu: mx.hypotest(nll, params, data, "mu", mu)))(values)
+        each = [mx.hypotest(nll, params, data, "mu", mu) for mu in values]
+        np.testing.assert_allclose(found.cls, [float(one.cls) for one in each], rtol=1e-8)
+        title, *table = str(found).splitlines()
+        assert title == "mu: 3 tests"
+        assert all(name in table[1] for name in ("Value", "CLs", "Expected -2 sigma", "Expected +2 sigma"))
+        for row, mu, one in zip(table[3:6], values, each, strict=True):
+            cells = [float(cell) for cell in row.strip("│").split("│")]
+            np.testing.assert_allclose(cells[1:], [mu, one.cls, *one.expected_cls], rtol=1e-5)
+        many = jax.tree.map(lambda a: jnp.concatenate([a] * 20), found)
+        assert str(many).endswith("and 20 more")
+        assert str(jax.tree.map(lambda a: a[:0], found)) == "HypoTest(mu, shape=(0,))"
 
     def test_bad_data_fail_alone(self, hello):
         nll, params, data = hello
@@ -299,6 +308,9 @@ class TestJax:
         np.testing.assert_array_equal(found.valid, [True, False, True])
         one = mx.upper_limit(nll, params, data | {"n": counts[2]}, "mu")
         np.testing.assert_allclose(found.observed[2], one.observed, rtol=1e-8)
+        title, *table = str(found).splitlines()
+        assert title == "Upper limits on mu at 95 % (CLs): 3 limits, 1 of them with something missing"
+        assert ["fit failed" in row for row in table[3:6]] == [False, True, False]
 
     @pytest.mark.parametrize("what", ["hypotest", "discovery", "upper_limit"])
     def test_derivatives(self, what, hello):

@@ -58,15 +58,15 @@ class Discovery(eqx.Module):
         return self.status == int(Status.VALID)
 
     def __repr__(self) -> str:
-        if not is_concrete(self.p_value) or np.ndim(self.p_value) != 0:
+        if not is_concrete(self.p_value) or np.size(self.p_value) == 0:
             return f"Discovery({self.name}, shape={jnp.shape(self.p_value)})"
-        from . import display
+        from . import display, display_lanes
 
-        return display.discovery_text(self)
+        return display.discovery_text(self) if np.ndim(self.p_value) == 0 else display_lanes.discovery_lanes(self)
 
 
 def discovery(
-    nll: Callable[[Any, Any], ArrayLike],
+    likelihood: Callable[[Any, Any], ArrayLike],
     params: PyTree,
     data: PyTree,
     poi: Where,
@@ -81,7 +81,7 @@ def discovery(
 
     **Arguments:**
 
-    - `nll`, `params`, `data`, `poi`: as for `mx.hypotest`.
+    - `likelihood`, `params`, `data`, `poi`: as for `mx.hypotest`.
     - `value`: the value that means no signal.
     - `calculator`: default `mx.Asymptotic()`, which expects a signal of 1; of another strength:
         `mx.Asymptotic(alternative=2.0)`. By toys, `mx.Toys(n, key, importance=True)` reaches five standard deviations
@@ -94,9 +94,9 @@ def discovery(
     calculator = Asymptotic() if calculator is None else calculator
     statistic = Q0()
     check_kinds(statistic, calculator)
-    free = fit(nll, params, data)
+    free = fit(likelihood, params, data)
     index = poi_positions(free, poi, "discovery")
-    q, p = tested(statistic, nll, free, data, index, value, calculator, "discovery")
+    q, p = tested(statistic, likelihood, free, data, index, value, calculator, "discovery")
     return _result(q, p, free.names[index[0]])
 
 

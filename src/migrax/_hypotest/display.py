@@ -29,25 +29,28 @@ def hypotest_text(test: "HypoTest") -> str:
     expected = test.expected_p_sb if kind == "p-value" else test.expected_cls
     observed = test.p_sb if kind == "p-value" else test.cls
     errors = dict.fromkeys(Errors._fields) if test.errors is None else test.errors._asdict()
-    told = _with_error(observed, errors["p_sb" if kind == "p-value" else "cls"])
+    told = with_its_error(observed, errors["p_sb" if kind == "p-value" else "cls"])
     rows = [["Observed", told]]
     if not np.all(np.isnan(expected)):
         off = errors["expected_p_sb" if kind == "p-value" else "expected_cls"]
         each = zip(BANDS, np.asarray(expected), [None] * 5 if off is None else np.asarray(off), strict=True)
-        rows += [[_band(n), _with_error(x, e)] for n, x, e in each]
-    p_sb, p_b = _with_error(test.p_sb, errors["p_sb"]), _with_error(test.p_b, errors["p_b"])
+        rows += [[band(n), with_its_error(x, e)] for n, x, e in each]
+    p_sb, p_b = with_its_error(test.p_sb, errors["p_sb"]), with_its_error(test.p_b, errors["p_b"])
     other = ", ".join(f"{v:.6g}" for v in np.asarray(test.alternative).tolist())
     title = f"{test.name} = {at} against {other}: {_status(test.status)}p(s+b) = {p_sb}, p(b) = {p_b}"
-    return study_text("\n".join([title, *_reason(test.fits.free), *_toys(test.toys)]), ["", kind], rows)
+    lines = [title, *_reason(test.fits.free), *_toys(test.toys)]
+    if kind == "CLs" and float(test.statistic) == 0 and test.best[0] > test.value[0]:
+        lines.append(f"The fitted {test.name}, {number(test.best[0])}, is above {at}, so nothing speaks against it")
+    return study_text("\n".join(lines), ["", kind], rows)
 
 
 def discovery_text(found: "Discovery") -> str:
-    significance = _with_error(found.significance, found.significance_error)
-    rows = [["Significance", significance, _number(found.expected_significance)]]
-    p_value = _with_error(found.p_value, found.p_value_error)
+    significance = with_its_error(found.significance, found.significance_error)
+    rows = [["Significance", significance, number(found.expected_significance)]]
+    p_value = with_its_error(found.p_value, found.p_value_error)
     off = None if found.expected_p_value_error is None else found.expected_p_value_error[2]
-    rows += [["p-value", p_value, _with_error(np.asarray(found.expected_p_value)[2], off)]]
-    best = _number(found.best if bool(found.fits.free.valid) else np.nan)
+    rows += [["p-value", p_value, with_its_error(np.asarray(found.expected_p_value)[2], off)]]
+    best = number(found.best if bool(found.fits.free.valid) else np.nan)
     title = f"{found.name} = {float(found.fits.tested[0]):.6g}: {_status(found.status)}fitted {best}"
     lines = [title, *_reason(found.fits.free), *_toys(found.toys)]
     if found.toys is not None and float(found.p_value) == 0:
@@ -59,12 +62,12 @@ def discovery_text(found: "Discovery") -> str:
 def limit_text(limit: "UpperLimit") -> str:
     def cell(value: Any, status: Any, error: Any) -> str:
         kind = LimitStatus(int(status))
-        return _with_error(value, error) if kind == LimitStatus.FOUND else f"— ({_words(kind)})"
+        return with_its_error(value, error) if kind == LimitStatus.FOUND else f"— ({words(kind)})"
 
     rows = [["Observed", cell(limit.observed, limit.status, limit.error)]]
     errors = [None] * 5 if limit.expected_error is None else np.asarray(limit.expected_error)
     each = zip(BANDS, np.asarray(limit.expected), np.asarray(limit.expected_status), errors, strict=True)
-    rows += [[_band(n), cell(x, s, e)] for n, x, s, e in each]
+    rows += [[band(n), cell(x, s, e)] for n, x, s, e in each]
     how = "CLs" if limit.cls else "CLs+b"
     title = f"Upper limit on {limit.name} at {100 * limit.cl:.4g} % ({how})"
     return study_text("\n".join([title, *_reason(limit.free)]), ["", "Limit"], rows)
@@ -77,24 +80,24 @@ def interval_text(found: "Interval") -> str:
         ("Upper end", found.upper, found.upper_status, found.upper_error),
     ):
         kind = LimitStatus(int(status))
-        told = _with_error(value, error)
-        rows.append([name, told if kind == LimitStatus.FOUND else f"{told} ({_words(kind)})"])
+        told = with_its_error(value, error)
+        rows.append([name, told if kind == LimitStatus.FOUND else f"{told} ({words(kind)})"])
     kind = {"central": "Central", "feldman-cousins": "Feldman-Cousins"}[found.kind]
-    best = _number(found.best if bool(found.free.valid) else np.nan)
+    best = number(found.best if bool(found.free.valid) else np.nan)
     title = f"{kind} interval of {found.name} at {100 * found.cl:.4g} %: fitted {best}"
     return study_text("\n".join([title, *_reason(found.free)]), ["", "Value"], rows)
 
 
 def look_elsewhere_text(found: "LookElsewhere") -> str:
     """The largest excess: its significance where it is, and anywhere."""
-    rows = [["Local", f"{float(found.local_p_value):.4g}", _number(found.local_significance)]]
+    rows = [["Local", f"{float(found.local_p_value):.4g}", number(found.local_significance)]]
     for name, p, error, z in (
         ("Global", found.p_value, found.p_value_error, found.significance),
         ("Global, by toys", found.toy_p_value, found.toy_p_value_error, found.toy_significance),
     ):
         off = float(significance_error(jnp.asarray(z), jnp.asarray(error)))
-        rows.append([name, _with_error(p, error), _with_error(z, off)])
-    crossings = _with_error(found.crossings, found.crossings_error)
+        rows.append([name, with_its_error(p, error), with_its_error(z, off)])
+    crossings = with_its_error(found.crossings, found.crossings_error)
     title = (
         f"Largest excess of {found.name} at {found.where} = {float(found.at):.6g}; "
         f"{crossings} up-crossings of q = {found.level:.4g}"
@@ -110,22 +113,22 @@ def _reason(free: "FitResult") -> list[str]:
     return [] if bool(free.valid) else [f"The fit is not valid: {free.message}"]
 
 
-def _words(kind: LimitStatus) -> str:
+def words(kind: LimitStatus) -> str:
     return kind.name.lower().replace("_", " ")
 
 
-def _band(n: int) -> str:
+def band(n: int) -> str:
     return "Expected" if n == 0 else f"Expected {n:+d} sigma"
 
 
-def _number(x: Any) -> str:
+def number(x: Any) -> str:
     value = float(jax.device_get(x))
     return "—" if np.isnan(value) else f"{value:.6g}"
 
 
-def _with_error(value: Any, error: Any) -> str:
+def with_its_error(value: Any, error: Any) -> str:
     if error is None or not np.isfinite(error):
-        return _number(value)
+        return number(value)
     return with_error(float(value), float(error))
 
 

@@ -60,15 +60,15 @@ class HypoTest(eqx.Module):
         return self.status == int(Status.VALID)
 
     def __repr__(self) -> str:
-        if not is_concrete(self.p_sb) or np.ndim(self.p_sb) != 0:
+        if not is_concrete(self.p_sb) or np.size(self.p_sb) == 0:
             return f"HypoTest({self.name}, shape={jnp.shape(self.p_sb)})"
-        from . import display
+        from . import display, display_lanes
 
-        return display.hypotest_text(self)
+        return display.hypotest_text(self) if np.ndim(self.p_sb) == 0 else display_lanes.hypotest_lanes(self)
 
 
 def hypotest(
-    nll: Callable[[Any, Any], ArrayLike],
+    likelihood: Callable[[Any, Any], ArrayLike],
     params: PyTree,
     data: PyTree,
     poi: Where,
@@ -80,8 +80,8 @@ def hypotest(
     """Tests a value of a parameter: p-values, CLs (A. L. Read, J. Phys. G 28 (2002) 2693) and what is expected of them.
 
     ```python
-    mx.hypotest(nll, params, data, "mu", 1.0).cls
-    mx.hypotest(nll, params, data, "mu", 1.0, calculator=mx.Toys(10_000, jax.random.key(0))).errors.cls
+    mx.hypotest(likelihood, params, data, "mu", 1.0).cls
+    mx.hypotest(likelihood, params, data, "mu", 1.0, calculator=mx.Toys(10_000, jax.random.key(0))).errors.cls
     ```
 
     Works under `jax.jit` and `jax.vmap` (over values, data, templates), and is differentiable with respect to all of
@@ -89,7 +89,7 @@ def hypotest(
 
     **Arguments:**
 
-    - `nll`, `params`, `data`: as for `mx.fit`; the likelihood needs Asimov data.
+    - `likelihood`, `params`, `data`: as for `mx.fit`; the likelihood needs Asimov data.
     - `poi`: the parameter of interest, by name or as for `mx.fix`; several for `mx.TMu()`.
     - `value`: the value tested, one number a parameter of interest.
     - `statistic`: default `mx.QTilde()`.
@@ -104,9 +104,9 @@ def hypotest(
     statistic = QTilde() if statistic is None else statistic
     calculator = Asymptotic() if calculator is None else calculator
     check_kinds(statistic, calculator)
-    free = fit(nll, params, data)
+    free = fit(likelihood, params, data)
     index = poi_positions(free, poi, "hypotest")
-    q, p = tested(statistic, nll, free, data, index, value, calculator, "hypotest")
+    q, p = tested(statistic, likelihood, free, data, index, value, calculator, "hypotest")
     return _result(statistic, q, p, ", ".join(free.names[i] for i in index))
 
 

@@ -60,15 +60,15 @@ class Interval(eqx.Module):
         return jnp.isfinite(self.lower) & jnp.isfinite(self.upper)
 
     def __repr__(self) -> str:
-        if not is_concrete(self.lower) or np.ndim(self.lower) != 0:
+        if not is_concrete(self.lower) or np.size(self.lower) == 0:
             return f"Interval({self.name}, shape={jnp.shape(self.lower)})"
-        from . import display
+        from . import display, display_lanes
 
-        return display.interval_text(self)
+        return display.interval_text(self) if np.ndim(self.lower) == 0 else display_lanes.interval_lanes(self)
 
 
 def interval(
-    nll: Callable[[Any, Any], ArrayLike],
+    likelihood: Callable[[Any, Any], ArrayLike],
     params: PyTree,
     data: PyTree,
     poi: Where,
@@ -80,7 +80,7 @@ def interval(
     """A confidence interval of one parameter, the others fitted at each value.
 
     ```python
-    mx.interval(nll, params, data, "mu", cl=0.9, kind="feldman-cousins", calculator=mx.Toys(1000, key))
+    mx.interval(likelihood, params, data, "mu", cl=0.9, kind="feldman-cousins", calculator=mx.Toys(1000, key))
     ```
 
     - `"central"`: each end is where the data are (1 - `cl`) / 2 improbable on its side. With `mx.Asymptotic()` that is
@@ -93,7 +93,7 @@ def interval(
 
     **Arguments:**
 
-    - `nll`, `params`, `data`, `poi`: as for `mx.hypotest`, with one parameter of interest.
+    - `likelihood`, `params`, `data`, `poi`: as for `mx.hypotest`, with one parameter of interest.
     - `cl`: the confidence level.
     - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`: `n` toys are drawn and fitted at each of some
         ten values. By toys not for the inside of `jax.jit` and `jax.vmap`, and without a derivative.
@@ -109,16 +109,16 @@ def interval(
     if kind not in ("central", "feldman-cousins"):
         raise ValueError(f"kind must be 'central' or 'feldman-cousins', got {kind!r}")
     if isinstance(calculator, Toys):
-        check_toys((nll, params, data), calculator, _share(cl, kind), "interval")
-    free = fit(nll, params, data)
+        check_toys((likelihood, params, data), calculator, _share(cl, kind), "interval")
+    free = fit(likelihood, params, data)
     index = poi_positions(free, poi, "interval")
     if len(index) != 1:
         raise ValueError(f"interval is of one parameter, got {[free.names[i] for i in index]}")
     if isinstance(calculator, Toys):
-        return _by_toys(nll, free, data, index, cl, kind, calculator)
+        return _by_toys(likelihood, free, data, index, cl, kind, calculator)
     if kind != "central":
         raise ValueError("intervals of Feldman and Cousins are by toys: calculator=mx.Toys(1000, jax.random.key(0))")
-    return _by_minos(nll, free, data, index[0], cl)
+    return _by_minos(likelihood, free, data, index[0], cl)
 
 
 def _by_minos(nll: Any, free: FitResult, data: PyTree, i: int, cl: float) -> Interval:

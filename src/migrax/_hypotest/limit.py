@@ -57,15 +57,15 @@ class UpperLimit(eqx.Module):
         )
 
     def __repr__(self) -> str:
-        if not is_concrete(self.observed) or np.ndim(self.observed) != 0:
+        if not is_concrete(self.observed) or np.size(self.observed) == 0:
             return f"UpperLimit({self.name}, shape={jnp.shape(self.observed)})"
-        from . import display
+        from . import display, display_lanes
 
-        return display.limit_text(self)
+        return display.limit_text(self) if np.ndim(self.observed) == 0 else display_lanes.limit_lanes(self)
 
 
 def upper_limit(
-    nll: Callable[[Any, Any], ArrayLike],
+    likelihood: Callable[[Any, Any], ArrayLike],
     params: PyTree,
     data: PyTree,
     poi: Where,
@@ -78,7 +78,7 @@ def upper_limit(
     """The upper limit on a parameter, observed and expected: where CLs (or, with `cls=False`, the p-value) is 1 - `cl`.
 
     ```python
-    mx.upper_limit(nll, params, data, "mu").observed
+    mx.upper_limit(likelihood, params, data, "mu").observed
     ```
 
     A root is found for each of the six, all at once, to rounding; no grid and no range is needed. Works under `jax.jit`
@@ -86,8 +86,8 @@ def upper_limit(
 
     **Arguments:**
 
-    - `nll`, `params`, `data`, `poi`: as for `mx.hypotest`, with one parameter of interest. It cannot be larger than its
-        upper bound.
+    - `likelihood`, `params`, `data`, `poi`: as for `mx.hypotest`, with one parameter of interest. It cannot be larger
+        than its upper bound.
     - `cl`: the confidence level.
     - `cls`: `False` for the limit of the p-value alone (CLs+b), which excludes signals that the data cannot see.
     - `statistic`: `mx.QTilde()`, the default, or `mx.QMu()`.
@@ -106,20 +106,20 @@ def upper_limit(
         raise TypeError(f"an upper limit needs mx.QTilde() or mx.QMu(), got {type(statistic).__name__}")
     check_cl(cl)
     if isinstance(calculator, Toys):
-        check_toys((nll, params, data), calculator, 1 - cl, "upper_limit")
-    free = fit(nll, params, data)
+        check_toys((likelihood, params, data), calculator, 1 - cl, "upper_limit")
+    free = fit(likelihood, params, data)
     index = poi_positions(free, poi, "upper_limit")
     if len(index) != 1:
         raise ValueError(f"upper_limit is of one parameter, got {[free.names[i] for i in index]}")
     _, data = prepare(params, data)
     at = alternative_of(calculator, statistic, free, index)
-    found = ratio(nll, free, data, index, statistic.lanes(at, at)[1:])  # at 0, where that matters, and at `at`
+    found = ratio(likelihood, free, data, index, statistic.lanes(at, at)[1:])  # at 0, where that matters, and at `at`
     free = found.free
     if isinstance(calculator, Toys):
-        limits = toy_limits(nll, found, data, index, float(at[0]), cl, cls, statistic, calculator)
+        limits = toy_limits(likelihood, found, data, index, float(at[0]), cl, cls, statistic, calculator)
         return _result(free, index[0], cl, cls, *limits)
-    there = reference(nll, found, data)
-    problem = Problem(nll, found, data, there, jnp.asarray(index[0]), at[0], jnp.asarray(1 - cl))
+    there = reference(likelihood, found, data)
+    problem = Problem(likelihood, found, data, there, jnp.asarray(index[0]), at[0], jnp.asarray(1 - cl))
     limits, status = by_stages(
         lambda lanes, skip, robust: find_limits(problem, lanes, skip, statistic.tilde, cls, robust),
         jnp.arange(6),

@@ -67,7 +67,7 @@ class LookElsewhere(eqx.Module):
 
 
 def look_elsewhere(
-    nll: Callable[[Any, Any], ArrayLike],
+    likelihood: Callable[[Any, Any], ArrayLike],
     params: PyTree,
     data: PyTree,
     poi: Where,
@@ -80,7 +80,7 @@ def look_elsewhere(
     """The global significance of the largest excess over a range.
 
     ```python
-    mx.look_elsewhere(nll, params, data, "signal", "mass", jnp.linspace(110.0, 150.0, 81), mx.Toys(100, key))
+    mx.look_elsewhere(likelihood, params, data, "signal", "mass", jnp.linspace(110.0, 150.0, 81), mx.Toys(100, key))
     ```
 
     At each point of the grid `where` is fixed there, and q_0 tests `poi` = 0, of the data and of toys without a signal
@@ -94,7 +94,7 @@ def look_elsewhere(
 
     **Arguments:**
 
-    - `nll`, `params`, `data`: as for `mx.fit`; the likelihood must be one that toys can be drawn from.
+    - `likelihood`, `params`, `data`: as for `mx.fit`; the likelihood must be one that toys can be drawn from.
     - `poi`: the signal, 0 of which means none.
     - `where`: the parameter that is scanned, which has no meaning without a signal.
     - `grid`: its values, shape `(m,)`, ascending, and as close that q_0 does not change by much between two.
@@ -109,15 +109,15 @@ def look_elsewhere(
     check_kinds(Q0(), toys)
     if not isinstance(toys, Toys):
         raise TypeError("look_elsewhere counts up-crossings in toys: give it mx.Toys(100, jax.random.key(0))")
-    if is_traced(nll, params, data, grid, toys.key):
+    if is_traced(likelihood, params, data, grid, toys.key):
         raise TypeError("look_elsewhere makes toys in batches and cannot be inside jax.jit, jax.vmap or jax.grad")
     if toys.importance or not level > 0:
         raise ValueError("look_elsewhere takes toys without importance=True" if level > 0 else "level must be positive")
     points = _check_grid(params, where, grid)
     signal, scanned = names(params)[positions_of(params, poi)], pick(params, where)[0][0].name
-    observed, status, origin = _of_data(nll, params, data, poi, where, points)
+    observed, status, origin = _of_data(likelihood, params, data, poi, where, points)
     with Shown(toys.progress) as shown:
-        found = [_of_toys(nll, fix(origin, where, v), data, poi, toys, shown) for v in points]
+        found = [_of_toys(likelihood, fix(origin, where, v), data, poi, toys, shown) for v in points]
     q = np.stack([values for values, _ in found])
     good = np.all(np.stack([s for _, s in found]) == int(Status.VALID), axis=0)
     q = q[:, good]

@@ -50,7 +50,7 @@ class StatisticValue(eqx.Module):
 
 
 class AbstractStatistic(eqx.Module):
-    """A test statistic: `statistic(nll, params, data, poi, value)` is a `StatisticValue`."""
+    """A test statistic: `statistic(likelihood, params, data, poi, value)` is a `StatisticValue`."""
 
     several = False  # whether it is defined for several parameters of interest
     tilde = False  # whether an estimate below 0 counts as 0
@@ -61,13 +61,13 @@ class AbstractStatistic(eqx.Module):
         """From the estimate, the value tested, and -2 log of the likelihood ratios at it and at 0."""
 
     def __call__(
-        self, nll: Callable[[Any, Any], ArrayLike], params: PyTree, data: PyTree, poi: Where, value: ArrayLike
+        self, likelihood: Callable[[Any, Any], ArrayLike], params: PyTree, data: PyTree, poi: Where, value: ArrayLike
     ) -> StatisticValue:
         """Of `data`, with the parameters of interest `poi` at `value`. Under `jax.jit`, `jax.vmap` and differentiation.
 
         **Raises:** `ValueError` for a parameter that is unknown or fixed, or a value outside its bounds.
         """
-        return self.from_fit(nll, fit(nll, params, data), data, poi, value)
+        return self.from_fit(likelihood, fit(likelihood, params, data), data, poi, value)
 
     def from_fit(
         self, nll: Callable[[Any, Any], ArrayLike], free: FitResult, data: PyTree, poi: Where, value: ArrayLike
