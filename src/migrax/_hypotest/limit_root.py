@@ -21,8 +21,8 @@ from .limit_status import LimitStatus
 from .ratio import Ratio
 
 _MOST = 60  # evaluations of a root
-_CLOSE = 1e-7  # of the distance to the alternative, before the last step of Newton's method
-_FAR = 1e40  # times the first guess: beyond it the signal does nothing
+_CLOSE = {8: 1e-7, 4: 1e-4}  # of the distance to the alternative, before the last step; by the bytes of a number
+_FAR = {8: 1e40, 4: 1e30}  # errors: beyond it the signal does nothing
 
 
 class Problem(eqx.Module):
@@ -225,13 +225,14 @@ def _step(still: _Curve, s: _State, h: _Height) -> _State:
     outwards = jnp.clip(newton, low + 0.1 * (low - still.at), still.at + 30 * jnp.maximum(low - still.at, still.error))
     middle = jnp.where(jnp.isfinite(newton) & (newton > low) & (newton < high), newton, 0.5 * (low + high))
     trial = jnp.where(jnp.isfinite(high), middle, jnp.minimum(outwards, still.upper))
-    close = h.good & (jnp.abs(newton - s.trial) <= _CLOSE * jnp.abs(s.trial - still.at))
+    size = s.trial.dtype.itemsize
+    close = h.good & (jnp.abs(newton - s.trial) <= _CLOSE[size] * jnp.abs(s.trial - still.at))
     failures = s.failures + ~h.good
     trial = jnp.where(h.good, trial, low + 0.3 * (s.trial - low))
     status = jnp.where(close, int(LimitStatus.FOUND), -1)
     bounded = h.good & allowed & (s.trial >= still.upper)
     status = jnp.where(bounded & ~close, int(LimitStatus.BEYOND_BOUND), status)
-    far = h.good & allowed & (s.trial - still.at > _FAR * still.error)
+    far = h.good & allowed & (s.trial - still.at > _FAR[size] * still.error)
     status = jnp.where(far, int(LimitStatus.NO_EFFECT), status)
     steps = s.steps + 1
     spent = (steps >= _MOST) | (failures > 20)
