@@ -1,7 +1,7 @@
 """The main job on real input, run by `make demo`: two fits of iminuit's tutorial on automatic differentiation.
 
-A Gaussian to a histogram of 1000 bins, with toys of it, and a polynomial to points with errors in x and y. Prints the
-tables, with the errors of MINOS, and saves the pictures to `out/`.
+A Gaussian to a histogram of 1000 bins, with toys of it and an upper limit on a second peak, and a polynomial to points
+with errors in x and y. Prints the tables, with the errors of MINOS, and saves the pictures to `out/`.
 """
 
 import time
@@ -32,6 +32,17 @@ class Peak(eqx.Module):
     def log_expected(self):
         shape = mx.distributions.Normal(self.mu, self.sigma)
         return jnp.log(self.amp) + shape.log_bin_integrals(self.edges)
+
+
+class TwoPeaks(eqx.Module):
+    """The same and a small peak whose place and width are known, of `events` counts."""
+
+    main: Peak
+    events: mx.Parameter
+    shape: jax.Array
+
+    def expected(self):
+        return jnp.exp(self.main.log_expected()) + self.events * self.shape
 
 
 def histogram() -> None:
@@ -66,6 +77,7 @@ def histogram() -> None:
     below.set(xlabel="x", ylabel="pull", ylim=(-5, 5))
     save(figure, "demo_histogram.png")
     toys(nll, result)
+    limit(result.params, counts)
 
 
 def toys(nll: mx.PoissonNLL, result: mx.FitResult) -> None:
@@ -83,6 +95,22 @@ def toys(nll: mx.PoissonNLL, result: mx.FitResult) -> None:
         axes.plot(grid, np.exp(-0.5 * grid**2) / np.sqrt(2 * np.pi), color="C1")
         axes.set(xlabel=f"pull of {name}", title=f"{mean:.3f}, width {width:.3f}")
     save(figure, "demo_pulls.png")
+
+
+def limit(fitted: Peak, counts: np.ndarray) -> None:
+    print("An upper limit on the events of a second peak at 1.5, of width 0.1:\n")
+    shape = mx.distributions.Normal(1.5, 0.1).bin_integrals(fitted.edges)
+    params = TwoPeaks(fitted, events=mx.Parameter(10.0, lower=0.0), shape=shape)
+    nll = mx.PoissonNLL(TwoPeaks.expected)
+    found = mx.upper_limit(nll, params, counts, "events")
+    print(found, "\n")
+
+    values = jnp.linspace(0.0, 1.2 * float(found.expected[-1]), 61)
+    tests = jax.jit(jax.vmap(lambda n: mx.hypotest(nll, params, counts, "events", n)))(values)
+    figure, axes = plt.subplots(layout="constrained")
+    mx.plot.cls_scan(tests, axes)
+    axes.set(xlabel="events of the second peak")
+    save(figure, "demo_limit.png")
 
 
 def polynomial() -> None:

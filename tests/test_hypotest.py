@@ -251,6 +251,20 @@ class TestLimit:
             assert np.isnan(plain.observed)
             assert int(plain.status) == int(mx.LimitStatus.NONE_ALLOWED)
 
+    def test_second_derivatives(self):
+        """Of the limit on a normal measurement, in closed form."""
+
+        def limit(y):
+            data = mx.Points(jnp.zeros(1), y[None], 1.0)
+            return mx.upper_limit(NORMAL, {"mu": mx.Parameter(0.5)}, data, "mu").observed
+
+        def exact(y):
+            return y - jax.scipy.special.ndtri(0.05 * jax.scipy.special.ndtr(y))
+
+        y = jnp.array(0.9)
+        found = jax.jit(jax.jacfwd(jax.value_and_grad(limit)))(y)
+        np.testing.assert_allclose(found, jax.jacfwd(jax.value_and_grad(exact))(y), rtol=1e-9)
+
     def test_any_scale(self):
         """A cross section of 1e-38, and one of 1e12: no range needs to be given."""
         nll = mx.PoissonNLL(lambda p: p["x"] / p["scale"] * jnp.array([5.0]) + 20.0)

@@ -208,7 +208,7 @@ def _refits(
     x, status = by_stages(
         lambda lanes, skip, robust: _shifted(nll, result, data, lanes, skip, robust),
         (jnp.repeat(at, s), points.reshape(-1), inside.reshape(-1)),
-        lambda found: (found[1] != int(Status.VALID)) & (found[1] != int(Status.OUTSIDE_BOUNDS)),
+        lambda found: ~np.isin(np.asarray(found[1]), (int(Status.VALID), int(Status.OUTSIDE_BOUNDS))),
         (nll, result, data),
     )
     return x.reshape(k, s, -1), status.reshape(k, s)

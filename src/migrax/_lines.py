@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ._jit import jit
@@ -32,7 +33,7 @@ def look(
     return by_stages(
         lambda lanes, skip, robust: _look(nll, result, data, jnp.array(index), lanes, skip, robust),
         lanes,
-        lambda found: (found.status == int(Side.FAILED)) & jnp.all(jnp.isfinite(lanes.direction), axis=1),
+        lambda found: (np.asarray(found.status) == int(Side.FAILED)) & np.all(np.isfinite(lanes.direction), axis=1),
         (nll, result, data),
     )
 

@@ -171,7 +171,7 @@ def _search_all(nll: Callable, result: FitResult, data: PyTree, lanes: tuple[Arr
     return by_stages(
         lambda lanes, skip, robust: _sides(nll, result, data, lanes, skip, robust),
         lanes,
-        lambda found: found.status == int(Side.FAILED),
+        lambda found: np.asarray(found.status) == int(Side.FAILED),
         (nll, result, data),
     )
 

@@ -121,7 +121,7 @@ def _along(
     found = by_stages(
         lambda lanes, skip, robust: evaluate(nll, result, data, jnp.asarray(index), lanes, skip, robust, what),
         mesh.reshape(-1, len(grids)),
-        lambda found: (found[3] != int(Status.VALID)) & (what == "profile"),
+        lambda found: (np.asarray(found[3]) != int(Status.VALID)) & (what == "profile"),
         (nll, result, data),
     )
     value, rise, points, status = (a.reshape(*shape, *a.shape[1:]) for a in found)

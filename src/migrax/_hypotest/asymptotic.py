@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._fit import fit
 from .._jit import jit
+from .._parameter import is_concrete
 from .._result import FitResult
 from .._sample import asimov
 from .._space import update
@@ -72,7 +74,8 @@ def alternative_of(calculator: Any, statistic: AbstractStatistic, free: FitResul
     at = calculator.alternative
     if at is None:
         at = 1.0 if statistic.discovery else 0.0
-    return check_value(free, index, jnp.full(len(index), at, free.values.dtype), "the alternative hypothesis")
+    each = (np if is_concrete(at) else jnp).broadcast_to(at, len(index))
+    return check_value(free, index, each, "the alternative hypothesis")
 
 
 def alternative_point(found: Ratio) -> tuple[PyTree, Int[Array, ""]]:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._fit import fit
+from .._jit import jit
 from .._objective import prepare
 from .._parameter import Where, is_concrete
 from .._result import FitResult
@@ -113,17 +114,17 @@ def upper_limit(
         raise ValueError(f"upper_limit is of one parameter, got {[free.names[i] for i in index]}")
     _, data = prepare(params, data)
     at = alternative_of(calculator, statistic, free, index)
-    found = ratio(likelihood, free, data, index, statistic.lanes(at, at)[1:])  # at 0, where that matters, and at `at`
+    found = ratio(likelihood, free, data, index, statistic.others(at))
     free = found.free
     if isinstance(calculator, Toys):
         limits = toy_limits(likelihood, found, data, index, float(at[0]), cl, cls, statistic, calculator)
         return _result(free, index[0], cl, cls, *limits)
     there = reference(likelihood, found, data)
-    problem = Problem(likelihood, found, data, there, jnp.asarray(index[0]), at[0], jnp.asarray(1 - cl))
+    problem = Problem(likelihood, found, data, there, jnp.asarray(index[0]), at, jnp.asarray(1 - cl))
     limits, status = by_stages(
         lambda lanes, skip, robust: find_limits(problem, lanes, skip, statistic.tilde, cls, robust),
-        jnp.arange(6),
-        lambda found: found[1] == int(LimitStatus.FIT_FAILED),
+        jnp.asarray(np.arange(6)),
+        lambda found: np.asarray(found[1]) == int(LimitStatus.FIT_FAILED),
         problem,
     )
     return _result(free, index[0], cl, cls, limits, status, None)
@@ -132,19 +133,14 @@ def upper_limit(
 def _result(
     free: FitResult, i: int, cl: float, cls: bool, limits: Array, status: Array, errors: Array | None
 ) -> UpperLimit:
-    name = free.names[i]
-    of_data, expected = (None, None) if errors is None else (errors[0], errors[1:])
+    each = _observed_and_expected(free.values, jnp.asarray(i), limits, status, errors)
+    (observed, expected), (its_status, their_status), (error, their_error), best = each
     # by position, as "cls" is the name of something else to a class that is called
-    return UpperLimit(
-        limits[0],
-        limits[1:],
-        status[0],
-        status[1:],
-        free.values[i],
-        free,
-        float(cl),
-        bool(cls),
-        name,
-        of_data,
-        expected,
-    )
+    told = (float(cl), bool(cls), free.names[i])
+    return UpperLimit(observed, expected, its_status, their_status, best, free, *told, error, their_error)
+
+
+@jit
+def _observed_and_expected(values: Array, i: Array, *arrays: Array | None) -> tuple[Any, ...]:
+    """One program, where many small ones would be compiled."""
+    return (*[(None, None) if a is None else (a[0], a[1:]) for a in arrays], values[i])

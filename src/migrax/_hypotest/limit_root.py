@@ -31,7 +31,7 @@ class Problem(eqx.Module):
     data: PyTree
     there: Reference
     index: Int[Array, ""]
-    at: Scalar  # the alternative
+    at: Float[Array, "1"]  # the alternative
     alpha: Scalar
 
 
@@ -62,7 +62,7 @@ class _Side(NamedTuple):
         start = minimum.space.clip(jnp.where(row > 0, there, near + shift))
         found = refit(minimum, Hold(rows, there), jnp.where(row > 0, there, start), skip, robust)
         q = 2 * (found.value - minimum.fn(minimum.x, minimum.theta))
-        gradient = jax.grad(minimum.fn)(lax.stop_gradient(found.x), lax.stop_gradient(minimum.theta))
+        gradient = jax.grad(minimum.fn)(found.x, minimum.theta)
         # lower than the free fit by more than rounding: that was not the minimum
         good = (found.status == int(Status.VALID)) & jnp.isfinite(q) & (q > -1e-3) & minimum.valid
         return _Point(jnp.maximum(q, 0.0), 2 * jnp.sum(row * gradient), found.x, good)
@@ -148,8 +148,7 @@ class _Curve(NamedTuple):
         height = self.excess(lane, mu, q, q_a)
         by_q, by_q_a = jax.grad(self.excess, argnums=(2, 3))(lane, mu, q, q_a)
         good = point.good[1] & ((lane > 0) | point.good[0]) & jnp.isfinite(height)
-        fall = lax.stop_gradient(by_q * slope + by_q_a * slope_a)
-        return _Height(height, fall, formulas.root(q_a), point.x, good)
+        return _Height(height, by_q * slope + by_q_a * slope_a, formulas.root(q_a), point.x, good)
 
 
 class _Height(NamedTuple):
@@ -171,7 +170,7 @@ def _curve(problem: Problem, tilde: bool, cls: bool) -> _Curve:
     below = jnp.where(negative, found.rise[0], 0.0)
     valid = (there.status == int(Status.VALID)) & ((found.status[0] == int(Status.VALID)) | ~negative)
     valid &= found.free.valid & there.free.valid
-    at, log_alpha = problem.at.astype(best.dtype), jnp.log(problem.alpha).astype(best.dtype)
+    at, log_alpha = problem.at[0].astype(best.dtype), jnp.log(problem.alpha).astype(best.dtype)
     upper = found.free.upper[problem.index]
     return _Curve(sides, minima, error, best, below, at, upper, log_alpha, valid, tilde, cls)
 
@@ -184,10 +183,11 @@ class _State(NamedTuple):
     steps: Int[Array, ""]
     failures: Int[Array, ""]
     status: Int[Array, ""]  # -1 while it is not known
+    limit: Scalar  # the last step of Newton's method
 
 
 def _limit(curve: _Curve, lane: Int[Array, ""], skip: Bool[Array, ""], robust: bool) -> tuple[Scalar, Int[Array, ""]]:
-    """Newton's method within a bracket; then one step more, through which derivatives go."""
+    """Newton's method within a bracket."""
     still = jax.tree.map(lambda a: lax.stop_gradient(a) if eqx.is_array(a) else a, curve)
     first = jnp.minimum(jnp.maximum(still.best, still.at) + 2 * still.error, still.upper)
     # the data matter to the observed limit alone
@@ -197,13 +197,32 @@ def _limit(curve: _Curve, lane: Int[Array, ""], skip: Bool[Array, ""], robust: b
     body = lambda s: _step(still, s, still.look(lane, s.trial, s.x, unseen, robust))  # noqa: E731
     end = lax.while_loop(lambda s: s.status < 0, body, begin)
     found = end.status == int(LimitStatus.FOUND)
-    # nothing is skipped here: what is not computed has no derivative, not even 0
-    where, near = jnp.where(found, end.trial, still.at), jnp.where(found, end.x, still.minima)
-    last = curve.look(lane, where, near, jnp.zeros(2, bool), False)
-    slope = jnp.where(found, last.slope, -1.0)
-    limit = end.trial - jnp.where(found, last.value, 0.0) / slope
-    status = jnp.where(found & ~last.good, int(LimitStatus.FIT_FAILED), end.status)
-    return jnp.where(status == int(LimitStatus.FOUND), limit, jnp.nan), status
+    where, near = jnp.where(found, end.limit, still.at), jnp.where(found, end.x, still.minima)
+    limit = _root(curve, lane, where, near, found)
+    return jnp.where(found, limit, jnp.nan), end.status
+
+
+@eqx.filter_custom_jvp
+def _root(curve: _Curve, lane: Array, where: Scalar, near: Float[Array, "2 n"], found: Array) -> Scalar:
+    """The limit, which is known, with the derivatives of the root of the excess at it: so only who asks for these
+    compiles another fit."""
+    del curve, lane, near, found
+    return where
+
+
+@_root.def_jvp
+def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Scalar, Scalar]:
+    """By the implicit function theorem: d(limit) = -d(excess) / (d excess / d limit)."""
+    curve, lane, where, near, found = primals
+    limit = _root(curve, lane, where, near, found)
+
+    def excess(curve: _Curve) -> tuple[Scalar, Scalar]:
+        # nothing is skipped here: what is not computed has no derivative, not even 0
+        last = curve.look(lane, limit, near, jnp.zeros(2, bool), False)
+        return last.value, last.slope
+
+    (_, slope), (change, _) = eqx.filter_jvp(excess, (curve,), (tangents[0],))
+    return limit, jnp.where(found, -change / jnp.where(found, slope, -1.0), 0.0)
 
 
 def _begin(still: _Curve, lane: Array, first: Scalar, hopeless: Array, robust: bool) -> _State:
@@ -211,7 +230,7 @@ def _begin(still: _Curve, lane: Array, first: Scalar, hopeless: Array, robust: b
     if not still.cls:  # the p-value may be too small without a signal already
         h = still.look(lane, still.at, still.minima, jnp.stack([hopeless, hopeless]), robust)
         status = jnp.where((status < 0) & h.good & (h.value <= 0), int(LimitStatus.NONE_ALLOWED), status)
-    return _State(still.at, jnp.full_like(first, jnp.inf), first, still.minima, zero, zero, status)
+    return _State(still.at, jnp.full_like(first, jnp.inf), first, still.minima, zero, zero, status, first)
 
 
 def _step(still: _Curve, s: _State, h: _Height) -> _State:
@@ -240,4 +259,4 @@ def _step(still: _Curve, s: _State, h: _Height) -> _State:
     why = jnp.where(nothing, int(LimitStatus.NO_EFFECT), int(LimitStatus.FIT_FAILED))
     status = jnp.where((status < 0) & spent, why, status)
     x = jnp.where(h.good, h.x, s.x)
-    return _State(low, high, jnp.where(close, s.trial, trial), x, steps, failures, status)
+    return _State(low, high, trial, x, steps, failures, status, jnp.where(close, newton, s.limit))

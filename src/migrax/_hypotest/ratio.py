@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from .._fit import fit
+from .._jit import jit
 from .._objective import prepare
 from .._parameter import is_concrete
 from .._profile import evaluate
@@ -46,18 +47,19 @@ def check_value(result: FitResult, index: tuple[int, ...], value: ArrayLike, wha
 
     **Raises:** `ValueError` for another shape, or a value that is not finite or outside the bounds.
     """
-    values = jnp.atleast_1d(jnp.asarray(value, result.values.dtype))
-    if values.shape != (len(index),):
+    if np.shape(value) not in ((len(index),), () if len(index) == 1 else None):
         given = [result.names[i] for i in index]
-        raise ValueError(f"{what} needs one value for each of {given}, got an array of shape {jnp.shape(value)}")
-    at = jnp.asarray(index)
-    low, high = result.lower[at], result.upper[at]
-    if is_concrete(values, low, high):
-        v, a, b = (np.asarray(x) for x in (values, low, high))
-        for k, i in enumerate(index):
-            if not (np.isfinite(v[k]) and a[k] <= v[k] <= b[k]):
-                raise ValueError(f"{what}: {result.names[i]!r} = {v[k]} is not within its bounds [{a[k]}, {b[k]}]")
-    return values
+        raise ValueError(f"{what} needs one value for each of {given}, got an array of shape {np.shape(value)}")
+    dtype = result.values.dtype
+    if not is_concrete(value):
+        return jnp.atleast_1d(jnp.asarray(value, dtype))
+    values = np.atleast_1d(np.asarray(value, dtype))
+    if is_concrete(result.lower, result.upper):
+        low, high = np.asarray(result.lower), np.asarray(result.upper)
+        for v, i in zip(values, index, strict=True):
+            if not (np.isfinite(v) and low[i] <= v <= high[i]):
+                raise ValueError(f"{what}: {result.names[i]!r} = {v} is not within its bounds [{low[i]}, {high[i]}]")
+    return jnp.asarray(values)
 
 
 def ratio(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], values: Float[Array, "m k"]) -> Ratio:
@@ -78,14 +80,19 @@ def _conditional(nll: Callable, free: FitResult, data: PyTree, index: tuple[int,
     _, rise, points, status = by_stages(
         lambda lanes, skip, robust: evaluate(nll, free, data, positions, lanes, skip, robust, "profile"),
         values,
-        lambda found: found[3] != int(Status.VALID),
+        lambda found: np.asarray(found[3]) != int(Status.VALID),
         (nll, free, data),
     )
+    rise, status = _checked(rise, status, free.valid, free.status)
+    return Ratio(rise, points, status, free)
+
+
+@jit
+def _checked(rise: Array, status: Array, valid: Array, why: Array) -> tuple[Array, Array]:
+    """No ratio to a free fit that is not the minimum."""
     lower = rise < -LOWER
     status = jnp.where(lower, int(Status.NOT_CONVERGED), status)
-    status = jnp.where(free.valid, status, free.status)
-    rise = jnp.where(lower | ~free.valid, jnp.nan, jnp.maximum(rise, 0.0))
-    return Ratio(rise, points, status, free)
+    return jnp.where(lower | ~valid, jnp.nan, jnp.maximum(rise, 0.0)), jnp.where(valid, status, why)
 
 
 def _better(nll: Callable, free: FitResult, data: PyTree, found: Ratio) -> FitResult | None:

@@ -6,11 +6,12 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._fit import fit
 from .._minimum import positions
-from .._parameter import Where
+from .._parameter import Where, is_concrete
 from .._result import FitResult
 from .._status import Status
 from .ratio import Ratio, check_value, ratio
@@ -96,8 +97,11 @@ class AbstractStatistic(eqx.Module):
 
     def lanes(self, values: Float[Array, " k"], *others: Float[Array, " k"]) -> Float[Array, "m k"]:
         """Where conditional fits are needed: at the value and, if this is a tilde statistic, at 0; then at `others`."""
-        zero = (jnp.zeros_like(values),) if self.tilde else ()
-        return jnp.stack([values, *zero, *others])
+        return _stack(values, *[np.zeros(values.shape, values.dtype)] * self.tilde, *others)
+
+    def others(self, alternative: Float[Array, " k"]) -> Float[Array, "m k"]:
+        """Those of `lanes` that do not depend on the value tested."""
+        return _stack(*[np.zeros(alternative.shape, alternative.dtype)] * self.tilde, alternative)
 
     def from_ratio(self, found: Ratio, index: tuple[int, ...], values: Float[Array, " k"]) -> StatisticValue:
         """From conditional fits at `lanes`."""
@@ -157,6 +161,11 @@ class QTilde(AbstractStatistic):
     def of(self, best: Array, value: Array, rise: Array, at_zero: Array) -> Array:
         tilde = jnp.where(best >= 0, rise, _difference(rise, at_zero, best < 0))
         return jnp.where(best <= value, tilde, 0.0)
+
+
+def _stack(*values: Any) -> Array:
+    """By NumPy where that can be: nothing is compiled."""
+    return jnp.asarray(np.stack(values)) if is_concrete(*values) else jnp.stack(values)
 
 
 def _difference(rise: Array, at_zero: Array, which: Array) -> Array:
