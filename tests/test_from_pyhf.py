@@ -22,7 +22,7 @@ CASES = {
     **{name: (spec, None, codes) for name, (spec, codes) in SMALL.items()},
     "cabinetry": (read("cabinetry/workspace.json"), None, None),
     **{
-        kind: (read(f"hs3_pairs/simplemodel_{kind}-background_hifa.json"), None, None)
+        kind: (read(f"hs3/pairs/simplemodel_{kind}-background_hifa.json"), None, None)
         for kind in ("correlated", "uncorrelated")
     },
     **{

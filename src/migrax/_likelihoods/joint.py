@@ -18,27 +18,14 @@ def _parts(parts: Any) -> Any:
     return dict(parts) if isinstance(parts, Mapping) else tuple(parts) if isinstance(parts, list | tuple) else parts
 
 
-class Joint(AbstractLikelihood):
-    """Several likelihoods of the same parameters: the sum of them, each with its own data.
+Parts = dict[str, Callable[[Any, Any], ArrayLike]] | tuple[Callable[[Any, Any], ArrayLike], ...]
 
-    ```python
-    nll = mx.Joint({"signal": signal_region, "control": control_region, "lumi": mx.NormalConstraint("lumi", 0.02)})
-    mx.fit(nll, params, {"signal": counts, "control": others, "lumi": 1.0})
-    ```
 
-    `a + b` is `mx.Joint((a, b))`, and its data are a tuple; `joint + {"name": c}` adds a named term.
+class AbstractJoint(AbstractLikelihood):
+    """The sum of several likelihoods of the same parameters, each with its own data, which are a dictionary with the
+    keys of `parts`, or a tuple of the same length."""
 
-    **Arguments:**
-
-    - `parts`: a dictionary of likelihoods (of migrax, or plain functions `nll(params, data)`), or a sequence of them.
-        The data are a dictionary with the same keys, or a tuple of the same length.
-
-    **Raises:** `TypeError` for what cannot be called so, `ValueError` without a part.
-    """
-
-    parts: dict[str, Callable[[Any, Any], ArrayLike]] | tuple[Callable[[Any, Any], ArrayLike], ...] = eqx.field(
-        converter=_parts
-    )
+    parts: eqx.AbstractVar[Any]
 
     def __check_init__(self):
         if not isinstance(self.parts, dict | tuple):
@@ -176,6 +163,27 @@ class Joint(AbstractLikelihood):
     def prefit(self, params: PyTree, data: Any) -> list[tuple[str, Array, Array]]:
         """Names, values and errors of the constrained parameters before the fit."""
         return [x for _, part, d in self.items(data) if hasattr(part, "prefit") for x in part.prefit(params, d)]
+
+
+class Joint(AbstractJoint):
+    """Several likelihoods of the same parameters: the sum of them, each with its own data.
+
+    ```python
+    nll = mx.Joint({"signal": signal_region, "control": control_region, "lumi": mx.NormalConstraint("lumi", 0.02)})
+    mx.fit(nll, params, {"signal": counts, "control": others, "lumi": 1.0})
+    ```
+
+    `a + b` is `mx.Joint((a, b))`, and its data are a tuple; `joint + {"name": c}` adds a named term.
+
+    **Arguments:**
+
+    - `parts`: a dictionary of likelihoods (of migrax, or plain functions `nll(params, data)`), or a sequence of them.
+        The data are a dictionary with the same keys, or a tuple of the same length.
+
+    **Raises:** `TypeError` for what cannot be called so, `ValueError` without a part.
+    """
+
+    parts: Parts = eqx.field(converter=_parts)
 
 
 def _method(name: str | int, part: Any, method: str) -> Callable:

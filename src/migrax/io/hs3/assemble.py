@@ -1,0 +1,338 @@
+"""From the analysis of a document to a likelihood, its parameters and its data."""
+
+import warnings
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..._likelihoods import BinnedNLL, Events, ExtendedUnbinnedNLL, PoissonNLL, UnbinnedNLL
+from ..._parameter import Parameter
+from .._node import Node, shown
+from ..histfactory.build import build
+from ..histfactory.spec import Spec
+from .channels import ChannelReader, Channels, Read, edges_of
+from .constraints import constraint
+from .densities import KINDS, Density, Reader
+from .document import Analysis, Document, range_of
+from .graph import Function, Graph, Operand, read_functions
+from .likelihood import HS3, AtCentres, Counts, Model
+
+_CHANNELS = "channels"
+
+
+class _Pair(NamedTuple):
+    """A distribution and its data."""
+
+    distribution: Node  # its name
+    data: Node  # its name, or a number
+
+
+class Assembly:
+    """Collects the parts of a likelihood, and what they depend on."""
+
+    def __init__(self, document: Document, analysis: Analysis, relative: bool, codes: tuple[int, int], centres: bool):
+        self.document, self.analysis, self.codes, self.centres = document, analysis, codes, centres
+        self.ranges, self.values = document.ranges(analysis), document.values(analysis)
+        self.graph, self.unknown = _graph(document)
+        known = {*self.values, *self.ranges}
+        self.channel_reader = ChannelReader(relative, codes, known, document.distributions)
+        self.channels: list[tuple[Read, np.ndarray]] = []
+        self.parts: dict[str, Any] = {}
+        self.data: dict[str, Any] = {}
+        self.inputs: list[tuple[Operand, str]] = []  # what is needed, and by what
+        self.measured: set[str] = set()  # global observables, which are no parameters
+        self.defaults: dict[str, Parameter] = {}  # of parameters of channels
+
+    def built(self) -> tuple[HS3, dict[str, Parameter], dict[str, Any]]:
+        """**Raises:** `ValueError` with the place in the document and the reason."""
+        for pair in self._pairs():
+            self._add(pair)
+        auxiliary = self.analysis.likelihood.get("aux_distributions")
+        for name in [] if auxiliary.missing else auxiliary.items():
+            self._add_constraint(name)
+        if self.channels:
+            self._add_channels()
+        params = self._params()
+        pois = tuple(name for name in self.analysis.parameters_of_interest if name in params)
+        for name in self.analysis.parameters_of_interest:
+            if name not in params:
+                warnings.warn(f"the parameter of interest {shown(name)} is one of nothing, and left out", stacklevel=4)
+        return HS3(self.parts, pois, self.analysis.name), params, self.data
+
+    def _pairs(self) -> list[_Pair]:
+        node = self.analysis.likelihood
+        distributions, data = node["distributions"].some(), list(node["data"].items())
+        if len(distributions) != len(data):
+            raise node.error(f"has {len(distributions)} distributions and {len(data)} data")
+        return [_Pair(d, x) for d, x in zip(distributions, data, strict=True)]
+
+    def _node(self, name: Node) -> Node:
+        if name.text() not in self.document.distributions:
+            raise name.error(f"there is no distribution {shown(name.value)}")
+        return self.document.distributions[name.text()]
+
+    def _add(self, pair: _Pair) -> None:
+        node = self._node(pair.distribution)
+        channel, others = self._channel_in(node)
+        if channel is not None:
+            for factor in others:
+                self._add_constraint(factor)
+            counts = self._data_node(pair.data)["contents"]
+            read = self.channel_reader.read(channel)
+            self.channels.append((read, _counts(counts, read.channel.bins)))
+            return
+        variables, ranges, columns = self._variables(pair, node)
+        density = Reader(self.document.distributions, self.graph, variables, ranges).read(pair.distribution)
+        density = self._without_constraints(density)
+        if not density.observables:
+            raise pair.distribution.error(
+                f"the distribution {shown(density.name)} depends on none of the variables of its data, "
+                f"{', '.join(variables) or 'which have none'}"
+            )
+        order = tuple(v for v in variables if v in density.observables)
+        used = tuple((v, *ranges[v]) for v in order if v in ranges)
+        model = Model(density, self.graph, used, order)
+        if isinstance(columns, dict):
+            columns = np.stack([columns[v] for v in order], axis=-1)
+        self._add_part(density.name, *self._likelihood(pair, model, columns))
+        self.inputs += [(leaf, density.name) for leaf in self.graph.leaves(density.inputs) if leaf not in variables]
+
+    def _add_part(self, name: str, part: Any, data: Any) -> None:
+        if name in self.parts:
+            raise self.analysis.likelihood.error(f"the distribution {shown(name)} is in it twice")
+        self.parts[name], self.data[name] = part, data
+
+    def _channel_in(self, node: Node) -> tuple[Node | None, list[Node]]:
+        """The HistFactory channel that a distribution is, or is a product of with constraints."""
+        kind = node["type"].text()
+        if kind in ("histfactory_dist", "histfactory_yield"):
+            return node, []
+        if kind != "product_dist":
+            return None, []
+        factors = node["factors"].some()
+        found = [f for f in factors if self._node(f)["type"].text() == "histfactory_dist"]
+        if not found:
+            return None, []
+        if len(found) > 1:
+            raise node["factors"].error("more than one histfactory_dist in a product is not supported")
+        return self._node(found[0]), [f for f in factors if f is not found[0]]
+
+    def _data_node(self, name: Node) -> Node:
+        if name.text() not in self.document.data:
+            raise name.error(f"there are no data {shown(name.value)}")
+        return self.document.data[name.text()]
+
+    def _variables(self, pair: _Pair, node: Node) -> tuple[tuple[str, ...], dict[str, tuple[float, float]], Any]:
+        """The variables of the data, the ranges of all names, and the data: columns by variable, or the node of binned
+        ones."""
+        ranges = dict(self.ranges)
+        if not isinstance(pair.data.value, str):
+            return self._one_number(node, pair.data, ranges)
+        data = self._data_node(pair.data)
+        kind = data["type"].text()
+        if kind == "point":
+            return self._one_number(node, data["value"], ranges)
+        if kind not in ("unbinned", "binned"):
+            raise data["type"].error(
+                f"data of the type {shown(kind)} are not supported; there are point, unbinned, binned"
+            )
+        axes = data["axes"].some()
+        data.unique([axis["name"] for axis in axes])
+        variables = tuple(axis["name"].text() for axis in axes)
+        for name, axis in zip(variables, axes, strict=True):
+            if not axis.get("categories").missing:
+                raise axis["categories"].error("categorical axes are not supported")
+            low, high = range_of(axis)
+            before = ranges.get(name, (-np.inf, np.inf))
+            ranges[name] = (low if np.isfinite(low) else before[0], high if np.isfinite(high) else before[1])
+            if kind == "binned":
+                edges = edges_of(axis)
+                ranges[name] = (float(edges[0]), float(edges[-1]))
+        if kind == "binned":
+            return variables, ranges, data
+        entries = data["entries"].some()
+        rows = np.array([entry.numbers(len(variables), "the axes are") for entry in entries])
+        return variables, ranges, dict(zip(variables, rows.T, strict=True))
+
+    def _one_number(
+        self, node: Node, number: Node, ranges: dict[str, tuple[float, float]]
+    ) -> tuple[tuple[str, ...], dict[str, tuple[float, float]], Any]:
+        kind = node["type"].text()
+        if kind not in KINDS:
+            raise number.error(f"one number is no data of a {kind}")
+        x = node[KINDS[kind].x].text()
+        return (x,), ranges, {x: np.array([number.number()])}
+
+    def _without_constraints(self, density: Density) -> Density:
+        """A product without its factors of no observable, which are constraints, and count once."""
+        if density.kind != "product_dist":
+            return density
+        kept = []
+        for part in density.parts:
+            if part.observables:
+                kept.append(self._without_constraints(part))
+            else:
+                self._add_constraint(Node(part.name, density.name))
+        return density._replace(parts=tuple(kept))
+
+    def _likelihood(self, pair: _Pair, model: Model, columns: Any) -> tuple[Any, Any]:
+        """The likelihood of a pair, and its data."""
+        density = model.density
+        if isinstance(columns, Node):
+            axes = columns["axes"].some()
+            if len(axes) > 1:
+                raise columns["axes"].error("binned data of several axes are for a histfactory_dist alone")
+            edges = edges_of(axes[0])
+            counts = jnp.asarray(_counts(columns["contents"], edges.size - 1))
+            if self.centres and density.kind != "bincounts_extended_dist":
+                return AtCentres(model, jnp.asarray(edges)), counts
+            expected = Counts(model, jnp.asarray(edges))
+            return (PoissonNLL(expected) if density.extended else BinnedNLL(expected)), counts
+        x = jnp.asarray(columns[:, 0] if len(model.order) == 1 else columns)
+        weights = Node(None, "") if not isinstance(pair.data.value, str) else self._data_node(pair.data).get("weights")
+        data: Any = x
+        if not weights.missing:
+            w = weights.numbers(x.shape[0], "the entries are")
+            data = x if np.all(w == 1) else Events(x, jnp.asarray(w))
+        if density.kind == "bincounts_extended_dist":
+            raise pair.data.error(f"{shown(density.name)} is a distribution of counts in bins, its data are unbinned")
+        if density.extended:
+            return ExtendedUnbinnedNLL(total=model.total, distribution=model), data
+        return UnbinnedNLL(distribution=model), data
+
+    def _add_constraint(self, name: Node) -> None:
+        node = self._node(name)
+        if name.text() in self.parts:
+            return  # the same one, of several channels
+        if node["type"].text() == "product_dist":
+            for factor in node["factors"].items():
+                self._add_constraint(factor)
+            return
+        found = constraint(node, self.document, self.graph, self.values)
+        self._add_part(name.text(), found.likelihood, found.data)
+        self.inputs += [(one, name.text()) for one in found.inputs]
+        self.measured |= found.measured
+
+    def _add_channels(self) -> None:
+        bindings: dict[str, tuple[Operand, ...] | Operand] = {}
+        codes: dict[str, dict[int, str]] = {}
+        lists: dict[str, str] = {}
+        for read, _ in self.channels:
+            for name, of in read.bindings.items():
+                if bindings.setdefault(name, of) != of:
+                    raise ValueError(
+                        f"{read.channel.where}: the parameters of {shown(name)} differ from those elsewhere"
+                    )
+                if isinstance(of, tuple) and lists.setdefault(name, read.channel.where) != read.channel.where:
+                    self._check_shared(read, name, lists[name])
+            for kind, each in read.codes.items():
+                codes[kind] = each | codes.get(kind, {})
+        for kind, each in codes.items():
+            if len(each) > 1:
+                first, second, *_ = each.values()
+                raise ValueError(f"{second}: another interpolation of {kind} than at {first}: that is not supported")
+        chosen = [
+            next(iter(codes.get(kind, {code: ""})))
+            for kind, code in zip(("normsys", "histosys"), self.codes, strict=True)
+        ]
+        spec = Spec(tuple(read.channel for read, _ in self.channels), {}, None, self.analysis.name)
+        names = [channel.name for channel in spec.channels]
+        if len(set(names)) < len(names):
+            raise self.analysis.likelihood.error("a histfactory_dist is in it twice")
+        observed = {read.channel.name: counts for read, counts in self.channels}
+        model, params, data = build(spec, observed, (chosen[0], chosen[1]))
+        for read, _ in self.channels:
+            for name, least in read.thresholds.items():
+                errors = {n: float(e) for n, _, e in model.aux.prefit(None, data["aux"])}
+                params[name] = _fixed_below(params[name], errors, name, least)
+        self._add_part(_CHANNELS, Channels(model, self.graph, tuple(sorted(bindings.items()))), data)
+        for name, of in bindings.items():
+            p = params[name]
+            if isinstance(of, tuple):
+                for i, one in enumerate(of):
+                    if isinstance(one, str):
+                        lower, upper = (None if b is None else b[i] for b in (p.lower, p.upper))
+                        self.defaults[one] = Parameter(p.value[i], lower, upper, fixed=_entry(p.fixed, i))
+            elif isinstance(of, str):
+                self.defaults[of] = p
+            self.inputs += [(one, _CHANNELS) for one in (of if isinstance(of, tuple) else (of,))]
+
+    def _check_shared(self, read: Read, name: str, where: str) -> None:
+        for sample in read.channel.samples:
+            for m in sample.modifiers:
+                if m.name == name and m.kind != "shapefactor":
+                    raise ValueError(f"{m.where}: a {m.kind} cannot share its parameters with the channel at {where}")
+
+    def _params(self) -> dict[str, Parameter]:
+        names: dict[str, str] = {}
+        for one, by in self.inputs:
+            for leaf in self.graph.leaves([one]):
+                if leaf in self.unknown:
+                    raise self.unknown[leaf]
+                names.setdefault(leaf, by)
+        found = {}
+        for name in sorted(names):
+            if name not in self.measured:
+                found[name] = self._param(name, names[name])
+        if not found:
+            raise self.analysis.likelihood.error("nothing in it depends on a parameter")
+        return found
+
+    def _param(self, name: str, by: str) -> Parameter:
+        default, point = self.defaults.get(name), self.values.get(name)
+        if default is not None and jnp.ndim(default.value) > 0:
+            return default  # of a vector the document says nothing
+        lower, upper = self.ranges.get(name, (-np.inf, np.inf))
+        if point is None:
+            if default is None:
+                raise ValueError(f"the parameter {shown(name)}, of {shown(by)}, has a value in no parameter point")
+            if name not in self.ranges:
+                return default
+            return Parameter(
+                np.clip(np.asarray(default.value), lower, upper), *_bounds(lower, upper), fixed=default.fixed
+            )
+        if not lower <= point.value <= upper and not point.const:
+            raise ValueError(
+                f"the parameter {shown(name)} is {point.value:g}, outside its domain from {lower:g} to {upper:g}"
+            )
+        fixed = point.const or (default is not None and bool(np.all(default.fixed)))
+        if not lower <= point.value <= upper:
+            return Parameter(point.value, fixed=True)
+        return Parameter(point.value, *_bounds(lower, upper), fixed=fixed)
+
+
+def _bounds(lower: float, upper: float) -> tuple[float | None, float | None]:
+    return (lower if np.isfinite(lower) else None), (upper if np.isfinite(upper) else None)
+
+
+def _entry(fixed: Any, i: int) -> bool:
+    return bool(np.ravel(np.broadcast_to(fixed, max(i + 1, np.size(fixed))))[i])
+
+
+def _counts(node: Node, bins: int) -> np.ndarray:
+    found = node.numbers(bins, "the axes of the distribution have")
+    if np.any(found < 0):
+        raise node.error("a count cannot be negative")
+    return found
+
+
+def _fixed_below(p: Parameter, errors: dict[str, float], name: str, least: float) -> Parameter:
+    """ROOT fixes the parameters of staterror whose relative errors are below a threshold."""
+    relative = np.array([errors[f"{name}[{i}]"] for i in range(np.size(p.value))])
+    return Parameter(p.value, p.lower, p.upper, fixed=(relative < least) | np.asarray(p.fixed))
+
+
+def _graph(document: Document) -> tuple[Graph, dict[str, ValueError]]:
+    """The functions that can be read, and what is wrong with the others, for where they are used."""
+    nodes = document.root.get("functions")
+    listed: Iterable[Node] = [] if nodes.missing else nodes.items()
+    found: dict[str, Function] = {}
+    wrong: dict[str, ValueError] = {}
+    for name, read in read_functions(listed).items():
+        try:
+            found[name] = read()
+        except ValueError as error:
+            wrong[name] = error
+    return Graph(found), wrong

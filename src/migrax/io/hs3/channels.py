@@ -1,0 +1,277 @@
+"""The HistFactory channels of an HS3 document, all in one model whose parameters are names of the document."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree, Scalar
+
+from ..._likelihoods import AbstractLikelihood
+from ..._parameter import resolve
+from .._node import Node, shown
+from ..histfactory import HistFactory
+from ..histfactory.spec import Channel, Modifier, Sample
+from .graph import Graph, Operand, operand
+
+Bindings = tuple[tuple[str, tuple[Operand, ...] | Operand], ...]
+
+_CODES = {
+    "normsys": {"log": 1, "code1": 1, "poly6": 4, "code4": 4},
+    "histosys": {"lin": 0, "code0": 0, "parabolic": 2, "code2": 2, "poly6": 4, "code4p": 4},
+}
+_NONE = "Const"  # ROOT's word for no constraint
+
+
+class Channels(AbstractLikelihood):
+    """A HistFactory model whose parameters are names of a document: parameters, and functions of these.
+
+    The data are `{"main": {channel: counts}, "aux": {parameter: what was measured of it}}`.
+
+    **Attributes:** `model`: the `HistFactory`; `bindings`: for each of its parameters the name, or the names of its
+    entries, in the document.
+    """
+
+    model: HistFactory
+    graph: Graph = eqx.field(static=True)
+    bindings: Bindings = eqx.field(static=True)
+
+    def _inside(self, params: PyTree) -> dict[str, Array]:
+        values = self.graph.values(resolve(params))
+        found = {}
+        for name, of in self.bindings:
+            found[name] = jnp.stack([values(one) for one in of]) if isinstance(of, tuple) else values(of)
+        return found
+
+    def __call__(self, params: PyTree, data: Any) -> Scalar:
+        """Minus the log of the likelihood."""
+        return self.model(self._inside(params), data)
+
+    def varying(self, params: PyTree, data: Any) -> Scalar:
+        """What of the value depends on the parameters."""
+        return self.model.varying(self._inside(params), data)
+
+    def constant(self, data: Any) -> Scalar:
+        """The rest."""
+        return self.model.constant(data)
+
+    def expected(self, params: PyTree) -> dict[str, dict[str, Array]]:
+        """The expected counts of each sample in each channel."""
+        return self.model.expected(self._inside(params))
+
+    def sample(self, params: PyTree, key: Array, data: Any = None) -> Any:
+        """Data of one toy: counts and global observables."""
+        return self.model.sample(self._inside(params), key)
+
+    def expected_data(self, params: PyTree, data: Any = None) -> Any:
+        """The Asimov data."""
+        return self.model.expected_data(self._inside(params))
+
+    def prediction(self, params: PyTree, data: Any = None) -> Any:
+        """What is expected of the counts and of the measurements of parameters."""
+        return self.model.prediction(self._inside(params))
+
+    def pulls(self, params: PyTree, data: Any) -> Any:
+        """Those of the counts and of the measurements of parameters."""
+        return self.model.pulls(self._inside(params), data)
+
+    def deviance(self, params: PyTree, data: Any) -> Scalar:
+        """Twice the likelihood above that of the saturated model."""
+        return self.model.deviance(self._inside(params), data)
+
+    def ndata(self, data: Any) -> int:
+        """How many bins there are, and measurements of parameters."""
+        return self.model.ndata(data)
+
+    def faults(self, params: PyTree, data: Any) -> PyTree:
+        """`Fault` numbers, for messages."""
+        return self.model.faults(self._inside(params), data)
+
+    def prefit(self, params: PyTree, data: Any) -> list[tuple[str, Array, Array]]:
+        """Names, values and errors of the constrained parameters before the fit."""
+        names = {}
+        for inner, of in self.bindings:
+            each = enumerate(of) if isinstance(of, tuple) else [(None, of)]
+            names |= {inner if i is None else f"{inner}[{i}]": one for i, one in each}
+        # a function of parameters has no error of its own
+        found = self.model.prefit(self._inside(params), data)
+        return [(names[n], x, e) for n, x, e in found if names[n] in _leaves(params)]
+
+
+def _leaves(params: Any) -> set[str]:
+    return set(params) if isinstance(params, Mapping) else set()
+
+
+class Read(NamedTuple):
+    """A channel as it stands in the document.
+
+    - `counts`: the observed ones.
+    - `bindings`: of the parameters that it needs.
+    - `thresholds`: of staterror, by parameter: those of smaller relative errors are fixed.
+    - `codes`: the interpolations, by kind and code, with where they are asked for.
+    """
+
+    channel: Channel
+    bindings: dict[str, tuple[Operand, ...] | Operand]
+    thresholds: dict[str, float]
+    codes: dict[str, dict[int, str]]
+
+
+class ChannelReader:
+    """Reads channels. `relative`: whether the errors of shapesys are relative, as ROOT writes them, or absolute, as
+    pyhs3 does. `codes`: the interpolations of normsys and histosys where nothing is said. `known`: all names that
+    parameters have somewhere in the document. `constraints`: all distributions."""
+
+    def __init__(self, relative: bool, codes: tuple[int, int], known: set[str], constraints: Mapping[str, Node]):
+        self.relative, self.known, self.constraints = relative, known, constraints
+        self.codes = {"normsys": codes[0], "histosys": codes[1]}
+
+    def read(self, node: Node) -> Read:
+        """**Raises:** `ValueError` with the place in the document and the reason."""
+        name = node["name"].text()
+        bins = _bins(node)
+        read = Read(Channel(name, (), node.where), {}, {}, {})
+        samples = node["samples"].some()
+        node.unique([sample["name"] for sample in samples])
+        each = tuple(self._sample(node, sample, bins, read) for sample in samples)
+        return read._replace(channel=Channel(name, each, node.where))
+
+    def _sample(self, channel: Node, node: Node, bins: int, read: Read) -> Sample:
+        contents = node["data"]["contents"].numbers(bins, "the axes of the channel have")
+        listed = node.get("modifiers")
+        modifiers = [] if listed.missing else [self._modifier(channel, node, m, bins, read) for m in listed.items()]
+        seen: dict[tuple[str, str], str] = {}
+        for m in modifiers:
+            if (m.kind, m.name) in seen:
+                raise ValueError(f"{m.where}: the {m.kind} of {shown(m.name)} is at {seen[m.kind, m.name]} already")
+            seen[m.kind, m.name] = m.where
+        return Sample(node["name"].text(), contents, tuple(modifiers), node.where)
+
+    def _modifier(self, channel: Node, sample: Node, node: Node, bins: int, read: Read) -> Modifier:
+        kind = node["type"].text()
+        if kind == "normfactor":
+            if node.get("constraint").value not in (None, _NONE):
+                raise node["constraint"].error(
+                    "a constraint of a normfactor is not supported: write it as a distribution"
+                )
+            return Modifier(kind, self._bound(node, "", read), node.where)
+        if kind in ("normsys", "histosys"):
+            self._check_constraint(node, ("Gauss",))
+            self._code(kind, node, read)
+            name = self._bound(node, "alpha_", read)
+            if kind == "normsys":
+                lo, hi = (_factor(node["data"][key]) for key in ("lo", "hi"))
+                return Modifier(kind, name, node.where, lo, hi)
+            lo, hi = (node["data"][key]["contents"].numbers(bins, "the channel has") for key in ("lo", "hi"))
+            return Modifier(kind, name, node.where, lo, hi)
+        if kind in ("shapefactor", "shapesys", "staterror"):
+            return self._by_bin(kind, channel, sample, node, bins, read)
+        known = "normfactor, normsys, histosys, shapefactor, shapesys and staterror"
+        raise node["type"].error(f"{shown(kind)} is no modifier that is supported; there are {known}")
+
+    def _by_bin(self, kind: str, channel: Node, sample: Node, node: Node, bins: int, read: Read) -> Modifier:
+        listed = node.get("parameters")
+        if listed.missing:
+            name = node["parameter" if not node.get("parameter").missing else "name"].text()
+            read.bindings[name] = name
+        else:
+            names = tuple(operand(p) for p in listed.some())
+            if len(names) != bins:
+                raise listed.error(f"has {len(names)} entries, the channel {bins} bins")
+            name = str(names[0])  # the list's own name: no two lists may begin alike and differ
+            if read.bindings.setdefault(name, names) != names:
+                raise listed.error(f"begins with {shown(name)}, as another list of parameters does that is different")
+        if kind == "shapefactor":
+            return Modifier(kind, name, node.where)
+        said = node.get("constraint")
+        if kind == "shapesys":
+            errors = node["data"]["vals"].numbers(bins, "the channel has")
+            if self.relative:
+                errors = errors * sample["data"]["contents"].numbers(bins)
+        else:
+            at_channel = channel.get("staterror")
+            if not at_channel.missing:
+                said = said if not said.missing else at_channel.get("constraint")
+                if not at_channel.get("relThreshold").missing:
+                    read.thresholds[name] = at_channel["relThreshold"].number()
+            own = node.get("data")
+            given = sample["data"]["errors"] if own.missing else own["uncertainties"]
+            errors = given.numbers(bins, "the channel has")
+        if np.any(errors < 0):
+            raise node.error("errors cannot be negative")
+        constraint = "Poisson" if said.missing else said.text()
+        if constraint not in ("Poisson", "Gauss"):
+            raise said.error(f"{shown(constraint)} is no constraint of a {kind} that is supported: Poisson or Gauss")
+        return Modifier(
+            kind, name, node.where, errors=errors, constraint={"Poisson": "poisson", "Gauss": "normal"}[constraint]
+        )
+
+    def _bound(self, node: Node, prefix: str, read: Read) -> str:
+        """The name of a modifier's parameter; without one ROOT makes it from the modifier's own."""
+        if node.get("parameter").missing:
+            own = node["name"].text()
+            name = prefix + own if prefix + own in self.known else own
+        else:
+            name = node["parameter"].text()
+        read.bindings[name] = name
+        return name
+
+    def _check_constraint(self, node: Node, supported: tuple[str, ...]) -> None:
+        said, named = node.get("constraint"), node.get("constraint_name")
+        if not said.missing and said.value not in supported:
+            raise said.error(f"{shown(said.value)} is no constraint that is supported here: {' or '.join(supported)}")
+        if not named.missing and named.text() in self.constraints:
+            other = self.constraints[named.text()]
+            unit = other["type"].text() in ("gaussian_dist", "normal_dist") and other["sigma"].value in (1, 1.0)
+            if not unit:
+                raise named.error("the constraint of a normsys or histosys must be a Gaussian with a sigma of 1")
+
+    def _code(self, kind: str, node: Node, read: Read) -> None:
+        said = node.get("interpolation")
+        said = node["data"].get("interpolation") if said.missing else said
+        if not said.missing and said.value not in _CODES[kind]:
+            raise said.error(
+                f"{shown(said.value)} is no interpolation of a {kind}; there are {', '.join(_CODES[kind])}"
+            )
+        code = self.codes[kind] if said.missing else _CODES[kind][said.value]
+        read.codes.setdefault(kind, {}).setdefault(code, node.where)
+
+
+def _bins(channel: Node) -> int:
+    total = 1
+    for axis in channel["axes"].some():
+        total *= bins_of(axis)
+    return total
+
+
+def bins_of(axis: Node) -> int:
+    """How many bins an axis has."""
+    return edges_of(axis).size - 1
+
+
+def edges_of(axis: Node) -> np.ndarray:
+    """The edges of an axis of binned data.
+
+    **Raises:** `ValueError` unless they grow, and there is one way to tell them.
+    """
+    for key in ("edges", "bounds"):  # the second one in older files
+        if not axis.get(key).missing:
+            edges = axis[key].numbers()
+            if edges.size < 2 or np.any(np.diff(edges) <= 0):
+                raise axis[key].error("must be at least two numbers that grow")
+            return edges
+    n = axis["nbins"].number()
+    if n != int(n) or not 1 <= n <= 1e7:
+        raise axis["nbins"].error(f"must be a number of bins, got {n:g}")
+    low, high = axis["min"].number(), axis["max"].number()
+    if not high > low:
+        raise axis.error(f"max must be above min, got {low:g} and {high:g}")
+    return np.linspace(low, high, int(n) + 1)
+
+
+def _factor(node: Node) -> float:
+    found = node.number()
+    if found <= 0:
+        raise node.error(f"a factor must be positive, as its logarithm is taken; it is {found:g}")
+    return found

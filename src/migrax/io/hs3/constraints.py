@@ -1,0 +1,90 @@
+"""Distributions of no variable of the data: constraints, with global observables, and penalties."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from .._node import Node, shown
+from .densities import KINDS, Density, Reader
+from .document import Document, Point
+from .graph import Graph, Operand, operand
+from .likelihood import Measurement, Model, Penalty
+
+_CENTRES = {"gaussian_dist": "mean", "normal_dist": "mean", "poisson_dist": "mean", "lognormal_dist": "mu"}
+_SYMMETRIC = ("gaussian_dist", "normal_dist")
+
+
+class Constraint(NamedTuple):
+    """- `inputs`: what it depends on. `measured`: its global observables, which are no parameters."""
+
+    likelihood: Any
+    data: Any
+    inputs: tuple[Operand, ...]
+    measured: set[str]
+
+
+def constraint(node: Node, document: Document, graph: Graph, values: Mapping[str, Point]) -> Constraint:
+    """What the variable of the distribution is decides: a number or a constant is a global observable, something that
+    floats is a parameter, and the observable is the centre of a Gaussian that is constant.
+
+    **Raises:** `ValueError` for what is not supported.
+    """
+    kind, name = node["type"].text(), node["name"].text()
+    if kind not in KINDS:
+        raise node["type"].error(
+            f"{shown(kind)}, the constraint {shown(name)}, is not supported; there are {', '.join(KINDS)}"
+        )
+    key = KINDS[kind].x
+    x, entries = operand(node[key]), dict(node.value)
+    observed = _constant(x, graph, values)
+    centre = operand(node[_CENTRES[kind]]) if kind in _CENTRES else None
+    if observed is None and kind in _SYMMETRIC and centre is not None:
+        observed = _constant(centre, graph, values)
+        if observed is not None:
+            entries["mean"], x, centre = x, centre, x
+    if observed is None or kind not in _CENTRES:
+        return _penalty(node, name, key, x, document, graph)
+    variable = f"{name}.{key}"  # that no parameter is called
+    density = _read(Node(entries | {key: variable}, node.where), name, document, graph, (variable,))
+    width = operand(node["sigma"]) if kind in _SYMMETRIC else None
+    plain = isinstance(centre, str) and centre not in graph.functions
+    model = Model(density, graph, (), (variable,))
+    part = Measurement(model, _CENTRES[kind], centre if plain else None, width)  # type: ignore[arg-type]
+    return Constraint(part, jnp.asarray(observed), density.inputs, {x} if isinstance(x, str) else set())
+
+
+def _penalty(node: Node, name: str, key: str, x: Operand, document: Document, graph: Graph) -> Constraint:
+    if not isinstance(x, str):
+        raise node.error(f"as a constraint, a {node['type'].value} of a number is not supported")
+    variable = f"{name}.{key}"
+    density = _read(Node(dict(node.value) | {key: variable}, node.where), name, document, graph, (variable,))
+    found = _range(document, x) if KINDS[density.kind].finite else None
+    ranges = () if found is None else ((variable, *found),)
+    return Constraint(Penalty(Model(density, graph, ranges, (variable,)), x), (), (*density.inputs, x), set())
+
+
+def _range(document: Document, x: str) -> tuple[float, float] | None:
+    from .document import range_of
+
+    for domain in document.domains.values():
+        axes = domain.get("axes")
+        for axis in [] if axes.missing else axes.items():
+            if axis["name"].text() == x:
+                return range_of(axis)
+    return None
+
+
+def _read(node: Node, name: str, document: Document, graph: Graph, variables: tuple[str, ...]) -> Density:
+    here = document.distributions | {name: node}
+    ranges = {variables[0]: (-1e300, 1e300)}  # a range is not asked for
+    return Reader(here, graph, variables, ranges).read(Node(name, node.where))
+
+
+def _constant(one: Operand, graph: Graph, values: Mapping[str, Point]) -> float | None:
+    """The value of what does not float."""
+    if not isinstance(one, str):
+        return one
+    if one in graph.functions or one not in values or not values[one].const:
+        return None
+    return values[one].value

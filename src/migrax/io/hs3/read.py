@@ -1,0 +1,66 @@
+"""`from_hs3`: a document of the HEP Statistics Serialization Standard as a likelihood, read without ROOT and pyhs3."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ..._parameter import Parameter
+from .._node import Node, load
+from ..histfactory.interpolation import codes
+from .assemble import Assembly
+from .document import read_document
+from .likelihood import HS3
+
+
+def from_hs3(
+    document: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    analysis: str | None = None,
+    interpolation: Mapping[str, Any] | None = None,
+    shapesys: str | None = None,
+    bins: str = "centres",
+) -> tuple[HS3, dict[str, Parameter], dict[str, Any]]:
+    """A document of the HEP Statistics Serialization Standard (https://hep-statistics-serialization-standard.github.io,
+    versions 0.1 to 0.3), as RooFit, Combine, xRooFit and pyhs3 write them.
+
+    ```python
+    nll, params, data = mx.io.from_hs3("document.json")
+    result = mx.fit(nll, params, data)
+    mx.upper_limit(nll, params, data, nll.poi)
+    ```
+
+    Distributions: gaussian_dist, exponential_dist, lognormal_dist, poisson_dist, uniform_dist, argus_dist,
+    crystalball_dist, bernstein_poly_dist, chebychev_dist, polynomial_dist, generic_dist, density_function_dist,
+    log_density_function_dist, mixture_dist, product_dist, rate_extended_dist, rate_density_dist,
+    bincounts_extended_dist, histfactory_dist. Functions: sum, product, polynomial, generic_function; expressions are
+    read by a parser and never run as code. What is not supported is refused by name, if the analysis uses it.
+    Densities are normalised on the range of their variable: that of the axis of the data, or of a domain.
+
+    Distributions of no variable of the data, as factors of a product or `aux_distributions`, are constraints: they
+    count once, and their global observables are data.
+
+    **Arguments:**
+
+    - `document`: a path to a JSON file, or what was read from one.
+    - `analysis`: the name of an analysis, or of a likelihood. Default: the first analysis that is not of Asimov data.
+    - `interpolation`: of HistFactory's normsys and histosys, as for `mx.io.from_pyhf`, where the document does not say;
+        default: `{"normsys": "code4", "histosys": "code4p"}`, as ROOT's.
+    - `shapesys`: whether the errors ("vals") of HistFactory's shapesys are `"relative"`, as ROOT writes them, or
+        `"absolute"`, as pyhs3 does. Default: by which of them the document says has written it.
+    - `bins`: of binned data with a distribution that is not HistFactory's, whether the probability of a bin is the
+        density at its `"centres"`, as RooFit has it, or the integral: `"integrals"`, which is right for wide bins, too.
+
+    **Returns:** `(likelihood, params, data)`: an `mx.io.HS3`, a sum of parts; a dictionary of `mx.Parameter`, those
+    that are constant in the document fixed; and a dictionary of the data of each part.
+
+    **Raises:** `ValueError` for a document that is not right or not supported, with the place in the JSON and the
+    reason.
+    """
+    if shapesys not in (None, "relative", "absolute"):
+        raise ValueError(f'shapesys must be "relative" or "absolute", got {shapesys!r}')
+    if bins not in ("centres", "integrals"):
+        raise ValueError(f'bins must be "centres" or "integrals", got {bins!r}')
+    chosen = codes(interpolation)
+    read = read_document(Node(load(document, "document"), ""))
+    relative = read.from_root if shapesys is None else shapesys == "relative"
+    return Assembly(read, read.analysis(analysis), relative, chosen, bins == "centres").built()
