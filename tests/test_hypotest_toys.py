@@ -379,6 +379,13 @@ class TestLookElsewhere:
         assert 1 < found.crossings < 6
         assert "up-crossings" in str(found)
 
+    def test_a_coarse_grid_is_warned_of(self):
+        nll, params = self.model()
+        with pytest.warns(
+            UserWarning, match=r"grid .* too coarse: every second point .* the global p-value is too small"
+        ):
+            mx.look_elsewhere(nll, params, jnp.full(40, 30.0), "s", "m", np.linspace(0.5, 9.5, 6), mx.Toys(300, KEY))
+
     def test_bad_input(self):
         nll, params = self.model()
         data = jnp.full(40, 30.0)

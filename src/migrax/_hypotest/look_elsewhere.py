@@ -1,5 +1,6 @@
 """`look_elsewhere`: the significance of the largest excess anywhere, after a search over a range."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from .ensemble import Ensemble, Shown, is_traced
 from .hypotest import check_kinds
 from .statistics import Q0
 from .toys import drawn_at, statistic_of
+
+_GROWTH = 0.3  # of the number of up-crossings, by the last halving of the spacing
 
 
 class LookElsewhere(eqx.Module):
@@ -97,7 +100,8 @@ def look_elsewhere(
     - `likelihood`, `params`, `data`: as for `mx.fit`; the likelihood must be one that toys can be drawn from.
     - `poi`: the signal, 0 of which means none.
     - `where`: the parameter that is scanned, which has no meaning without a signal.
-    - `grid`: its values, shape `(m,)`, ascending, and as close that q_0 does not change by much between two.
+    - `grid`: its values, shape `(m,)`, ascending, and as close that q_0 does not change by much between two: half the
+        width of the signal, or less.
     - `toys`: `mx.Toys(n, key)`: `m` fits for each.
     - `level`: u_0. Low levels are crossed often, so that few toys do.
 
@@ -105,6 +109,8 @@ def look_elsewhere(
 
     **Raises:** `ValueError` for unknown or fixed parameters, a grid that is not ascending or leaves the bounds, or a
     level that is not positive; `TypeError` inside of `jax.jit`, or without toys.
+
+    **Warns** if every second point of the grid would see much fewer up-crossings: then all of it misses some, too.
     """
     check_kinds(Q0(), toys)
     if not isinstance(toys, Toys):
@@ -192,10 +198,11 @@ def _result(
     u = float(observed[best])
     local = float(jnp.exp(jax.scipy.special.log_ndtr(-jnp.sqrt(u))))
     n = q.shape[1]
-    crossings = np.sum((q[:-1] < level) & (q[1:] >= level), axis=0)
+    crossings = _crossings(q, level)
     mean = float(np.mean(crossings)) if n else np.nan
     # a mean of zero counts is not known without an error
     mean_error = float(np.sqrt(max(np.var(crossings) * n / max(n - 1, 1), 1 / n) / n)) if n else np.nan
+    _check_density(mean, mean_error, float(np.mean(_crossings(q[::2], level))) if n else np.nan)
     factor = float(np.exp(-0.5 * (u - level)))
     p = min(local + mean * factor, 1.0)
     beyond = float(np.mean(largest[np.isfinite(largest)] >= u - 1e-7 * (1 + u))) if n else np.nan
@@ -223,3 +230,18 @@ def _result(
         name=signal,
         where=scanned,
     )
+
+
+def _crossings(q: Float[np.ndarray, "m n"], level: float) -> Int[np.ndarray, " n"]:
+    """How often each toy crosses the level upwards."""
+    return np.sum((q[:-1] < level) & (q[1:] >= level), axis=0)
+
+
+def _check_density(all_points: float, error: float, every_second: float) -> None:
+    """The number converges with the square of the spacing: a third of the growth by the last halving is missing."""
+    if all_points - every_second > max(_GROWTH * all_points, 3 * error):
+        warnings.warn(
+            f"the grid of look_elsewhere is too coarse: every second point of it sees {every_second:.3g} up-crossings "
+            f"a toy, all of them {all_points:.3g}, so that some are missed, and the global p-value is too small",
+            stacklevel=4,
+        )
