@@ -221,6 +221,9 @@ class TestLikelihood:
         np.testing.assert_allclose(risen.nll - result.nll, 0.5, rtol=1e-6)
         toys = mx.fit_toys(nll, result.params, jax.tree.map(lambda a: a[None], data), covariance=result.covariance)
         np.testing.assert_allclose(toys.nll[0], result.nll, rtol=1e-10)
+        for curve in (mx.profile, mx.scan):  # which once left them out
+            found = curve(nll, result, data, "mu", result["mu"].value + jnp.array([0.0, 0.1]))
+            np.testing.assert_allclose(found.nll, result.nll + 0.5 * found.rise, rtol=1e-12)
 
     def test_idle_bins_count_for_nothing(self):
         """A bin without an error has no measurement that says something."""

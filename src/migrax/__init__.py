@@ -4,7 +4,8 @@ A likelihood is `nll(params, data) -> scalar`. `mx.fit` finds its minimum and th
 XLA program, which can be jitted, vmapped and differentiated.
 
 Parameters       `Parameter`, `names`, `resolve`; `fix`, `release`
-Fitting          `fit`, `hesse`, `FitResult`, `Estimate`, `Covariance`, `Status`, `FitError`
+Fitting          `fit`, `hesse`, `FitResult`, `Estimate`, `Covariance`, `Status`, `FitError`; `Minuit`, all of it behind
+                 an object with iminuit's names
 Errors           `minos`, `Minos`, `Side`; `profile`, `scan`, `Profile`; `contour`, `Contour`; `impacts`, `Impacts`;
                  `propagate`
 Solvers          `Migrad`, `Newton`, `Simplex`, `LevenbergMarquardt`, for `fit` and for Optimistix
@@ -68,6 +69,7 @@ from ._likelihoods import (
     UnbinnedNLL as UnbinnedNLL,
 )
 from ._minos import Minos as Minos, minos as minos
+from ._minuit import Minuit as Minuit
 from ._parameter import Parameter as Parameter, names as names, resolve as resolve
 from ._profile import Profile as Profile, profile as profile, scan as scan
 from ._propagate import propagate as propagate

@@ -61,7 +61,8 @@ def locate(flat_index: int, paths: tuple[tuple[str, tuple[int, ...]], ...], of_e
     return "data"
 
 
-def _minimum(result: FitResult) -> _display.Minimum:
+def minimum_record(result: FitResult) -> _display.Minimum:
+    """What the box of a fit shows."""
     status = Status(int(result.status))
     edm, goal = float(result.edm), GOAL * 2 * float(result.up)
     chi2 = None if result.chi2 is None else float(result.chi2)
@@ -155,7 +156,7 @@ def result_text(result: FitResult) -> str:
         return f"FitResult(traced, names={result.names})"
     if np.ndim(result.nll):
         return _display.batch_text(_batch(result))
-    parts = [_display.minimum_text(_minimum(result)), _display.parameters_text(_rows(result), _kind(result))]
+    parts = [_display.minimum_text(minimum_record(result)), _display.parameters_text(_rows(result), _kind(result))]
     if result.covariance is not None and bool(result.covariance.valid):
         parts.append(_display.correlation_text(result.names, np.asarray(result.covariance.matrix)))
     return "\n".join(parts)
@@ -166,7 +167,10 @@ def result_html(result: FitResult) -> str:
         return f"<pre>FitResult(traced, names={result.names})</pre>"
     if np.ndim(result.nll):
         return _display_html.batch_html(_batch(result))
-    parts = [_display_html.minimum_html(_minimum(result)), _display_html.parameters_html(_rows(result), _kind(result))]
+    parts = [
+        _display_html.minimum_html(minimum_record(result)),
+        _display_html.parameters_html(_rows(result), _kind(result)),
+    ]
     if result.covariance is not None and bool(result.covariance.valid):
         parts.append(_display_html.matrix_html(result.names, np.asarray(result.covariance.matrix)))
     return "\n".join(parts)

@@ -14,7 +14,7 @@ from ._conditional import conditional_shift
 from ._held import refit as refit_at
 from ._jit import jit
 from ._minimum import Hold, at_minimum, positions, ready
-from ._objective import prepare
+from ._objective import constant_of, prepare
 from ._parameter import Where, is_concrete
 from ._result import FitResult
 from ._stages import by_stages
@@ -200,4 +200,4 @@ def evaluate(
 
     value, points, status = jax.vmap(one)(lanes, skip)
     rise = 2 * (value - minimum.fn(minimum.x, minimum.theta))
-    return value * 2 * result.up, rise, points, status
+    return value * 2 * result.up + constant_of(nll, minimum.theta), rise, points, status

@@ -60,9 +60,10 @@ class TemplateNLL(AbstractLikelihood):
     - `"bb"`: R. J. Barlow and C. Beeston, Comput. Phys. Commun. 77 (1993) 219: one parameter for each bin of each
         template, profiled exactly.
 
-    The first three have the names that iminuit's `Template` gives them. Their values are half of iminuit's, and that of
-    `"asy"` is above the saturated Poisson model. A bin that is empty in all templates but not in the data makes `"bb"`
-    assign events to the strongest component and is infinite for the others (iminuit leaves such bins out): mask it.
+    The first three have the names that iminuit's `Template` gives them. The values of the first two are half of
+    iminuit's; that of `"asy"` is above the saturated Poisson model, by which alone it differs from iminuit's. A bin
+    that is empty in all templates but not in the data makes `"bb"` assign events to the strongest component and is
+    infinite for the others (iminuit leaves such bins out): mask it.
 
     **Arguments:**
 
