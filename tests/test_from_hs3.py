@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import json
 import math
 import warnings
 
@@ -109,6 +110,43 @@ def by_hand():
 
     parts = {"model": mx.UnbinnedNLL(distribution=physics), "model_ctl": mx.UnbinnedNLL(distribution=control)}
     return mx.Joint(parts), {"model": jnp.asarray(X), "model_ctl": jnp.asarray(CONTROL)}
+
+
+class TestFittedPoints:
+    def test_of_pyhf(self):
+        path = hs3.FOLDER / "pairs" / "simplemodel_uncorrelated-background_hifa.json"
+        nll, params, data = mx.io.from_pyhf(path)
+        result = mx.fit(nll, params | {"mu": mx.Parameter(0.5, 0.0, 10.0, fixed=True)}, data)
+        written = json.loads(json.dumps(mx.io.to_pyhf(result, path)))
+        config = pyhf.Workspace(written, validate=False).model(validate=False).config
+        theirs = dict(zip(config.par_names, config.suggested_init(), strict=True))
+        np.testing.assert_allclose(theirs["mu"], 0.5)
+        np.testing.assert_allclose(theirs["uncorr_bkguncrt[0]"], result["uncorr_bkguncrt[0]"].value, rtol=1e-14)
+        assert dict(zip(config.par_names, config.suggested_fixed(), strict=True))["mu"] is True
+        again = mx.io.from_pyhf(written)
+        np.testing.assert_allclose(again[0](mx.resolve(again[1]), again[2]), result.nll, rtol=1e-13)
+        assert mx.names(again[1]) == ("uncorr_bkguncrt[0]", "uncorr_bkguncrt[1]")
+        assert json.loads(path.read_text()) != written
+        with pytest.raises(ValueError, match="no measurement 'x'"):
+            mx.io.to_pyhf(result, path, measurement="x")
+
+    def test_of_hs3(self, extended):
+        nll, params, data = extended
+        result = mx.fit(nll, params, data)
+        written = json.loads(json.dumps(mx.io.to_hs3(result, EXTENDED)))
+        again = mx.io.from_hs3(written, point="fitted")
+        np.testing.assert_allclose(again[0](mx.resolve(again[1]), again[2]), result.nll, rtol=1e-13)
+        assert mx.names(again[1]) == mx.names(params)
+        assert len(mx.io.to_hs3(result, written)["parameter_points"]) == 2
+        with pytest.raises(ValueError, match="no parameter point 'x'; there are 'default_values', 'fitted'"):
+            mx.io.from_hs3(written, point="x")
+
+    def test_bad_results(self):
+        result = mx.fit(lambda p, d: (p - d) ** 2, jnp.array(0.5), 1.0)
+        with pytest.raises(TypeError, match=r"of a likelihood of mx\.io"):
+            mx.io.to_hs3(result, EXTENDED)
+        with pytest.raises(TypeError, match=r"of a likelihood of mx\.io"):
+            mx.io.to_pyhf(result, {})
 
 
 def test_simultaneous_fit():

@@ -45,12 +45,20 @@ class Document(NamedTuple):
             return False
         return any(p.get("name").value == "ROOT" for p in packages.items())
 
-    def analysis(self, name: str | None) -> Analysis:
+    def analysis(self, name: str | None, point: str | None = None) -> Analysis:
         """The one of this name, of an analysis or a likelihood. Default: the first analysis (or, if there is none, the
         first likelihood), but for those of Asimov data where there are others.
 
+        `point` takes the place of the parameter point with which it begins.
+
         **Raises:** `ValueError` for an unknown name, or a document without a likelihood.
         """
+        found = self._found(name)
+        if point is not None and point not in self.points:
+            raise ValueError(f"there is no parameter point {point!r}; there are {', '.join(map(repr, self.points))}")
+        return found if point is None else found._replace(init=point)
+
+    def _found(self, name: str | None) -> Analysis:
         if not self.likelihoods:
             holds = [
                 key for key in ("distributions", "functions", "data", "analyses") if not self.root.get(key).missing

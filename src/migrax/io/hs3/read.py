@@ -16,6 +16,7 @@ def from_hs3(
     document: str | os.PathLike[str] | Mapping[str, Any],
     *,
     analysis: str | None = None,
+    point: str | None = None,
     interpolation: Mapping[str, Any] | None = None,
     shapesys: str | None = None,
     bins: str = "centres",
@@ -43,6 +44,8 @@ def from_hs3(
 
     - `document`: a path to a JSON file, or what was read from one.
     - `analysis`: the name of an analysis, or of a likelihood. Default: the first analysis that is not of Asimov data.
+    - `point`: the name of the parameter point to start at. Default: the one that the analysis begins with, or
+        "default_values", or the first. A parameter that it does not have is taken from these.
     - `interpolation`: of HistFactory's normsys and histosys, as for `mx.io.from_pyhf`, where the document does not say;
         default: `{"normsys": "code4", "histosys": "code4p"}`, as ROOT's.
     - `shapesys`: whether the errors ("vals") of HistFactory's shapesys are `"relative"`, as ROOT writes them, or
@@ -63,4 +66,4 @@ def from_hs3(
     chosen = codes(interpolation)
     read = read_document(Node(load(document, "document"), ""))
     relative = read.from_root if shapesys is None else shapesys == "relative"
-    return Assembly(read, read.analysis(analysis), relative, chosen, bins == "centres").built()
+    return Assembly(read, read.analysis(analysis, point), relative, chosen, bins == "centres").built()

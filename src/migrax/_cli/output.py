@@ -1,0 +1,86 @@
+"""What commands leave: tables on the terminal, numbers as JSON, pictures, an exit code."""
+
+import json
+from typing import Any
+
+import click
+import numpy as np
+
+from .._parameter import Parameter
+from .._result import FitResult
+
+NOT_VALID = 3  # exit code: done, and what was found is not valid
+
+
+def told(table: Any, numbers: dict[str, Any], json_to: Any, valid: bool) -> None:
+    """Prints the table, unless the numbers go to the terminal; writes the numbers; ends the program."""
+    if json_to is None or json_to.name != "-":
+        click.echo(table)
+    if json_to is not None:
+        json.dump(plain(numbers), json_to, indent=2, allow_nan=False)
+        json_to.write("\n")
+    if not valid:
+        click.echo("Not valid: see the status.", err=True)
+        raise SystemExit(NOT_VALID)
+
+
+def of_fit(result: FitResult) -> dict[str, Any]:
+    """The numbers of a fit. Of parameters, those of the last entries of the dictionary are fixed."""
+    found = {
+        name: {"value": value, "error": error}
+        for name, value, error in zip(result.names, result.values, result.errors, strict=True)
+    }
+    matrix = None if result.covariance is None else result.covariance.matrix
+    return {
+        "valid": bool(result.valid),
+        "message": result.message,
+        "nll": result.nll,
+        "edm": result.edm,
+        "parameters": found,
+        "fixed": _fixed(result),
+        "covariance": {"names": list(result.names), "matrix": matrix},
+    }
+
+
+def _fixed(result: FitResult) -> dict[str, float]:
+    params: Any = result.params
+    found = {}
+    for name, p in params.items():
+        if isinstance(p, Parameter):
+            values, fixed = np.asarray(p.value), np.broadcast_to(np.asarray(p.fixed), np.shape(p.value))
+            for index in np.ndindex(*values.shape):
+                if fixed[index]:
+                    found[name + (f"[{','.join(map(str, index))}]" if index else "")] = float(values[index])
+    return found
+
+
+def plain(x: Any) -> Any:
+    """As JSON has it, NaN and infinity as null."""
+    if isinstance(x, dict):
+        return {str(key): plain(value) for key, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [plain(value) for value in x]
+    if x is None or isinstance(x, str | bool | int):
+        return x
+    array = np.asarray(x)
+    if array.ndim:
+        return [plain(value) for value in array]
+    value = array.item()
+    return value if not isinstance(value, float) or np.isfinite(value) else None
+
+
+def picture(path: Any, draw: Any) -> None:
+    """Draws into a file, of the kind that its ending says.
+
+    **Raises:** `ImportError` without matplotlib.
+    """
+    if path is None:
+        return
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError('pictures need matplotlib: pip install "migrax[plot]"') from None
+    figure = Figure(layout="constrained")
+    draw(figure.subplots())
+    figure.savefig(path, dpi=150)
+    click.echo(f"Picture: {path}", err=True)

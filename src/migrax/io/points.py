@@ -1,0 +1,94 @@
+"""Fitted parameters, back in the documents that they came from."""
+
+import copy
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .._parameter import Parameter, is_concrete
+from .._result import FitResult
+from ._node import Node, load
+
+
+def to_pyhf(
+    result: FitResult, workspace: str | os.PathLike[str] | Mapping[str, Any], *, measurement: str | None = None
+) -> dict[str, Any]:
+    """The workspace with the fitted parameters as starts ("inits") of a measurement, and those that were fixed as
+    fixed: `pyhf.Workspace(...).model().config.suggested_init()` are the fitted values, and `mx.io.from_pyhf` starts
+    there.
+
+    ```python
+    json.dump(mx.io.to_pyhf(result, "workspace.json"), open("fitted.json", "w"))
+    ```
+
+    **Arguments:**
+
+    - `result`: of a fit of what `mx.io.from_pyhf` made of the workspace.
+    - `workspace`: a path to a JSON file, or what was read from one. It is not changed.
+    - `measurement`: the name of one; default: the first.
+
+    **Returns:** a new workspace. A vector parameter of which some entries are fixed is not fixed in it, as pyhf's is
+    wholly fixed or not (those of bins without an error are fixed by themselves).
+
+    **Raises:** `ValueError` for a workspace without such a measurement; `TypeError` for other parameters.
+    """
+    params = _params(result)
+    new = copy.deepcopy(dict(load(workspace, "workspace")))
+    measured = Node(new, "")["measurements"].some()
+    names = [one["name"].text() for one in measured]
+    if measurement is not None and measurement not in names:
+        raise ValueError(f"there is no measurement {measurement!r}; there are {', '.join(map(repr, names))}")
+    config = measured[0 if measurement is None else names.index(measurement)]["config"].value
+    entries = config.setdefault("parameters", [])
+    known: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in entries}
+    for name, p in params.items():
+        if name not in known:
+            known[name] = {"name": name}
+            entries.append(known[name])
+        entry = known[name]
+        entry["inits"] = np.ravel(np.asarray(p.value)).tolist()
+        if p.value.ndim == 0 and (bool(np.all(p.fixed)) or "fixed" in entry):
+            entry["fixed"] = bool(np.all(p.fixed))
+    return new
+
+
+def to_hs3(
+    result: FitResult, document: str | os.PathLike[str] | Mapping[str, Any], *, name: str = "fitted"
+) -> dict[str, Any]:
+    """The HS3 document with the fitted parameters as a parameter point.
+
+    ```python
+    json.dump(mx.io.to_hs3(result, "document.json"), open("fitted.json", "w"))
+    ```
+
+    **Arguments:**
+
+    - `result`: of a fit of what `mx.io.from_hs3` made of the document.
+    - `document`: a path to a JSON file, or what was read from one. It is not changed.
+    - `name`: of the point; one of this name is replaced. `mx.io.from_hs3(..., point=name)` starts there.
+
+    **Returns:** a new document. Entries of vectors, of which the document has no names, are written as `"mcstat[0]"`.
+
+    **Raises:** `TypeError` for other parameters.
+    """
+    params = _params(result)
+    new = copy.deepcopy(dict(load(document, "document")))
+    entries = []
+    for key, p in params.items():
+        values, fixed = np.asarray(p.value), np.broadcast_to(np.asarray(p.fixed), np.shape(p.value))
+        for index in np.ndindex(*values.shape):
+            entry = {"name": key + (f"[{','.join(map(str, index))}]" if index else ""), "value": float(values[index])}
+            entries.append(entry | ({"const": True} if fixed[index] else {}))
+    points = [point for point in new.get("parameter_points", []) if point.get("name") != name]
+    return new | {"parameter_points": [*points, {"name": name, "parameters": entries}]}
+
+
+def _params(result: FitResult) -> dict[str, Parameter]:
+    params = getattr(result, "params", None)
+    if not isinstance(params, Mapping) or not all(isinstance(p, Parameter) for p in params.values()):
+        raise TypeError("the result must be that of mx.fit of a likelihood of mx.io, whose parameters are by name")
+    if not is_concrete(result.nll) or np.ndim(result.nll) != 0:
+        raise TypeError("one fit is needed, not a batch of them, and not inside of jax.jit")
+    return dict(params)
