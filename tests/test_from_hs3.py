@@ -113,6 +113,7 @@ def by_hand():
 
 
 class TestFittedPoints:
+    @pytest.mark.filterwarnings("ignore:jsonschema.RefResolver:DeprecationWarning")
     def test_of_pyhf(self):
         path = hs3.FOLDER / "pairs" / "simplemodel_uncorrelated-background_hifa.json"
         nll, params, data = mx.io.from_pyhf(path)
