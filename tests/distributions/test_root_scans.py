@@ -11,7 +11,7 @@ import pytest
 
 from migrax.distributions import Bernstein, CrystalBall, Exponential, LogNormal, Normal, Truncated
 
-DATA = pathlib.Path(__file__).parent.parent / "data" / "hs3"
+DATA = pathlib.Path(__file__).parent.parent / "data" / "hs3" / "root_scans"
 MAKERS = {
     "unbinned_crystalball": lambda p, a, b: CrystalBall(p["m0"], p["sigma"], p["alpha"], p["n"], a, b),
     "unbinned_exponential": lambda p, a, b: Exponential(p["c"], a, b),
