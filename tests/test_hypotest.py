@@ -251,6 +251,20 @@ class TestLimit:
             assert np.isnan(plain.observed)
             assert int(plain.status) == int(mx.LimitStatus.NONE_ALLOWED)
 
+    @pytest.mark.parametrize("n", [150.0, 180.0, 260.0])
+    def test_a_large_excess(self, n):
+        """Of 5, 8 and 16 standard deviations: once the last two had no limit."""
+        nll = mx.PoissonNLL(lambda p: p["s"] * jnp.array([10.0]) + 100.0)
+        found = mx.upper_limit(nll, {"s": mx.Parameter(1.0, lower=0.0)}, jnp.array([n]), "s")
+
+        def log_cls(s):
+            q, q_a = (2 * (10 * s + 100 - k - k * np.log((10 * s + 100) / k)) for k in (n, 100.0))
+            far = np.sqrt(q) if q <= q_a else (q + q_a) / (2 * np.sqrt(q_a))
+            return stats.norm.logsf(far) - stats.norm.logsf(far - np.sqrt(q_a))
+
+        exact = optimize.brentq(lambda s: log_cls(s) - np.log(0.05), n / 10 - 10 + 0.5, n / 10 + 5)
+        np.testing.assert_allclose(found.observed, exact, rtol=1e-7)
+
     def test_second_derivatives(self):
         """Of the limit on a normal measurement, in closed form."""
 

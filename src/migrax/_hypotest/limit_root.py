@@ -239,8 +239,9 @@ def _step(still: _Curve, s: _State, h: _Height) -> _State:
     low = jnp.where(h.good & allowed, s.trial, s.low)
     high = jnp.where(h.good & ~allowed, s.trial, s.high)
     newton = s.trial - h.value / jnp.where(h.slope < 0, h.slope, -1e-30)
-    # far out, the tail falls with the square of the distance
-    newton = jnp.where(h.r_a > 8, still.at + (s.trial - still.at) * 3 / jnp.maximum(h.r_a, 1.0), newton)
+    # far beyond the limit, the tail falls with the square of the distance; a large excess has its limit far out, too
+    back = still.at + (s.trial - still.at) * 3 / jnp.maximum(h.r_a, 1.0)
+    newton = jnp.where((h.r_a > 8) & (h.value < -20), back, newton)
     outwards = jnp.clip(newton, low + 0.1 * (low - still.at), still.at + 30 * jnp.maximum(low - still.at, still.error))
     middle = jnp.where(jnp.isfinite(newton) & (newton > low) & (newton < high), newton, 0.5 * (low + high))
     trial = jnp.where(jnp.isfinite(high), middle, jnp.minimum(outwards, still.upper))
