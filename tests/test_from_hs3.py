@@ -261,6 +261,23 @@ def test_the_parameter_may_be_the_variable_of_its_constraint():
     np.testing.assert_allclose(data["scale_constraint"], 1.0)
 
 
+def test_an_extended_factor_stays_extended():
+    """RooFit's usual layout: a model times its constraints. Once the expected number of events was lost."""
+    spec = copy.deepcopy(EXTENDED)
+    product = {"name": "all", "type": "product_dist", "factors": ["model", "scale_constraint"]}
+    spec["distributions"].append(product)
+    spec["likelihoods"][0] |= {"distributions": ["all"], "aux_distributions": ["b_constraint", "soft"]}
+    nll, params, data = mx.io.from_hs3(spec)
+    first, _, same = mx.io.from_hs3(EXTENDED)
+    assert isinstance(nll.parts["all"], mx.ExtendedUnbinnedNLL)
+    at = mx.resolve(params) | {"b": jnp.asarray(70.0)}
+    np.testing.assert_allclose(nll(at, data), first(at, same), rtol=1e-13)
+    spec["distributions"].append(hs3.gaussian("more"))
+    product["factors"].append("more")
+    with pytest.raises(ValueError, match="all: an extended factor of a product of several densities"):
+        mx.io.from_hs3(spec)
+
+
 def test_constraints_as_factors_count_once():
     spec = hs3.document(
         [

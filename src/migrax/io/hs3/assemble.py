@@ -175,6 +175,10 @@ class Assembly:
                 kept.append(self._without_constraints(part))
             else:
                 self._add_constraint(Node(part.name, density.name))
+        if len(kept) == 1:  # with its expected number of events, if it has one
+            return kept[0]._replace(name=density.name)
+        if any(part.extended for part in kept):
+            raise ValueError(f"{density.name}: an extended factor of a product of several densities is not supported")
         return density._replace(parts=tuple(kept))
 
     def _likelihood(self, pair: _Pair, model: Model, columns: Any) -> tuple[Any, Any]:
