@@ -432,6 +432,11 @@ class TestHistFactory:
         rest = lambda p: float(nll(p, data) - main(nll.parts["channels"]._inside(p), data["channels"]["main"]))  # noqa: E731
         np.testing.assert_allclose(rest(move) - rest(mx.resolve(params)), 0.5 * (0.1 / 0.05) ** 2, rtol=1e-9)
 
+    def test_prefit_of_a_vector_without_names(self):
+        nll, params, data = mx.io.from_hs3(self.spec())
+        found = {name: float(error) for name, _, error in nll.prefit(mx.resolve(params), data)}
+        assert found == pytest.approx({"mcstat[0]": 0.05, "mcstat[1]": 0.1, "syst1": 1, "syst2": 1, "syst3": 1})
+
     def test_threshold(self):
         spec = self.spec()
         spec["distributions"][0]["staterror"] = {"relThreshold": 0.07, "constraint": "Poisson"}

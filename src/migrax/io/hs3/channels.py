@@ -96,7 +96,9 @@ class Channels(AbstractLikelihood):
             names |= {inner if i is None else f"{inner}[{i}]": one for i, one in each}
         # a function of parameters has no error of its own
         found = self.model.prefit(self._inside(params), data)
-        return [(names[n], x, e) for n, x, e in found if names[n] in _leaves(params)]
+        known = _leaves(params)
+        named = ((names.get(n, n), x, e) for n, x, e in found)  # entries of a vector without names keep theirs
+        return [(n, x, e) for n, x, e in named if isinstance(n, str) and n.partition("[")[0] in known]
 
 
 def _leaves(params: Any) -> set[str]:
