@@ -142,6 +142,21 @@ class TestFittedPoints:
         with pytest.raises(ValueError, match="no parameter point 'x'; there are 'default_values', 'fitted'"):
             mx.io.from_hs3(written, point="x")
 
+    def test_vectors_without_names(self):
+        """ROOT's staterror names its parameters nowhere."""
+        spec = hs3.read("paper/paper_histfactory.json")
+        nll, params, data = mx.io.from_hs3(spec)
+        vector = next(name for name, p in params.items() if p.value.ndim)
+        result = mx.fit(nll, params, data)
+        again, back, same = mx.io.from_hs3(mx.io.to_hs3(result, spec), point="fitted")
+        np.testing.assert_array_equal(back[vector].value, result.params[vector].value)
+        assert mx.names(back) == mx.names(params)
+        np.testing.assert_allclose(again(mx.resolve(back), same), result.nll, rtol=1e-14)
+        held = mx.fit(nll, mx.fix(params, f"{vector}[0]", 1.1), data)
+        back = mx.io.from_hs3(mx.io.to_hs3(held, spec), point="fitted")[1]
+        assert f"{vector}[0]" not in mx.names(back)
+        np.testing.assert_allclose(back[vector].value[0], 1.1)
+
     def test_bad_results(self):
         result = mx.fit(lambda p, d: (p - d) ** 2, jnp.array(0.5), 1.0)
         with pytest.raises(TypeError, match=r"of a likelihood of mx\.io"):
@@ -261,6 +276,32 @@ def test_the_parameter_may_be_the_variable_of_its_constraint():
     np.testing.assert_allclose(data["scale_constraint"], 1.0)
 
 
+@pytest.mark.parametrize("other_way", [False, True], ids=["measured x", "measured mean"])
+def test_a_constraint_of_a_fixed_parameter(other_way):
+    """Where both are constant, what the rest depends on is the parameter. Once its value was lost."""
+    names = {"x": "scale", "mean": "nom_scale"} if other_way else {"x": "nom_scale", "mean": "scale"}
+    spec = copy.deepcopy(EXTENDED)
+    spec["distributions"][3] = hs3.gaussian("scale_constraint", **names, sigma=0.1)
+    entries = {entry["name"]: entry for entry in spec["parameter_points"][0]["parameters"]}
+    entries["scale"].update(value=1.2, const=True)
+    nll, params, data = mx.io.from_hs3(spec)
+    assert "scale" in params
+    assert "nom_scale" not in params
+    assert "scale" not in mx.names(params)
+    first, p, d = mx.io.from_hs3(EXTENDED)
+    at = mx.resolve(p) | {"scale": jnp.asarray(1.2)}
+    np.testing.assert_allclose(nll(mx.resolve(params), data), first(at, d), rtol=1e-13)
+
+
+def test_a_forgotten_const_is_told():
+    spec = copy.deepcopy(EXTENDED)
+    entries = {entry["name"]: entry for entry in spec["parameter_points"][0]["parameters"]}
+    del entries["nom_scale"]["const"]
+    with pytest.warns(UserWarning, match="'nom_scale' is a parameter of the constraint 'scale_constraint' alone") as told:
+        mx.io.from_hs3(spec)
+    assert told[0].filename == __file__
+
+
 def test_an_extended_factor_stays_extended():
     """RooFit's usual layout: a model times its constraints. Once the expected number of events was lost."""
     spec = copy.deepcopy(EXTENDED)
@@ -297,7 +338,7 @@ def test_constraints_as_factors_count_once():
 
 
 PARTS = {
-    "uniform_dist": ({}, {}, mx.distributions.Uniform(0.5, 4.0)),
+    "uniform_dist": ({"x": "x"}, {}, mx.distributions.Uniform(0.5, 4.0)),
     "argus_dist": (
         {"mass": "x", "resonance": "m0", "slope": -2.0, "power": "p"},
         {"m0": 5.0, "p": 0.7},
@@ -309,12 +350,12 @@ PARTS = {
         mx.distributions.AsymmetricCrystalBall(2.0, 0.4, 0.4, 1.1, 3.0, 1.1, 3.0, 0.5, 4.0),
     ),
     "chebychev_dist": (
-        {"coefficients": ["a", -0.1]},
+        {"x": "x", "coefficients": ["a", -0.1]},
         {"a": 0.3},
         mx.distributions.Chebyshev(jnp.array([0.3, -0.1]), 0.5, 4.0),
     ),
     "polynomial_dist": (
-        {"coefficients": [1.0, "a", 0.2]},
+        {"x": "x", "coefficients": [1.0, "a", 0.2]},
         {"a": 0.5},
         mx.distributions.Normalized(lambda x: jnp.log(1 + 0.5 * x + 0.2 * x**2), 0.5, 4.0),
     ),
@@ -343,7 +384,7 @@ def test_other_distributions(kind):
     spec = hs3.document(
         [
             {"name": "d", "type": "mixture_dist", "summands": ["one", "two"], "coefficients": ["f"]},
-            {"name": "one", "type": kind, "x": "x", **keys},
+            {"name": "one", "type": kind, **keys},
             hs3.gaussian("two", mean=1.0, sigma=2.0),
         ],
         [hs3.unbinned("events", x, hs3.axis("x", 0.5, 4.0))],
@@ -568,7 +609,7 @@ BROKEN = {
     "too few data": (lambda s: s["likelihoods"][0].update(data=[]), "has 1 distributions and 0 data"),
     "an unknown parameter": (
         lambda s: s["distributions"][1].update(sigma="width"),
-        "the parameter 'width', of 'model', has a value in no parameter point",
+        "the parameter 'width' has a value in no parameter point",
     ),
     "outside its domain": (
         lambda s: s["parameter_points"][0]["parameters"][0].update(value=501),
@@ -607,6 +648,43 @@ BROKEN = {
     "a likelihood of an analysis": (lambda s: s["analyses"][0].update(likelihood="x"), "there is no likelihood 'x'"),
     "a domain of an analysis": (lambda s: s["analyses"][0].update(domains=["x"]), "there is no domain 'x'"),
     "a point of an analysis": (lambda s: s["analyses"][0].update(init="x"), "there is no parameter point 'x'"),
+    "a key of a likelihood": (
+        lambda s: s["likelihoods"][0].update(aux_distribution=["soft"]),
+        r"likelihoods\[0\]: 'aux_distribution' means nothing here \(is 'aux_distributions' meant\?\)",
+    ),
+    "a key of data": (lambda s: s["data"][0].update(weight=[1.0]), r"'weight' means nothing here \(is 'weights' meant"),
+    "a key of an axis": (lambda s: s["data"][0]["axes"][0].update(minimum=0), "'minimum' means nothing here"),
+    "a key of a parameter": (
+        lambda s: s["parameter_points"][0]["parameters"][0].update(constant=True),
+        r"parameter_points\[0\].parameters\[0\]: 'constant' means nothing here \(is 'const' meant",
+    ),
+    "a key of an analysis": (
+        lambda s: s["analyses"][0].update(parameter_of_interest="s"),
+        "'parameter_of_interest' means nothing here",
+    ),
+    "a key of a distribution": (
+        lambda s: s["distributions"][1].update(width=1.0),
+        "'width' means nothing here; there may be x, mean, sigma$",
+    ),
+    "a key of a mixture": (lambda s: s["distributions"][0].update(fractions=[]), "'fractions' means nothing here"),
+    "a key of a function": (lambda s: s["functions"][0].update(factor=[]), r"\(is 'factors' meant\?\)"),
+    "a key of a domain": (lambda s: s["domains"][0].update(axis=[]), r"\(is 'axes' meant\?\)"),
+    "a key of the document": (
+        lambda s: s.update(parameter_point=s.pop("parameter_points")),
+        r"the document: 'parameter_point' means nothing here \(is 'parameter_points' meant\?\)",
+    ),
+    "fractions on other variables": (
+        lambda s: s["distributions"][0].update(ref_coef_norm=["y"]),
+        "refer to other observables than those of the mixture, x, are not supported",
+    ),
+    "a near name of a parameter": (
+        lambda s: s["distributions"][1].update(sigma="scal"),
+        r"distributions\[0\]: the parameter 'scal' has a value in no parameter point \(is 'scale' meant\?\)",
+    ),
+    "summands of other variables": (
+        lambda s: s["distributions"][2].update(x="y"),
+        r"same observables, but \[0\] has x and \[1\] no observable",
+    ),
     "nothing of the data": (
         lambda s: s["data"][0]["axes"][0].update(name="y"),
         "depends on none of the variables of its data, y",

@@ -75,13 +75,20 @@ class Node(NamedTuple):
             raise self._wrong("an object")
         return [str(key) for key in self.value]
 
-    def only(self, keys: tuple[str, ...]) -> None:
-        """That an object has no others."""
+    def only(self, keys: tuple[str, ...], also: tuple[str, ...] = ()) -> None:
+        """That an object has no others; `also` those of which the message says nothing."""
         for key in self.keys():
-            if key not in keys:
-                near = difflib.get_close_matches(key, keys, 1)
+            if key not in keys and key not in also:
+                near = difflib.get_close_matches(key, (*keys, *also), 1)
                 hint = f" (is {near[0]!r} meant?)" if near else ""
                 raise self.error(f"{shown(key)} means nothing here{hint}; there may be {', '.join(keys)}")
+
+    def only_near(self, keys: tuple[str, ...]) -> None:
+        """That an object has none that one of these is mistyped as."""
+        for key in self.keys():
+            near = difflib.get_close_matches(key, keys, 1, 0.8)
+            if key not in keys and near and near[0] not in self.value:
+                raise self.error(f"{shown(key)} means nothing here (is {near[0]!r} meant?)")
 
     def items(self) -> "Iterator[Node]":
         """The entries of an array."""

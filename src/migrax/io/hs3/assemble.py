@@ -1,7 +1,8 @@
 """From the analysis of a document to a likelihood, its parameters and its data."""
 
+import difflib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -15,8 +16,9 @@ from ..histfactory.spec import Spec
 from .channels import ChannelReader, Channels, Read, edges_of
 from .constraints import constraint
 from .densities import KINDS, Density, Reader
-from .document import Analysis, Document, range_of
+from .document import Analysis, Document, Point, range_of
 from .graph import Function, Graph, Operand, read_functions
+from .keys import check_keys
 from .likelihood import HS3, AtCentres, Counts, Model
 
 _CHANNELS = "channels"
@@ -41,6 +43,7 @@ class Assembly:
         self.channels: list[tuple[Read, np.ndarray]] = []
         self.parts: dict[str, Any] = {}
         self.data: dict[str, Any] = {}
+        self.constraints: dict[str, Node] = {}
         self.inputs: list[tuple[Operand, str]] = []  # what is needed, and by what
         self.measured: set[str] = set()  # global observables, which are no parameters
         self.defaults: dict[str, Parameter] = {}  # of parameters of channels
@@ -54,6 +57,8 @@ class Assembly:
             self._add_constraint(name)
         if self.channels:
             self._add_channels()
+        for name, node in self.constraints.items():
+            self._read_constraint(name, node)
         params = self._params()
         pois = tuple(name for name in self.analysis.parameters_of_interest if name in params)
         for name in self.analysis.parameters_of_interest:
@@ -62,7 +67,7 @@ class Assembly:
         return HS3(self.parts, pois, self.analysis.name), params, self.data
 
     def _pairs(self) -> list[_Pair]:
-        node = self.analysis.likelihood
+        node = check_keys(self.analysis.likelihood, "likelihood")
         distributions, data = node["distributions"].some(), list(node["data"].items())
         if len(distributions) != len(data):
             raise node.error(f"has {len(distributions)} distributions and {len(data)} data")
@@ -79,7 +84,7 @@ class Assembly:
         if channel is not None:
             for factor in others:
                 self._add_constraint(factor)
-            counts = self._data_node(pair.data)["contents"]
+            counts = check_keys(self._data_node(pair.data), "binned")["contents"]
             read = self.channel_reader.read(channel)
             self.channels.append((read, _counts(counts, read.channel.bins)))
             return
@@ -132,19 +137,20 @@ class Assembly:
             return self._one_number(node, pair.data, ranges)
         data = self._data_node(pair.data)
         kind = data["type"].text()
-        if kind == "point":
-            return self._one_number(node, data["value"], ranges)
-        if kind not in ("unbinned", "binned"):
+        if kind not in ("point", "unbinned", "binned"):
             raise data["type"].error(
                 f"data of the type {shown(kind)} are not supported; there are point, unbinned, binned"
             )
+        check_keys(data, "data of the type point" if kind == "point" else kind)
+        if kind == "point":
+            return self._one_number(node, data["value"], ranges)
         axes = data["axes"].some()
         data.unique([axis["name"] for axis in axes])
         variables = tuple(axis["name"].text() for axis in axes)
         for name, axis in zip(variables, axes, strict=True):
             if not axis.get("categories").missing:
                 raise axis["categories"].error("categorical axes are not supported")
-            low, high = range_of(axis)
+            low, high = range_of(check_keys(axis, "axis"))
             before = ranges.get(name, (-np.inf, np.inf))
             ranges[name] = (low if np.isfinite(low) else before[0], high if np.isfinite(high) else before[1])
             if kind == "binned":
@@ -207,16 +213,18 @@ class Assembly:
         return UnbinnedNLL(distribution=model), data
 
     def _add_constraint(self, name: Node) -> None:
+        """Once, though it be one of several channels. It is read when it is known what else depends on its names."""
         node = self._node(name)
-        if name.text() in self.parts:
-            return  # the same one, of several channels
         if node["type"].text() == "product_dist":
-            for factor in node["factors"].items():
+            for factor in check_keys(node, "product_dist")["factors"].items():
                 self._add_constraint(factor)
-            return
-        found = constraint(node, self.document, self.graph, self.values)
-        self._add_part(name.text(), found.likelihood, found.data)
-        self.inputs += [(one, name.text()) for one in found.inputs]
+        else:
+            self.constraints[name.text()] = node
+
+    def _read_constraint(self, name: str, node: Node) -> None:
+        found = constraint(node, self.document, self.graph, self.values, set(self._needed()))
+        self._add_part(name, found.likelihood, found.data)
+        self.inputs += [(one, name) for one in found.inputs]
         self.measured |= found.measured
 
     def _add_channels(self) -> None:
@@ -269,14 +277,18 @@ class Assembly:
                 if m.name == name and m.kind != "shapefactor":
                     raise ValueError(f"{m.where}: a {m.kind} cannot share its parameters with the channel at {where}")
 
-    def _params(self) -> dict[str, Parameter]:
+    def _needed(self) -> dict[str, str]:
+        """The names of what is no function, and what depends on them."""
         names: dict[str, str] = {}
         for one, by in self.inputs:
             for leaf in self.graph.leaves([one]):
                 if leaf in self.unknown:
                     raise self.unknown[leaf]
                 names.setdefault(leaf, by)
-        found = {}
+        return names
+
+    def _params(self) -> dict[str, Parameter]:
+        names, found = self._needed(), {}
         for name in sorted(names):
             if name not in self.measured:
                 found[name] = self._param(name, names[name])
@@ -287,11 +299,14 @@ class Assembly:
     def _param(self, name: str, by: str) -> Parameter:
         default, point = self.defaults.get(name), self.values.get(name)
         if default is not None and jnp.ndim(default.value) > 0:
-            return default  # of a vector the document says nothing
+            return _with_entries(default, name, self.values)
         lower, upper = self.ranges.get(name, (-np.inf, np.inf))
         if point is None:
             if default is None:
-                raise ValueError(f"the parameter {shown(name)}, of {shown(by)}, has a value in no parameter point")
+                near = difflib.get_close_matches(name, self.values, 1)
+                hint = f" (is {near[0]!r} meant?)" if near else ""
+                where = self.document.distributions[by].where if by in self.document.distributions else shown(by)
+                raise ValueError(f"{where}: the parameter {shown(name)} has a value in no parameter point{hint}")
             if name not in self.ranges:
                 return default
             return Parameter(
@@ -305,6 +320,16 @@ class Assembly:
         if not lower <= point.value <= upper:
             return Parameter(point.value, fixed=True)
         return Parameter(point.value, *_bounds(lower, upper), fixed=fixed)
+
+
+def _with_entries(default: Parameter, name: str, points: Mapping[str, Point]) -> Parameter:
+    """A vector whose entries the document does not name, but for the points that `to_hs3` writes: `"name[0]"`."""
+    values = np.array(default.value)
+    fixed = np.array(np.broadcast_to(np.asarray(default.fixed), values.shape))
+    for i in range(values.size):
+        if (point := points.get(f"{name}[{i}]")) is not None:
+            values[i], fixed[i] = point.value, fixed[i] | point.const
+    return Parameter(values, default.lower, default.upper, fixed=fixed)
 
 
 def _bounds(lower: float, upper: float) -> tuple[float | None, float | None]:

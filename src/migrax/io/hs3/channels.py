@@ -14,6 +14,7 @@ from .._node import Node, shown
 from ..histfactory import HistFactory
 from ..histfactory.spec import Channel, Modifier, Sample
 from .graph import Graph, Operand, operand
+from .keys import check_keys
 
 Bindings = tuple[tuple[str, tuple[Operand, ...] | Operand], ...]
 
@@ -131,8 +132,10 @@ class ChannelReader:
 
     def read(self, node: Node) -> Read:
         """**Raises:** `ValueError` with the place in the document and the reason."""
-        name = node["name"].text()
+        name = check_keys(node, node["type"].text())["name"].text()
         bins = _bins(node)
+        if not node.get("staterror").missing:
+            check_keys(node["staterror"], "staterror of a channel")
         read = Read(Channel(name, (), node.where), {}, {}, {})
         samples = node["samples"].some()
         node.unique([sample["name"] for sample in samples])
@@ -140,7 +143,7 @@ class ChannelReader:
         return read._replace(channel=Channel(name, each, node.where))
 
     def _sample(self, channel: Node, node: Node, bins: int, read: Read) -> Sample:
-        contents = node["data"]["contents"].numbers(bins, "the axes of the channel have")
+        contents = check_keys(node, "sample")["data"]["contents"].numbers(bins, "the axes of the channel have")
         listed = node.get("modifiers")
         modifiers = [] if listed.missing else [self._modifier(channel, node, m, bins, read) for m in listed.items()]
         seen: dict[tuple[str, str], str] = {}
@@ -151,12 +154,10 @@ class ChannelReader:
         return Sample(node["name"].text(), contents, tuple(modifiers), node.where)
 
     def _modifier(self, channel: Node, sample: Node, node: Node, bins: int, read: Read) -> Modifier:
-        kind = node["type"].text()
+        kind = check_keys(node, "modifier")["type"].text()
         if kind == "normfactor":
-            if node.get("constraint").value not in (None, _NONE):
-                raise node["constraint"].error(
-                    "a constraint of a normfactor is not supported: write it as a distribution"
-                )
+            if _said(node).value not in (None, _NONE):
+                raise _said(node).error("a constraint of a normfactor is not supported: write it as a distribution")
             return Modifier(kind, self._bound(node, "", read), node.where)
         if kind in ("normsys", "histosys"):
             self._check_constraint(node, ("Gauss",))
@@ -186,7 +187,7 @@ class ChannelReader:
                 raise listed.error(f"begins with {shown(name)}, as another list of parameters does that is different")
         if kind == "shapefactor":
             return Modifier(kind, name, node.where)
-        said = node.get("constraint")
+        said = _said(node)
         if kind == "shapesys":
             errors = node["data"]["vals"].numbers(bins, "the channel has")
             if self.relative:
@@ -220,7 +221,7 @@ class ChannelReader:
         return name
 
     def _check_constraint(self, node: Node, supported: tuple[str, ...]) -> None:
-        said, named = node.get("constraint"), node.get("constraint_name")
+        said, named = _said(node), node.get("constraint_name")
         if not said.missing and said.value not in supported:
             raise said.error(f"{shown(said.value)} is no constraint that is supported here: {' or '.join(supported)}")
         if not named.missing and named.text() in self.constraints:
@@ -240,10 +241,16 @@ class ChannelReader:
         read.codes.setdefault(kind, {}).setdefault(code, node.where)
 
 
+def _said(modifier: Node) -> Node:
+    """Its constraint, under one of two names."""
+    said = modifier.get("constraint")
+    return modifier.get("constraint_type") if said.missing else said
+
+
 def _bins(channel: Node) -> int:
     total = 1
     for axis in channel["axes"].some():
-        total *= bins_of(axis)
+        total *= bins_of(check_keys(axis, "axis"))
     return total
 
 

@@ -1,5 +1,6 @@
 """Distributions of no variable of the data: constraints, with global observables, and penalties."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -24,9 +25,10 @@ class Constraint(NamedTuple):
     measured: set[str]
 
 
-def constraint(node: Node, document: Document, graph: Graph, values: Mapping[str, Point]) -> Constraint:
+def constraint(node: Node, document: Document, graph: Graph, values: Mapping[str, Point], used: set[str]) -> Constraint:
     """What the variable of the distribution is decides: a number or a constant is a global observable, something that
-    floats is a parameter, and the observable is the centre of a Gaussian that is constant.
+    floats is a parameter, and the observable is the centre of a Gaussian that is constant. What other parts of the
+    likelihood depend on, the names `used`, is a parameter, constant or not.
 
     **Raises:** `ValueError` for what is not supported.
     """
@@ -37,13 +39,14 @@ def constraint(node: Node, document: Document, graph: Graph, values: Mapping[str
         )
     key = KINDS[kind].x
     x, entries = operand(node[key]), dict(node.value)
-    observed = _constant(x, graph, values)
+    observed = _constant(x, graph, values, used)
     centre = operand(node[_CENTRES[kind]]) if kind in _CENTRES else None
     if observed is None and kind in _SYMMETRIC and centre is not None:
-        observed = _constant(centre, graph, values)
+        observed = _constant(centre, graph, values, used)
         if observed is not None:
             entries["mean"], x, centre = x, centre, x
     if observed is None or kind not in _CENTRES:
+        _check_forgotten(node, {x, centre} - used - set(graph.functions))
         return _penalty(node, name, key, x, document, graph)
     variable = f"{name}.{key}"  # that no parameter is called
     density = _read(Node(entries | {key: variable}, node.where), name, document, graph, (variable,))
@@ -52,6 +55,17 @@ def constraint(node: Node, document: Document, graph: Graph, values: Mapping[str
     model = Model(density, graph, (), (variable,))
     part = Measurement(model, _CENTRES[kind], centre if plain else None, width)  # type: ignore[arg-type]
     return Constraint(part, jnp.asarray(observed), density.inputs, {x} if isinstance(x, str) else set())
+
+
+def _check_forgotten(node: Node, alone: set[Any]) -> None:
+    """Warns of a name of which only the constraint depends, and that floats: it was to be the global observable."""
+    for one in alone:
+        if isinstance(one, str):
+            warnings.warn(
+                f"{node.where}: {shown(one)} is a parameter of the constraint {shown(node['name'].value)} alone, "
+                "where a constant is usual: without a global observable, toys do not fluctuate it. Is its const forgotten?",
+                stacklevel=6,
+            )
 
 
 def _penalty(node: Node, name: str, key: str, x: Operand, document: Document, graph: Graph) -> Constraint:
@@ -81,10 +95,10 @@ def _read(node: Node, name: str, document: Document, graph: Graph, variables: tu
     return Reader(here, graph, variables, ranges).read(Node(name, node.where))
 
 
-def _constant(one: Operand, graph: Graph, values: Mapping[str, Point]) -> float | None:
+def _constant(one: Operand, graph: Graph, values: Mapping[str, Point], used: set[str]) -> float | None:
     """The value of what does not float."""
     if not isinstance(one, str):
         return one
-    if one in graph.functions or one not in values or not values[one].const:
+    if one in used or one in graph.functions or one not in values or not values[one].const:
         return None
     return values[one].value

@@ -12,6 +12,7 @@ from ... import distributions as mxd
 from .._node import Node, shown
 from .expression import Expression
 from .graph import Graph, Operand, Values, expression_of, operand, polynomial
+from .keys import check_keys
 
 Ranges = Mapping[str, tuple[float, float]]
 Key = str | tuple[str, ...]  # the first of these that is there
@@ -33,6 +34,12 @@ class Kind(NamedTuple):
     make: Callable[[dict[str, Any], float, float], Any]
     lists: tuple[str, ...] = ()
     finite: bool = False
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All keys."""
+        keys = [(key,) if isinstance(key, str) else key for key in self.keys]
+        return (self.x, *(one for options in keys for one in options), *self.lists)
 
 
 def _cut(d: Any, low: float, high: float) -> Any:
@@ -141,6 +148,8 @@ class Reader:
         kind = node["type"].text()
         if kind in KINDS:
             return self._plain(node, kind, KINDS[kind])
+        if kind in (*_GENERIC, *_COMPOSITE):
+            check_keys(node, kind)
         if kind in _GENERIC:
             return self._generic(node, kind)
         if kind == "mixture_dist":
@@ -156,7 +165,7 @@ class Reader:
         raise node["type"].error(f"{shown(kind)}, the distribution {shown(text)}, is not supported; there are {known}")
 
     def _plain(self, node: Node, kind: str, how: Kind) -> Density:
-        x = operand(node[how.x])
+        x = operand(check_keys(node, kind, how.every + _OPTIONAL.get(kind, ()))[how.x])
         operands: list[tuple[str, Any]] = []
         for keys in how.keys:
             options = (keys,) if isinstance(keys, str) else keys
@@ -211,10 +220,26 @@ class Reader:
         extended = complete if said.missing else said.flag()
         if extended and not complete:
             raise said.error("a mixture with extended=true needs a coefficient for each summand")
-        if any(set(part.observables) != set(parts[0].observables) for part in parts):
-            raise node["summands"].error("the summands of a mixture must have the same observables")
+        for i, part in enumerate(parts):
+            if set(part.observables) != set(parts[0].observables):
+                first, other = (", ".join(one.observables) or "no observable" for one in (parts[0], part))
+                raise node["summands"].error(
+                    f"the summands of a mixture must have the same observables, but [0] has {first} and [{i}] {other}"
+                )
+        self._check_reference(node.get("ref_coef_norm"), _union(parts))
         operands = (("coefficients", coefficients),)
         return Density("mixture_dist", above[-1], _union(parts), operands, parts, extended=extended)
+
+    def _check_reference(self, said: Node, observables: tuple[str, ...]) -> None:
+        """RooFit's coefficients may be fractions on the range of some observables, which are all here."""
+        if said.missing:
+            return
+        given = said.text().split(",") if isinstance(said.value, str) else [one.text() for one in said.items()]
+        if {one.strip() for one in given} - {""} not in (set(), set(observables)):
+            raise said.error(
+                f"coefficients that refer to other observables than those of the mixture, {', '.join(observables)}, "
+                "are not supported"
+            )
 
 
 def _union(parts: tuple[Density, ...]) -> tuple[str, ...]:

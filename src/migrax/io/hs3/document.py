@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._node import Node, shown
+from .keys import check_keys, check_root
 
 _VERSIONS = ("0.1", "0.2", "0.3")
 
@@ -77,7 +78,7 @@ class Document(NamedTuple):
         raise ValueError(f"there is no analysis or likelihood {name!r}; there are {have}")
 
     def _of_analysis(self, name: str, node: Node) -> Analysis:
-        wanted = node["likelihood"]
+        wanted = check_keys(node, "analysis")["likelihood"]
         if wanted.text() not in self.likelihoods:
             raise wanted.error(f"there is no likelihood {shown(wanted.value)}")
         names = [] if node.get("domains").missing else list(node["domains"].items())
@@ -102,8 +103,9 @@ class Document(NamedTuple):
         found: dict[str, tuple[float, float]] = {}
         first = [self.domains[n] for n in ("default_domain",) if n in self.domains]
         for domain in (*analysis.domains, *first, *self.domains.values()):
-            axes = domain.get("axes")
+            axes = check_keys(domain, "domain").get("axes")
             for axis in [] if axes.missing else axes.items():
+                check_keys(axis, "axis")
                 found.setdefault(axis["name"].text(), range_of(axis))
         return found
 
@@ -113,8 +115,8 @@ class Document(NamedTuple):
         order = [n for n in (analysis.init, "default_values") if n is not None and n in self.points]
         found: dict[str, Point] = {}
         for name in dict.fromkeys((*order, *self.points)):
-            for entry in self.points[name]["parameters"].items():
-                const = entry.get("const")
+            for entry in check_keys(self.points[name], "point")["parameters"].items():
+                const = check_keys(entry, "parameter").get("const")
                 value = Point(entry["value"].number(), not const.missing and const.flag())
                 found.setdefault(entry["name"].text(), value)
         return found
@@ -136,6 +138,7 @@ def read_document(root: Node) -> Document:
         raise root.error("must be an object")
     if not root.get("channels").missing:
         raise root.error("is a workspace of pyhf: read it by mx.io.from_pyhf")
+    check_root(root)
     version = root["metadata"]["hs3_version"].text()
     if not version.startswith(_VERSIONS):
         raise root["metadata"]["hs3_version"].error(

@@ -8,6 +8,7 @@ from jaxtyping import Array
 
 from .._node import Node, shown
 from .expression import Expression, parse
+from .keys import check_keys
 
 Operand = float | str  # a number, or a name
 
@@ -125,6 +126,8 @@ def read_functions(nodes: Iterable[Node]) -> dict[str, Callable[[], Function]]:
 
 def _function(node: Node) -> Function:
     kind = node["type"].text()
+    if kind in _KINDS:
+        check_keys(node, kind)
     if kind in ("sum", "product"):
         parts = tuple(operand(part) for part in node["summands" if kind == "sum" else "factors"].some())
         return Function(kind, parts)
