@@ -9,7 +9,7 @@ from ._common import python
 NAMES = (
     *("first_call", "warm_fit", "scaling", "minos", "cauchy_hessian", "robustness"),
     *("unbinned", "likelihoods", "template_fit", "on_disk", "toys", "toys_scaling", "hypotest", "workspace"),
-    "workspace_limit",
+    *("workspace_limit", "workspace_scaling"),
 )
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -12,6 +13,7 @@ import hs3
 import migrax as mx
 import workspaces
 from migrax._cli import main
+from migrax._cli.problem import read
 
 HIFA = str(hs3.FOLDER / "pairs" / "simplemodel_uncorrelated-background_hifa.json")
 HS3 = HIFA.replace("_hifa", "_hs3")
@@ -28,8 +30,8 @@ def run(*arguments, code=0):
 @pytest.mark.parametrize("path", [HIFA, HS3], ids=["pyhf", "hs3"])
 def test_fit(path, tmp_path):
     done = run("fit", path, "--json", tmp_path / "fit.json", "--save", tmp_path / "fitted.json")
-    read = mx.io.from_pyhf if path == HIFA else mx.io.from_hs3
-    result = mx.fit(*read(path))
+    read_it = mx.io.from_pyhf if path == HIFA else mx.io.from_hs3
+    result = mx.fit(*read_it(path))
     assert "Valid Minimum" in done.stdout
     found = json.loads((tmp_path / "fit.json").read_text())
     assert found["valid"] is True
@@ -50,6 +52,29 @@ def test_minos(tmp_path):
     found = json.loads((tmp_path / "minos.json").read_text())["minos"]
     np.testing.assert_allclose(found["uncorr_bkguncrt[0]"]["upper"], exact.upper[0], rtol=1e-6)
     assert "Minos Err+" in done.stdout
+    assert "MINOS errors: at a confidence level of 68.27 %, 1 standard deviation\n" in done.stdout
+    two = run("minos", HIFA, "uncorr_bkguncrt[0]", "--cl", 2)
+    assert "MINOS errors: at a confidence level of 95.45 %, 2 standard deviations" in two.stdout
+
+
+def test_the_parameter_point_to_start_at(tmp_path):
+    """`--save` of a document of HS3 leaves its first point as it is: the fitted one is asked for by name."""
+    saved = tmp_path / "fitted.json"
+    fitted = json.loads(run("fit", HS3, "--fix", "mu=0.5", "--save", saved, "--json", "-").stdout)
+    point = ("--point", "fitted")
+    again = json.loads(run("fit", saved, *point, "--json", "-").stdout)
+    assert again["fixed"]["mu"] == 0.5  # constant in the point
+    assert again["nll"] == pytest.approx(fitted["nll"], rel=1e-12)
+    assert "mu" not in json.loads(run("fit", saved, "--json", "-").stdout)["fixed"]
+    document = json.loads(saved.read_text())
+    (values,) = (p["parameters"] for p in document["parameter_points"] if p["name"] == "fitted")
+    started = problem_of(saved, point="fitted").params
+    assert {v["name"]: v["value"] for v in values} == {name: float(p.value) for name, p in started.items()}
+    assert "--point fitted" in " ".join(run("fit", "--help").stdout.split())
+
+
+def problem_of(path, *, point):
+    return read(path, patch=None, analysis=None, point=point, fixed=())
 
 
 def test_limit(tmp_path):
@@ -62,6 +87,54 @@ def test_limit(tmp_path):
     assert (tmp_path / "limit.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_limit_that_allows_no_signal_is_an_answer(tmp_path):
+    """Without CLs a downward fluctuation excludes all: there is nothing wrong with that."""
+    nll, params, data = mx.io.from_pyhf(HIFA)
+    found = mx.upper_limit(nll, params, data, "mu", cls=False)
+    assert int(found.expected_status[0]) == mx.LimitStatus.NONE_ALLOWED
+    done = run("limit", HIFA, "--no-cls", "--json", tmp_path / "limit.json")
+    assert "Expected -2 sigma │ — (none allowed)" in done.stdout
+    assert "None allowed: mu is excluded without a signal already" in done.stdout
+    told = json.loads((tmp_path / "limit.json").read_text())
+    assert told["valid"] is True
+    assert (told["status"], told["expected_status"]) == ("found", ["none allowed"] + ["found"] * 4)
+    assert told["expected"][0] is None
+    assert told["observed"] == pytest.approx(float(found.observed), rel=1e-9)
+
+
+NO_FOLDER = "not/there/x.png"
+OUTPUTS = {
+    "a folder": (["limit", HIFA, "--plot", NO_FOLDER], "there is no folder 'not/there'"),
+    "an ending": (["limit", HIFA, "--plot", "x.foo"], "'.foo' is no kind of picture; the endings are"),
+    "no ending": (["limit", HIFA, "--plot", "foo"], "'foo' has no ending; the endings are"),
+    "a folder for numbers": (["toys", HIFA, "--json", "not/there/x.json"], "there is no folder 'not/there'"),
+    "a folder as a file": (["toys", HIFA, "--json", "."], "'.' is a folder"),
+    "a folder for the file": (["fit", HIFA, "--save", "not/there/x.json"], "there is no folder 'not/there'"),
+}
+
+
+@pytest.mark.parametrize("case", OUTPUTS)
+def test_where_output_goes_is_checked_before_the_work(case, monkeypatch):
+    monkeypatch.setattr("migrax._cli.problem.read", lambda *_, **__: pytest.fail("work was done"))
+    arguments, message = OUTPUTS[case]
+    assert message in run(*arguments, code=2).stderr
+
+
+def test_a_picture_that_fails_loses_nothing(tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("migrax._cli.commands.picture", fails)
+    done = run("limit", HIFA, "--json", tmp_path / "l.json", "--plot", tmp_path / "l.png", code=1)
+    assert "Upper limit on mu" in done.stdout
+    assert json.loads((tmp_path / "l.json").read_text())["valid"] is True
+    assert "the disk is full" in done.stderr
+    monkeypatch.setattr("migrax._cli.commands.json.dumps", fails)
+    done = run("fit", HIFA, "--json", tmp_path / "f.json", "--save", tmp_path / "s.json", code=1)
+    assert "Valid Minimum" in done.stdout
+    assert json.loads((tmp_path / "f.json").read_text())["valid"] is True
+
+
 def test_toys(tmp_path):
     done = run("toys", HIFA, "-n", 50, "--json", tmp_path / "toys.json", "--store", tmp_path / "store")
     found = json.loads((tmp_path / "toys.json").read_text())
@@ -69,6 +142,19 @@ def test_toys(tmp_path):
     assert found["valid"] == 50
     assert np.shape(found["values"]) == (50, 3)
     assert "Pulls" in done.stdout
+    assert "Left out of the pulls, as there is no error at a limit: mu 18 (of 50 valid toys)" in done.stdout
+    nll, params, data = mx.io.from_pyhf(HIFA)
+    result = mx.fit(nll, params, data)
+    drawn = mx.Toys(50, jax.random.key(0))
+    study = mx.pull_study(
+        mx.fit_toys(nll, result.params, drawn, data=data, covariance=result.covariance), result.params
+    )
+    for i, name in enumerate(study.names):
+        told = found["pulls"][name]
+        for field in ("mean", "mean_error", "width", "width_error"):
+            assert told[field] == pytest.approx(getattr(study, field)[i], rel=1e-6), (name, field)
+        assert told["count"] + told["left_out"] == 50
+    assert found["pulls"]["mu"]["left_out"] == 18
     same = run("toys", HIFA, "-n", 50, "--json", "-", "--store", tmp_path / "store")
     assert json.loads(same.stdout) == found
 
@@ -79,8 +165,9 @@ def test_impacts(tmp_path):
     exact = mx.impacts(nll, mx.fit(nll, params, data), data, "mu")
     found = json.loads((tmp_path / "impacts.json").read_text())["impacts"]
     assert set(found) == set(exact.names)
-    for name, up in zip(exact.names, exact.postfit_up, strict=True):
+    for name, up, linear in zip(exact.names, exact.postfit_up, exact.linear, strict=True):
         np.testing.assert_allclose(found[name]["postfit_up"], up, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(found[name]["linear"], linear, rtol=1e-6, atol=1e-9)
     assert sum(name in done.stdout for name in found) == 1
 
 
@@ -102,12 +189,36 @@ def test_patch_and_measurement(tmp_path):
         (["fit"], 2, "Missing argument 'FILE'"),
         (["fit", "not/there.json"], 2, "does not exist"),
         (["fti", HIFA], 2, "No such command 'fti'"),
-        (["fit", HIFA, "--fix", "m=1"], 1, "'m'"),
-        (["fit", HIFA, "--fix", "mu=x"], 1, "could not convert"),
-        (["fit", HIFA, "--analysis", "x"], 1, "no measurement 'x'"),
-        (["fit", HS3, "--patch", HIFA], 1, "--patch is for workspaces of pyhf"),
-        (["limit", HIFA, "--poi", "mu", "--cl", "2"], 1, "cl must be a number between 0 and 1"),
-        (["minos", HIFA, "x"], 1, "'x'"),
+        (["fit", HIFA, "--fix", "m=1"], 2, "--fix m=1: there is no parameter 'm'; did you mean 'mu'?"),
+        (["fit", HIFA, "--fix", "m"], 2, "--fix m: there is no parameter 'm'; did you mean 'mu'?"),
+        (["fit", HIFA, "--fix", "mu=abc"], 2, "--fix mu=abc: 'abc' is no number"),
+        (["fit", HIFA, "--fix", "mu="], 2, "--fix mu=: '' is no number"),
+        (["fit", HIFA, "--fix", "mu=inf"], 2, "--fix mu=inf: the value must be finite"),
+        (["fit", HIFA, "--fix", "mu=99"], 2, "--fix mu=99: 'mu' cannot be fixed at 99.0: its bounds are"),
+        (["fit", HIFA, "--analysis", "x"], 2, "--analysis x: there is no measurement 'x'; there are: 'measurement'"),
+        (["fit", HS3, "--analysis", "simPdf_obsdata"], 2, "did you mean 'simPdf_obsData'"),
+        (["fit", HS3, "--patch", HIFA], 2, "--patch is for workspaces of pyhf"),
+        (
+            ["fit", HS3, "--point", "default"],
+            2,
+            "there is no parameter point 'default'; did you mean 'default_values'?",
+        ),
+        (["fit", HIFA, "--point", "fitted"], 2, "--point fitted: a workspace of pyhf has no parameter points"),
+        (["limit", HIFA, "--cl", "2.0"], 2, "cl must be a number between 0 and 1, got 2.0"),
+        (["limit", HIFA, "--toys", "-3"], 2, "'--toys': -3 is not in the range x>=1"),
+        (["limit", HIFA, "--toys", "5"], 2, "--toys 5: limit looks for p-values of 0.05, which 5 toys cannot tell"),
+        (["limit", HIFA, "--poi", "my"], 2, "--poi my: there is no parameter 'my'; did you mean 'mu'?"),
+        (["limit", HIFA, "--poi", "uncorr_bkguncrt"], 2, "these are 2 parameters, name one: uncorr_bkguncrt[0], "),
+        (
+            ["limit", HIFA, "--fix", "mu"],
+            2,
+            "the file's parameter of interest (--poi takes another): 'mu' picks a fixed",
+        ),
+        (["impacts", HIFA, "--poi", "my"], 2, "--poi my: there is no parameter 'my'; did you mean 'mu'?"),
+        (["impacts", HIFA, "--top", "0"], 2, "0 is not in the range x>=1"),
+        (["toys", HIFA, "-n", "0"], 2, "0 is not in the range x>=1"),
+        (["minos", HIFA, "mu", "uncor"], 2, "NAMES mu uncor: there is no parameter 'uncor'; did you mean 'uncorr_b"),
+        (["minos", HIFA, "--cl", "0"], 2, "cl must be a probability between 0 and 1 or, from 1 on"),
         (["fit", str(hs3.FOLDER / "workspaces" / "rf501_simultaneouspdf.json")], 1, "no likelihood in it"),
     ],
 )

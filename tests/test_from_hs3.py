@@ -297,7 +297,8 @@ def test_a_forgotten_const_is_told():
     spec = copy.deepcopy(EXTENDED)
     entries = {entry["name"]: entry for entry in spec["parameter_points"][0]["parameters"]}
     del entries["nom_scale"]["const"]
-    with pytest.warns(UserWarning, match="'nom_scale' is a parameter of the constraint 'scale_constraint' alone") as told:
+    message = "'nom_scale' is a parameter of the constraint 'scale_constraint' alone"
+    with pytest.warns(UserWarning, match=message) as told:
         mx.io.from_hs3(spec)
     assert told[0].filename == __file__
 

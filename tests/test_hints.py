@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 import migrax as mx
 
@@ -21,6 +22,9 @@ class Model(eqx.Module):
 
     def with_numpy(self, data):
         return jnp.sum(data - np.log(self.mu))
+
+    def with_scipy(self, data):
+        return -jnp.sum(scipy.stats.norm(self.mu, 1.0).logpdf(data))
 
     def with_if(self, data):
         return jnp.sum(data) if self.mu > 0 else self.mu
@@ -52,6 +56,13 @@ def test_signature(case, call):
         call(nll, {"mu": 1.0}, DATA)
 
 
+def test_a_cost_function_of_iminuit():
+    cost = pytest.importorskip("iminuit.cost")
+    found = cost.ExtendedBinnedNLL([1, 2], [0, 1, 2], lambda x, a: a * x)
+    with pytest.raises(TypeError, match=r"an iminuit.cost.ExtendedBinnedNLL.*: mx.PoissonNLL is its counterpart"):
+        mx.fit(found, {"a": 1.0}, DATA)
+
+
 @pytest.mark.parametrize("nll", [lambda p, d=None: jnp.sum((p["mu"] - DATA) ** 2), lambda *a: jnp.sum(a[0]["mu"] ** 2)])
 def test_signatures_that_serve(nll):
     assert bool(mx.fit(nll, {"mu": 1.0}).valid)
@@ -60,6 +71,7 @@ def test_signatures_that_serve(nll):
 NOTES = {
     "value": (Model.with_value, DATA, AttributeError, "write self.mu, never self.mu.value"),
     "numpy": (Model.with_numpy, DATA, Exception, "use jax.numpy"),
+    "scipy": (Model.with_scipy, DATA, Exception, "SciPy cannot be traced: take mx.distributions"),
     "if": (Model.with_if, DATA, Exception, "use jnp.where"),
     "no data": (Model.without_data, None, TypeError, "called with data=None"),
 }

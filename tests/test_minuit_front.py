@@ -1,6 +1,7 @@
 """`mx.Minuit` against iminuit's `Minuit`, on its own examples."""
 
 import copy
+import inspect
 import pickle
 import re
 import warnings
@@ -273,13 +274,70 @@ def test_scan_of_several(fitted):
         many.scan(-3)
 
 
+def test_scan_never_goes_uphill():
+    """The grid of iminuit's scan need not hold the start, and it goes to the grid all the same."""
+    other = iminuit.Minuit(lambda x, y: x**2 + y**2, x=0.1, y=0.1)
+    other.limits = (-10, 11)
+    assert other.scan(ncall=50).fval == pytest.approx(0.5)
+    m = mx.Minuit(lambda p, _: p["x"] ** 2 + p["y"] ** 2, {"x": 0.1, "y": 0.1}, up=1.0)
+    m.limits = (-10, 11)
+    m.scan(ncall=50)
+    assert m.values == [0.1, 0.1]
+    assert m.fval == pytest.approx(0.02)
+    m.values = [9, 9]
+    assert m.scan(ncall=50).fval == pytest.approx(0.5)  # else as iminuit's
+    hole = mx.Minuit(lambda p, _: jnp.where(jnp.abs(p["x"]) < 0.5, p["x"] ** 2, jnp.nan), {"x": 0.2})
+    hole.limits = (-10, 10)
+    assert hole.scan(ncall=2).values["x"] == 0.2
+    hole.values["x"] = 3.0
+    with pytest.raises(RuntimeError, match="nor at the values of now"):
+        hole.scan(ncall=2)
+
+
+def test_reduced_chi2_of_counts():
+    """As iminuit has it for its binned cost functions: the deviance over the degrees of freedom."""
+    from iminuit import cost
+
+    edges, norm = np.linspace(-2.0, 2.0, 5), mx.distributions.Normal
+    nll = mx.PoissonNLL(lambda p: p["s"] * jnp.exp(norm(p["mu"], 1.0).log_bin_integrals(edges)))
+    m = mx.Minuit(nll, {"mu": 0.0, "s": 50.0}, COUNTS)
+    cdf = lambda xe, mu, s: s * np.asarray(norm(mu, 1.0).cdf(xe))  # noqa: E731
+    other = iminuit.Minuit(cost.ExtendedBinnedNLL(COUNTS, edges, cdf), mu=0.0, s=50.0).migrad()
+    m.migrad()
+    assert m.ndof == other.ndof == 2
+    assert m.fmin.reduced_chi2 == pytest.approx(other.fmin.reduced_chi2, rel=1e-4)
+    goodness = mx.goodness_of_fit(nll, m.result, COUNTS)
+    assert m.fmin.reduced_chi2 == pytest.approx(float(goodness.chi2 / goodness.ndof))
+    assert f"χ²/ndof = {m.fmin.reduced_chi2:.1f}" in repr(m)
+    fitted, m.values["mu"] = m.fmin.reduced_chi2, 0.5
+    assert m.hesse().fmin.reduced_chi2 > fitted + 1  # of the values of now
+    m.fixto("mu", 0.0).migrad()
+    other.fixed["mu"] = True
+    other.values["mu"] = 0.0
+    assert m.fmin.reduced_chi2 == pytest.approx(other.migrad().fmin.reduced_chi2, rel=1e-4)
+    # a part without a saturated model; no model of the whole; and no degree of freedom
+    robust = mx.LeastSquares(lambda p, x: p["s"] * x, loss="soft_l1") + nll
+    for other_nll, data in (
+        (mx.UnbinnedNLL(lambda p, x: norm(p["mu"], p["s"]).log_prob(x)), X),
+        (robust, (mx.Points(X, 50 * X, 1.0), COUNTS)),
+        (mx.PoissonNLL(lambda p: p["s"] * SIGNAL[:2] + p["mu"] * FIRST[:2]), COUNTS[:2]),
+    ):
+        assert np.isnan(mx.Minuit(other_nll, {"mu": 0.5, "s": 1.0}, data).hesse().fmin.reduced_chi2)
+
+
 def test_errordef(fitted):
-    m = copy.copy(fitted)
+    m, other = copy.copy(fitted), theirs().migrad().minos("s")
+    before = np.array(other.errors)
     m.errordef = mx.Minuit.LEAST_SQUARES
     assert m.errordef == 1.0
     np.testing.assert_allclose(m.errors, np.sqrt(2) * np.array(fitted.errors))
     np.testing.assert_allclose(m.covariance, 2 * fitted.covariance)
+    # iminuit keeps errors that are those of the old errordef
+    other.errordef = 1.0
+    np.testing.assert_allclose(other.errors, np.sqrt(2) * before, rtol=0.01)
+    assert other.merrors["s"].upper == pytest.approx(fitted.merrors["s"].upper, rel=2e-3)
     assert not m.merrors
+    assert "MINOS" in type(m).errordef.__doc__
     m.minos("s")
     np.testing.assert_allclose(m.errors, np.sqrt(2) * np.array(fitted.errors), rtol=1e-6)
     assert m.merrors["s"].upper > 1.3 * fitted.merrors["s"].upper
@@ -478,6 +536,129 @@ def test_bad_problems():
             mx.Minuit(*arguments)
     with pytest.raises(ValueError, match="up must be positive"):
         mx.Minuit(counts_nll, {"s": 1.0}, COUNTS, up=0)
+
+
+def bowl(a, b):
+    return (a - 1) ** 2 + (b - 2) ** 2
+
+
+def line_of_one(par):
+    return jnp.sum((par - jnp.array([1.0, 2.0])) ** 2)
+
+
+def one(a):
+    return (a - 1) ** 2
+
+
+def of_tree(p, data):
+    return (p["a"] - 1) ** 2 + (p["b"] - 2) ** 2
+
+
+WRAPPED = "mx.Minuit(lambda p, data: bowl(p['a'], p['b']), {'a': 0.0, 'b': 0.0})"
+AS_IMINUITS = {
+    "positions": ((bowl, 0.0, 0.0), {}, WRAPPED),
+    "integers": ((bowl, 0, 0), {}, WRAPPED),
+    "names": ((bowl,), {"a": 0.0, "b": 0}, WRAPPED),
+    "names in another order": ((bowl,), {"b": 0.0, "a": 0.0}, "mx.Minuit(lambda p, data: bowl(p['a'], p['b']), {'b'"),
+    "one name": ((one,), {"a": 0.0}, "mx.Minuit(lambda p, data: one(p['a']), {'a': 0.0})"),
+    "other names": (
+        (bowl, 0.0, 0.0),
+        {"name": ("x", "y")},
+        "mx.Minuit(lambda p, data: bowl(p['x'], p['y']), {'x': 0.0, 'y': 0.0})",
+    ),
+    "an array": (
+        (line_of_one, np.zeros(2)),
+        {"name": ("a", "b")},
+        "mx.Minuit(lambda p, data: line_of_one(jnp.stack([p['a'], p['b']])), {'a': 0.0, 'b': 0.0})",
+    ),
+    "three": (
+        (lambda *x: sum((y - 1) ** 2 for y in x), 0.0, 0.0, 0.0),
+        {},
+        "mx.Minuit(lambda p, data: nll(p['x0'], p['x1'], p['x2']), {'x0': 0.0, 'x1': 0.0, 'x2': 0.0})",
+    ),
+    "names of a tree": ((of_tree,), {"a": 0.0, "b": 0.0}, "mx.Minuit(of_tree, {'a': 0.0, 'b': 0.0})"),
+    "limits": (
+        (of_tree, {"a": 0.0, "b": 0.0}, COUNTS),
+        {"limits": {"a": (0, 3)}},
+        "mx.Minuit(of_tree, {'a': 0.0, 'b': 0.0}, data)",
+    ),
+    "limits in order": ((bowl, 0.0, 0.0), {"limits": [(0, 3), None]}, WRAPPED),
+}
+
+
+@pytest.mark.parametrize("case", AS_IMINUITS)
+def test_calls_as_iminuits_say_how_they_are_written_here(case):
+    given, named, example = AS_IMINUITS[case]
+    with pytest.raises(TypeError, match=r"takes \(nll, params, data\): one tree of starts") as caught:
+        mx.Minuit(*given, **named)
+    message = str(caught.value)
+    assert example in message
+    code = re.search(r"Write (mx\.Minuit\(.*?\}(?:, data)?\))", message)[1]
+    names = {"bowl": bowl, "one": one, "line_of_one": line_of_one, "of_tree": of_tree, "nll": given[0]}
+    m = eval(code, {"mx": mx, "jnp": jnp, "data": COUNTS, **names})
+    for setting in re.findall(r"m\.limits\['\w'\] = (?:\(.*?\)|None)", message):
+        exec(setting, {"m": m})
+    assert m.migrad().valid
+    np.testing.assert_allclose([m.values[0], m.values[-1]], [1, 1 if case in ("three", "one name") else 2])
+    assert (m.limits[0] == (0, 3)) == case.startswith("limits")
+
+
+def test_two_numbers_may_be_a_start_and_data():
+    def nll(x, measured):
+        return 0.5 * (x - measured) ** 2
+
+    with pytest.raises(TypeError, match=re.escape("mx.Minuit(nll, mx.Parameter(0.0), 3.0)")):
+        mx.Minuit(nll, 0.0, 3.0)
+    assert mx.Minuit(nll, mx.Parameter(0.0), 3.0).migrad().values == [pytest.approx(3.0)]
+    assert mx.Minuit(nll, 0.0, np.array(3.0)).migrad().values == [pytest.approx(3.0)]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "words"),
+    [
+        ("errordef", 1.0, "write up=1.0"),
+        ("print_level", 1, "mx.Minuit has no print_level: a fit is one compiled program"),
+        ("grad", True, "mx.Minuit has no grad: derivatives are exact"),
+        ("dat", COUNTS, "no argument 'dat': it takes nll, params, data and up; did you mean 'data'?"),
+        ("limit_a", (0, 1), "no argument 'limit_a': it takes .* Limits are set later: m.limits"),
+    ],
+)
+def test_keywords_that_are_not_there(keyword, value, words):
+    for call in (lambda **k: mx.Minuit(of_tree, {"a": 0.0}, **k), lambda **k: mx.Minuit(bowl, a=0.0, b=0.0, **k)):
+        with pytest.raises(TypeError, match=words):
+            call(**{keyword: value})
+
+
+def test_the_signature_is_seen():
+    assert list(inspect.signature(mx.Minuit).parameters) == ["nll", "params", "data", "up"]
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'params'"):
+        mx.Minuit(of_tree)
+
+
+def test_cost_functions_of_iminuit_name_their_counterparts():
+    from iminuit import cost
+
+    least = cost.LeastSquares(X, Y, 0.1, lambda x, a, b: a + b * x)
+    for given, named in (((), {"a": 0.0, "b": 0.0}), ((0.0, 0.0), {}), (({"a": 0.0, "b": 0.0},), {})):
+        with pytest.raises(TypeError, match=r"iminuit\.cost\.LeastSquares computes with NumPy") as caught:
+            mx.Minuit(least, *given, **named)
+        code = re.search(r"Write (.*), where model\(params, x\)", str(caught.value))[1]
+        m = eval(code, {"mx": mx, "x": X, "y": Y, "yerr": 0.1, "model": lambda p, x: p["a"] + p["b"] * x}).migrad()
+        np.testing.assert_allclose(m.values, iminuit.Minuit(least, 0, 0).migrad().values, rtol=1e-5)
+    pdf, edges = (lambda x, mu: x * mu), np.linspace(0, 1, 5)
+    others = {
+        "mx.UnbinnedNLL(log_prob)": cost.UnbinnedNLL(X, pdf),
+        "mx.ExtendedUnbinnedNLL(log_density, total)": cost.ExtendedUnbinnedNLL(X, lambda x, mu: (mu, x * mu)),
+        "mx.BinnedNLL(log_expected=log_expected)": cost.BinnedNLL(COUNTS, edges, pdf),
+        "mx.PoissonNLL(expected)": cost.ExtendedBinnedNLL(COUNTS, edges, pdf),
+        "mx.TemplateNLL({'x0'": cost.Template(COUNTS, edges, (COUNTS, COUNTS)),
+        "mx.NormalConstraint('x', error)": cost.NormalConstraint("mu", 1.0, 0.1),
+        "mx.UnbinnedNLL(log_prob) + mx.": cost.UnbinnedNLL(X, pdf) + cost.NormalConstraint("mu", 1.0, 0.1),
+        "a function nll(params, data)": cost.Constant(1.0),
+    }
+    for words, nll in others.items():
+        with pytest.raises(TypeError, match=re.escape(words)):
+            mx.Minuit(nll, {"mu": 1.0})
 
 
 REFUSED = ["tol", "strategy", "precision", "print_level", "throw_nan", "scipy", "interactive"]

@@ -1,6 +1,7 @@
 """Functions that cannot be called: what was most likely meant."""
 
 import inspect
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,10 @@ def check_callable(fn: Any, what: str = "the likelihood", form: str = "nll(param
     """
     if isinstance(fn, type):
         raise TypeError(f"{what} is the class {fn.__name__}: make one of it, {fn.__name__}(...)")
+    if type(fn).__module__ == "iminuit.cost":
+        name = type(fn).__name__
+        ours = {"ExtendedBinnedNLL": "PoissonNLL", "Template": "TemplateNLL", "CostSum": "Joint"}.get(name, name)
+        raise TypeError(f"{what} is an iminuit.cost.{name}, which JAX cannot trace: mx.{ours} is its counterpart")
     if not callable(fn):
         raise TypeError(f"{what} must be callable as {form}, got {type(fn).__name__}")
     try:
@@ -68,6 +73,13 @@ def _hint(error: Exception, data: Any, names: Sequence[str]) -> str | None:
             "never self.mu.value"
         )
     if isinstance(error, jax.errors.TracerArrayConversionError):
+        if any(
+            str(f.f_globals.get("__name__")).startswith("scipy.") for f, _ in traceback.walk_tb(error.__traceback__)
+        ):
+            return (
+                "migrax: SciPy cannot be traced: take mx.distributions, such as mx.distributions.Normal(mu, sigma)."
+                "log_prob(x), or jax.scipy"
+            )
         return "migrax: inside a likelihood use jax.numpy (jnp) in place of NumPy, whose functions cannot be traced"
     if isinstance(error, jax.errors.ConcretizationTypeError):
         return "migrax: inside a likelihood Python's `if`, `float()` and `bool()` cannot look at values: use jnp.where"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import plot
-from .._hypotest import hypotest, upper_limit
+from .._hypotest import LimitStatus, UpperLimit, hypotest, upper_limit
+from .._hypotest.display import words
+from .._hypotest.hypotest import check_cl
+from .._hypotest.toy_limit import check_toys
 from .._impacts import impacts as impacts_of
+from .._minimum import rise
 from .._minos import minos as minos_of
-from .._studies import pull_study
+from .._result import FitResult
+from .._studies import PullStudy, pull_study
 from .._toy_source import Toys
 from .._toys import fit_toys
-from .output import of_fit, picture, plain, told
+from .options import OutFile, PictureFile, checked, refuse
+from .output import ended, of_fit, picture, plain, told
 from .problem import Problem, on_a_file
 
-_PNG = click.Path(dir_okay=False, writable=True, path_type=Path)
+_SAVED = (
+    "Write the file with the fitted values there: as the starts of a workspace of pyhf; in a document of HS3 as the "
+    'parameter point "fitted", which --point fitted reads.'
+)
 
 
 @click.group(epilog="Exit codes: 0; 1: a file that is not right; 2: wrong usage; 3: what was found is not valid.")
@@ -36,38 +46,63 @@ def main() -> None:
 
 @main.command()
 @on_a_file
-@click.option("--save", type=_PNG, help="Write the file with the fitted values as starts there.")
+@click.option("--save", type=OutFile(), help=_SAVED)
 def fit(problem: Problem, json_to: Any, save: Path | None) -> None:
     """Find the minimum, with exact errors."""
     result = problem.fitted()
+    told(result, of_fit(result), json_to)
     if save is not None:
         save.write_text(json.dumps(plain(problem.write(result, problem.document)), indent=2))
-    told(result, of_fit(result), json_to, bool(result.valid))
+    ended(bool(result.valid))
+
+
+def _minimum(problem: Problem, json_to: Any) -> FitResult:
+    """The fit that all else rests on; the program ends where it is not valid."""
+    result = problem.fitted()
+    if not bool(result.valid):
+        told(result, of_fit(result), json_to)
+        ended(valid=False)
+    return result
 
 
 @main.command()
 @on_a_file
 @click.argument("names", nargs=-1)
-@click.option("--cl", default=0.6827, show_default=True, help="Confidence level; from 1 on, standard deviations.")
+@click.option(
+    "--cl",
+    default=0.6827,
+    show_default=True,
+    callback=checked(rise),
+    help="Confidence level; from 1 on, standard deviations.",
+)
 def minos(problem: Problem, names: tuple[str, ...], json_to: Any, cl: float) -> None:
     """Find asymmetric errors of NAMES, or of all parameters."""
-    result = problem.fitted()
-    if not bool(result.valid):
-        told(result, of_fit(result), json_to, valid=False)
-    found = minos_of(problem.nll, result, problem.data, list(names) or None, cl=cl)
+    wanted = problem.chosen(names, " ".join(["NAMES", *names])) if names else None
+    found = minos_of(problem.nll, _minimum(problem, json_to), problem.data, wanted, cl=cl)
     columns = zip(found.names, found.lower, found.upper, found.valid, strict=True)
     each = {name: {"lower": low, "upper": up, "valid": bool(good)} for name, low, up, good in columns}
-    told(found.result, of_fit(found.result) | {"cl": cl, "minos": each}, json_to, bool(np.all(found.valid)))
+    told(f"{found.result}\n{_level(cl)}", of_fit(found.result) | {"cl": cl, "minos": each}, json_to)
+    ended(bool(np.all(found.valid)))
+
+
+def _level(cl: float) -> str:
+    """Of which level the errors of MINOS are, both ways to say it."""
+    deviations = float(rise(cl)) ** 0.5
+    percent = 100 * (cl if cl < 1 else math.erf(deviations / 2**0.5))
+    plural = "" if deviations == 1 else "s"
+    return f"MINOS errors: at a confidence level of {percent:.6g} %, {deviations:.4g} standard deviation{plural}"
 
 
 @main.command()
 @on_a_file
 @click.option("--poi", help="The parameter of interest; default: the file's.")
-@click.option("--cl", default=0.95, show_default=True, help="Confidence level.")
+@click.option("--cl", default=0.95, show_default=True, callback=checked(check_cl), help="Confidence level.")
 @click.option("--cls/--no-cls", default=True, help="CLs, or the p-value of the signal alone.")
-@click.option("--toys", type=int, help="By that many toys of each hypothesis, not by asymptotic formulas.")
+@click.option(
+    "--toys", type=click.IntRange(min=1), help="By that many toys of each hypothesis, not by asymptotic formulas."
+)
 @click.option("--seed", default=0, show_default=True, help="Of the toys.")
-@click.option("--plot", "plot_to", type=_PNG, help="Draw CLs against the parameter there.")
+@click.option("--plot", "plot_to", type=PictureFile(), help="Draw CLs against the parameter there.")
 def limit(
     problem: Problem,
     json_to: Any,
@@ -80,15 +115,17 @@ def limit(
 ) -> None:
     """Find the upper limit on the signal, observed and expected."""
     name = problem.poi(poi)
-    calculator = None if toys is None else Toys(toys, jax.random.key(seed), progress=True)
+    calculator = None
+    if toys is not None:
+        calculator = Toys(toys, jax.random.key(seed), progress=True)
+        try:
+            check_toys((), calculator, 1 - cl, "limit")
+        except ValueError as error:
+            refuse(f"--toys {toys}: {error}")
     found = upper_limit(problem.nll, problem.params, problem.data, name, cl=cl, cls=cls, calculator=calculator)
-    ends = np.append(np.asarray(found.expected), np.asarray(found.observed))
-    if plot_to is not None and np.any(np.isfinite(ends)):
-        values = jnp.linspace(0.0, 1.2 * float(np.nanmax(ends)), 41)
-        upper = float(problem.params[name].upper) if problem.params[name].upper is not None else np.inf
-        one = lambda mu: hypotest(problem.nll, problem.params, problem.data, name, mu)  # noqa: E731
-        tests = jax.jit(lambda v: jax.lax.map(one, v))(values[values <= upper])
-        picture(plot_to, lambda ax: plot.cls_scan(tests, ax, cl=cl))
+    status, expected_status = LimitStatus(int(found.status)), [LimitStatus(int(s)) for s in found.expected_status]
+    every = {status, *expected_status}
+    answered = every <= {LimitStatus.FOUND, LimitStatus.NONE_ALLOWED}
     numbers = {
         "poi": name,
         "cl": cl,
@@ -97,22 +134,39 @@ def limit(
         "expected": found.expected,
         "error": found.error,
         "expected_error": found.expected_error,
+        "status": words(status),
+        "expected_status": [words(s) for s in expected_status],
         "fitted": found.best,
-        "valid": bool(found.valid),
+        "valid": answered,
     }
-    told(found, numbers, json_to, bool(found.valid))
+    none = f"\nNone allowed: {name} is excluded without a signal already" * (LimitStatus.NONE_ALLOWED in every)
+    told(f"{found}{none}", numbers, json_to)
+    if plot_to is not None:
+        _scanned(problem, found, plot_to)
+    ended(answered)
+
+
+def _scanned(problem: Problem, found: UpperLimit, plot_to: Path) -> None:
+    """Draws CLs up to somewhat above the limits."""
+    ends = np.append(np.asarray(found.expected), np.asarray(found.observed))
+    if not np.any(np.isfinite(ends)):
+        click.echo("No picture: there is no limit to draw CLs up to.", err=True)
+        return
+    values = jnp.linspace(0.0, 1.2 * float(np.nanmax(ends)), 41)
+    upper = found.free.upper[found.free.names.index(found.name)]
+    one = lambda mu: hypotest(problem.nll, problem.params, problem.data, found.name, mu)  # noqa: E731
+    tests = jax.jit(lambda v: jax.lax.map(one, v))(values[values <= upper])
+    picture(plot_to, lambda ax: plot.cls_scan(tests, ax, cl=found.cl))
 
 
 @main.command()
 @on_a_file
-@click.option("-n", "--number", default=1000, show_default=True, help="How many toys.")
+@click.option("-n", "--number", type=click.IntRange(min=1), default=1000, show_default=True, help="How many toys.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same toys.")
 @click.option("--store", type=click.Path(file_okay=False, path_type=Path), help="Keep finished batches in this folder.")
 def toys(problem: Problem, json_to: Any, number: int, seed: int, store: Path | None) -> None:
     """Fit toys of the fitted model, and look at their pulls."""
-    result = problem.fitted()
-    if not bool(result.valid):
-        told(result, of_fit(result), json_to, valid=False)
+    result = _minimum(problem, json_to)
     drawn = Toys(number, jax.random.key(seed))
     fits = fit_toys(
         problem.nll,
@@ -124,29 +178,41 @@ def toys(problem: Problem, json_to: Any, number: int, seed: int, store: Path | N
         store=store,
     )
     study = pull_study(fits, result.params)
-    columns = zip(study.names, study.mean, study.width, strict=True)
-    each = {name: {"mean": mean, "width": width} for name, mean, width in columns}
-    good = int(np.sum(fits.valid))
+    good = study.total - study.failed
+    fields = ("mean", "mean_error", "width", "width_error", "count")
+    each = {
+        name: {field: getattr(study, field)[i] for field in fields} | {"left_out": good - study.count[i]}
+        for i, name in enumerate(study.names)
+    }
     numbers = {"toys": number, "valid": good, "pulls": each, "names": list(fits.names), "values": fits.values}
-    told(study, numbers, json_to, good > 0)
+    told(f"{study}{_left_out(study, good)}", numbers, json_to)
+    ended(good > 0)
+
+
+def _left_out(study: PullStudy, good: int) -> str:
+    """How many toys whose fit is valid have no pull."""
+    without = [f"{name} {good - count}" for name, count in zip(study.names, study.count, strict=True) if count < good]
+    if not without:
+        return ""
+    return f"\nLeft out of the pulls, as there is no error at a limit: {', '.join(without)} (of {good} valid toys)"
 
 
 @main.command()
 @on_a_file
 @click.option("--poi", help="The parameter of interest; default: the file's.")
-@click.option("--top", default=20, show_default=True, help="How many of the largest the table shows.")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=20, show_default=True, help="How many of the largest the table shows."
+)
 def impacts(problem: Problem, json_to: Any, poi: str | None, top: int) -> None:
     """Rank nuisance parameters by their impact."""
     name = problem.poi(poi)
-    result = problem.fitted()
-    if not bool(result.valid):
-        told(result, of_fit(result), json_to, valid=False)
-    found = impacts_of(problem.nll, result, problem.data, name)
+    found = impacts_of(problem.nll, _minimum(problem, json_to), problem.data, name)
     sizes = np.fmax(np.abs(np.asarray(found.postfit_up)), np.abs(np.asarray(found.postfit_down)))
     order = np.argsort(-np.nan_to_num(sizes))
-    fields = ("postfit_down", "postfit_up", "prefit_down", "prefit_up", "pulls", "constraints")
+    fields = ("postfit_down", "postfit_up", "prefit_down", "prefit_up", "linear", "pulls", "constraints")
     each = {found.names[i]: {field: getattr(found, field)[i] for field in fields} for i in order}
     largest = order[:top]
     shown = jax.tree.map(lambda a: a[largest], found)
     shown = dataclasses.replace(shown, names=tuple(found.names[i] for i in largest))
-    told(shown, {"poi": name, "impacts": each}, json_to, bool(np.all(found.valid)))
+    told(shown, {"poi": name, "impacts": each}, json_to)
+    ended(bool(np.all(found.valid)))

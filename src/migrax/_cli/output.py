@@ -1,6 +1,8 @@
 """What commands leave: tables on the terminal, numbers as JSON, pictures, an exit code."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,13 +14,17 @@ from .._result import FitResult
 NOT_VALID = 3  # exit code: done, and what was found is not valid
 
 
-def told(table: Any, numbers: dict[str, Any], json_to: Any, valid: bool) -> None:
-    """Prints the table, unless the numbers go to the terminal; writes the numbers; ends the program."""
+def told(table: Any, numbers: dict[str, Any], json_to: Any) -> None:
+    """Prints the table, unless the numbers go to the terminal, and writes the numbers."""
     if json_to is None or json_to.name != "-":
         click.echo(table)
     if json_to is not None:
         json.dump(plain(numbers), json_to, indent=2, allow_nan=False)
         json_to.write("\n")
+
+
+def ended(valid: bool) -> None:
+    """Ends the program where something is not valid."""
     if not valid:
         click.echo("Not valid: see the status.", err=True)
         raise SystemExit(NOT_VALID)
@@ -69,17 +75,10 @@ def plain(x: Any) -> Any:
     return value if not isinstance(value, float) or np.isfinite(value) else None
 
 
-def picture(path: Any, draw: Any) -> None:
-    """Draws into a file, of the kind that its ending says.
+def picture(path: Path, draw: Callable[[Any], Any]) -> None:
+    """Draws into a file, of the kind that its ending says: a `PictureFile`."""
+    from matplotlib.figure import Figure
 
-    **Raises:** `ImportError` without matplotlib.
-    """
-    if path is None:
-        return
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError('pictures need matplotlib: pip install "migrax[plot]"') from None
     figure = Figure(layout="constrained")
     draw(figure.subplots())
     figure.savefig(path, dpi=150)

@@ -1,7 +1,8 @@
 """What all commands begin with: a file, read as what it is, and a fit of it."""
 
 import functools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +11,10 @@ import click
 from .. import io
 from .._fit import fit
 from .._fix import fix
-from .._parameter import names
+from .._parameter import names, select
 from .._result import FitResult
 from ..io._node import load
+from .options import JsonFile, refuse, refuse_unknown
 
 
 class Problem(NamedTuple):
@@ -31,61 +33,115 @@ class Problem(NamedTuple):
     def poi(self, name: str | None) -> str:
         """The parameter of interest that was asked for, or that of the file.
 
-        **Raises:** `click.UsageError` without one.
+        **Raises:** `click.UsageError` without one, or if it is not one free parameter.
         """
-        name = self.nll.poi if name is None else name
-        if name is None:
-            raise click.UsageError(
-                f"the file names no parameter of interest: give --poi, of {', '.join(self.names[:20])}"
-            )
-        return name
+        chosen = self.nll.poi if name is None else name
+        if chosen is None:
+            refuse(f"the file names no parameter of interest: give --poi, of {', '.join(self.names[:20])}")
+        said = "the file's parameter of interest (--poi takes another)" if name is None else f"--poi {name}"
+        found = self.chosen([chosen], said)
+        if len(found) != 1:
+            refuse(f"{said}: these are {len(found)} parameters, name one: {', '.join(found[:20])}")
+        return found[0]
+
+    def chosen(self, wanted: Sequence[str], said: str) -> list[str]:
+        """The names of the free parameters that are asked for. **Raises:** `click.UsageError` for unknown ones."""
+        try:
+            return [self.names[i] for i in select(self.params, list(wanted))]
+        except ValueError as error:
+            refuse(f"{said}: {error}")
 
     @property
     def names(self) -> tuple[str, ...]:
         return names(self.params)
 
 
-def read(path: Path, patch: Path | None, analysis: str | None, fixed: tuple[str, ...]) -> Problem:
-    """**Raises:** `click.ClickException` (exit code 1) for a file that is not right, with the place and the reason."""
+def read(path: Path, patch: Path | None, analysis: str | None, point: str | None, fixed: tuple[str, ...]) -> Problem:
+    """**Raises:** `click.ClickException` (exit code 1) for a file that is not right, with the place and the reason;
+    `click.UsageError` (exit code 2) for options that do not fit to it."""
     try:
         document = load(path, "the file")
         if not isinstance(document, Mapping):
             raise ValueError(f"{path}: is no object, but a list")
+        write: Callable[..., Any]
         if "channels" in document:
+            if point is not None:
+                refuse(f"--point {point}: a workspace of pyhf has no parameter points, documents of HS3 have")
+            if patch is None:  # which may make others
+                _check_name("--analysis", "measurement", analysis, _listed(document, "measurements"))
             found = io.from_pyhf(document, patch=None if patch is None else str(patch), measurement=analysis)
             write = functools.partial(io.to_pyhf, measurement=analysis)
-        elif patch is not None:
-            raise ValueError("--patch is for workspaces of pyhf")
         else:
-            found, write = io.from_hs3(document, analysis=analysis), io.to_hs3
+            if patch is not None:
+                refuse(f"--patch {patch}: --patch is for workspaces of pyhf")
+            known = [*_listed(document, "analyses"), *_listed(document, "likelihoods")]
+            _check_name("--analysis", "analysis or likelihood", analysis, list(dict.fromkeys(known)))
+            _check_name("--point", "parameter point", point, _listed(document, "parameter_points"))
+            found, write = io.from_hs3(document, analysis=analysis, point=point), io.to_hs3
         nll, params, data = found
-        for one in fixed:
-            name, _, value = one.partition("=")
-            params = fix(params, name, float(value) if value else None)
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise click.ClickException(str(error)) from None
+    for one in fixed:
+        params = _with_fixed(params, one)
     return Problem(nll, params, data, document, write)
+
+
+def _listed(document: Mapping[str, Any], key: str) -> list[str]:
+    """The names of the entries of a list; what is wrong with it is said where it is read."""
+    entries = document.get(key)
+    entries = entries if isinstance(entries, list) else []
+    return [entry["name"] for entry in entries if isinstance(entry, Mapping) and isinstance(entry.get("name"), str)]
+
+
+def _check_name(option: str, what: str, name: str | None, known: list[str]) -> None:
+    if name is not None and known:
+        refuse_unknown(f"{option} {name}", what, name, known)
+
+
+def _with_fixed(params: dict[str, Any], given: str) -> dict[str, Any]:
+    """The parameters with that of `--fix NAME[=VALUE]` fixed."""
+    name, equals, text = given.partition("=")
+    value = None
+    if equals:
+        try:
+            value = float(text)
+        except ValueError:
+            refuse(f"--fix {given}: {text!r} is no number")
+        if not math.isfinite(value):
+            refuse(f"--fix {given}: the value must be finite")
+    try:
+        return fix(params, name, value)
+    except ValueError as error:
+        refuse(f"--fix {given}: {error}")
 
 
 def on_a_file(command: Callable[..., Any]) -> Callable[..., Any]:
     """The argument and the options that all commands have; the command is called with a `Problem`."""
 
     @functools.wraps(command)
-    def run(file: Path, patch: Path | None, analysis: str | None, fixed: tuple[str, ...], **options: Any) -> Any:
-        problem = read(file, patch, analysis, fixed)
+    def run(
+        file: Path,
+        patch: Path | None,
+        analysis: str | None,
+        point: str | None,
+        fixed: tuple[str, ...],
+        **options: Any,
+    ) -> Any:
+        problem = read(file, patch, analysis, point, fixed)
         try:
             return command(problem, **options)
-        except (ValueError, TypeError, ImportError) as error:
+        except BrokenPipeError:  # whoever read the table has seen enough; click ends quietly
+            raise
+        except (ValueError, TypeError, ImportError, OSError) as error:
             raise click.ClickException(str(error)) from None
 
     path = click.Path(exists=True, dir_okay=False, path_type=Path)
     for option in (
         click.option("--fix", "fixed", multiple=True, metavar="NAME[=VALUE]", help="Fix a parameter; may be repeated."),
+        click.option("--point", metavar="NAME", help="The parameter point to start at (HS3)."),
         click.option("--analysis", metavar="NAME", help="A measurement (pyhf), or an analysis or a likelihood (HS3)."),
         click.option("--patch", type=path, help="A JSON Patch to a workspace of pyhf, such as a signal."),
-        click.option(
-            "--json", "json_to", type=click.File("w", lazy=True), help="Write the numbers there; - is the terminal."
-        ),
+        click.option("--json", "json_to", type=JsonFile(), help="Write the numbers there; - is the terminal."),
     ):
         run = option(run)
     return click.argument("file", type=path)(run)

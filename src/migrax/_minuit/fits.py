@@ -1,5 +1,6 @@
 """The part of `Minuit` that minimises and finds errors."""
 
+import math
 import warnings
 from typing import Any
 
@@ -14,7 +15,7 @@ from .._search import Side
 from .._solvers import Simplex
 from .keys import positions
 from .memory import Memory, numbers_of, refuse_traced
-from .pure import look, values_at
+from .pure import deviance, look, values_at
 from .tables import FMin, MError, MErrors
 
 _MOST_POINTS = 10**6
@@ -108,7 +109,8 @@ class AbstractFits:
 
     def scan(self, ncall: int | None = None) -> Any:
         """Goes to the best point of a grid over all parameters that are not fixed: within their limits, or one error
-        to both sides where there is none. A last resort, and no minimum: call `migrad` then.
+        to both sides where there is none. Where none is better than the point of now it stays there, while iminuit's
+        goes uphill. A last resort, and no minimum: call `migrad` then.
 
         **Arguments:**
 
@@ -132,10 +134,11 @@ class AbstractFits:
             raise ValueError(f"scan of {n} parameters takes at least {side**n} points: fix some of them")
         axes = [np.linspace(*_range(memory, int(i)), side) for i in free]
         points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, n)
+        points = np.concatenate([memory.now.values[None, free], points])  # the first of equal ones is taken
         tree, index = memory.tree(released=True), jnp.asarray(free)
         values = np.asarray(values_at(memory.nll, tree, memory.data, index, jnp.asarray(points)))
         if not np.any(np.isfinite(values)):
-            raise RuntimeError("scan: the function is not finite at any point of the grid")
+            raise RuntimeError("scan: the function is not finite at any point of the grid, nor at the values of now")
         memory.count(nfcn=values.size)
         memory.detach()
         memory.now.values[free] = points[np.argmin(np.where(np.isfinite(values), values, np.inf))]
@@ -166,7 +169,10 @@ def adopt(memory: Memory, result: FitResult) -> None:
         memory.now.values = found
     assert result.covariance is not None
     _keep(memory, np.asarray(result.errors), result.covariance)
-    memory.result, memory.fmin = result, FMin(_print.minimum_record(result), memory.up)
+    record = _print.minimum_record(result)
+    if record.chi2 is None and math.isfinite(record.nll):
+        record = record._replace(chi2_ndof=_deviance_per_ndof(memory))
+    memory.result, memory.fmin = result, FMin(record, memory.up)
     memory.merrors = MErrors()
     memory.result_is_of_now = memory.fmin_is_of_now = True
     stats = result.stats
@@ -213,13 +219,12 @@ def examine(memory: Memory, algorithm: str) -> None:
     else:
         words = ("Not at a minimum", "The second derivatives are not positive definite: call migrad().")
     is_chi2 = bool(getattr(memory.nll, "is_chi2", False))
-    ndata = getattr(memory.nll, "ndata", None)
-    ndof = 0 if ndata is None else int(ndata(memory.data)) - int(np.sum(~memory.now.fixed))
-    value = float(seen.value)
+    ndof, value = _ndof(memory), float(seen.value)
+    reduced = _deviance_per_ndof(memory) if not is_chi2 else 2 * value / ndof if ndof > 0 else None
     record = _display.Minimum(
         algorithm=algorithm,
         nll=value,
-        chi2_ndof=2 * value / ndof if is_chi2 and ndof > 0 else None,
+        chi2_ndof=reduced,
         edm=float(seen.edm),
         edm_goal=float(seen.goal),
         valid=valid,
@@ -236,6 +241,24 @@ def examine(memory: Memory, algorithm: str) -> None:
     )
     memory.fmin, memory.merrors = FMin(record, memory.up), MErrors()
     memory.result_is_of_now, memory.fmin_is_of_now = False, True
+
+
+def _ndof(memory: Memory) -> int:
+    """0 where the likelihood does not tell the number of its data."""
+    ndata = getattr(memory.nll, "ndata", None)
+    return 0 if ndata is None else int(ndata(memory.data)) - int(np.sum(~memory.now.fixed))
+
+
+def _deviance_per_ndof(memory: Memory) -> float | None:
+    """At the values of now; `None` for a likelihood without a saturated model."""
+    ndof = _ndof(memory)
+    if ndof < 1 or getattr(memory.nll, "deviance", None) is None:
+        return None
+    try:
+        found = float(deviance(memory.nll, memory.tree(), memory.data))
+    except TypeError:  # of a sum of likelihoods, one of which has none
+        return None
+    return found / ndof if math.isfinite(found) else None
 
 
 def _keep(memory: Memory, errors: np.ndarray, covariance: Covariance) -> None:

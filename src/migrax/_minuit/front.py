@@ -6,6 +6,7 @@ from typing import Any
 from jaxtyping import ArrayLike, PyTree
 
 from .. import _display, _display_html
+from .calls import as_iminuits
 from .draw import AbstractDrawing
 from .fits import AbstractFits
 from .memory import COUNTS, Memory, begin
@@ -39,7 +40,8 @@ class Minuit(AbstractParameters, AbstractFits, AbstractDrawing, AbstractRefusals
     - `up`: by how much `nll` rises over one error: 0.5 for minus log L (iminuit's default is 1.0), 1.0 for a chi2 of
         your own. migrax's likelihoods are minus log L, `mx.LeastSquares` too (chi2/2). It is `errordef` later.
 
-    **Raises:** `ValueError`, `TypeError` as `mx.fit`; `TypeError` for traced values.
+    **Raises:** `ValueError`, `TypeError` as `mx.fit`; `TypeError` for traced values, and for starts as iminuit takes
+    them (one argument each) or a cost function of iminuit, with the call as it is here.
     """
 
     __slots__ = ("_memory",)
@@ -47,6 +49,7 @@ class Minuit(AbstractParameters, AbstractFits, AbstractDrawing, AbstractRefusals
     LEAST_SQUARES = 1.0
     LIKELIHOOD = 0.5
 
+    @as_iminuits
     def __init__(self, nll: Callable[[Any, Any], Any], params: PyTree, data: PyTree = None, *, up: ArrayLike = 0.5):
         self._memory: Memory = begin(nll, params, data, up)
 

@@ -164,7 +164,8 @@ class AbstractParameters:
     @property
     def errordef(self) -> float:
         """By how much the function rises over one error: 0.5 for minus log L (and all likelihoods of migrax), 1 for a
-        chi2. Setting it scales the errors that are there."""
+        chi2. Setting it scales the errors that are there, and forgets those of MINOS, which do not scale: `minos()`
+        finds them anew. (iminuit keeps those of the old one.)"""
         return self._memory.up
 
     @errordef.setter

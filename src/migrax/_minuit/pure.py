@@ -75,6 +75,12 @@ def values_at(
 
 
 @jit
+def deviance(nll: Any, params: PyTree, data: PyTree) -> Scalar:
+    """Twice the likelihood above that of the saturated model, of a likelihood that has one."""
+    return nll.deviance(params, data)
+
+
+@jit
 def refits(
     nll: Callable, params: PyTree, data: PyTree, name: str, values: Float[Array, " m"], up: Any
 ) -> tuple[Float[Array, " m"], Bool[Array, " m"]]:

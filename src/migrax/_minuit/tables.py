@@ -146,7 +146,8 @@ class FMin:
 
     @property
     def reduced_chi2(self) -> float:
-        """NaN where the likelihood is no chi2 or does not tell the number of its data."""
+        """chi2 over the degrees of freedom, `ndof`; for likelihoods of counts the deviance of `mx.goodness_of_fit` over
+        these. NaN where the likelihood has no saturated model or does not tell the number of its data."""
         return math.nan if self.record.chi2_ndof is None else self.record.chi2_ndof
 
     @property

@@ -2,7 +2,7 @@
 
 from .histfactory import HistFactory as HistFactory
 from .histogram import Histogram as Histogram, from_histogram as from_histogram
-from .hs3 import HS3 as HS3, from_hs3 as from_hs3
+from .hs3 import HS3 as HS3, PyHS3 as PyHS3, from_hs3 as from_hs3
 from .iminuit import from_iminuit as from_iminuit, to_iminuit as to_iminuit
 from .points import to_hs3 as to_hs3, to_pyhf as to_pyhf
 from .pyhf import from_pyhf as from_pyhf

@@ -128,7 +128,13 @@ class Node(NamedTuple):
     def numbers(self, size: int | None = None, of: str = "") -> Float[np.ndarray, " n"]:
         """Finite numbers, `size` of them."""
         value = self.value.tolist() if isinstance(self.value, np.ndarray) else self.value
-        found = np.array([x.number() for x in Node(value, self.where).some()])
+        if isinstance(value, list) and value and all(type(x) is float for x in value):  # long ones are
+            found = np.array(value)
+        else:
+            found = np.array([x.number() for x in Node(value, self.where).some()])
+        if not np.all(np.isfinite(found)):
+            first = int(np.argmin(np.isfinite(found)))
+            Node(value[first], f"{self.where}[{first}]").number()  # which raises
         if size is not None and found.size != size:
             raise self.error(f"has {found.size} entries, {of or 'it needs'} {size}")
         return found

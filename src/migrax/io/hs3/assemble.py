@@ -1,8 +1,7 @@
 """From the analysis of a document to a likelihood, its parameters and its data."""
 
-import difflib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -16,10 +15,11 @@ from ..histfactory.spec import Spec
 from .channels import ChannelReader, Channels, Read, edges_of
 from .constraints import constraint
 from .densities import KINDS, Density, Reader
-from .document import Analysis, Document, Point, range_of
+from .document import Analysis, Document, range_of
 from .graph import Function, Graph, Operand, read_functions
 from .keys import check_keys
 from .likelihood import HS3, AtCentres, Counts, Model
+from .parameters import entry, fixed_below, parameter
 
 _CHANNELS = "channels"
 
@@ -258,15 +258,14 @@ class Assembly:
         for read, _ in self.channels:
             for name, least in read.thresholds.items():
                 errors = {n: float(e) for n, _, e in model.aux.prefit(None, data["aux"])}
-                params[name] = _fixed_below(params[name], errors, name, least)
+                params[name] = fixed_below(params[name], errors, name, least)
         self._add_part(_CHANNELS, Channels(model, self.graph, tuple(sorted(bindings.items()))), data)
         for name, of in bindings.items():
             p = params[name]
             if isinstance(of, tuple):
                 for i, one in enumerate(of):
                     if isinstance(one, str):
-                        lower, upper = (None if b is None else b[i] for b in (p.lower, p.upper))
-                        self.defaults[one] = Parameter(p.value[i], lower, upper, fixed=_entry(p.fixed, i))
+                        self.defaults[one] = entry(p, i)
             elif isinstance(of, str):
                 self.defaults[of] = p
             self.inputs += [(one, _CHANNELS) for one in (of if isinstance(of, tuple) else (of,))]
@@ -291,53 +290,12 @@ class Assembly:
         names, found = self._needed(), {}
         for name in sorted(names):
             if name not in self.measured:
-                found[name] = self._param(name, names[name])
+                by = names[name]
+                where = self.document.distributions[by].where if by in self.document.distributions else shown(by)
+                found[name] = parameter(name, self.values, self.ranges, where, self.defaults.get(name))
         if not found:
             raise self.analysis.likelihood.error("nothing in it depends on a parameter")
         return found
-
-    def _param(self, name: str, by: str) -> Parameter:
-        default, point = self.defaults.get(name), self.values.get(name)
-        if default is not None and jnp.ndim(default.value) > 0:
-            return _with_entries(default, name, self.values)
-        lower, upper = self.ranges.get(name, (-np.inf, np.inf))
-        if point is None:
-            if default is None:
-                near = difflib.get_close_matches(name, self.values, 1)
-                hint = f" (is {near[0]!r} meant?)" if near else ""
-                where = self.document.distributions[by].where if by in self.document.distributions else shown(by)
-                raise ValueError(f"{where}: the parameter {shown(name)} has a value in no parameter point{hint}")
-            if name not in self.ranges:
-                return default
-            return Parameter(
-                np.clip(np.asarray(default.value), lower, upper), *_bounds(lower, upper), fixed=default.fixed
-            )
-        if not lower <= point.value <= upper and not point.const:
-            raise ValueError(
-                f"the parameter {shown(name)} is {point.value:g}, outside its domain from {lower:g} to {upper:g}"
-            )
-        fixed = point.const or (default is not None and bool(np.all(default.fixed)))
-        if not lower <= point.value <= upper:
-            return Parameter(point.value, fixed=True)
-        return Parameter(point.value, *_bounds(lower, upper), fixed=fixed)
-
-
-def _with_entries(default: Parameter, name: str, points: Mapping[str, Point]) -> Parameter:
-    """A vector whose entries the document does not name, but for the points that `to_hs3` writes: `"name[0]"`."""
-    values = np.array(default.value)
-    fixed = np.array(np.broadcast_to(np.asarray(default.fixed), values.shape))
-    for i in range(values.size):
-        if (point := points.get(f"{name}[{i}]")) is not None:
-            values[i], fixed[i] = point.value, fixed[i] | point.const
-    return Parameter(values, default.lower, default.upper, fixed=fixed)
-
-
-def _bounds(lower: float, upper: float) -> tuple[float | None, float | None]:
-    return (lower if np.isfinite(lower) else None), (upper if np.isfinite(upper) else None)
-
-
-def _entry(fixed: Any, i: int) -> bool:
-    return bool(np.ravel(np.broadcast_to(fixed, max(i + 1, np.size(fixed))))[i])
 
 
 def _counts(node: Node, bins: int) -> np.ndarray:
@@ -345,12 +303,6 @@ def _counts(node: Node, bins: int) -> np.ndarray:
     if np.any(found < 0):
         raise node.error("a count cannot be negative")
     return found
-
-
-def _fixed_below(p: Parameter, errors: dict[str, float], name: str, least: float) -> Parameter:
-    """ROOT fixes the parameters of staterror whose relative errors are below a threshold."""
-    relative = np.array([errors[f"{name}[{i}]"] for i in range(np.size(p.value))])
-    return Parameter(p.value, p.lower, p.upper, fixed=(relative < least) | np.asarray(p.fixed))
 
 
 def _graph(document: Document) -> tuple[Graph, dict[str, ValueError]]:

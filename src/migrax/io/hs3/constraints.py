@@ -63,7 +63,7 @@ def _check_forgotten(node: Node, alone: set[Any]) -> None:
         if isinstance(one, str):
             warnings.warn(
                 f"{node.where}: {shown(one)} is a parameter of the constraint {shown(node['name'].value)} alone, "
-                "where a constant is usual: without a global observable, toys do not fluctuate it. Is its const forgotten?",
+                "where a constant is usual: toys do not fluctuate a constraint without one. Is its const forgotten?",
                 stacklevel=6,
             )
 

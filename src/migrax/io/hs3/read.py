@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
 from ..._parameter import Parameter
 from .._node import Node, load
@@ -10,17 +10,40 @@ from ..histfactory.interpolation import codes
 from .assemble import Assembly
 from .document import read_document
 from .likelihood import HS3
+from .pyhs3_graph import PyHS3, read_by_pyhs3
+
+_Document = str | os.PathLike[str] | Mapping[str, Any]
 
 
+@overload
 def from_hs3(
-    document: str | os.PathLike[str] | Mapping[str, Any],
+    document: _Document,
     *,
     analysis: str | None = None,
     point: str | None = None,
     interpolation: Mapping[str, Any] | None = None,
     shapesys: str | None = None,
-    bins: str = "centres",
-) -> tuple[HS3, dict[str, Parameter], dict[str, Any]]:
+    bins: str | None = None,
+    engine: Literal["native"] = "native",
+) -> tuple[HS3, dict[str, Parameter], dict[str, Any]]: ...
+
+
+@overload
+def from_hs3(
+    document: _Document, *, analysis: str | None = None, point: str | None = None, engine: Literal["pyhs3"]
+) -> tuple[PyHS3, dict[str, Parameter], dict[str, Any]]: ...
+
+
+def from_hs3(
+    document: _Document,
+    *,
+    analysis: str | None = None,
+    point: str | None = None,
+    interpolation: Mapping[str, Any] | None = None,
+    shapesys: str | None = None,
+    bins: str | None = None,
+    engine: Literal["native", "pyhs3"] = "native",
+) -> tuple[HS3 | PyHS3, dict[str, Parameter], dict[str, Any]]:
     """A document of the HEP Statistics Serialization Standard (https://hep-statistics-serialization-standard.github.io,
     versions 0.1 to 0.3), as RooFit, Combine, xRooFit and pyhs3 write them.
 
@@ -52,18 +75,29 @@ def from_hs3(
         `"absolute"`, as pyhs3 does. Default: by which of them the document says has written it.
     - `bins`: of binned data with a distribution that is not HistFactory's, whether the probability of a bin is the
         density at its `"centres"`, as RooFit has it, or the integral: `"integrals"`, which is right for wide bins, too.
+        Default: `"centres"`.
+    - `engine`: `"native"`, or `"pyhs3"`, by which pyhs3 (an extra, `migrax[hs3]`) reads the document, and the
+        likelihood is its JAX graph: for distributions that only pyhs3 has, and to compare. It has no toys and no Asimov
+        data, as counts and global observables are constants of the graph. The three options before are not for it.
 
     **Returns:** `(likelihood, params, data)`: an `mx.io.HS3`, a sum of parts; a dictionary of `mx.Parameter`, those
     that are constant in the document fixed; and a dictionary of the data of each part.
 
     **Raises:** `ValueError` for a document that is not right or not supported, with the place in the JSON and the
-    reason.
+    reason; `ImportError` without the engine.
     """
+    if engine not in ("native", "pyhs3"):
+        raise ValueError(f'engine must be "native" or "pyhs3", got {engine!r}')
     if shapesys not in (None, "relative", "absolute"):
         raise ValueError(f'shapesys must be "relative" or "absolute", got {shapesys!r}')
-    if bins not in ("centres", "integrals"):
+    if bins not in (None, "centres", "integrals"):
         raise ValueError(f'bins must be "centres" or "integrals", got {bins!r}')
-    chosen = codes(interpolation)
     read = read_document(Node(load(document, "document"), ""))
+    if engine == "pyhs3":
+        for name, value in (("interpolation", interpolation), ("shapesys", shapesys), ("bins", bins)):
+            if value is not None:
+                raise ValueError(f'{name} is for engine="native": pyhs3 has its own way')
+        return read_by_pyhs3(read, read.analysis(analysis, point))
+    chosen = codes(interpolation)
     relative = read.from_root if shapesys is None else shapesys == "relative"
-    return Assembly(read, read.analysis(analysis, point), relative, chosen, bins == "centres").built()
+    return Assembly(read, read.analysis(analysis, point), relative, chosen, bins != "integrals").built()
