@@ -164,6 +164,18 @@ class TestFittedPoints:
         with pytest.raises(TypeError, match=r"of a likelihood of mx\.io"):
             mx.io.to_pyhf(result, {})
 
+    def test_of_another_document(self, extended):
+        nll, params, data = extended
+        result = mx.fit(nll, params, data)
+        with pytest.raises(ValueError, match="has the parameter 'b': is it the one that was fitted"):
+            mx.io.to_hs3(result, hs3.read("paper/paper_gaussian.json"))
+        with pytest.raises(ValueError, match="nothing in the workspace has the parameter 'b'"):
+            mx.io.to_pyhf(result, {"channels": [], "measurements": [{"name": "main", "config": {}}]})
+        with pytest.raises(ValueError, match=r"is a document of HS3: read it by mx\.io\.from_hs3"):
+            mx.io.from_pyhf(hs3.FOLDER / "paper" / "paper_gaussian.json")
+        with pytest.raises(TypeError, match=r"a dictionary with the keys .*, got an array of shape \(3,\)"):
+            mx.fit(nll, params, jnp.ones(3))
+
 
 def test_simultaneous_fit():
     nll, params, data = mx.io.from_hs3(simultaneous())
@@ -649,6 +661,10 @@ BROKEN = {
     "a likelihood of an analysis": (lambda s: s["analyses"][0].update(likelihood="x"), "there is no likelihood 'x'"),
     "a domain of an analysis": (lambda s: s["analyses"][0].update(domains=["x"]), "there is no domain 'x'"),
     "a point of an analysis": (lambda s: s["analyses"][0].update(init="x"), "there is no parameter point 'x'"),
+    "a function of ROOT": (
+        lambda s: s["functions"][2].update(expression="TMath::Exp(mu)"),
+        r"HS3 has exp for TMath::Exp",
+    ),
     "a key of a likelihood": (
         lambda s: s["likelihoods"][0].update(aux_distribution=["soft"]),
         r"likelihoods\[0\]: 'aux_distribution' means nothing here \(is 'aux_distributions' meant\?\)",

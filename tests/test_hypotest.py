@@ -396,3 +396,20 @@ def test_bad_input(case, hello):
     call, error, message = BAD[case]
     with pytest.raises(error, match=message):
         call(hello)
+
+
+def test_a_limit_says_why_the_asimov_data_fail():
+    """A width that floats is undetermined where there is no signal."""
+    centres = (jnp.arange(20) + 0.5) / 20
+
+    def expected(p):
+        peak = jnp.exp(-0.5 * ((centres - 0.5) / p["width"]) ** 2)
+        return 100.0 * p["b"] * jnp.ones(20) + p["s"] * peak / jnp.sum(peak)
+
+    params = {"s": mx.Parameter(30.0, 0.0), "b": mx.Parameter(1.0, 0.0), "width": mx.Parameter(0.1, 0.02, 0.5)}
+    data = expected({"s": 60.0, "b": 1.0, "width": 0.1})
+    limit = mx.upper_limit(mx.PoissonNLL(expected), params, data, "s")
+    assert limit.status == mx.LimitStatus.FIT_FAILED
+    assert bool(limit.free.valid)
+    assert not bool(limit.asimov.valid)
+    assert "The fit of the Asimov data is not valid: Along " in str(limit)

@@ -90,6 +90,11 @@ def _hint(error: Exception, data: Any, names: Sequence[str]) -> str | None:
     return None
 
 
+def given(x: Any) -> str:
+    """What was given, for a message: tracers are arrays to those who did not write JAX."""
+    return f"an array of shape {np.shape(x)}" if eqx.is_array(x) else type(x).__name__
+
+
 def refuse_strangers(leaf: Any, where: str) -> None:
     """**Raises:** `TypeError` for histograms and masked arrays, with what to do with them."""
     views = isinstance(leaf, np.ndarray) and leaf.dtype.names is not None

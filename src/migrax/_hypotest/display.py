@@ -70,7 +70,10 @@ def limit_text(limit: "UpperLimit") -> str:
     rows += [[band(n), cell(x, s, e)] for n, x, s, e in each]
     how = "CLs" if limit.cls else "CLs+b"
     title = f"Upper limit on {limit.name} at {100 * limit.cl:.4g} % ({how})"
-    return study_text("\n".join([title, *_reason(limit.free)]), ["", "Limit"], rows)
+    lines = [title, *_reason(limit.free)]
+    if len(lines) == 1 and limit.asimov is not None:
+        lines += _reason(limit.asimov, "The fit of the Asimov data")
+    return study_text("\n".join(lines), ["", "Limit"], rows)
 
 
 def interval_text(found: "Interval") -> str:
@@ -108,9 +111,9 @@ def look_elsewhere_text(found: "LookElsewhere") -> str:
     return study_text("\n".join(lines), ["", "p-value", "Significance"], rows)
 
 
-def _reason(free: "FitResult") -> list[str]:
+def _reason(free: "FitResult", what: str = "The fit") -> list[str]:
     """What is wrong with the fit that all rests on."""
-    return [] if bool(free.valid) else [f"The fit is not valid: {free.message}"]
+    return [] if bool(free.valid) else [f"{what} is not valid: {free.message}"]
 
 
 def words(kind: LimitStatus) -> str:

@@ -35,7 +35,7 @@ class UpperLimit(eqx.Module):
     - `valid`: whether all six are found.
     - `cl`: the confidence level.
     - `best`: the fitted parameter.
-    - `free`: the free fit of the data.
+    - `free`: the free fit of the data. `asimov`: that of the Asimov data; `None` for limits by toys.
     - `error`, `expected_error`: by toys, the standard errors of the limits that the number of toys leaves; else `None`.
     """
 
@@ -50,6 +50,7 @@ class UpperLimit(eqx.Module):
     name: str = eqx.field(static=True)
     error: Float[Array, ""] | None = None
     expected_error: Float[Array, "5"] | None = None
+    asimov: FitResult | None = None
 
     @property
     def valid(self) -> Bool[Array, ""]:
@@ -127,17 +128,24 @@ def upper_limit(
         lambda found: np.asarray(found[1]) == int(LimitStatus.FIT_FAILED),
         problem,
     )
-    return _result(free, index[0], cl, cls, limits, status, None)
+    return _result(free, index[0], cl, cls, limits, status, None, there.free)
 
 
 def _result(
-    free: FitResult, i: int, cl: float, cls: bool, limits: Array, status: Array, errors: Array | None
+    free: FitResult,
+    i: int,
+    cl: float,
+    cls: bool,
+    limits: Array,
+    status: Array,
+    errors: Array | None,
+    asimov: FitResult | None = None,
 ) -> UpperLimit:
     each = _observed_and_expected(free.values, jnp.asarray(i), limits, status, errors)
     (observed, expected), (its_status, their_status), (error, their_error), best = each
     # by position, as "cls" is the name of something else to a class that is called
     told = (float(cl), bool(cls), free.names[i])
-    return UpperLimit(observed, expected, its_status, their_status, best, free, *told, error, their_error)
+    return UpperLimit(observed, expected, its_status, their_status, best, free, *told, error, their_error, asimov)
 
 
 @jit

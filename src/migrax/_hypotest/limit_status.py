@@ -8,7 +8,7 @@ class LimitStatus(enum.IntEnum):
     interval) it is NaN."""
 
     FOUND = 0
-    FIT_FAILED = 1  # a fit, free or conditional, is not valid
+    FIT_FAILED = 1  # a fit of the data or of the Asimov data, free or conditional, is not valid
     BEYOND_BOUND = 2  # not excluded at the parameter's upper bound: widen it
     NO_EFFECT = 3  # not excluded anywhere: the signal does nothing
     NONE_ALLOWED = 4  # excluded without a signal already, which CLs never is

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
 from .._faults import Fault
+from .._hints import given
 from .._parameter import Picked, Where, is_concrete, pick_values, resolve
 from .._poisson_draw import draw_poisson
 from .base import AbstractLikelihood
@@ -256,7 +257,7 @@ def observable(data: Any, values: Array, where: Where) -> Float[Array, " n"]:
     if data is None or isinstance(data, dict | str):
         raise TypeError(
             f"the data of a constraint are what was measured of {where!r}, an array of {values.size} numbers, got "
-            f"{type(data).__name__}"
+            f"{given(data)}"
         )
     array = jnp.ravel(floats(data))
     if array.size != values.size:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._faults import Fault
-from .._hints import refuse_strangers
+from .._hints import given, refuse_strangers
 from .._parameter import is_concrete
 
 
@@ -63,7 +63,7 @@ def as_counts(data: Any, what: str) -> Counts:
         return data
     if isinstance(data, tuple | list | dict) or data is None:
         edges = " (of counts and edges? leave out the edges)" if isinstance(data, tuple) else ""
-        raise TypeError(f"{what} takes an array of counts as data, got {type(data).__name__}{edges}")
+        raise TypeError(f"{what} takes an array of counts as data, got {given(data)}{edges}")
     return Counts(data)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Scalar
 from .._chunks import chunked_sum
 from .._disk import OnDisk
 from .._faults import Fault
-from .._hints import refuse_strangers
+from .._hints import given, refuse_strangers
 from .._parameter import is_concrete
 from .counts import floats
 
@@ -89,7 +89,7 @@ def as_events(data: Any, what: str) -> Events:
         return filled(data)
     if isinstance(data, jax.Array | np.ndarray):
         return Events(data)
-    raise TypeError(f"{what} takes an array of events as data, or mx.Events(x, weight), got {type(data).__name__}")
+    raise TypeError(f"{what} takes an array of events as data, or mx.Events(x, weight), got {given(data)}")
 
 
 def as_chunk(data: Any, what: str) -> Events:

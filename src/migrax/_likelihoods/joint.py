@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
-from .._hints import check_callable
+from .._hints import check_callable, given
 from .._parameter import resolve
 from .base import AbstractLikelihood
 
@@ -56,7 +56,7 @@ class AbstractJoint(AbstractLikelihood):
         if isinstance(self.parts, dict):
             if not isinstance(data, Mapping):
                 raise TypeError(
-                    f"the data of this Joint are a dictionary with the keys {self._keys()}, got {type(data).__name__}"
+                    f"the data of this Joint are a dictionary with the keys {self._keys()}, got {given(data)}"
                 )
             missing = [name for name, _ in named if name not in data]
             unknown = [name for name in data if name not in self.parts]
@@ -65,7 +65,7 @@ class AbstractJoint(AbstractLikelihood):
                 said += [f"have {', '.join(map(repr, unknown))}, which it does not know"] * bool(unknown)
                 raise ValueError(f"this Joint has the parts {self._keys()}; the data {' and '.join(said)}")
         elif not isinstance(data, tuple | list) or len(data) != len(named):
-            got = f"{len(data)} of them" if isinstance(data, tuple | list) else type(data).__name__
+            got = f"{len(data)} of them" if isinstance(data, tuple | list) else given(data)
             raise ValueError(f"the data of this Joint are a tuple of {len(named)}, one for each part, got {got}")
         its: Any = data
         return ((name, part, its[name]) for name, part in named)

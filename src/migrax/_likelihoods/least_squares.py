@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Scalar
 
 from .._chunks import chunked_sum
 from .._faults import Fault
-from .._hints import check_callable
+from .._hints import check_callable, given
 from .._parameter import is_concrete, resolve
 from .base import AbstractLikelihood
 from .counts import floats
@@ -266,7 +266,7 @@ class LeastSquares(AbstractLikelihood):
 
 def _check_points(data: Any) -> None:
     if not isinstance(data, Points):
-        raise TypeError(f"LeastSquares takes mx.Points(x, y, yerr) as data, got {type(data).__name__}")
+        raise TypeError(f"LeastSquares takes mx.Points(x, y, yerr) as data, got {given(data)}")
 
 
 def _needed(data: Points | None, what: str) -> Points:

@@ -1,8 +1,10 @@
 """Fitted parameters, back in the documents that they came from."""
 
 import copy
+import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ import numpy as np
 from .._parameter import Parameter, is_concrete
 from .._result import FitResult
 from ._node import Node, load
+
+_WORD = re.compile(r'[^\s"(),+*/^<>!=&|]+')  # names, also those in expressions
 
 
 def to_pyhf(
@@ -32,7 +36,8 @@ def to_pyhf(
     **Returns:** a new workspace. A vector parameter of which some entries are fixed is not fixed in it, as pyhf's is
     wholly fixed or not (those of bins without an error are fixed by themselves).
 
-    **Raises:** `ValueError` for a workspace without such a measurement; `TypeError` for other parameters.
+    **Raises:** `ValueError` for a workspace without such a measurement, or without these parameters; `TypeError` for
+    other results.
     """
     params = _params(result)
     new = copy.deepcopy(dict(load(workspace, "workspace")))
@@ -42,6 +47,10 @@ def to_pyhf(
         raise ValueError(f"there is no measurement {measurement!r}; there are {', '.join(map(repr, names))}")
     config = measured[0 if measurement is None else names.index(measurement)]["config"].value
     entries = config.setdefault("parameters", [])
+    channels = Node(new, "")["channels"].items()
+    modifiers = {m["name"].value for c in channels for s in c["samples"].items() for m in s["modifiers"].items()}
+    if not modifiers & set(params):  # a patch may have brought some
+        _check_same(params, modifiers, "workspace")
     known: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in entries}
     for name, p in params.items():
         if name not in known:
@@ -71,10 +80,11 @@ def to_hs3(
 
     **Returns:** a new document. Entries of vectors, of which the document has no names, are written as `"mcstat[0]"`.
 
-    **Raises:** `TypeError` for other parameters.
+    **Raises:** `ValueError` for a document without these parameters; `TypeError` for other results.
     """
     params = _params(result)
     new = copy.deepcopy(dict(load(document, "document")))
+    _check_same(params, set(_WORD.findall(json.dumps(new))), "document")
     entries = []
     for key, p in params.items():
         values, fixed = np.asarray(p.value), np.broadcast_to(np.asarray(p.fixed), np.shape(p.value))
@@ -83,6 +93,13 @@ def to_hs3(
             entries.append(entry | ({"const": True} if fixed[index] else {}))
     points = [point for point in new.get("parameter_points", []) if point.get("name") != name]
     return new | {"parameter_points": [*points, {"name": name, "parameters": entries}]}
+
+
+def _check_same(params: Iterable[str], known: Collection[str], what: str) -> None:
+    """**Raises:** `ValueError` for parameters that stand nowhere in it: it is not what was fitted."""
+    others = [name for name in params if name not in known]
+    if others:
+        raise ValueError(f"nothing in the {what} has the parameter {others[0]!r}: is it the one that was fitted?")
 
 
 def _params(result: FitResult) -> dict[str, Parameter]:

@@ -57,6 +57,8 @@ def from_pyhf(
     document = Node(patched(load(workspace, "workspace"), patch), "")
     if not document.get("channels").missing and document.get("measurements").missing:
         raise document.error("is the specification of a model: a workspace has observations and measurements too")
+    if document.get("channels").missing and not document.get("distributions").missing:
+        raise document.error("is a document of HS3: read it by mx.io.from_hs3")
     measured = _measurement(document, measurement)
     channels = _channels(document)
     spec = Spec(channels, _configs(measured), _poi(measured, channels), measured["name"].text())

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree, Scalar
 
 from ..._faults import Fault
+from ..._hints import given
 from ..._likelihoods import AbstractLikelihood
 from ..._likelihoods.counts import Counts, floats, terms_from_mean
 from ..._parameter import resolve
@@ -66,7 +67,7 @@ class Auxiliary(AbstractLikelihood):
     def _check(self, data: Any) -> None:
         """**Raises:** `TypeError`, `ValueError` unless there is a measurement of each constrained parameter."""
         if not isinstance(data, Mapping):
-            raise TypeError(f'the "aux" data are measurements by parameter, {{"lumi": 1.0}}, got {type(data).__name__}')
+            raise TypeError(f'the "aux" data are measurements by parameter, {{"lumi": 1.0}}, got {given(data)}')
         shapes = {name: self.layout.shape(name) for name in (*self.normal, *self.poisson)}
         check_keys(data, shapes, 'the "aux" data', "constrained parameter")
         for name, shape in shapes.items():

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
 
+from ..._hints import given
 from ..._jit import jit
 from ..._likelihoods import AbstractLikelihood, Joint
 from ..._parameter import resolve
@@ -160,7 +161,7 @@ def check_data(data: Any) -> None:
     wanted = '{"main": {channel: counts}, "aux": {parameter: what was measured of it}}, as from_pyhf returns them'
     if not isinstance(data, Mapping):
         flat = isinstance(data, list | tuple) or hasattr(data, "shape")
-        got = "one list of numbers, as pyhf's are" if flat else type(data).__name__
+        got = "one list of numbers, as pyhf's are" if flat else given(data)
         raise TypeError(f"the data of a HistFactory model are {wanted}; got {got}")
     missing, unknown = [k for k in ("main", "aux") if k not in data], [k for k in data if k not in ("main", "aux")]
     if missing or unknown:

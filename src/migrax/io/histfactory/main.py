@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln, xlogy
 from jaxtyping import Array, Float, PyTree, Scalar
 
+from ..._hints import given
 from ..._likelihoods import AbstractLikelihood
 from ..._likelihoods.counts import Counts, count_faults, count_pulls, floats, terms_from_mean
 from ..._parameter import resolve
@@ -72,7 +73,7 @@ class Histograms(AbstractLikelihood):
     def _counts(self, data: Any) -> Float[Array, " n"]:
         """**Raises:** `TypeError`, `ValueError` unless there are counts for all channels."""
         if not isinstance(data, Mapping):
-            raise TypeError(f'the "main" data are counts by channel, {{"SR": ...}}, got {type(data).__name__}')
+            raise TypeError(f'the "main" data are counts by channel, {{"SR": ...}}, got {given(data)}')
         sizes = {channel: block.nominal.shape[-1] for block in self.blocks for channel in block.channels}
         check_keys(data, sizes, 'the "main" data', "channel")
         found = []

@@ -80,7 +80,8 @@ def _tokens(text: str) -> list[tuple[str, str, int]]:
         match = _TOKEN.match(text, at)
         if match is None:
             start = len(text) - len(text[at:].lstrip())
-            raise ValueError(f"{text[start : start + 20]!r} at character {start} means nothing in an expression")
+            hint = " (HS3 has exp for TMath::Exp, and so on)" if text.startswith("::", start) else ""
+            raise ValueError(f"{text[start : start + 20]!r} at character {start} means nothing in an expression{hint}")
         kind = match.lastgroup
         assert kind is not None
         found.append((kind, match[kind], match.start(kind)))
