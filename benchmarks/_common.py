@@ -40,20 +40,25 @@ def environment() -> dict[str, str]:
     return {"JAX_PLATFORMS": "cpu"} | clean | {"JAX_ENABLE_X64": "1", "JAX_ENABLE_COMPILATION_CACHE": "0"}
 
 
-def python(*arguments: str, capture: bool = True) -> subprocess.CompletedProcess[str]:
+def python(*arguments: str, capture: bool = True, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
     """Runs this Python afresh in the root of the repository."""
     command = [sys.executable, *arguments]
     out = subprocess.PIPE if capture else None
-    return subprocess.run(command, cwd=ROOT, env=environment(), stdout=out, stderr=out, text=True, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment(), stdout=out, stderr=out, text=True, check=False, timeout=timeout
+    )
 
 
-def fresh(function: Callable[..., Any], *arguments: Any) -> Any:
+def fresh(function: Callable[..., Any], *arguments: Any, timeout: float | None = None) -> Any:
     """Calls `function(*arguments)` of a benchmark's module in a fresh process and returns what it returned, as JSON.
 
-    **Raises:** `RuntimeError` with the end of its output if the process fails.
+    **Raises:** `RuntimeError` with the end of its output if the process fails, or takes more than `timeout` seconds.
     """
     name = function.__module__ if function.__module__ != "__main__" else f"benchmarks.{_stem(function)}"
-    done = python("-m", "benchmarks._common", name, function.__name__, json.dumps(arguments))
+    try:
+        done = python("-m", "benchmarks._common", name, function.__name__, json.dumps(arguments), timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{function.__name__}{arguments}: no answer in {timeout:g} s") from None
     lines = [line for line in done.stdout.splitlines() if line.startswith(_MARK)]
     if done.returncode != 0 or not lines:
         raise RuntimeError(f"{name}.{function.__name__} failed ({done.returncode}): {done.stderr.strip()[-500:]}")
