@@ -23,7 +23,7 @@ from ._contestants import mx
 DATA = ROOT / "tests" / "data"
 BINS = (256, 2000, 10_000)
 PARAMETERS, SHAPES, LOOP = 500, 9, 1000
-PATIENCE = 60.0  # seconds until a peer is given up
+PATIENCE = 150.0  # seconds until a peer is given up
 MODELS = ("2 parameters, 2 bins", "64 parameters, 6 bins", "500 parameters, 256 bins")
 WHO = ("migrax", "pyhf, numpy", "pyhf, jax", "pyhs3, pytensor", "pyhs3, jax", "nextstat")
 
