@@ -2,6 +2,7 @@
 
 from typing import NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
@@ -186,6 +187,10 @@ class _Side(NamedTuple):
     alpha: Array | None
     n: Array | None
 
+    def edge(self, mu: Array) -> ArrayLike:
+        """Where the tail begins, of the side below a peak at `mu`."""
+        return -jnp.inf if self.alpha is None else mu - self.alpha * self.sigma
+
 
 class _Shape(NamedTuple):
     """What the three have in common. It is 1 at the peak."""
@@ -206,17 +211,40 @@ class _Shape(NamedTuple):
         return jnp.where(outside, -jnp.inf, value)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Array:
-        mass = self._log_mass(*clip(low, high, self.low, self.high))
-        return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - self._log_mass(self.low, self.high))
+        a, b = jnp.broadcast_arrays(*clip(low, high, self.low, self.high))
+        if any(jnp.ndim(leaf) for leaf in jax.tree.leaves(self)):
+            mass, whole = self._log_mass(a, b), self._log_mass(self.low, self.high)
+        else:  # as one more interval: a second copy of all this would take as long to compile
+            ends = (jnp.append(a, self.low), jnp.append(b, self.high))
+            each = self._log_mass(*ends)
+            mass, whole = each[:-1].reshape(a.shape), each[-1]
+        return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - whole)
 
     def sample(self, key: Array, shape: tuple[int, ...]) -> Array:
         return sample_by_bisection(self._log_mass, self.low, self.high, key, shape)
 
     def _log_mass(self, low: ArrayLike, high: ArrayLike) -> Array:
-        below = _log_side_mass(*clip(low, high, -jnp.inf, self.mu), self.mu, self.below)
-        # the side above in a mirror
-        a, b = clip(low, high, self.mu, jnp.inf)
-        return log_add(below, _log_side_mass(-b, -a, -self.mu, self.above))
+        """The log of the integral over both sides. They stand along a leading axis, the one above in a mirror, so that
+        there is one copy of the formulas: they take long to compile."""
+        dims = max(jnp.ndim(x) for x in (low, high, *jax.tree.leaves(self)))
+
+        def pair(below: ArrayLike, above: ArrayLike) -> Array:
+            both = jnp.stack(jnp.broadcast_arrays(below, above))
+            return both.reshape(2, *(1,) * (dims + 1 - both.ndim), *both.shape[1:])
+
+        below, above = clip(low, high, -jnp.inf, self.mu), clip(low, high, self.mu, jnp.inf)
+        a, b = pair(below[0], -above[1]), pair(below[1], -above[0])
+        mu, sigma = pair(self.mu, -self.mu), pair(self.below.sigma, self.above.sigma)
+        edge = pair(self.below.edge(self.mu), self.above.edge(-self.mu))
+        core = _log_core_mass(*clip(a, b, edge, jnp.inf), mu, sigma)
+        alpha, n = (x for x in self.below[1:] if x is not None)
+        if self.above.alpha is None or self.above.n is None:
+            tail = _log_tail(a[:1], b[:1], edge[:1], sigma[:1], alpha, n)
+            tail = jnp.concatenate([tail, jnp.full_like(tail, -jnp.inf)])
+        else:
+            tail = _log_tail(a, b, edge, sigma, pair(alpha, self.above.alpha), pair(n, self.above.n))
+        both = jnp.log(sigma) + log_add(core, tail)
+        return log_add(both[0], both[1])
 
 
 def _log_side(s: Array, side: _Side) -> Array:
@@ -229,20 +257,15 @@ def _log_side(s: Array, side: _Side) -> Array:
     return jnp.where(tail, by_power, -0.5 * jnp.where(tail, 0.0, s) ** 2)
 
 
-def _log_side_mass(low: Array, high: Array, mu: Array, side: _Side) -> Array:
-    """The log of the integral of the side below the peak from `low`, which may be infinite, to `high`."""
-    log_sigma = jnp.log(side.sigma)
-    if side.alpha is None or side.n is None:
-        return log_sigma + _log_core_mass(low, high, mu, side.sigma)
-    edge = mu - side.alpha * side.sigma
-    core = _log_core_mass(*clip(low, high, edge, jnp.inf), mu, side.sigma)
+def _log_tail(low: Array, high: Array, edge: Array, sigma: Array, alpha: Array, n: Array) -> Array:
+    """The log of the integral of the tail below `edge` from `low`, which may be infinite, to `high`, in standard
+    deviations."""
     a, b = clip(low, high, -jnp.inf, edge)
     empty, infinite = b <= a, jnp.isneginf(a)
     whole, part = infinite & ~empty, ~infinite & ~empty
-    near = jnp.where(empty, 0.0, edge - jnp.where(empty, edge, b)) / side.sigma
-    width = jnp.where(part, jnp.where(part, b, 1.0) - jnp.where(part, a, 0.0), 1.0) / side.sigma
-    tail = jnp.where(empty, -jnp.inf, _log_tail_mass(near, width, whole, side.alpha, side.n))
-    return log_sigma + log_add(core, tail)
+    near = jnp.where(empty, 0.0, edge - jnp.where(empty, edge, b)) / sigma
+    width = jnp.where(part, jnp.where(part, b, 1.0) - jnp.where(part, a, 0.0), 1.0) / sigma
+    return jnp.where(empty, -jnp.inf, _log_tail_mass(near, width, whole, alpha, n))
 
 
 def _log_core_mass(low: Array, high: Array, mu: Array, sigma: Array) -> Array:
