@@ -1,6 +1,7 @@
 """Which entry of the data a likelihood is not finite for, and why: for the message of a fit that failed by it."""
 
 import enum
+import itertools
 from typing import Any
 
 import equinox as eqx
@@ -42,6 +43,7 @@ _SENTENCES = {
     Fault.NOT_POSITIVE: "{} is not positive.",
 }
 
+_SMALL = 1000  # numbers
 _NOT_FINITE = (int(Status.NOT_FINITE), int(Status.NOT_FINITE_AT_START))
 
 
@@ -56,8 +58,8 @@ def find_not_finite(data: PyTree, status: Array) -> tuple[Int[Array, "2"], tuple
 
     def find() -> Array:
         found, start = none[0], 0
-        for (_, a), look in zip(arrays, inexact, strict=True):
-            if look:
+        for a in _runs([a for _, a in arrays]):
+            if eqx.is_inexact_array(a):
                 bad = jnp.ravel(~jnp.isfinite(lax.stop_gradient(a)))
                 here = start + jnp.argmax(bad).astype(none.dtype)
                 found = jnp.where((found < 0) & jnp.any(bad), here, found)
@@ -66,6 +68,16 @@ def find_not_finite(data: PyTree, status: Array) -> tuple[Int[Array, "2"], tuple
 
     failed = (status == _NOT_FINITE[0]) | (status == _NOT_FINITE[1])
     return lax.cond(failed, find, lambda: none), paths
+
+
+def _runs(arrays: list[Array]) -> list[Array]:
+    """The same numbers in the same order, small arrays that follow each other as one: of hundreds of global observables
+    each would be compiled by itself."""
+    joined: list[Array] = []
+    for dtype, run in itertools.groupby(arrays, lambda a: a.dtype if a.size <= _SMALL else None):
+        each = list(run)
+        joined += each if dtype is None else [jnp.concatenate([jnp.ravel(a) for a in each])]
+    return joined
 
 
 def nothing_found(data: PyTree) -> tuple[Int[Array, "2"], tuple[tuple[str, tuple[int, ...]], ...]]:
