@@ -11,6 +11,7 @@ EXTRAS_demo := plot,tqdm,iminuit
 EXTRAS_test := test,tqdm
 EXTRAS_lint := lint,plot,tqdm,hist,hs3,iminuit,pyhf,cli
 EXTRAS_bench := bench
+EXTRAS_docs := docs
 
 # Handed on by `make test ARGS="-k migrad"`.
 ARGS ?=
@@ -27,7 +28,7 @@ PYTHONS := $(PYTHON)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench docs clean
 # Two pip runs must not fill one environment at once.
 .NOTPARALLEL:
 
@@ -52,8 +53,13 @@ lint: $(VENV)/.stamp-lint ## check style, formatting and types
 bench: $(VENV)/.stamp-bench ## run the benchmarks (they time compilation: no cache)
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 
+# The theme's makers announce another project's plans at each run, unless told not to.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(VENV)/.stamp-docs ## build the documentation into site/, with warnings as errors
+	@$(BIN)/python -m mkdocs build --strict --quiet
+
 clean: ## remove the environment, caches, builds and pictures
-	@rm -rf $(VENV) .pytest_cache .ruff_cache .jax_cache build dist out
+	@rm -rf $(VENV) .pytest_cache .ruff_cache .jax_cache build dist out site
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.stamp-venv:

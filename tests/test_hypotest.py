@@ -413,3 +413,11 @@ def test_a_limit_says_why_the_asimov_data_fail():
     assert bool(limit.free.valid)
     assert not bool(limit.asimov.valid)
     assert "The fit of the Asimov data is not valid: Along " in str(limit)
+
+
+def test_a_signal_that_levels_off():
+    """It never is excluded; once its limits were found at 1e39."""
+    nll = mx.PoissonNLL(lambda p: 10.0 * p["s"] / (1.0 + p["s"]) + jnp.array([100.0]))
+    limit = mx.upper_limit(nll, {"s": mx.Parameter(0.5, lower=0.0)}, jnp.array([105.0]), "s")
+    assert {int(limit.status), *map(int, limit.expected_status)} == {int(mx.LimitStatus.NO_EFFECT)}
+    assert np.isnan(limit.observed)
