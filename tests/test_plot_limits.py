@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
+from pictures import check_picture
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -85,3 +86,10 @@ def test_bad_input(tests, limits):
         mx.plot.limit_band(1.0, jax.tree.map(lambda a: a[0], limits))
     with pytest.raises(ValueError, match=r"jax\.vmap"):
         mx.plot.cls_scan(jax.tree.map(lambda a: a[0], tests))
+
+
+@pytest.mark.usefixtures("close")
+def test_pictures(tests, limits, tmp_path):
+    check_picture("cls_scan", lambda: mx.plot.cls_scan(tests), tmp_path)
+    masses = [100.0, 200.0, 300.0]
+    check_picture("limit_band", lambda: mx.plot.limit_band(masses, limits, xlabel="Mass [GeV]"), tmp_path)

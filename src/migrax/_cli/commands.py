@@ -16,7 +16,7 @@ from .._hypotest import LimitStatus, UpperLimit, hypotest, upper_limit
 from .._hypotest.display import words
 from .._hypotest.hypotest import check_cl
 from .._hypotest.toy_limit import check_toys
-from .._impacts import impacts as impacts_of
+from .._impacts import Impacts, impacts as impacts_of
 from .._minimum import rise
 from .._minos import minos as minos_of
 from .._result import FitResult
@@ -31,6 +31,8 @@ _SAVED = (
     "Write the file with the fitted values there: as the starts of a workspace of pyhf; in a document of HS3 as the "
     'parameter point "fitted", which --point fitted reads.'
 )
+
+_PULLS = 36  # parameters whose pulls are drawn
 
 
 @click.group(epilog="Exit codes: 0; 1: a file that is not right; 2: wrong usage; 3: what was found is not valid.")
@@ -164,7 +166,8 @@ def _scanned(problem: Problem, found: UpperLimit, plot_to: Path) -> None:
 @click.option("-n", "--number", type=click.IntRange(min=1), default=1000, show_default=True, help="How many toys.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same toys.")
 @click.option("--store", type=click.Path(file_okay=False, path_type=Path), help="Keep finished batches in this folder.")
-def toys(problem: Problem, json_to: Any, number: int, seed: int, store: Path | None) -> None:
+@click.option("--plot", "plot_to", type=PictureFile(), help="Draw the pulls there.")
+def toys(problem: Problem, json_to: Any, number: int, seed: int, store: Path | None, plot_to: Path | None) -> None:
     """Fit toys of the fitted model, and look at their pulls."""
     result = _minimum(problem, json_to)
     drawn = Toys(number, jax.random.key(seed))
@@ -186,7 +189,26 @@ def toys(problem: Problem, json_to: Any, number: int, seed: int, store: Path | N
     }
     numbers = {"toys": number, "valid": good, "pulls": each, "names": list(fits.names), "values": fits.values}
     told(f"{study}{_left_out(study, good)}", numbers, json_to)
+    if plot_to is not None:
+        if len(study.names) > _PULLS:
+            click.echo(f"The picture shows the first {_PULLS} of {len(study.names)} parameters.", err=True)
+        picture(plot_to, lambda ax: _draw_pulls(study, ax))
     ended(good > 0)
+
+
+def _draw_pulls(study: PullStudy, ax: Any) -> None:
+    """A histogram for each parameter, in the place of one."""
+    names = study.names[:_PULLS]
+    columns = math.ceil(math.sqrt(len(names)))
+    rows = math.ceil(len(names) / columns)
+    figure = ax.figure
+    ax.remove()
+    figure.set_size_inches(4.8 * columns, 3.6 * rows)
+    each = figure.subplots(rows, columns, squeeze=False).ravel()
+    for name, place in zip(names, each, strict=False):
+        plot.pulls(study, name, place)
+    for place in each[len(names) :]:
+        place.remove()
 
 
 def _left_out(study: PullStudy, good: int) -> str:
@@ -201,9 +223,10 @@ def _left_out(study: PullStudy, good: int) -> str:
 @on_a_file
 @click.option("--poi", help="The parameter of interest; default: the file's.")
 @click.option(
-    "--top", type=click.IntRange(min=1), default=20, show_default=True, help="How many of the largest the table shows."
+    "--top", type=click.IntRange(min=1), default=20, show_default=True, help="How many of the largest are shown."
 )
-def impacts(problem: Problem, json_to: Any, poi: str | None, top: int) -> None:
+@click.option("--plot", "plot_to", type=PictureFile(), help="Draw pulls and impacts there.")
+def impacts(problem: Problem, json_to: Any, poi: str | None, top: int, plot_to: Path | None) -> None:
     """Rank nuisance parameters by their impact."""
     name = problem.poi(poi)
     found = impacts_of(problem.nll, _minimum(problem, json_to), problem.data, name)
@@ -215,4 +238,14 @@ def impacts(problem: Problem, json_to: Any, poi: str | None, top: int) -> None:
     shown = jax.tree.map(lambda a: a[largest], found)
     shown = dataclasses.replace(shown, names=tuple(found.names[i] for i in largest))
     told(shown, {"poi": name, "impacts": each}, json_to)
+    if plot_to is not None:
+        picture(plot_to, lambda ax: _draw_impacts(shown, ax))
     ended(bool(np.all(found.valid)))
+
+
+def _draw_impacts(shown: Impacts, ax: Any) -> None:
+    """Pulls and impacts, in the place of one picture."""
+    figure = ax.figure
+    ax.remove()
+    figure.set_size_inches(8.0, max(2.6, 1.4 + 0.3 * len(shown.names)))
+    plot.impacts(shown, figure.subplots(1, 2, sharey=True, width_ratios=(2, 3)), top=len(shown.names))

@@ -1,29 +1,89 @@
 """Where pictures are drawn, and the colours that they share."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # told apart by their lightness too
 ONE_SIGMA, TWO_SIGMA, LINE, ACCENT = "#35b779", "#fde725", "#1a1a1a", "#b2182b"
+DARK, LIGHT, FAINT = "#2166ac", "#fdae61", "0.6"
+
+RISE = r"$-2\,\Delta\,\ln L$"  # UP is 1/2: what chi2 is compared with
 
 
-def axes(ax: "Axes | None") -> "Axes":
-    """The one that is given, or one of a new figure.
+def axes(ax: "Axes | None", size: tuple[float, float] | None = None) -> "Axes":
+    """The one that is given, or one of a new figure, of that size in inches for text of 10 points.
 
     **Raises:** `ImportError` without matplotlib.
     """
-    if ax is not None:
-        return ax
+    return ax if ax is not None else new_figure(size).subplots()
+
+
+def panels(ax: Any, grid: dict[str, Any], size: tuple[float, float] | None = None) -> "tuple[Axes, Axes | None]":
+    """The pair that is given, one `ax` and nothing, or the two of a new figure, laid out by what `subplots` takes.
+
+    **Raises:** `ValueError` for another number of axes; `ImportError` without matplotlib.
+    """
+    if ax is None:
+        ax = new_figure(size).subplots(**grid)
+    if not isinstance(ax, Sequence | np.ndarray):
+        return ax, None
+    each = list(np.ravel(np.asarray(ax, dtype=object)))
+    if len(each) != 2:
+        raise ValueError(f"ax is one or a pair of axes, got {len(each)}")
+    return each[0], each[1]
+
+
+def new_figure(size: tuple[float, float] | None = None) -> "Figure":
+    """**Raises:** `ImportError` without matplotlib."""
     try:
         import matplotlib.pyplot as plt
     except ImportError:
         raise ImportError('pictures need matplotlib: pip install "migrax[plot]"') from None
-    return plt.subplots(layout="constrained")[1]
+    if size is not None:
+        size = (size[0] * text_scale(), size[1] * text_scale())
+    return plt.figure(figsize=size, layout="constrained")
+
+
+def text_scale() -> float:
+    """How large text is in the style of now, in units of 10 points."""
+    from matplotlib import rcParams
+
+    return float(rcParams["font.size"]) / 10
+
+
+def shades(n: int, last: float = 0.75) -> list[Any]:
+    """Colours of samples or regions, from dark to light, the more so with `last`: each has a lightness of its own."""
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](x) for x in (np.linspace(0.1, last, n) if n != 1 else [0.45])]
+
+
+def pale(n: int) -> list[Any]:
+    """The same for areas, on which black points are to be seen."""
+    return [tuple(0.45 + 0.55 * np.array(colour[:3])) for colour in shades(n, 0.95)]
 
 
 def concrete(values: Any) -> np.ndarray:
     return np.asarray(values, dtype=float)
+
+
+def check(result: Any, kinds: type | tuple[type, ...], what: str, how: str) -> None:
+    """**Raises:** `TypeError` for anything but these classes, with how they are made."""
+    if not isinstance(result, kinds):
+        names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+        raise TypeError(f"{what} takes a {names}, got {type(result).__name__}: {how}")
+
+
+def check_single(shape: tuple[int, ...], ndim: int, what: str) -> None:
+    """**Raises:** `ValueError` for vmapped results."""
+    if len(shape) != ndim:
+        raise ValueError(
+            f"{what} draws one result, got many along {len(shape) - ndim} axes: take one, "
+            "jax.tree.map(lambda x: x[0], results)"
+        )

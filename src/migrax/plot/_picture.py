@@ -1,0 +1,168 @@
+"""What there is to draw of a fit: the data with their errors, and the model with its parts."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from .._hints import given
+from .._likelihoods import ExtendedUnbinnedNLL, LeastSquares, TemplateNLL, UnbinnedNLL
+from .._likelihoods.counts import Counts, as_counts, count_pulls
+from .._likelihoods.events import as_events
+from .._likelihoods.joint import AbstractJoint
+from .._parameter import resolve, unknown_name
+
+_BINS = 50  # at most, where the caller does not say
+_CURVE = 400  # points of a curve
+
+
+class Picture(NamedTuple):
+    """Points with errors; a curve through `at`, or steps over `edges`, which may be the sum of `samples`.
+
+    What does not count is NaN.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    error: np.ndarray
+    x_error: np.ndarray | None
+    pulls: np.ndarray
+    at: np.ndarray
+    model: np.ndarray
+    edges: np.ndarray | None
+    samples: dict[str, np.ndarray]
+    xlabel: str
+    ylabel: str
+
+
+def picture_of(nll: Any, params: PyTree, data: Any, edges: Any, part: Any) -> Picture:
+    """**Raises:** `TypeError` for a likelihood that cannot be drawn, `ValueError` for an unknown or missing part, and
+    edges that do not fit."""
+    params = resolve(params)
+    if isinstance(nll, AbstractJoint):
+        names = [name for name, _, _ in nll.items(data)]
+        name = _chosen(part, names, "part")
+        return picture_of(nll.parts[name], params, data[name], edges, None)
+    if hasattr(nll, "channels") and hasattr(nll, "expected"):  # mx.io.HistFactory
+        name = _chosen(part, list(nll.channels), "channel")
+        samples = {k: np.asarray(v) for k, v in nll.expected(params)[name].items()}
+        pulls = np.asarray(nll.pulls(params, data)["main"][name])
+        return _of_counts(Counts(data["main"][name]), np.sum(list(samples.values()), axis=0), pulls, samples, edges)
+    if part is not None:
+        raise ValueError(f"{type(nll).__name__} has no parts, got part={part!r}")
+    if isinstance(nll, LeastSquares):
+        return _of_points(nll, params, data, edges)
+    if isinstance(nll, UnbinnedNLL | ExtendedUnbinnedNLL):
+        return _of_events(nll, params, data, edges)
+    if not (hasattr(nll, "prediction") and hasattr(nll, "pulls")) or getattr(nll, "is_constraint", False):
+        raise TypeError(
+            f"data_and_model draws counts (such as mx.PoissonNLL), mx.LeastSquares, unbinned events, and the parts of "
+            f"a Joint, not {type(nll).__name__}"
+        )
+    counts = as_counts(data, type(nll).__name__)
+    samples = _templates(nll, params) if isinstance(nll, TemplateNLL) else {}
+    mu, pulls = np.asarray(nll.prediction(params, data)), np.asarray(nll.pulls(params, data))
+    mask = getattr(nll, "mask", None)
+    if mask is not None:
+        value = jnp.where(jnp.asarray(mask), counts.value, jnp.nan)
+        counts = Counts(value, counts.variance)
+    return _of_counts(counts, mu, pulls, samples, edges)
+
+
+def _chosen(part: Any, names: list[Any], what: str) -> Any:
+    said = ", ".join(map(repr, names))
+    if part is None and len(names) == 1:
+        return names[0]
+    if part is None:
+        raise ValueError(f"one {what} is drawn at a time: part= one of {said}")
+    if part not in names:
+        raise ValueError(unknown_name(part, tuple(map(str, names))) if isinstance(part, str) else f"part= is {said}")
+    return part
+
+
+def _templates(nll: TemplateNLL, params: PyTree) -> dict[str, np.ndarray]:
+    yields = nll._yields(params)
+    found = {}
+    for name, component in nll.components.items():
+        if isinstance(component, Counts):
+            found[name] = np.asarray(yields[name] * component.value / jnp.sum(component.value))
+        else:
+            found[name] = np.asarray(component(params))
+    shape = np.broadcast_shapes(*(values.shape for values in found.values()))
+    return {name: np.broadcast_to(values, shape) for name, values in found.items()}
+
+
+def _of_counts(
+    counts: Counts, mu: np.ndarray, pulls: np.ndarray, samples: dict[str, np.ndarray], edges: Any
+) -> Picture:
+    n = np.asarray(counts.value, dtype=float)
+    if n.ndim != 1:
+        raise ValueError(f"data_and_model draws histograms with one axis, got counts of shape {n.shape}")
+    numbered = edges is None
+    bins = np.arange(n.size + 1) - 0.5 if numbered else np.asarray(edges, dtype=float)
+    if bins.shape != (n.size + 1,) or not np.all(np.diff(bins) > 0):
+        raise ValueError(f"edges must be {n.size + 1} increasing numbers for {n.size} bins, got shape {bins.shape}")
+    variance = n if counts.variance is None else np.asarray(counts.variance, dtype=float)
+    error = np.sqrt(np.maximum(variance, 0.0))
+    x = 0.5 * (bins[1:] + bins[:-1])
+    samples = dict(sorted(samples.items(), key=lambda item: -float(np.sum(item[1]))))
+    return Picture(x, n, error, None, pulls, x, mu, bins, samples, "Bin" if numbered else "", "Events / bin")
+
+
+def _of_points(nll: LeastSquares, params: PyTree, data: Any, edges: Any) -> Picture:
+    if edges is not None:
+        raise ValueError("points have no edges")
+    if data.x.ndim != 1:
+        raise ValueError(f"data_and_model draws points along one coordinate, got x of shape {data.x.shape}")
+    used = np.ones(data.x.shape, bool) if data.mask is None else np.asarray(data.mask)
+    x, y, error = (np.where(used, np.asarray(a, dtype=float), np.nan) for a in (data.x, data.y, data.yerr))
+    low, high = np.nanmin(x), np.nanmax(x)
+    x_error = None if data.xerr is None else np.asarray(data.xerr)
+    margin = 0.03 * (high - low) + (0.0 if x_error is None else np.max(x_error[used], initial=0.0))
+    at = np.linspace(low - margin, high + margin, _CURVE)
+    model = np.asarray(jnp.broadcast_to(nll.model(params, jnp.asarray(at)), at.shape))
+    pulls = np.asarray(nll.pulls(params, data))
+    return Picture(x, y, error, x_error, pulls, at, model, None, {}, "x", "y")
+
+
+def _of_events(nll: UnbinnedNLL | ExtendedUnbinnedNLL, params: PyTree, data: Any, edges: Any) -> Picture:
+    """A histogram, and the density integrated over its bins."""
+    events = as_events(data, type(nll).__name__)
+    x = np.asarray(events.x, dtype=float)
+    if x.ndim == 2 and x.shape[1] == 1:
+        x = x[:, 0]
+    if x.ndim != 1:
+        raise ValueError(f"data_and_model draws events of one observable, got {given(data)}")
+    used = np.ones(x.size, bool) if events.mask is None else np.asarray(events.mask)
+    weight = np.ones(x.size) if events.weight is None else np.asarray(events.weight, dtype=float)
+    x, weight = x[used], weight[used]
+    if edges is None:
+        edges = int(np.clip(np.sqrt(x.size), 10, _BINS))
+    bins = np.histogram_bin_edges(x, edges)
+    value, variance = (np.histogram(x, bins, weights=w)[0] for w in (weight, weight**2))
+    nodes, shares = np.polynomial.legendre.leggauss(8)
+    width, middle = np.diff(bins), 0.5 * (bins[1:] + bins[:-1])
+    at = middle[:, None] + 0.5 * width[:, None] * nodes
+    total = 1.0 if isinstance(nll, ExtendedUnbinnedNLL) else float(np.sum(weight))
+
+    def density(points: np.ndarray) -> np.ndarray:
+        rows = jnp.asarray(points.ravel()).reshape(-1, *events.x.shape[1:])
+        log = nll._log_density if isinstance(nll, ExtendedUnbinnedNLL) else nll._log_prob
+        return total * np.exp(np.asarray(log(params, rows), dtype=float)).reshape(points.shape)
+
+    mu = 0.5 * width * np.sum(density(at) * shares, axis=1)
+    counts = Counts(value, None if events.weight is None else variance)
+    pulls = np.asarray(count_pulls(jnp.asarray(mu), counts, None))
+    shown = _of_counts(counts, mu, pulls, {}, bins)
+    if not np.allclose(width, width[0]):
+        return shown
+    fine = np.linspace(bins[0], bins[-1], _CURVE)
+    return shown._replace(at=fine, model=width[0] * density(fine), edges=None, xlabel="x")
+
+
+def check_data(likelihood: Any, data: Any) -> None:
+    """**Raises:** `TypeError` for data of HistFactory that are no dictionary."""
+    if hasattr(likelihood, "channels") and not (isinstance(data, Mapping) and "main" in data):
+        raise TypeError(f'the data of {type(likelihood).__name__} are {{"main": ..., "aux": ...}}, got {given(data)}')

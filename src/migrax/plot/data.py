@@ -1,0 +1,116 @@
+"""The data and the fitted model, with the pulls below."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import ArrayLike, PyTree
+
+from .._result import FitResult
+from ._axes import ACCENT, FAINT, LINE, check, check_single, pale, panels
+from ._picture import Picture, check_data, picture_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_HOW = "what mx.fit(likelihood, params, data) returned"
+
+
+def data_and_model(
+    likelihood: Any,
+    result: FitResult,
+    data: PyTree,
+    ax: Any = None,
+    *,
+    edges: ArrayLike | int | None = None,
+    part: str | int | None = None,
+    xlabel: str | None = None,
+) -> Any:
+    """The data with their errors and the fitted model; below them the pulls, (data - model) / standard deviation.
+
+    Counts are drawn with the model as steps, which are filled where the likelihood tells its samples (`mx.TemplateNLL`,
+    the models of `mx.io.from_pyhf`), the largest at the bottom; points with the curve; unbinned events as a histogram
+    with the density, whose integrals over the bins are what the pulls are taken to. The error of a plain count is its
+    square root, that of the pulls the likelihood's own. What a mask leaves out is not drawn.
+
+    ```python
+    mx.plot.data_and_model(nll, result, counts, edges=edges, xlabel="Mass [GeV]")
+    mx.plot.data_and_model(workspace, fitted, data, part="SR")  # one channel
+    ```
+
+    **Arguments:**
+
+    - `likelihood`, `data`: as they were given to `mx.fit`.
+    - `result`: what it returned.
+    - `ax`: a pair of axes, for the data and the pulls; or one, for the data alone; default: both, in a new figure.
+    - `edges`: of `n` bins, shape `(n + 1,)`; default: bins are numbered. Of unbinned events: those of the histogram, or
+        a number of bins.
+    - `part`: which part of an `mx.Joint`, or which channel, where there are several.
+    - `xlabel`: what is measured, with its unit.
+
+    **Returns:** the `ax`; for a new figure the pair.
+
+    **Raises:** `TypeError` for a likelihood that is not one of these, or something else than a fit; `ValueError` for
+    vmapped fits, histograms with several axes, an unknown or missing part, edges that do not fit.
+    """
+    check(result, FitResult, "data_and_model", _HOW)
+    check_single(np.shape(result.nll), 0, "data_and_model")
+    check_data(likelihood, data)
+    shown = picture_of(likelihood, result.params, data, edges, part)
+    grid = {"nrows": 2, "sharex": True, "height_ratios": (3, 1)}
+    main, below = panels(ax, grid)
+    _draw_data(main, shown)
+    label = shown.xlabel if xlabel is None else xlabel
+    if below is None:
+        main.set_xlabel(label)
+        return ax
+    _draw_pulls(below, shown)
+    below.set_xlabel(label)
+    return (main, below) if ax is None else ax
+
+
+def _draw_data(ax: "Axes", shown: Picture) -> None:
+    if shown.edges is None:
+        ax.plot(shown.at, shown.model, color=ACCENT, linewidth=1.6, label="Model", zorder=2)
+    else:
+        base = np.zeros_like(shown.model)
+        for (name, values), colour in zip(shown.samples.items(), pale(len(shown.samples)), strict=True):
+            top = base + values
+            ax.stairs(top, shown.edges, baseline=base, fill=True, facecolor=colour, linewidth=0, label=name, zorder=1)
+            base = top
+        ax.stairs(shown.model, shown.edges, color=ACCENT, linewidth=1.6, baseline=None, label="Model", zorder=2)
+    ax.errorbar(
+        shown.x, shown.y, shown.error, shown.x_error, fmt="o", color=LINE, markersize=3.5, linewidth=1, label="Data",
+        zorder=3,
+    )  # fmt: skip
+    _limits(ax, shown)
+    if shown.xlabel == "Bin":
+        from matplotlib.ticker import MaxNLocator
+
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set(ylabel=shown.ylabel)
+    handles, labels = ax.get_legend_handles_labels()
+    order = [labels.index("Data"), labels.index("Model"), *reversed(range(len(shown.samples)))]
+    ax.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, ncols=2 if len(order) > 4 else 1)
+
+
+def _limits(ax: "Axes", shown: Picture) -> None:
+    if shown.edges is not None or shown.ylabel.startswith("Events"):
+        tops = np.concatenate([shown.y + shown.error, shown.model])
+        top = np.max(tops[np.isfinite(tops)], initial=0.0)
+        lows = (shown.y - shown.error)[np.isfinite(shown.y)]
+        low = min(np.min(lows, initial=0.0), 0.0)
+        ax.set_ylim(low, (1.3 if shown.samples else 1.15) * top if top > 0 else None)
+    edges = shown.at if shown.edges is None else shown.edges
+    ax.set_xlim(edges[0], edges[-1])
+
+
+def _draw_pulls(ax: "Axes", shown: Picture) -> None:
+    for height, style in ((-2, ":"), (0, "-"), (2, ":")):
+        ax.axhline(height, color=FAINT, linewidth=0.8, linestyle=style, zorder=1)
+    ax.plot(shown.x, shown.pulls, "o", color=LINE, markersize=3.5, zorder=3)
+    if shown.edges is not None:
+        ax.stairs(np.nan_to_num(shown.pulls), shown.edges, fill=True, color="0.8", zorder=0.5)
+    most = max(3.2, 1.2 * np.max(np.abs(shown.pulls[np.isfinite(shown.pulls)]), initial=0.0))
+    ax.set(ylabel="Pull", ylim=(-most, most))
+    if most < 6:
+        ax.set_yticks([-2, 0, 2] if most < 4 else [-4, -2, 0, 2, 4])

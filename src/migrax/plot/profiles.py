@@ -1,0 +1,119 @@
+"""Profiles and scans of the likelihood, with the crossings of MINOS."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._minimum import rise
+from .._minos import Minos
+from .._profile import Profile
+from ._axes import ACCENT, DARK, FAINT, RISE, axes, check, check_single, concrete
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LEVELS = (0.68, 0.95)  # of two parameters
+
+
+def profile(profile: Profile, ax: "Axes | None" = None, *, minos: Minos | None = None) -> "Axes":
+    """How far the likelihood rises above its minimum, -2 Δ ln L (for a chi2: Δ chi2), along one parameter, or two.
+
+    Lines show where it has risen by one, two, three standard deviations. Points whose fit failed are gaps. Along two
+    parameters it is drawn as filled contours, with lines at the 68 % and 95 % regions of two parameters.
+
+    ```python
+    along = mx.profile(nll, result, data, "mu")
+    mx.plot.profile(along, minos=mx.minos(nll, result, data, "mu"))
+    ```
+
+    **Arguments:**
+
+    - `profile`: what `mx.profile` or `mx.scan` returned.
+    - `ax`: where to draw; default: a new figure.
+    - `minos`: what `mx.minos` returned for this parameter: its interval is shown, from crossing to crossing.
+
+    **Returns:** the `ax`.
+
+    **Raises:** `TypeError` for something else; `ValueError` for vmapped profiles, `minos` without this parameter, or
+    with two.
+    """
+    check(profile, Profile, "profile", "what mx.profile or mx.scan returned")
+    two = len(profile.names) == 2
+    check_single(np.shape(profile.rise), 2 if two else 1, "profile")
+    if minos is not None:
+        check(minos, Minos, "minos=", "what mx.minos returned")
+        check_single(np.shape(minos.lower), 1, "profile(minos=)")
+        if two:
+            raise ValueError("crossings of MINOS belong to a profile of one parameter")
+        minos[profile.names[0]]  # raises for a name that is not there
+    ax = axes(ax)
+    if two:
+        _draw_two(ax, profile)
+    else:
+        for n in draw_one(ax, profile, minos):
+            ax.annotate(
+                rf"${n}\sigma$", (1, n**2), (4, 0), color="0.35", ha="left", va="center",
+                xycoords=("axes fraction", "data"), textcoords="offset points",
+            )  # fmt: skip
+        ax.set(xlabel=profile.names[0], ylabel=RISE)
+        if minos is not None:
+            ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return ax
+
+
+def draw_one(ax: "Axes", profile: Profile, minos: Minos | None) -> list[int]:
+    """The curve, the crossings, and lines at standard deviations; returns how many these are."""
+    order = np.argsort(concrete(profile.grid[0]))
+    x, y = concrete(profile.grid[0])[order], concrete(profile.rise)[order]
+    known = y[np.isfinite(y)]
+    top = 1.12 * max(float(np.max(known, initial=0.0)), 1.05)
+    if minos is not None:
+        top = max(top, 1.35 * float(minos.rise))
+        _crossings(ax, profile.names[0], minos)
+    ax.plot(x, y, color=DARK, marker="o" if x.size <= 40 else None, markersize=3, linewidth=1.6, zorder=3)
+    lines = [n for n in (1, 2, 3) if n**2 < top / 1.07]
+    for n in lines:
+        ax.axhline(n**2, color=FAINT, linewidth=1, linestyle="--", zorder=1)
+    ax.set_ylim(min(-0.03 * top, float(np.min(known, initial=0.0))), top)
+    ax.margins(x=0.02)
+    return lines
+
+
+def _crossings(ax: "Axes", name: str, minos: Minos) -> None:
+    """The interval and its ends; a side that was not found is left out."""
+    value, found = float(minos.result[name].value), minos[name]
+    ends = [value + float(found.lower), value + float(found.upper)]
+    ax.axvline(value, color=ACCENT, linewidth=1, zorder=1.5)
+    if np.all(np.isfinite(ends)):
+        ax.axvspan(ends[0], ends[1], color=ACCENT, alpha=0.1, linewidth=0, zorder=0.5)
+    said = [f"{value:.4g}"]
+    for offset, at, sign in ((found.upper, ends[1], "^"), (found.lower, ends[0], "_")):
+        if np.isfinite(at):
+            ax.axvline(at, color=ACCENT, linewidth=1, linestyle="--", zorder=1.5)
+            said.append(f"{sign}{{{float(offset):+.2g}}}")
+    crossings = [at for at in ends if np.isfinite(at)]
+    label = rf"MINOS: ${''.join(said)}$"
+    ax.plot(crossings, [float(minos.rise)] * len(crossings), "D", color=ACCENT, markersize=5, zorder=4, label=label)
+
+
+def _draw_two(ax: "Axes", profile: Profile) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    (i, j), z = (np.argsort(concrete(g)) for g in profile.grid), concrete(profile.rise)
+    x, y = concrete(profile.grid[0])[i], concrete(profile.grid[1])[j]
+    if x.size < 2 or y.size < 2:
+        raise ValueError(f"filled contours need at least two points of each parameter, got {x.size} and {y.size}")
+    shown = np.ma.masked_invalid(z[np.ix_(i, j)].T)
+    levels = [float(rise(cl, dof=2)) for cl in _LEVELS]
+    highest = max(float(np.ma.max(shown)) if shown.count() else 1.0, 1e-6)
+    top = min(highest, 4 * levels[-1])
+    # one scale for all, on which white lines are seen
+    scale = 4 * levels[-1] if highest > levels[0] else top
+    steps = MaxNLocator(12).tick_values(0.0, top)
+    filled = ax.contourf(x, y, shown, steps, cmap="viridis", vmin=0, vmax=scale, extend="max")
+    for level, cl, style in zip(levels, _LEVELS, ("-", "--"), strict=True):
+        if level < highest:
+            lines = ax.contour(x, y, shown, [level], colors="white", linewidths=1.4, linestyles=style)
+            ax.clabel(lines, fmt={level: f"{100 * cl:g} %"}, fontsize="small")
+    ax.figure.colorbar(filled, ax=ax, label=RISE)
+    ax.set(xlabel=profile.names[0], ylabel=profile.names[1])
