@@ -43,6 +43,15 @@ def _free_compiled_programs(request: pytest.FixtureRequest):
         jax.clear_caches()
 
 
+@pytest.fixture
+def close_figures():
+    """Those that pyplot keeps open."""
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
 def _too_many() -> bool:
     try:
         with open("/proc/self/statm", "rb") as numbers:

@@ -37,6 +37,19 @@ def check_picture(name, draw, folder, size=(4.8, 3.6), dpi=60):
         assert compare_images(str(golden), str(found), tol=10) is None
 
 
+def new_axes():
+    """Of a figure that pyplot does not know."""
+    from matplotlib.figure import Figure
+
+    return Figure().subplots()
+
+
+def labelled(ax):
+    """What the legend of `ax` shows, by label."""
+    handles, labels = ax.get_legend_handles_labels()
+    return dict(zip(labels, handles, strict=True))
+
+
 def run_example(function, names):
     """The example of its docstring, in which these names are known."""
     (code,) = re.findall(r"```python\n(.*?)```", inspect.cleandoc(function.__doc__), re.DOTALL)

@@ -7,24 +7,15 @@ import sys
 import jax
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import hs3
 import migrax as mx
 import workspaces
-from migrax._cli import main
+from command_line import run
 from migrax._cli.problem import read
 
 HIFA = str(hs3.FOLDER / "pairs" / "simplemodel_uncorrelated-background_hifa.json")
 HS3 = HIFA.replace("_hifa", "_hs3")
-
-
-def run(*arguments, code=0):
-    done = CliRunner().invoke(main, [str(a) for a in arguments])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == code, done.output
-    return done
 
 
 @pytest.mark.parametrize("path", [HIFA, HS3], ids=["pyhf", "hs3"])

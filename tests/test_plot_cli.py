@@ -4,21 +4,12 @@ import matplotlib
 import pytest
 
 import hs3
+from command_line import run
 
 matplotlib.use("Agg")
-from click.testing import CliRunner
 
-from migrax._cli import main
 
 HIFA = str(hs3.FOLDER / "pairs" / "simplemodel_uncorrelated-background_hifa.json")
-
-
-def run(*arguments, code=0):
-    done = CliRunner().invoke(main, [str(a) for a in arguments])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == code, done.output
-    return done
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from pictures import check_picture, run_example
+from pictures import check_picture, labelled, run_example
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
+pytestmark = pytest.mark.usefixtures("close_figures")
 from matplotlib.figure import Figure  # noqa: E402
 
 EDGES = np.linspace(0.0, 10.0, 21)
@@ -82,19 +83,6 @@ CASES = {
 def fits():
     made = {name: case() for name, case in CASES.items()}
     return {name: (nll, mx.fit(nll, params, data), data) for name, (nll, params, data) in made.items()}
-
-
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    import matplotlib.pyplot as plt
-
-    plt.close("all")
-
-
-def labelled(ax):
-    handles, labels = ax.get_legend_handles_labels()
-    return dict(zip(labels, handles, strict=True))
 
 
 def points(ax):

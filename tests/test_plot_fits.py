@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from pictures import check_picture, run_example
+from pictures import check_picture, labelled, new_axes, run_example
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
+pytestmark = pytest.mark.usefixtures("close_figures")
 from matplotlib.figure import Figure  # noqa: E402
 
 DATA = jnp.array([8.0, 14.0, 9.0, 30.0])
@@ -64,25 +65,8 @@ def impacts(result):
     return mx.impacts(nll, result, DATA, "mu", prefit=PREFIT)
 
 
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    import matplotlib.pyplot as plt
-
-    plt.close("all")
-
-
-def new():
-    return Figure().subplots()
-
-
 def longest(ax):
     return max(ax.get_lines(), key=lambda line: len(line.get_xdata()))
-
-
-def labelled(ax):
-    handles, labels = ax.get_legend_handles_labels()
-    return dict(zip(labels, handles, strict=True))
 
 
 def first(results):
@@ -92,7 +76,7 @@ def first(results):
 
 def test_profile(profiles):
     along = profiles["mu"]
-    ax = new()
+    ax = new_axes()
     assert mx.plot.profile(along, ax) is ax
     np.testing.assert_allclose(longest(ax).get_xdata(), along.grid[0])
     np.testing.assert_allclose(longest(ax).get_ydata(), along.rise)
@@ -133,12 +117,12 @@ def test_a_grid_of_two_parameters(grid):
     box = filled.get_datalim(ax.transData)
     np.testing.assert_allclose([box.width, box.height], [np.ptp(g) for g in grid.grid])
     holes = eqx.tree_at(lambda p: p.rise, grid, grid.rise.at[:, 5].set(jnp.nan))
-    assert mx.plot.profile(holes, new()).collections
+    assert mx.plot.profile(holes, new_axes()).collections
 
 
 def test_contour(contours, result):
     found = contours["mu", "sigma"]
-    ax = new()
+    ax = new_axes()
     assert mx.plot.contour(found, ax) is ax
     drawn = labelled(ax)
     assert list(drawn) == ["68 %", "95 %", "Minimum"]
@@ -162,7 +146,7 @@ def test_a_contour_with_a_point_that_failed(contours):
 
 
 def test_correlation(result):
-    ax = new()
+    ax = new_axes()
     assert mx.plot.correlation(result, ax) is ax
     np.testing.assert_allclose(ax.images[0].get_array(), result.covariance.correlation)
     assert [label.get_text() for label in ax.get_yticklabels()] == list(result.names)
@@ -197,7 +181,7 @@ def test_impacts(impacts):
     np.testing.assert_allclose(points.lines[0].get_xdata(), impacts.pulls[order])
     assert right.get_xlabel() == "Impact on mu"
     assert left.get_ylim() == right.get_ylim()
-    ax = new()
+    ax = new_axes()
     assert mx.plot.impacts(impacts, ax, top=2) is ax
     assert [label.get_text() for label in ax.get_yticklabels()] == [impacts.names[i] for i in order[:2]]
 

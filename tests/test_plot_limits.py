@@ -16,14 +16,6 @@ PARAMS, DATA = {"mu": mx.Parameter(0.5, lower=0.0, upper=20.0)}, jnp.array([12.0
 VALUES = jnp.linspace(0.0, 3.0, 7)
 
 
-@pytest.fixture
-def close():
-    yield
-    import matplotlib.pyplot as plt
-
-    plt.close("all")
-
-
 @pytest.fixture(scope="module")
 def tests():
     return jax.jit(jax.vmap(lambda mu: mx.hypotest(NLL, PARAMS, DATA, "mu", mu)))(VALUES)
@@ -39,7 +31,7 @@ def lines(ax):
     return {line.get_label(): line for line in ax.get_lines()}
 
 
-@pytest.mark.usefixtures("close")
+@pytest.mark.usefixtures("close_figures")
 def test_cls_scan(tests):
     ax = mx.plot.cls_scan(tests)
     drawn = lines(ax)
@@ -56,7 +48,7 @@ def test_cls_scan(tests):
     assert not other.texts
 
 
-@pytest.mark.usefixtures("close")
+@pytest.mark.usefixtures("close_figures")
 def test_limit_band(limits):
     ax = mx.plot.limit_band([3.0, 1.0, 2.0], limits, xlabel="Mass [GeV]")  # in any order
     drawn = lines(ax)
@@ -67,7 +59,7 @@ def test_limit_band(limits):
     assert [text.get_text() for text in ax.get_legend().get_texts()][2:] == ["Expected", "Observed"]
 
 
-@pytest.mark.usefixtures("close")
+@pytest.mark.usefixtures("close_figures")
 def test_what_failed_is_a_gap(limits):
     import equinox as eqx
 
@@ -76,7 +68,7 @@ def test_what_failed_is_a_gap(limits):
     assert np.isnan(lines(ax)["Observed"].get_ydata()[1])
 
 
-@pytest.mark.usefixtures("close")
+@pytest.mark.usefixtures("close_figures")
 def test_bad_input(tests, limits):
     with pytest.raises(TypeError, match="cls_scan takes a HypoTest, got UpperLimit"):
         mx.plot.cls_scan(limits)
@@ -88,7 +80,7 @@ def test_bad_input(tests, limits):
         mx.plot.cls_scan(jax.tree.map(lambda a: a[0], tests))
 
 
-@pytest.mark.usefixtures("close")
+@pytest.mark.usefixtures("close_figures")
 def test_pictures(tests, limits, tmp_path):
     check_picture("cls_scan", lambda: mx.plot.cls_scan(tests), tmp_path)
     masses = [100.0, 200.0, 300.0]

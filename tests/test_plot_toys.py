@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from pictures import check_picture, run_example
+from pictures import check_picture, labelled, new_axes, run_example
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
-from matplotlib.figure import Figure  # noqa: E402
+pytestmark = pytest.mark.usefixtures("close_figures")
 
 NLL = mx.PoissonNLL(lambda p: p["mu"] * jnp.array([8.0, 3.0]) + p["b"] * jnp.array([20.0, 25.0]))
 PARAMS = {"mu": mx.Parameter(0.5, lower=-3.0, upper=20.0), "b": mx.Parameter(1.0, lower=0.0)}
@@ -50,29 +50,12 @@ def asymptotic():
     return mx.hypotest(NLL, PARAMS, DATA, "mu", 1.5)
 
 
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    import matplotlib.pyplot as plt
-
-    plt.close("all")
-
-
-def new():
-    return Figure().subplots()
-
-
-def labelled(ax):
-    handles, labels = ax.get_legend_handles_labels()
-    return dict(zip(labels, handles, strict=True))
-
-
 def texts(ax):
     return [text.get_text() for text in ax.texts]
 
 
 def test_pulls(pulls):
-    ax = new()
+    ax = new_axes()
     assert mx.plot.pulls(pulls, "mu", ax) is ax
     k = pulls.names.index("mu")
     found = pulls.pulls[:, k]
@@ -101,7 +84,7 @@ def test_toys_that_failed_are_left_out(pulls):
 
 
 def test_coverage(coverage):
-    ax = new()
+    ax = new_axes()
     assert mx.plot.coverage(coverage, ax) is ax
     drawn = labelled(ax)
     np.testing.assert_allclose(drawn["Hesse"].lines[0].get_xdata(), 100 * coverage.hesse.fraction)
@@ -116,7 +99,7 @@ def test_coverage(coverage):
 
 
 def test_toy_distributions(by_toys, asymptotic):
-    ax = new()
+    ax = new_axes()
     assert mx.plot.toy_distributions(by_toys, ax, asymptotic=asymptotic) is ax
     drawn = labelled(ax)
     names = [f"{kind}, mu = {value}" for kind in ("Toys", "Asymptotic") for value in ("1.5", "0")]

@@ -57,7 +57,8 @@ def from_hs3(
     crystalball_dist, bernstein_poly_dist, chebychev_dist, polynomial_dist, generic_dist, density_function_dist,
     log_density_function_dist, mixture_dist, product_dist, rate_extended_dist, rate_density_dist,
     bincounts_extended_dist, histfactory_dist. Functions: sum, product, polynomial, generic_function; expressions are
-    read by a parser and never run as code. What is not supported is refused by name, if the analysis uses it.
+    read by a parser and never run as code. What is not supported is refused by name, if the analysis uses it, and so is
+    a key that HS3 does not know: it may be a misspelt one.
     Densities are normalised on the range of their variable: that of the axis of the data, or of a domain.
 
     Distributions of no variable of the data, as factors of a product or `aux_distributions`, are constraints: they
@@ -78,7 +79,8 @@ def from_hs3(
         Default: `"centres"`.
     - `engine`: `"native"`, or `"pyhs3"`, by which pyhs3 (an extra, `migrax[hs3]`) reads the document, and the
         likelihood is its JAX graph: for distributions that only pyhs3 has, and to compare. It has no toys and no Asimov
-        data, as counts and global observables are constants of the graph. The three options before are not for it.
+        data, as counts and global observables are constants of the graph. A product of densities of one variable is not
+        normalised anew by pyhs3 0.4, which is by ROOT and here. The three options before are not for it.
 
     **Returns:** `(likelihood, params, data)`: an `mx.io.HS3`, a sum of parts; a dictionary of `mx.Parameter`, those
     that are constant in the document fixed; and a dictionary of the data of each part.
