@@ -4,6 +4,8 @@ import contextlib
 import inspect
 import io
 import re
+import runpy
+import textwrap
 from pathlib import Path
 
 import equinox as eqx
@@ -125,7 +127,16 @@ def test_every_public_name_is_documented(name):
             assert f"`{parameter}" in doc or f", `{parameter}" in doc, f"{name} does not explain {parameter}"
 
 
-def test_help_is_a_guide():
+def test_typed_use():
+    runpy.run_path(str(ROOT / "tests" / "typed_use.py"))
+
+
+def test_help_is_a_guide(capsys):
     assert mx.__doc__ is not None
     for name in PUBLIC:
         assert name in mx.__doc__, f"help(mx) does not mention {name}"
+    (first_fit,) = re.findall(r"\n\n((?: {4}.*\n|\n)+)", mx.__doc__)
+    exec(textwrap.dedent(first_fit), {})
+    printed = capsys.readouterr().out
+    assert "Valid Minimum" in printed
+    assert "signal" in printed

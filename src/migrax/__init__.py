@@ -3,6 +3,20 @@
 A likelihood is `nll(params, data) -> scalar`. `mx.fit` finds its minimum and the covariance of the parameters as one
 XLA program, which can be jitted, vmapped and differentiated.
 
+    import jax, jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    import migrax as mx
+
+    shape = jnp.array([1.0, 6.0, 2.0])
+    nll = mx.PoissonNLL(lambda p: p["signal"] * shape + p["background"])
+    params = {"signal": mx.Parameter(1.0), "background": mx.Parameter(5.0, lower=0.0)}
+    counts = jnp.array([8.0, 14.0, 9.0])
+
+    result = mx.fit(nll, params, counts)
+    print(result)  # look at result.valid first; result.message says why not
+    print(mx.minos(nll, result, counts))
+
 Parameters       `Parameter`, `names`, `resolve`; `fix`, `release`
 Fitting          `fit`, `hesse`, `FitResult`, `Estimate`, `Covariance`, `Status`, `FitError`; `Minuit`, all of it behind
                  an object with iminuit's names
@@ -20,78 +34,11 @@ Hypotheses       `hypotest`, `HypoTest`; `discovery`, `Discovery`; `upper_limit`
                  `interval`, `Interval`; `look_elsewhere`, `LookElsewhere`; by `Asymptotic` or `Toys`, with the
                  statistics `QTilde`, `QMu`, `Q0`, `TMu`, `TMuTilde`
 Distributions    `migrax.distributions`
-Other packages   `migrax.io`: pyhf's workspaces, iminuit, histograms
-Pictures         `migrax.plot`: limits and CLs with their bands (matplotlib)
+Other packages   `migrax.io`: workspaces of pyhf and HS3, iminuit, histograms
+Pictures         `migrax.plot`: data and model, profiles, contours, impacts, limits, toys (matplotlib)
+Command line     `python -m migrax --help`: fits, limits and toys of workspaces
 """
 
-from . import distributions as distributions, io as io, plot as plot
-from ._chunks import chunked_sum as chunked_sum
-from ._contour import Contour as Contour, contour as contour
-from ._disk import OnDisk as OnDisk
-from ._fit import FitError as FitError, fit as fit
-from ._fix import fix as fix, release as release
-from ._goodness import GoodnessOfFit as GoodnessOfFit, goodness_of_fit as goodness_of_fit
-from ._hesse import hesse as hesse
-from ._hypotest import (
-    Q0 as Q0,
-    Asymptotic as Asymptotic,
-    Discovery as Discovery,
-    HypoTest as HypoTest,
-    Interval as Interval,
-    LimitStatus as LimitStatus,
-    LookElsewhere as LookElsewhere,
-    QMu as QMu,
-    QTilde as QTilde,
-    TMu as TMu,
-    TMuTilde as TMuTilde,
-    UpperLimit as UpperLimit,
-    discovery as discovery,
-    hypotest as hypotest,
-    interval as interval,
-    look_elsewhere as look_elsewhere,
-    upper_limit as upper_limit,
-)
-from ._impacts import Impacts as Impacts, impacts as impacts
-from ._likelihoods import (
-    BinnedNLL as BinnedNLL,
-    Counts as Counts,
-    Events as Events,
-    ExtendedUnbinnedNLL as ExtendedUnbinnedNLL,
-    Joint as Joint,
-    LeastSquares as LeastSquares,
-    Likelihood as Likelihood,
-    LogNormalConstraint as LogNormalConstraint,
-    NormalConstraint as NormalConstraint,
-    Points as Points,
-    PoissonConstraint as PoissonConstraint,
-    PoissonNLL as PoissonNLL,
-    TemplateNLL as TemplateNLL,
-    UnbinnedNLL as UnbinnedNLL,
-)
-from ._minos import Minos as Minos, minos as minos
-from ._minuit import Minuit as Minuit
-from ._parameter import Parameter as Parameter, names as names, resolve as resolve
-from ._profile import Profile as Profile, profile as profile, scan as scan
-from ._propagate import propagate as propagate
-from ._result import Covariance as Covariance, Estimate as Estimate, FitResult as FitResult
-from ._sample import asimov as asimov, sample as sample
-from ._search import Side as Side
-from ._solvers import (
-    LevenbergMarquardt as LevenbergMarquardt,
-    Migrad as Migrad,
-    Newton as Newton,
-    Simplex as Simplex,
-)
-from ._status import Status as Status
-from ._studies import (
-    Bias as Bias,
-    Bootstrap as Bootstrap,
-    CoverageStudy as CoverageStudy,
-    PullStudy as PullStudy,
-    bias as bias,
-    bootstrap as bootstrap,
-    coverage_study as coverage_study,
-    pull_study as pull_study,
-)
-from ._toy_source import Toys as Toys
-from ._toys import fit_toys as fit_toys
+from ._lazy import from_stub as _from_stub
+
+__getattr__, __dir__, __all__ = _from_stub(__name__)

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jax import lax
-from jaxtyping import Array, Bool, Float, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Scalar
 
 from ._disk import OnDisk
+from ._typing import PyTree
 
 _DEFAULT = 10_000  # rows at a time of data on disk: they stay in the cache of a core
 

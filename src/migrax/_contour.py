@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from ._fan import Extremes, rays
 from ._minimum import positions, ready, rise
@@ -16,6 +16,7 @@ from ._parameter import Where, is_concrete
 from ._result import FitResult
 from ._search import Found, Side
 from ._trace import trace
+from ._typing import PyTree
 
 _LEAST = 8  # points
 

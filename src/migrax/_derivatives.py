@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree, Scalar
+from jaxtyping import Array, Float, Scalar
 
 from ._solvers.flat import value_grad_hessian
+from ._typing import PyTree
 
 Objective = Callable[[Float[Array, " n"], PyTree], Scalar]
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, Bool
 
 from ._progress import bar
+from ._typing import PyTree
 
 
 class OnDisk(eqx.Module):

@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
 from ._jit import jit
 from ._lines import Lanes, look
 from ._minimum import at_minimum
 from ._result import FitResult
 from ._search import Found, Side
+from ._typing import PyTree
 
 _TABLE = 2000  # points of the arc length
 _SAME = 1e-3  # relative, of two distances

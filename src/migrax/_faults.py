@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Int
 
 from ._parameter import is_concrete
 from ._result import FitResult
 from ._status import Status
+from ._typing import PyTree
 
 
 class Fault(enum.IntEnum):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Float, Scalar
 
 from ._derivatives import attach
 from ._faults import explain, find_not_finite, nothing_found
@@ -25,6 +25,7 @@ from ._solve import GOAL, Outcome, solve, stationarity
 from ._solvers import LevenbergMarquardt, Migrad
 from ._space import Space, resolve_at, update
 from ._status import Status
+from ._typing import PyTree
 
 
 class FitError(RuntimeError):
@@ -42,7 +43,7 @@ def fit(
     params: PyTree,
     data: PyTree = None,
     *,
-    solver: optx.AbstractMinimiser | optx.AbstractLeastSquaresSolver | None = None,
+    solver: optx.AbstractMinimiser[Any, Any, Any] | optx.AbstractLeastSquaresSolver[Any, Any, Any, Any] | None = None,
     up: ArrayLike = 0.5,
     hesse: bool | Kind = True,
     covariance: Covariance | ArrayLike | None = None,

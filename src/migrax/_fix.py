@@ -5,10 +5,11 @@ from typing import Any
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import ArrayLike, PyTree
+from jaxtyping import ArrayLike
 
 from ._parameter import Parameter, Slot, Where, flatten, is_concrete, is_parameter, mark, pick
 from ._result import FitResult
+from ._typing import PyTree
 
 
 def fix(params: PyTree, where: Where, value: ArrayLike | None = None) -> PyTree:

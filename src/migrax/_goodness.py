@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import gammaincc
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
 from ._fit import fit
 from ._jit import jit
@@ -16,6 +16,7 @@ from ._parameter import is_concrete
 from ._result import FitResult
 from ._sample import sample
 from ._toys import fit_toys
+from ._typing import PyTree
 
 _BATCH = 256  # toys fitted at a time
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from ._conditional import conditional
 from ._descent import descend
@@ -21,6 +21,7 @@ from ._minimum import Hold, Minimum
 from ._solve import solve
 from ._solvers import Migrad
 from ._status import Status
+from ._typing import PyTree
 
 
 class Refit(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Bool, Float, Scalar
 
 from ._derivatives import expand, inverse
 from ._jit import jit
@@ -13,6 +13,7 @@ from ._objective import check_up, objective, prepare
 from ._result import Covariance
 from ._sandwich import Kind, check_kind, sandwich
 from ._solvers.metric import Metric, decompose
+from ._typing import PyTree
 
 
 def covariance_matrix(

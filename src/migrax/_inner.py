@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from ._derivatives import Expansion
 from ._solvers import LevenbergMarquardt, Migrad
 from ._solvers.metric import Metric, decompose
 from ._space import Space
+from ._typing import PyTree
 
 Counts = dict[str, Int[Array, ""]]
 

@@ -6,13 +6,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
 from ._jit import jit
 from ._minimum import Minimum, at_minimum
 from ._result import FitResult
 from ._search import Aim, Found, Side, search
 from ._stages import by_stages
+from ._typing import PyTree
 
 
 class Lanes(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from ._inner import root_of_covariance
 from ._jit import jit
@@ -24,6 +24,7 @@ from ._lockstep_end import End, Found, Setting, with_hessian, without_hessian
 from ._lockstep_inverse import Matrix, Pairs, identity
 from ._objective import objective
 from ._result import FitResult
+from ._typing import PyTree
 
 _MOST = 64  # evaluations of one toy: beyond them it is for the full fit
 # EDM (in units in which an error is 1/2) where a lane ends; one more step is taken, without looking. With an exact

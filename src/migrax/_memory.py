@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+
+from ._typing import PyTree
 
 _SHARE = {"cpu": 0.25, "gpu": 0.6}  # of what is free, for the batches under way
 _MOST = {"cpu": 2**14, "gpu": 2**20}  # toys of a batch: more of them are no faster

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.scipy.special import log_ndtr, ndtri
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Bool, Float, Scalar
 
 from ._fit import fit
 from ._objective import Theta, constant_of, objective
 from ._parameter import Where, is_concrete, select
 from ._result import FitResult
 from ._space import Space
+from ._typing import PyTree
 
 # A value that is lower than at the minimum by more than this (in units of UP = 1/2) is another minimum.
 LOWER = 1e-4

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from ._fit import fit
 from ._jit import jit
@@ -19,6 +19,7 @@ from ._result import FitResult
 from ._search import Aim, Found, Side, search
 from ._space import update
 from ._stages import by_stages
+from ._typing import PyTree
 
 _MAX_NEW_MINIMA = 5
 

@@ -9,13 +9,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Float, Scalar
 
 from ._hints import check_callable, hints, refuse_strangers
 from ._likelihoods.base import AbstractLikelihood
 from ._parameter import Slot, flatten, is_concrete, is_parameter, numbers_to_arrays, value_of
 from ._result import Estimate, FitResult
 from ._space import Space, ravel, resolve_at
+from ._typing import PyTree
 
 
 class Theta(NamedTuple):

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, ArrayLike
+
+from ._typing import PyTree
 
 Where: TypeAlias = str | Callable[[Any], Any] | Sequence["str | Callable[[Any], Any]"]
 
@@ -73,7 +75,7 @@ class Parameter(eqx.Module):
         fixed = "" if self.fixed is False else f", fixed={self.fixed}"
         return f"Parameter({_show(self.value)}{bounds}{fixed})"
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         if self.lower is not None and self.upper is not None and is_concrete(self.lower, self.upper):
             lower, upper = np.broadcast_arrays(np.asarray(self.lower), np.asarray(self.upper))
             if np.any(lower >= upper):

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from ._conditional import conditional_shift
 from ._held import refit as refit_at
@@ -19,6 +19,7 @@ from ._parameter import Where, is_concrete
 from ._result import FitResult
 from ._stages import by_stages
 from ._status import Status
+from ._typing import PyTree
 
 Grid = ArrayLike | tuple[ArrayLike, ArrayLike]
 

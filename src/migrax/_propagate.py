@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from ._jit import jit
 from ._minimum import check_has_covariance
 from ._result import FitResult
 from ._space import resolve_at
+from ._typing import PyTree
 
 
 def propagate(fn: Callable[[Any], PyTree], result: FitResult) -> tuple[PyTree, Float[Array, "..."]]:

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from ._parameter import Where, flatten, is_concrete, select, unknown_name
 from ._status import Status
+from ._typing import PyTree
 
 
 class Covariance(eqx.Module):

@@ -4,10 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 from ._objective import prepare
 from ._parameter import resolve
+from ._typing import PyTree
 
 _SAMPLE = "sample=lambda params, key: ..."
 

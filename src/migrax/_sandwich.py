@@ -15,13 +15,14 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float
 
 from ._chunks import sum_over_chunks
 from ._jit import jit
 from ._parameter import is_concrete
 from ._result import Covariance
 from ._space import resolve_at
+from ._typing import PyTree
 
 Kind = Literal["hesse", "sandwich"]
 KINDS = ("hesse", "sandwich")

@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float
 
 from ._parameter import Slot, flatten, is_parameter, value_of
+from ._typing import PyTree
 
 # A start that is closer to a bound than this (internal units) is moved to this distance: at the bound itself
 # dx/dq = 0, so that no gradient could move it again (minuit.md, point 4).

@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
-from jaxtyping import PyTree
+
+from ._typing import PyTree
 
 _FORMAT = 1
 
@@ -43,7 +44,13 @@ class Store:
     """The batches of one study: see the module."""
 
     def __init__(
-        self, path: str | os.PathLike, problem: str, n: int, batch_size: int | None, default: int, writes: bool = True
+        self,
+        path: str | os.PathLike[str],
+        problem: str,
+        n: int,
+        batch_size: int | None,
+        default: int,
+        writes: bool = True,
     ):
         """Opens the folder, or makes it. `writes`: this process does, and not another.
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
 from ._fit import fit, robust
 from ._jit import jit
@@ -31,6 +31,7 @@ from ._sharding import agreed, everywhere, gathered, over_lanes, shard_lanes
 from ._solvers import Migrad
 from ._store import Store
 from ._toy_source import Source
+from ._typing import PyTree
 
 _REFITTED = 64  # toys of a call of the full fit
 # settings of JAX that a `with` statement changes for one thread alone

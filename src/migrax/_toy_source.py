@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Int
 
 from ._jit import jit
 from ._memory import size_of
@@ -17,6 +17,7 @@ from ._objective import prepare
 from ._parameter import resolve
 from ._sample import draw_one
 from ._sharding import everywhere, over_lanes
+from ._typing import PyTree
 
 
 class Toys(eqx.Module):
@@ -54,7 +55,7 @@ class Toys(eqx.Module):
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
     mesh: Mesh | None = eqx.field(static=True, default=None, kw_only=True)
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         if isinstance(self.n, bool) or not isinstance(self.n, int | np.integer) or self.n < 1:
             hint = f"; write {int(self.n)}" if isinstance(self.n, float) and self.n >= 1 else ""
             raise ValueError(f"the number of toys must be a whole number of at least 1, got {self.n!r}{hint}")

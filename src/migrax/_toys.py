@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Float, Scalar
 
 from ._derivatives import expand
 from ._fit import check_covariance, covariance_kind, fit
@@ -25,6 +25,7 @@ from ._space import ravel
 from ._store import Store, digest
 from ._toy_batches import Job, batches, plan
 from ._toy_source import Source, Toys, source
+from ._typing import PyTree
 
 _LOOKED_AT = 32  # toys, for the covariance where there are no Asimov data
 _OF_A_STORE = 4096  # toys of a batch in a store, each device
@@ -44,7 +45,7 @@ def fit_toys(
     batch_size: int | None = None,
     mesh: Mesh | None = None,
     progress: bool = False,
-    store: str | os.PathLike | None = None,
+    store: str | os.PathLike[str] | None = None,
     reduce: Callable[[FitResult], Any] | None = None,
 ) -> Any:
     """Fits `nll` to many toys: the numbers of `jax.vmap(lambda toy: mx.fit(nll, params, toy))(toys)`, sooner.

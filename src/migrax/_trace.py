@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import PyTree
 
 from ._fan import Extremes
 from ._lines import Lanes, look
 from ._result import FitResult
 from ._search import Side
+from ._typing import PyTree
 
 # Lengths are in half widths of the contour.
 _FIRST, _LONGEST, _SHORTEST = 0.01, 0.06, 1e-6

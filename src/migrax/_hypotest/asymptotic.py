@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
 from .._fit import fit
 from .._jit import jit
@@ -16,6 +16,7 @@ from .._result import FitResult
 from .._sample import asimov
 from .._space import update
 from .._status import Status
+from .._typing import PyTree
 from . import formulas
 from .ratio import Ratio, check_value, ratio
 from .statistics import AbstractStatistic, StatisticValue, TMu, TMuTilde

@@ -6,13 +6,14 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._fit import fit
 from .._jit import jit
 from .._parameter import Where, is_concrete
 from .._status import Status
 from .._toy_source import Toys
+from .._typing import PyTree
 from . import formulas
 from .asymptotic import Asymptotic, PValues
 from .hypotest import check_kinds, tested

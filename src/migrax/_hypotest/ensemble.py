@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Float, Int, Scalar
 
 from .._fit import fit
 from .._jit import jit
@@ -24,6 +24,7 @@ from .._space import ravel, resolve_at, update
 from .._status import Status
 from .._toy_source import DrawnFrom, Toys, source
 from .._toys import fit_toys
+from .._typing import PyTree
 from .ratio import LOWER
 from .statistics import AbstractStatistic
 

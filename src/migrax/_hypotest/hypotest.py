@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._fit import fit
 from .._jit import jit
@@ -15,6 +15,7 @@ from .._parameter import Where, is_concrete
 from .._result import FitResult
 from .._status import Status
 from .._toy_source import Toys
+from .._typing import PyTree
 from .asymptotic import Asymptotic, Errors, PValues, alternative_of, asymptotic_p_values
 from .ratio import ratio
 from .statistics import AbstractStatistic, QTilde, StatisticValue, poi_positions

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._fit import fit
 from .._jit import jit
@@ -15,6 +15,7 @@ from .._parameter import Where, is_concrete
 from .._result import FitResult
 from .._stages import by_stages
 from .._toy_source import Toys
+from .._typing import PyTree
 from .asymptotic import Asymptotic, alternative_of, reference
 from .hypotest import check_cl, check_kinds
 from .limit_root import Problem, find_limits

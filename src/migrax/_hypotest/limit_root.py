@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._conditional import conditional_shift
 from .._held import refit
@@ -15,6 +15,7 @@ from .._minimum import Hold, at_minimum
 from .._parameter import resolve
 from .._result import FitResult
 from .._status import Status
+from .._typing import PyTree
 from . import formulas
 from .asymptotic import Reference
 from .limit_status import LimitStatus

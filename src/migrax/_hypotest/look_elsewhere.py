@@ -8,12 +8,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from .._fix import fix
 from .._parameter import Where, names, pick, select
 from .._status import Status
 from .._toy_source import Toys
+from .._typing import PyTree
 from . import formulas
 from .ensemble import Ensemble, Shown, is_traced
 from .hypotest import check_kinds

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from .._fit import fit
 from .._jit import jit
@@ -16,6 +16,7 @@ from .._result import FitResult
 from .._space import update
 from .._stages import by_stages
 from .._status import Status
+from .._typing import PyTree
 
 # A conditional fit that is lower than the free one by more than this (-2 log of the ratio) shows another minimum.
 LOWER = 1e-3

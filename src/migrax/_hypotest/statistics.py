@@ -7,13 +7,14 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._fit import fit
 from .._minimum import positions
 from .._parameter import Where, is_concrete
 from .._result import FitResult
 from .._status import Status
+from .._typing import PyTree
 from .ratio import Ratio, check_value, ratio
 
 

@@ -7,13 +7,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr, ndtri
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
 from .._hesse import hesse
 from .._result import FitResult
 from .._space import update
 from .._status import Status
 from .._toy_source import Toys
+from .._typing import PyTree
 from . import formulas
 from .asymptotic import alternative_point
 from .ensemble import Ensemble, Shown, is_traced

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
 from .._jit import jit
 from .._result import FitResult, status_counts
@@ -16,6 +16,7 @@ from .._sample import draw_one
 from .._space import ravel, resolve_at
 from .._status import Status
 from .._toy_source import Toys
+from .._typing import PyTree
 from . import formulas
 from .asymptotic import Errors, PValues, alternative_point
 from .ensemble import Ensemble, Shown, is_traced, logs, traced

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import PyTree, Scalar
+from jaxtyping import Scalar
+
+from .._typing import PyTree
 
 
 class AbstractLikelihood(eqx.Module):

@@ -6,9 +6,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._parameter import resolve
+from .._typing import PyTree
 from ..distributions._quadrature import log_sum
 from . import counts as _counts
 from .base import AbstractLikelihood
@@ -48,7 +49,7 @@ class BinnedNLL(AbstractLikelihood):
         default=None, kw_only=True, converter=lambda m: None if m is None else jnp.asarray(m)
     )
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         check_expectation(self.expected, self.log_expected, "BinnedNLL")
         _counts.check_mask(self.mask, "BinnedNLL")
 

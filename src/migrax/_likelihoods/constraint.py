@@ -7,12 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Float, Scalar
 
 from .._faults import Fault
 from .._hints import given
 from .._parameter import Picked, Where, is_concrete, pick_values, resolve
 from .._poisson_draw import draw_poisson
+from .._typing import PyTree
 from .base import AbstractLikelihood
 from .counts import Counts, floats, terms_from_mean
 from .least_squares import check_covariance
@@ -123,7 +124,7 @@ class NormalConstraint(_AbstractNormal):
     is_chi2: bool = eqx.field(static=True, default=True, init=False, repr=False)
     is_constraint: bool = eqx.field(static=True, default=True, init=False, repr=False)
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         _check_where(self.where)
         _check_width(self.width, "the width of NormalConstraint")
 
@@ -154,7 +155,7 @@ class LogNormalConstraint(_AbstractNormal):
     is_chi2: bool = eqx.field(static=True, default=True, init=False, repr=False)
     is_constraint: bool = eqx.field(static=True, default=True, init=False, repr=False)
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         _check_where(self.where)
         _check_width(self.width, "the width of LogNormalConstraint")
 
@@ -182,7 +183,7 @@ class PoissonConstraint(AbstractLikelihood):
     scale: Float[Array, "..."] = eqx.field(converter=floats)
     is_constraint: bool = eqx.field(static=True, default=True, init=False, repr=False)
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         _check_where(self.where)
         if self.scale.ndim > 1:
             raise ValueError(f"the scale of PoissonConstraint must be one number or (n,), got {self.scale.shape}")

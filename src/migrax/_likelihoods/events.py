@@ -7,13 +7,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Bool, Float, Scalar
 
 from .._chunks import chunked_sum
 from .._disk import OnDisk
 from .._faults import Fault
 from .._hints import given, refuse_strangers
 from .._parameter import is_concrete
+from .._typing import PyTree
 from .counts import floats
 
 

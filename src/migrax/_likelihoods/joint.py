@@ -7,10 +7,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Float, Scalar
 
 from .._hints import check_callable, given
 from .._parameter import resolve
+from .._typing import PyTree
 from .base import AbstractLikelihood
 
 
@@ -27,7 +28,7 @@ class AbstractJoint(AbstractLikelihood):
 
     parts: eqx.AbstractVar[Any]
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         if not isinstance(self.parts, dict | tuple):
             raise TypeError(
                 f"Joint takes a dictionary or a sequence of likelihoods, got {type(self.parts).__name__}: "

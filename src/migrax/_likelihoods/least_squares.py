@@ -7,12 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Scalar
 
 from .._chunks import chunked_sum
 from .._faults import Fault
 from .._hints import check_callable, given
 from .._parameter import is_concrete, resolve
+from .._typing import PyTree
 from .base import AbstractLikelihood
 from .counts import floats
 from .loss import LOSSES, check_loss
@@ -145,7 +146,7 @@ class LeastSquares(AbstractLikelihood):
     loss: str | Callable[[Array], Array] = "linear"
     chunk_size: int | None = eqx.field(static=True, default=None)
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         check_callable(self.model, "the model of LeastSquares", "model(params, x)")
         check_loss(self.loss)
 

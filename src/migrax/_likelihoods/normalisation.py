@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 from .._disk import OnDisk
 from .._jit import jit
 from .._parameter import is_concrete
+from .._typing import PyTree
 from ..distributions import _foreign
 from ..distributions._panels import Axis, integral_with_error
 from .events import Events, as_chunk, filled

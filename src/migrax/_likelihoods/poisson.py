@@ -5,11 +5,12 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._hints import check_callable
 from .._parameter import resolve
 from .._poisson_draw import draw_poisson
+from .._typing import PyTree
 from . import counts as _counts
 from .base import AbstractLikelihood
 from .counts import Counts, as_counts
@@ -55,7 +56,7 @@ class PoissonNLL(AbstractLikelihood):
         default=None, kw_only=True, converter=lambda m: None if m is None else jnp.asarray(m)
     )
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         check_expectation(self.expected, self.log_expected, "PoissonNLL")
         _counts.check_mask(self.mask, "PoissonNLL")
 

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._hints import check_callable
 from .._parameter import is_concrete, resolve
 from .._poisson_draw import draw_poisson
+from .._typing import PyTree
 from . import counts as _counts
 from .barlow_beeston import barlow_beeston_terms
 from .base import AbstractLikelihood
@@ -85,7 +86,7 @@ class TemplateNLL(AbstractLikelihood):
         default=None, kw_only=True, converter=lambda m: None if m is None else jnp.asarray(m)
     )
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         if not isinstance(self.components, dict) or not self.components:
             raise TypeError("TemplateNLL takes a dictionary of templates: {'signal': counts, 'background': counts}")
         if self.method not in METHODS:

@@ -7,11 +7,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Float, Scalar
 
 from .._hints import check_callable
 from .._parameter import is_concrete, resolve
 from .._poisson_draw import draw_poisson
+from .._typing import PyTree
 from ..distributions import _foreign
 from .base import AbstractLikelihood
 from .events import Events, as_chunk, as_events, event_faults, kind_for, log_densities, rows_of, scores_of, sum_over
@@ -46,7 +47,7 @@ class UnbinnedNLL(AbstractLikelihood):
     distribution: Callable[[Any], Any] | None = eqx.field(default=None, kw_only=True)
     chunk_size: int | None = eqx.field(static=True, default=None, kw_only=True)
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         _check_density(self.log_prob, self.distribution, "UnbinnedNLL", "log_prob")
 
     def __call__(self, params: PyTree, data: Events | Array) -> Scalar:
@@ -148,7 +149,7 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
     chunk_size: int | None = eqx.field(static=True, default=None, kw_only=True)
     max_events: int | None = eqx.field(static=True, default=None, kw_only=True)
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         _check_density(self.log_density, self.distribution, "ExtendedUnbinnedNLL", "log_density")
         if self.total is not None or self.distribution is None:
             check_callable(self.total, "the total of ExtendedUnbinnedNLL", "total(params)")

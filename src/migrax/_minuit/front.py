@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from jaxtyping import ArrayLike, PyTree
+from jaxtyping import ArrayLike
 
 from .. import _display, _display_html
+from .._typing import PyTree
 from .calls import as_iminuits
 from .draw import AbstractDrawing
 from .fits import AbstractFits

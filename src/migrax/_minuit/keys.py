@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import PyTree
 
 from .._parameter import flatten, pick, unknown_name
+from .._typing import PyTree
 
 
 def named(name: str, names: Sequence[str]) -> int | list[int]:

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import ArrayLike, PyTree
+from jaxtyping import ArrayLike
 
 from .._hints import check_callable
 from .._objective import check_up, prepare
 from .._parameter import Parameter, flatten, is_concrete, mark
 from .._result import FitResult
+from .._typing import PyTree
 from .tables import FMin, MErrors
 
 _TRACED = (

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from jaxtyping import PyTree
 
 from .._objective import check_up, prepare
 from .._result import FitResult
+from .._typing import PyTree
 from .matrix import Matrix
 from .memory import Memory, Numbers, refuse_traced
 from .tables import FMin, MErrors, Param, Params

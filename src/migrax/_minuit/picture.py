@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
 
 from .._likelihoods import BinnedNLL, LeastSquares, PoissonNLL, TemplateNLL
 from .._likelihoods.counts import as_counts
+from .._typing import PyTree
 
 _POINTS = 200  # of a curve
 

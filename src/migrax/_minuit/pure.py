@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._derivatives import expand
 from .._fit import covariance_kind, fit
@@ -18,6 +18,7 @@ from .._sandwich import sandwich
 from .._solve import GOAL
 from .._space import ravel
 from .._status import Status
+from .._typing import PyTree
 from .._verify import inspect
 
 _LANES = 64  # points at a time: their arrays of data are as many

@@ -7,7 +7,8 @@ class Refused:
     """An attribute that can neither be read nor set. **Raises:** `AttributeError` on both, with the reason."""
 
     def __init__(self, why: str):
-        self.why, self.name = why, ""
+        self.why: str = why
+        self.name: str = ""
         self.__doc__ = f"Not there: {why}."
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -28,18 +29,30 @@ class AbstractRefusals:
 
     __slots__ = ()
 
-    tol = Refused(
+    tol: Refused = Refused(
         "a fit ends where exact second derivatives put the EDM below MINUIT's goal (tol = 0.1), and goes one Newton "
         "step further"
     )
-    strategy = Refused("there is one strategy, that of exact derivatives; migrad() includes hesse()")
-    precision = Refused("that of the numbers is known from their type: float64, or float32 if that is all there is")
-    print_level = Refused("a fit is one compiled program and prints nothing on its way; print(m) shows how it ended")
-    throw_nan = Refused("NaN is a way in which a fit ends: look at valid and fmin.message, which say where it was met")
-    fcn = Refused("write m.nll(mx.resolve(m.params_tree), m.data)")
-    grad = Refused("derivatives are exact by themselves: jax.grad of m.nll gives yours")
-    g2 = Refused("second derivatives are exact by themselves, and come with m.covariance")
-    hessian = Refused("second derivatives are exact by themselves: m.covariance is 2 errordef times their inverse")
-    ng2 = Refused("second derivatives are counted by nhessian")
-    scipy = Refused("other solvers, Optimistix's and your own: mx.fit(m.nll, m.params_tree, m.data, solver=...)")
-    interactive = Refused("there is no widget; set m.values and draw, or fit with mx.io.to_iminuit(...).interactive()")
+    strategy: Refused = Refused("there is one strategy, that of exact derivatives; migrad() includes hesse()")
+    precision: Refused = Refused(
+        "that of the numbers is known from their type: float64, or float32 if that is all there is"
+    )
+    print_level: Refused = Refused(
+        "a fit is one compiled program and prints nothing on its way; print(m) shows how it ended"
+    )
+    throw_nan: Refused = Refused(
+        "NaN is a way in which a fit ends: look at valid and fmin.message, which say where it was met"
+    )
+    fcn: Refused = Refused("write m.nll(mx.resolve(m.params_tree), m.data)")
+    grad: Refused = Refused("derivatives are exact by themselves: jax.grad of m.nll gives yours")
+    g2: Refused = Refused("second derivatives are exact by themselves, and come with m.covariance")
+    hessian: Refused = Refused(
+        "second derivatives are exact by themselves: m.covariance is 2 errordef times their inverse"
+    )
+    ng2: Refused = Refused("second derivatives are counted by nhessian")
+    scipy: Refused = Refused(
+        "other solvers, Optimistix's and your own: mx.fit(m.nll, m.params_tree, m.data, solver=...)"
+    )
+    interactive: Refused = Refused(
+        "there is no widget; set m.values and draw, or fit with mx.io.to_iminuit(...).interactive()"
+    )

@@ -1,7 +1,7 @@
 """`values`, `errors`, `limits` and `fixed`: array-like looks into the memory of a `Minuit`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -72,7 +72,7 @@ class View:
             return False
         return bool(np.all(mine == others))
 
-    __hash__ = None  # pyright: ignore[reportAssignmentType]
+    __hash__: ClassVar[None] = None  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         del copy  # always a new one

@@ -8,8 +8,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optimistix as optx
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Bool, Float, Scalar
 
+from .._typing import PyTree
 from .flat import flatten
 
 Y = TypeVar("Y")
@@ -44,7 +45,7 @@ class AbstractEDMSolver(optx.AbstractIterativeSolver[Y, Out, Aux, State]):
     tol: eqx.AbstractVar[float]
     up: eqx.AbstractVar[float]
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         for name in ("tol", "up"):
             check_positive(self, name)
 
@@ -109,11 +110,11 @@ def check_positive(solver: eqx.Module, name: str) -> None:
         raise ValueError(f"{type(solver).__name__}({name}=...) must be positive, got {value!r}")
 
 
-def zeros_like_struct(struct: PyTree[jax.ShapeDtypeStruct]) -> PyTree[Array]:
+def zeros_like_struct(struct: PyTree) -> PyTree:
     return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), struct)
 
 
-def select(which: Bool[Array, ""], yes: PyTree[Array], no: PyTree[Array]) -> PyTree[Array]:
+def select(which: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(which, a, b), yes, no)
 
 

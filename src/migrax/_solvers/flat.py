@@ -6,7 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree, Scalar
+from jaxtyping import Array, Float, Scalar
+
+from .._typing import PyTree
 
 Vector = Float[Array, " n"]
 Matrix = Float[Array, "n n"]

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Scalar
 
+from .._typing import PyTree
 from .base import check_positive
 from .flat import autodiff_mode, flatten
 from .metric import Metric, decompose
@@ -20,7 +21,7 @@ Aux = TypeVar("Aux")
 
 
 class LevenbergMarquardt(  # pyright: ignore[reportIncompatibleVariableOverride]
-    AbstractTrustRegion[Y, Out, Aux], optx.AbstractLeastSquaresSolver[Y, Out, Aux, TrustRegionState]
+    AbstractTrustRegion[Y, Out, Aux], optx.AbstractLeastSquaresSolver[Y, Out, Aux, TrustRegionState[Any]]
 ):
     """Levenberg-Marquardt with a trust region, scaled by the largest column norms of the Jacobian so far (as MINPACK).
 
@@ -48,7 +49,7 @@ class LevenbergMarquardt(  # pyright: ignore[reportIncompatibleVariableOverride]
     up: float = 0.5
     factor: float = 0.3
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         check_positive(self, "factor")
 
     def expand(
@@ -80,7 +81,7 @@ class LevenbergMarquardt(  # pyright: ignore[reportIncompatibleVariableOverride]
     def believes(self, metric: Metric, confirmed: Bool[Array, ""]) -> Bool[Array, ""]:
         return metric.finite
 
-    def stats(self, state: TrustRegionState) -> dict[str, Any]:
+    def stats(self, state: TrustRegionState[Any]) -> dict[str, Any]:
         zero = jnp.array(0)
         return {
             "edm": state.edm,

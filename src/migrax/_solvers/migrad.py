@@ -1,7 +1,7 @@
 """MIGRAD: MINUIT's variable-metric method, with exact gradients, as an Optimistix minimiser."""
 
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import lineax as lx
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
+from .._typing import PyTree
 from .base import (
     CONFIRMS,
     TINY,
@@ -45,7 +46,7 @@ class _Look(NamedTuple):
     finite: Bool[Array, ""]
 
 
-class _MigradState(AbstractState, Generic[Aux]):
+class _MigradState(AbstractState[Aux]):
     first: Bool[Array, ""]  # nothing has been evaluated yet
     # the last accepted point
     x: Float[Array, " n"]
@@ -71,7 +72,7 @@ class _MigradState(AbstractState, Generic[Aux]):
 
 
 class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
-    AbstractEDMSolver[Y, Scalar, Aux, _MigradState], optx.AbstractMinimiser[Y, Aux, _MigradState]
+    AbstractEDMSolver[Y, Scalar, Aux, _MigradState[Any]], optx.AbstractMinimiser[Y, Aux, _MigradState[Any]]
 ):
     """MINUIT's MIGRAD with exact gradients: BFGS on the inverse Hessian, stopped by the estimated vertical distance to
     the minimum (EDM), never because a step was small.
@@ -105,7 +106,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
     up: float = 0.5
     max_refused: int = 12
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         check_positive(self, "max_refused")
 
     def init(
@@ -117,7 +118,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         f_struct: PyTree,
         aux_struct: PyTree,
         tags: frozenset[object],
-    ) -> _MigradState:
+    ) -> _MigradState[Any]:
         mode = autodiff_mode(options)
         x, _, flat = flatten_fn(fn, y, args)
         zero = jnp.zeros((), x.dtype)
@@ -174,9 +175,9 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         y: Y,
         args: PyTree,
         options: dict[str, Any],
-        state: _MigradState,
+        state: _MigradState[Any],
         tags: frozenset[object],
-    ) -> tuple[Y, _MigradState, Aux]:
+    ) -> tuple[Y, _MigradState[Any], Aux]:
         mode = autodiff_mode(options)
         x, unravel, flat = flatten_fn(fn, y, args)
         f, grad, aux = value_and_grad(flat, x, mode)
@@ -209,8 +210,14 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         return unravel(new.x + new.step * new.direction), new, aux
 
     def _accepted(
-        self, state: _MigradState, x: Float[Array, " n"], f: Scalar, grad: Float[Array, " n"], aux: Any, goal: Scalar
-    ) -> _MigradState:
+        self,
+        state: _MigradState[Any],
+        x: Float[Array, " n"],
+        f: Scalar,
+        grad: Float[Array, " n"],
+        aux: Any,
+        goal: Scalar,
+    ) -> _MigradState[Any]:
         """Updates the metric, looks at the EDM and plans a full step from here."""
         metric, dcov, trusted = select(
             state.first, (state.metric, state.dcov, state.trusted), _update(state, x - state.x, grad)
@@ -242,7 +249,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
             result=optx.RESULTS.where(stationary, optx.RESULTS.nonlinear_divergence, state.result),
         )
 
-    def _refused(self, state: _MigradState, step: Scalar, goal: Scalar) -> _MigradState:
+    def _refused(self, state: _MigradState[Any], step: Scalar, goal: Scalar) -> _MigradState[Any]:
         """Shortens the step; after `max_refused` starts once from a plain metric, then gives up and says so."""
         exhausted = state.num_refused + 1 >= self.max_refused
         give_up = exhausted & state.was_reset
@@ -260,8 +267,8 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         )
 
     def _verify(
-        self, wanted: Bool[Array, ""], state: _MigradState, flat: Callable, mode: str, goal: Scalar, noise: Scalar
-    ) -> _MigradState:
+        self, wanted: Bool[Array, ""], state: _MigradState[Any], flat: Callable, mode: str, goal: Scalar, noise: Scalar
+    ) -> _MigradState[Any]:
         """Where the search ended, looks at the exact Hessian: is this the minimum, or is there a way to go on?
 
         Beside the floor of a narrow curved valley even the exact EDM is small, as the walls' curvature is along the
@@ -299,7 +306,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         )
         return select(wanted, looked, state)
 
-    def stats(self, state: _MigradState) -> dict[str, Any]:
+    def stats(self, state: _MigradState[Any]) -> dict[str, Any]:
         return {
             "edm": state.edm,
             "metric": state.metric,
@@ -318,7 +325,7 @@ Migrad.__init__.__doc__ = """**Arguments:**
 """
 
 
-def _replace(state: _MigradState, **new: Any) -> _MigradState:
+def _replace(state: _MigradState[Any], **new: Any) -> _MigradState[Any]:
     names = tuple(new)
     return eqx.tree_at(lambda s: tuple(getattr(s, n) for n in names), state, tuple(new[n] for n in names))
 
@@ -348,7 +355,7 @@ def _where_reset(
 
 
 def _update(
-    state: _MigradState, dx: Float[Array, " n"], grad: Float[Array, " n"]
+    state: _MigradState[Any], dx: Float[Array, " n"], grad: Float[Array, " n"]
 ) -> tuple[Float[Array, "n n"], Scalar, Bool[Array, ""]]:
     """The BFGS update of the inverse Hessian (Fletcher 1970; MINUIT's DavidonErrorUpdator), MINUIT's dcov, the running
     estimate of the metric's relative error, and whether the metric has met a positive curvature.

@@ -5,8 +5,9 @@ from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import optimistix as optx
-from jaxtyping import Array, Bool, Float, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Scalar
 
+from .._typing import PyTree
 from .base import check_positive
 from .flat import autodiff_mode, flatten_fn, value_grad_and_hessian_fn
 from .metric import Metric, decompose
@@ -17,7 +18,7 @@ Aux = TypeVar("Aux")
 
 
 class Newton(  # pyright: ignore[reportIncompatibleVariableOverride]
-    AbstractTrustRegion[Y, Scalar, Aux], optx.AbstractMinimiser[Y, Aux, TrustRegionState]
+    AbstractTrustRegion[Y, Scalar, Aux], optx.AbstractMinimiser[Y, Aux, TrustRegionState[Any]]
 ):
     """Newton's method with the exact Hessian, in a trust region whose coordinates are scaled by the Hessian's diagonal.
 
@@ -47,7 +48,7 @@ class Newton(  # pyright: ignore[reportIncompatibleVariableOverride]
     up: float = 0.5
     radius: float = 10.0
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         check_positive(self, "radius")
 
     def expand(
@@ -66,7 +67,7 @@ class Newton(  # pyright: ignore[reportIncompatibleVariableOverride]
         # Beside the floor of a narrow curved valley the EDM is small, as the walls' curvature is along the valley, too.
         return metric.minimum & confirmed
 
-    def stats(self, state: TrustRegionState) -> dict[str, Any]:
+    def stats(self, state: TrustRegionState[Any]) -> dict[str, Any]:
         return {
             "edm": state.edm,
             "metric": state.metric.inverse(),

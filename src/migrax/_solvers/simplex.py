@@ -1,12 +1,13 @@
 """SIMPLEX: the downhill simplex of Nelder and Mead, for functions without derivatives, as an Optimistix minimiser."""
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import optimistix as optx
-from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
+from .._typing import PyTree
 from .base import AbstractEDMSolver, AbstractState, scalar_option, select, zeros_like_struct
 from .flat import flatten, flatten_fn
 
@@ -19,7 +20,7 @@ _FILL, _REFLECT, _EXPAND, _OUTSIDE, _INSIDE, _SHRINK = range(6)
 _WIDTH = 1e-3
 
 
-class _SimplexState(AbstractState, Generic[Aux]):
+class _SimplexState(AbstractState[Aux]):
     # the simplex
     vertices: Float[Array, "n+1 n"]
     values: Float[Array, " n+1"]
@@ -41,7 +42,7 @@ class _SimplexState(AbstractState, Generic[Aux]):
 
 
 class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
-    AbstractEDMSolver[Y, Scalar, Aux, _SimplexState], optx.AbstractMinimiser[Y, Aux, _SimplexState]
+    AbstractEDMSolver[Y, Scalar, Aux, _SimplexState[Any]], optx.AbstractMinimiser[Y, Aux, _SimplexState[Any]]
 ):
     """The downhill simplex method: values only, for a function that is rough or has no gradient.
 
@@ -75,7 +76,7 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
         f_struct: PyTree,
         aux_struct: PyTree,
         tags: frozenset[object],
-    ) -> _SimplexState:
+    ) -> _SimplexState[Any]:
         x, _ = flatten(y)
         size = _first_size(x, options)
         inf = jnp.asarray(jnp.inf, x.dtype)
@@ -102,9 +103,9 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
         y: Y,
         args: PyTree,
         options: dict[str, Any],
-        state: _SimplexState,
+        state: _SimplexState[Any],
         tags: frozenset[object],
-    ) -> tuple[Y, _SimplexState, Aux]:
+    ) -> tuple[Y, _SimplexState[Any], Aux]:
         trial, unravel, flat = flatten_fn(fn, y, args)
         f_trial, aux_trial = flat(trial)
         f_trial = jnp.where(jnp.isfinite(f_trial), f_trial, jnp.inf)
@@ -141,7 +142,7 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
         )
         return unravel(_next_trial(vertices, values, phase, index)), new, aux_trial
 
-    def stats(self, state: _SimplexState) -> dict[str, Any]:
+    def stats(self, state: _SimplexState[Any]) -> dict[str, Any]:
         zero = jnp.array(0)
         return {"num_values": state.num_values, "num_gradients": zero, "num_hessians": zero}
 
@@ -164,7 +165,7 @@ def _first_size(x: Float[Array, " n"], options: dict[str, Any]) -> Float[Array, 
 
 
 def _absorb(
-    state: _SimplexState, trial: Float[Array, " n"], f: Scalar
+    state: _SimplexState[Any], trial: Float[Array, " n"], f: Scalar
 ) -> tuple[Float[Array, "n+1 n"], Float[Array, " n+1"], Int[Array, ""], Int[Array, ""]]:
     """Puts the evaluated point in its place and says what comes next."""
     n = trial.size

@@ -2,13 +2,14 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
+from .._typing import PyTree
 from .base import CONFIRMS, TINY, AbstractEDMSolver, AbstractState, noise_of, scalar_option, select, zeros_like_struct
 from .flat import autodiff_mode, flatten
 from .metric import Metric
@@ -24,7 +25,7 @@ _ACCEPT, _SHRINK, _GROW = 1e-4, 0.25, 0.75
 _SECULAR_STEPS = 40
 
 
-class TrustRegionState(AbstractState, Generic[Aux]):
+class TrustRegionState(AbstractState[Aux]):
     first: Bool[Array, ""]  # nothing has been evaluated yet
     # the last accepted point
     x: Float[Array, " n"]
@@ -44,7 +45,7 @@ class TrustRegionState(AbstractState, Generic[Aux]):
     num_hessians: Int[Array, ""]
 
 
-class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState]):
+class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState[Any]]):
     """One step is one evaluation: it judges the point that the last step chose, adapts the region, and chooses the next
     point within it."""
 
@@ -76,7 +77,7 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState]):
         f_struct: PyTree,
         aux_struct: PyTree,
         tags: frozenset[object],
-    ) -> TrustRegionState:
+    ) -> TrustRegionState[Any]:
         autodiff_mode(options)
         x, _ = flatten(y)
         zero = jnp.zeros((), x.dtype)
@@ -103,9 +104,9 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState]):
         y: Y,
         args: PyTree,
         options: dict[str, Any],
-        state: TrustRegionState,
+        state: TrustRegionState[Any],
         tags: frozenset[object],
-    ) -> tuple[Y, TrustRegionState, Aux]:
+    ) -> tuple[Y, TrustRegionState[Any], Aux]:
         trial, unravel = flatten(y)
         f_trial, grad_trial, hessian_fn, aux_trial = self.expand(fn, y, args, options)
         finite = jnp.isfinite(f_trial) & jnp.all(jnp.isfinite(grad_trial))
@@ -148,7 +149,7 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState]):
         return unravel(x + plan.step), new, aux_trial
 
 
-def _gain(state: TrustRegionState, f: Scalar, grad: Float[Array, " n"], noise: Scalar) -> Scalar:
+def _gain(state: TrustRegionState[Any], f: Scalar, grad: Float[Array, " n"], noise: Scalar) -> Scalar:
     """The ratio of the actual to the promised reduction."""
     reduction = state.f - f
     ratio = reduction / jnp.where(state.predicted > 0, state.predicted, 1.0)
@@ -158,7 +159,7 @@ def _gain(state: TrustRegionState, f: Scalar, grad: Float[Array, " n"], noise: S
     return jnp.where(in_noise, jnp.where(smaller, 1.0, 0.0), ratio)
 
 
-def _next_radius(state: TrustRegionState, ratio: Scalar) -> Scalar:
+def _next_radius(state: TrustRegionState[Any], ratio: Scalar) -> Scalar:
     shrunk = 0.25 * jnp.minimum(state.length, state.radius)
     grown = jnp.maximum(state.radius, 2 * state.length)
     return jnp.where(ratio < _SHRINK, shrunk, jnp.where(ratio > _GROW, grown, state.radius))

@@ -4,12 +4,13 @@ from typing import Any, Literal
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float
 
 from .._display_studies import with_error
 from .._result import FitResult, status_counts
 from .._toy_source import Resampled, Toys
 from .._toys import fit_toys
+from .._typing import PyTree
 from .fits import moments, told
 from .resample import resample
 from .table import AbstractStudy

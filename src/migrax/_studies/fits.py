@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, PyTree
+from jaxtyping import Bool, Float
 
 from .._parameter import flatten, value_of
 from .._result import FitResult, status_counts
 from .._toy_source import Toys
 from .._toys import fit_toys
+from .._typing import PyTree
 
 
 class Fits(NamedTuple):

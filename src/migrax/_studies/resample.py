@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 from .._likelihoods import (
     BinnedNLL,
@@ -26,6 +26,7 @@ from .._likelihoods import (
 from .._likelihoods.counts import as_counts, floats
 from .._likelihoods.events import as_events
 from .._poisson_draw import draw_poisson
+from .._typing import PyTree
 
 
 def resample(nll: Any, params: PyTree, key: Array, data: PyTree) -> PyTree:

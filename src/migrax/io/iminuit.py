@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import ArrayLike, PyTree
+from jaxtyping import ArrayLike
 
 from .._faults import nothing_found
 from .._objective import check_scalar, check_up, prepare
@@ -16,6 +16,7 @@ from .._parameter import Parameter, flatten, is_parameter, mark
 from .._result import Covariance, FitResult, only_arrays
 from .._space import ravel, resolve_at, update
 from .._status import Status
+from .._typing import PyTree
 
 if TYPE_CHECKING:
     from iminuit import Minuit

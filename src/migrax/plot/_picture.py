@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
 
 from .._hints import given
 from .._likelihoods import ExtendedUnbinnedNLL, LeastSquares, TemplateNLL, UnbinnedNLL
@@ -13,6 +12,7 @@ from .._likelihoods.counts import Counts, as_counts, count_pulls
 from .._likelihoods.events import as_events
 from .._likelihoods.joint import AbstractJoint
 from .._parameter import resolve, unknown_name
+from .._typing import PyTree
 
 _BINS = 50  # at most, where the caller does not say
 _CURVE = 400  # points of a curve

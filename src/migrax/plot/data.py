@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import ArrayLike, PyTree
+from jaxtyping import ArrayLike
 
 from .._result import FitResult
+from .._typing import PyTree
 from ._axes import ACCENT, FAINT, LINE, check, check_single, pale, panels
 from ._picture import Picture, check_data, picture_of
 

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree, Scalar
+from jaxtyping import Array, Float, Scalar
 
 from ..._faults import Fault
 from ..._hints import given
@@ -16,6 +16,7 @@ from ..._likelihoods import AbstractLikelihood
 from ..._likelihoods.counts import Counts, floats, terms_from_mean
 from ..._parameter import resolve
 from ..._poisson_draw import draw_poisson
+from ..._typing import PyTree
 from .layout import Layout
 from .main import as_given, check_keys, poisson_constant
 

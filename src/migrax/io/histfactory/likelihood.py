@@ -5,12 +5,13 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Float, Scalar
 
 from ..._hints import given
 from ..._jit import jit
 from ..._likelihoods import AbstractLikelihood, Joint
 from ..._parameter import resolve
+from ..._typing import PyTree
 from .auxiliary import Auxiliary
 from .main import Histograms
 

@@ -7,13 +7,14 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 from jax.scipy.special import gammaln, xlogy
-from jaxtyping import Array, Float, PyTree, Scalar
+from jaxtyping import Array, Float, Scalar
 
 from ..._hints import given
 from ..._likelihoods import AbstractLikelihood
 from ..._likelihoods.counts import Counts, count_faults, count_pulls, floats, terms_from_mean
 from ..._parameter import resolve
 from ..._poisson_draw import draw_poisson
+from ..._typing import PyTree
 from .block import Block
 from .layout import Layout
 from .table import Table
@@ -130,7 +131,7 @@ def poisson_constant(counts: Float[Array, "*n"]) -> Scalar:
     return jnp.sum(counts - xlogy(counts, counts) + gammaln(counts + 1))
 
 
-def check_keys(data: Mapping, wanted: Iterable[str], what: str, kind: str) -> None:
+def check_keys(data: Mapping[str, Any], wanted: Iterable[str], what: str, kind: str) -> None:
     """**Raises:** `ValueError` unless the dictionary has these keys and no others."""
     missing, unknown = [k for k in wanted if k not in data], [k for k in data if k not in set(wanted)]
     if unknown:

@@ -10,7 +10,7 @@ class Table:
     __slots__ = ("_hash", "array")
 
     def __init__(self, array: Int[np.ndarray, "..."]):
-        self.array = np.ascontiguousarray(array)
+        self.array: np.ndarray = np.ascontiguousarray(array)
         self.array.flags.writeable = False
         self._hash = hash((self.array.shape, self.array.dtype.str, self.array.tobytes()))
 

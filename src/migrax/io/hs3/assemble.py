@@ -15,7 +15,7 @@ from ..histfactory.spec import Spec
 from .channels import ChannelReader, Channels, Read, edges_of
 from .constraints import constraint
 from .densities import KINDS, Density, Reader
-from .document import Analysis, Document, range_of
+from .document import Analysis, Document, Point, range_of
 from .graph import Function, Graph, Operand, read_functions
 from .keys import check_keys
 from .likelihood import HS3, AtCentres, Counts, Model
@@ -35,11 +35,17 @@ class Assembly:
     """Collects the parts of a likelihood, and what they depend on."""
 
     def __init__(self, document: Document, analysis: Analysis, relative: bool, codes: tuple[int, int], centres: bool):
-        self.document, self.analysis, self.codes, self.centres = document, analysis, codes, centres
-        self.ranges, self.values = document.ranges(analysis), document.values(analysis)
+        self.document: Document = document
+        self.analysis: Analysis = analysis
+        self.codes: tuple[int, int] = codes
+        self.centres: bool = centres
+        self.ranges: dict[str, tuple[float, float]] = document.ranges(analysis)
+        self.values: dict[str, Point] = document.values(analysis)
+        self.graph: Graph
+        self.unknown: dict[str, ValueError]
         self.graph, self.unknown = _graph(document)
         known = {*self.values, *self.ranges}
-        self.channel_reader = ChannelReader(relative, codes, known, document.distributions)
+        self.channel_reader: ChannelReader = ChannelReader(relative, codes, known, document.distributions)
         self.channels: list[tuple[Read, np.ndarray]] = []
         self.parts: dict[str, Any] = {}
         self.data: dict[str, Any] = {}

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree, Scalar
+from jaxtyping import Array, Scalar
 
 from ..._likelihoods import AbstractLikelihood
 from ..._parameter import resolve
+from ..._typing import PyTree
 from .._node import Node, shown
 from ..histfactory import HistFactory
 from ..histfactory.spec import Channel, Modifier, Sample
@@ -127,8 +128,10 @@ class ChannelReader:
     parameters have somewhere in the document. `constraints`: all distributions."""
 
     def __init__(self, relative: bool, codes: tuple[int, int], known: set[str], constraints: Mapping[str, Node]):
-        self.relative, self.known, self.constraints = relative, known, constraints
-        self.codes = {"normsys": codes[0], "histosys": codes[1]}
+        self.relative: bool = relative
+        self.known: set[str] = known
+        self.constraints: Mapping[str, Node] = constraints
+        self.codes: dict[str, int] = {"normsys": codes[0], "histosys": codes[1]}
 
     def read(self, node: Node) -> Read:
         """**Raises:** `ValueError` with the place in the document and the reason."""

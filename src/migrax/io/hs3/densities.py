@@ -135,7 +135,10 @@ class Reader:
     """Reads distributions by name, for a likelihood whose data have certain variables."""
 
     def __init__(self, nodes: Mapping[str, Node], graph: Graph, variables: tuple[str, ...], ranges: Ranges):
-        self.nodes, self.graph, self.variables, self.ranges = nodes, graph, variables, ranges
+        self.nodes: Mapping[str, Node] = nodes
+        self.graph: Graph = graph
+        self.variables: tuple[str, ...] = variables
+        self.ranges: Ranges = ranges
 
     def read(self, name: Node, above: tuple[str, ...] = ()) -> Density:
         """**Raises:** `ValueError` for what is not there, not supported, or made of itself."""

@@ -40,7 +40,7 @@ class Graph:
     """The functions of a document by name. It is compared by what it holds, as it is static to `jax.jit`."""
 
     def __init__(self, functions: Mapping[str, Function]):
-        self.functions = dict(functions)
+        self.functions: dict[str, Function] = dict(functions)
         self._key = repr(sorted(self.functions.items()))
         self._hash = hash(self._key)
 
@@ -84,7 +84,8 @@ class Values:
     """The values of names, each function at most once."""
 
     def __init__(self, graph: Graph, known: Mapping[str, Any]):
-        self.graph, self.known = graph, {name: jnp.asarray(value) for name, value in known.items()}
+        self.graph: Graph = graph
+        self.known: dict[str, Array] = {name: jnp.asarray(value) for name, value in known.items()}
 
     def __call__(self, one: Operand) -> Array:
         if not isinstance(one, str):

@@ -5,11 +5,12 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Scalar
 
 from ..._likelihoods import AbstractLikelihood, BinnedNLL, PoissonNLL
 from ..._likelihoods.joint import AbstractJoint
 from ..._parameter import resolve
+from ..._typing import PyTree
 from .densities import Density, Ranges, make, total
 from .graph import Graph, Operand
 

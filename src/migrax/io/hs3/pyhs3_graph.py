@@ -8,9 +8,10 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree, Scalar
+from jaxtyping import Array, Scalar
 
 from ..._parameter import Parameter, resolve
+from ..._typing import PyTree
 from .._node import Node, shown
 from .document import Analysis, Document
 from .parameters import parameter
