@@ -12,6 +12,7 @@ EXTRAS_test := test,tqdm
 EXTRAS_lint := lint,plot,tqdm,hist,hs3,iminuit,pyhf,cli
 EXTRAS_bench := bench
 EXTRAS_docs := docs
+EXTRAS_notebooks := notebooks
 
 # Handed on by `make test ARGS="-k migrad"`.
 ARGS ?=
@@ -28,12 +29,12 @@ PYTHONS := $(PYTHON)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs clean
+.PHONY: help demo test lint bench docs notebooks clean
 # Two pip runs must not fill one environment at once.
 .NOTPARALLEL:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.stamp-demo ## run the demonstration, notebooks/demo.py
 	@$(BIN)/python notebooks/demo.py
@@ -59,6 +60,9 @@ bench: $(VENV)/.stamp-bench ## run the benchmarks (they time compilation: no cac
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(VENV)/.stamp-docs ## build the documentation into site/, with warnings as errors
 	@$(BIN)/python -m mkdocs build --strict --quiet
+
+notebooks: $(VENV)/.stamp-notebooks ## execute the notebooks; make notebooks ARGS="--write" keeps their outputs
+	@$(BIN)/python notebooks/execute.py $(ARGS)
 
 clean: ## remove the environment, caches, builds and pictures
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .jax_cache build dist out site

@@ -1,18 +1,16 @@
-"""What every benchmark shares: fresh processes, times, peak memory, the record of the machine, tables and JSON."""
+"""What every benchmark shares: fresh processes, times, peak memory, the record of the machine and JSON."""
 
 import argparse
-import dataclasses
 import datetime
 import importlib.metadata
 import json
 import os
 import platform
 import resource
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,14 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
+from ._tables import Row as Row, Table as Table, Timing as Timing
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("jax", "jaxlib", "optimistix", "equinox", "iminuit", "numpy")
 
 _MARK = "@@result@@ "
 _CACHE = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
-
-Row = dict[str, Any]
 
 
 # Processes
@@ -75,30 +73,6 @@ def _job(module: str, function: str, arguments: str) -> None:
 
 
 # Time
-
-
-@dataclasses.dataclass(frozen=True)
-class Timing:
-    """Repeated measurements of one time: the median and the quartiles, in seconds."""
-
-    median: float
-    low: float
-    high: float
-    repeats: int
-
-    @classmethod
-    def of(cls, seconds: Sequence[float]) -> "Timing":
-        if len(seconds) < 2:
-            return cls(seconds[0], seconds[0], seconds[0], 1)
-        low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
-        return cls(median, low, high, len(seconds))
-
-    def record(self) -> Row:
-        return {"median_s": self.median, "q25_s": self.low, "q75_s": self.high, "repeats": self.repeats}
-
-    def __str__(self) -> str:
-        unit, scale = ("s", 1.0) if self.median >= 1 else ("ms", 1e3) if self.median >= 1e-3 else ("us", 1e6)
-        return f"{self.median * scale:.3g} {unit} [{self.low * scale:.3g}, {self.high * scale:.3g}]"
 
 
 def clock(call: Callable[[], Any]) -> float:
@@ -172,30 +146,11 @@ def _cpu() -> str:
     return models[0] if models else platform.machine()
 
 
-def table(title: str, rows: Iterable[Row], columns: Mapping[str, str]) -> None:
-    """Prints one readable table: `columns` maps the keys of the rows to the headings."""
-    cells = [list(columns.values()), *([_cell(row.get(key)) for key in columns] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
-    print(f"\n{title}\n")
-    for i, row in enumerate(cells):
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-        if i == 0:
-            print("  " + "  ".join("-" * width for width in widths))
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, Mapping) and "median_s" in value:
-        return str(Timing(value["median_s"], value["q25_s"], value["q75_s"], value["repeats"]))
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-    return str(value)
-
-
-def main(name: str, measure: Callable[[], Row], check: Callable[[], list[str]]) -> None:
-    """The command line of one benchmark: `measure()` prints the tables and returns the record, which is written;
-    with `--quick`, `check()` returns what is wrong, nothing is timed and nothing is written."""
+def main(
+    name: str, measure: Callable[[], Row], tables: Callable[[Row], list[Table]], check: Callable[[], list[str]]
+) -> None:
+    """The command line of one benchmark: `measure()` returns the record, which is written, and `tables` of it are
+    printed; with `--quick`, `check()` returns what is wrong, nothing is timed and nothing is written."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--quick", action="store_true", help="check the answers in seconds; no times, no JSON")
     if parser.parse_args().quick:
@@ -203,6 +158,8 @@ def main(name: str, measure: Callable[[], Row], check: Callable[[], list[str]]) 
         print(f"{name}: " + ("; ".join(wrong) if wrong else "the answers are right"))
         sys.exit(bool(wrong))
     record = {"benchmark": name, "machine": machine(), **measure()}
+    for table in tables(record):
+        print(f"\n{table.text()}", flush=True)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     sys.exit(bool(record.get("migrax_failed")))

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 import migrax as mx
 
-from ._common import Row, Timing, fresh, main, peak, reset_peak, table
+from ._common import Row, Table, Timing, fresh, main, peak, reset_peak
 
 SIDE = 3000
 CHUNK = 10_000
@@ -164,14 +164,16 @@ def measure() -> Row:
     rows += [_row(f"migrax, chunks of {size:,}", fresh(run, size, SIDE, REPEATS), reference) for size in CHUNKS]
     best = min((row for row in rows[1:] if not row["failed"]), key=lambda row: row["wall"]["median_s"], default=None)
     rows.append(_numeric_row(reference))
-    columns = {"name": "", "wall": "warm call", "cpu": "CPU time", "faster": "faster than plain"}
-    columns |= {"first_call": "first call s", "peak_mb": "peak MB", "warm_peak_mb": "peak MB, warm"}
-    columns |= {"memory": "of plain's memory", "difference": "difference", "calls": "calls", "failed": "failed"}
-    table(f"Exact Hessian of {SIDE} x {SIDE} pixels, 6 parameters", rows, columns)
-    if best:
-        print(f"\n  fastest: {best['name']}")
     failed = any(row["failed"] for row in rows[1:-1])
     return {"rows": rows, "fastest": best["name"] if best else None, "migrax_failed": failed}
+
+
+def tables(record: Row) -> list[Table]:
+    columns = {"name": "", "wall": "warm call", "cpu": "CPU time", "faster": "faster than plain"}
+    columns |= {"first_call": "first call, s", "peak_mb": "peak, MB", "warm_peak_mb": "peak, MB, warm"}
+    columns |= {"memory": "of plain's memory", "difference": "difference", "calls": "calls", "failed": "failed"}
+    title = f"Exact Hessian of {SIDE} x {SIDE} pixels, 6 parameters (fastest: {record['fastest']})"
+    return [Table(title, record["rows"], columns, chart=("wall",))]
 
 
 def check() -> list[str]:
@@ -182,4 +184,4 @@ def check() -> list[str]:
 
 
 if __name__ == "__main__":
-    main("cauchy_hessian", measure, check)
+    main("cauchy_hessian", measure, tables, check)

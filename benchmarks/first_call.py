@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _tutorial as tutorial
-from ._common import Row, Timing, fresh, main, python, table
+from ._common import Row, Table, Timing, fresh, main, python
 from ._contestants import Contestant, Minimum, iminuit, migrax, newton
 
 PROCESSES = 5
@@ -83,13 +83,19 @@ def measure() -> Row:
     if not any(row["failed"] for row in rows):
         for row in rows:
             row["ratio"] = rows[1]["wall"]["median_s"] / row["wall"]["median_s"]
+    return {"rows": rows, "import_migrax": Timing.of(imports).record(), "migrax_failed": bool(rows[0]["failed"])}
+
+
+def tables(record: Row) -> list[Table]:
     columns = {"name": "", "wall": "first fit, wall", "cpu": "CPU time", "ratio": "faster than iminuit"}
-    columns |= {"trace": "trace s", "lower": "lower s", "compile": "XLA s", "second": "second fit"}
+    columns |= {"trace": "trace, s", "lower": "lower, s", "compile": "XLA, s", "second": "second fit"}
     columns |= {"errors_off": "errors off", "failed": "failed"}
-    table(f"First fit of a process, with compilation ({PROCESSES} processes each)", rows, columns)
-    seconds = Timing.of(imports)
-    print(f"\n  import migrax, after jax, equinox and optimistix: {seconds}")
-    return {"rows": rows, "import_migrax": seconds.record(), "migrax_failed": bool(rows[0]["failed"])}
+    title = f"First fit of a process, with compilation ({PROCESSES} processes each)"
+    imported = [{"name": "import migrax, after jax, equinox and optimistix", "time": record["import_migrax"]}]
+    return [
+        Table(title, record["rows"], columns, chart=("wall",)),
+        Table("Import", imported, {"name": "", "time": "time"}),
+    ]
 
 
 def check() -> list[str]:
@@ -100,4 +106,4 @@ def check() -> list[str]:
 
 
 if __name__ == "__main__":
-    main("first_call", measure, check)
+    main("first_call", measure, tables, check)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._common import Row, Timing, clock, fresh, main, table
+from ._common import Row, Table, Timing, clock, fresh, main
 from ._contestants import mx
 
 SIGNAL, BACKGROUND = np.array([12.0, 11.0]), np.array([50.0, 52.0])
@@ -146,23 +146,20 @@ def measure() -> Row:
     many, drawn = fresh(points, 5), fresh(toys, TOYS, PEER_TOYS)
     for row in drawn:
         row["faster"] = row["per_second"] / drawn[-1]["per_second"]
-    columns = {
-        "what": "",
-        "name": "by",
-        "time": "warm",
-        "first_s": "first call, s",
-        "faster": "x migrax",
-        "failed": "failed",
-    }
-    table("two bins, asymptotic", rows, columns)
-    table(f"{POINTS} signals, the expected limit", many, {"name": "", "time": "time", "failed": "failed"})
-    table(
-        "toys of q̃mu, both hypotheses",
-        drawn,
-        {"name": "by", "per_second": "toys/s", "first_s": "first call, s", "faster": "x pyhf"},
-    )
     ours = [row for row in [*rows, *many, *drawn] if not row["name"].startswith("pyhf")]
     return {"asymptotic": rows, "points": many, "toys": drawn, "migrax_failed": any(row["failed"] for row in ours)}
+
+
+def tables(record: Row) -> list[Table]:
+    columns = {"what": "", "name": "by", "time": "warm", "first_s": "first call, s", "faster": "x migrax"}
+    toys = {"name": "by", "per_second": "toys/s", "first_s": "first call, s", "faster": "x pyhf"}
+    return [
+        Table("Two bins, asymptotic", record["asymptotic"], columns | {"failed": "failed"}, chart=("time",)),
+        Table(
+            f"{POINTS} signals, the expected limit", record["points"], {"name": "", "time": "time", "failed": "failed"}
+        ),
+        Table("Toys of q̃mu, both hypotheses", record["toys"], toys, chart=("per_second",)),
+    ]
 
 
 def check() -> list[str]:
@@ -171,4 +168,4 @@ def check() -> list[str]:
 
 
 if __name__ == "__main__":
-    main("hypotest", measure, check)
+    main("hypotest", measure, tables, check)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import xlogy
 
-from ._common import Row, main, race, table
+from ._common import Row, Table, main, race
 from ._contestants import mx
 
 ROWS = 100_000
@@ -149,9 +149,13 @@ def measure() -> Row:
         times = race(row.pop("_calls"), REPEATS)
         rows.append(row | {"time": times["ours"].record(), "by_hand": times["by hand"].record()})
         rows[-1]["ratio"] = times["ours"].median / times["by hand"].median
-    columns = {"name": "", "time": "ours", "by_hand": "by hand", "ratio": "ours / by hand", "failed": "failed"}
-    table(f"One value and gradient, {ROWS} bins, events or points (goal: {GOAL})", rows, columns)
     return {"rows": rows, "goal": GOAL, "migrax_failed": any(row["failed"] for row in rows)}
+
+
+def tables(record: Row) -> list[Table]:
+    columns = {"name": "", "time": "ours", "by_hand": "by hand", "ratio": "ours / by hand", "failed": "failed"}
+    title = f"One value and gradient, {ROWS:,} bins, events or points (goal of the ratio: {GOAL})"
+    return [Table(title, record["rows"], columns, chart=("time", "by_hand"))]
 
 
 def check() -> list[str]:
@@ -160,4 +164,4 @@ def check() -> list[str]:
 
 
 if __name__ == "__main__":
-    main("likelihoods", measure, check)
+    main("likelihoods", measure, tables, check)

@@ -17,7 +17,7 @@ from iminuit import Minuit
 
 import migrax as mx
 
-from ._common import Row, clock, main, race, table
+from ._common import Row, Table, clock, main, race
 
 BINS = 100
 REPEATS = 7
@@ -155,6 +155,23 @@ def _profile(problem: Problem) -> list[Row]:
 
 
 def measure() -> Row:
+    record: Row = {"migrax_failed": False}
+
+    def keep(key: str, rows: list[Row]) -> None:
+        record[key] = rows
+        record["migrax_failed"] |= (rows[0].get("off") or 0.0) > CLOSE
+
+    for nuisances in SIZES:
+        problem = Problem(nuisances)
+        keep(f"minos_{nuisances}", _crossings(problem))
+        if nuisances == SIZES[0]:
+            keep(f"profile_{nuisances}", _profile(problem))
+            keep(f"contour_{nuisances}", _contour(problem))
+        keep(f"impacts_{nuisances}", _impacts(problem))
+    return record
+
+
+def tables(record: Row) -> list[Table]:
     columns = {
         "name": "",
         "time": "time",
@@ -162,24 +179,19 @@ def measure() -> Row:
         "gradients": "gradients a side",
         "off": "off",
     }
-    record: Row = {"migrax_failed": False}
+    return [Table(title, record[key], columns, chart=("time",)) for key, title in _titles().items()]
 
-    def keep(key: str, title: str, rows: list[Row]) -> None:
-        table(title, rows, columns)
-        record[key] = rows
-        record["migrax_failed"] |= (rows[0].get("off") or 0.0) > CLOSE
 
+def _titles() -> dict[str, str]:
+    titles = {}
     for nuisances in SIZES:
-        problem = Problem(nuisances)
-        title = f"All {2 * problem.size} crossings of {problem.size} parameters, {BINS} bins"
-        keep(f"minos_{nuisances}", title, _crossings(problem))
+        sides = 2 * (nuisances + 1)
+        titles[f"minos_{nuisances}"] = f"All {sides} crossings of {nuisances + 1} parameters, {BINS} bins"
         if nuisances == SIZES[0]:
-            title = f"A profile of {POINTS} points with {nuisances} nuisance parameters"
-            keep(f"profile_{nuisances}", title, _profile(problem))
-            title = f"A contour of {CONTOUR} points with {nuisances - 1} nuisance parameters"
-            keep(f"contour_{nuisances}", title, _contour(problem))
-        keep(f"impacts_{nuisances}", f"Impacts of {nuisances} nuisance parameters", _impacts(problem))
-    return record
+            titles[f"profile_{nuisances}"] = f"A profile of {POINTS} points with {nuisances} nuisance parameters"
+            titles[f"contour_{nuisances}"] = f"A contour of {CONTOUR} points with {nuisances - 1} nuisance parameters"
+        titles[f"impacts_{nuisances}"] = f"Impacts of {nuisances} nuisance parameters"
+    return titles
 
 
 def check() -> list[str]:
@@ -190,4 +202,4 @@ def check() -> list[str]:
 
 
 if __name__ == "__main__":
-    main("minos", measure, check)
+    main("minos", measure, tables, check)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 import migrax as mx
 
 from . import _tutorial as tutorial
-from ._common import ROOT, Row, main, table
+from ._common import ROOT, Row, Table, main
 from ._contestants import TIGHT, Contestant, Fit, iminuit, migrax, optimistix
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -121,15 +121,30 @@ def measure() -> Row:
     histogram = []
     for likelihood in LIKELIHOODS:
         rows = histogram_rows(likelihood, contestants(LIKELIHOODS[likelihood]), random_starts())
-        table(f"{STARTS} random starts of the tutorial's histogram, {likelihood}", rows, COLUMNS)
         histogram += rows
     nist, details = nist_rows(list(PROBLEMS.values()), NIST_CONTESTANTS)
-    table("NIST StRD, 27 problems from two starts", nist, COLUMNS)
-    for name, missed in details.items():
-        print(f"\n  {name} missed: " + ("; ".join(f"{k} {v}" for k, v in missed.items()) or "none"))
     ours = [row for row in (*histogram, *nist) if row["name"] in SOLVERS]
     failed = any(row["falsely_valid"] for row in ours)
     return {"histogram": histogram, "nist": nist, "nist_missed": details, "migrax_failed": failed}
+
+
+def tables(record: Row) -> list[Table]:
+    drawn = ("right", "falsely_valid")
+    found = []
+    for likelihood in LIKELIHOODS:
+        title = f"{STARTS} random starts of the tutorial's histogram, {likelihood}"
+        rows = [row for row in record["histogram"] if row["likelihood"] == likelihood]
+        found.append(Table(title, rows, COLUMNS, chart=drawn))
+    found.append(Table("NIST StRD, 27 problems from two starts", record["nist"], COLUMNS, chart=drawn))
+    missed = [
+        {"name": name, "problem": problem} | how
+        for name, all_ in record["nist_missed"].items()
+        for problem, how in all_.items()
+    ]
+    columns = {"name": "", "problem": "problem", "right": "right", "valid": "valid"}
+    columns |= {"gradients": "gradients", "hessians": "Hessians", "values": "values"}
+    found.append(Table("Problems of NIST that were missed", missed, columns))
+    return found
 
 
 def check() -> list[str]:
@@ -144,4 +159,4 @@ def check() -> list[str]:
 
 
 if __name__ == "__main__":
-    main("robustness", measure, check)
+    main("robustness", measure, tables, check)

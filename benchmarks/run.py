@@ -1,4 +1,7 @@
-"""Runs the benchmarks, each in a fresh process: `python -m benchmarks.run [--quick] [--only NAME]`."""
+"""Runs the benchmarks, each in a fresh process, and writes the page of what was measured.
+
+python -m benchmarks.run [--quick] [--only NAME]
+"""
 
 import argparse
 import sys
@@ -14,7 +17,7 @@ NAMES = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="check the answers in seconds; no times, no JSON")
     parser.add_argument("--only", choices=NAMES, action="append", help="run this benchmark; may be given again")
     options = parser.parse_args()
@@ -25,6 +28,8 @@ def main() -> None:
         done = python("-m", f"benchmarks.{name}", *(["--quick"] if options.quick else []), capture=False)
         print(f"({time.perf_counter() - start:.0f} s)", flush=True)
         failed += [name] if done.returncode else []
+    done = python("-m", "benchmarks.report", *(["--check"] if options.quick else []), capture=False)
+    failed += ["report"] if done.returncode else []
     if failed:
         sys.exit("failed: " + ", ".join(failed))
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
-from ._common import Row, Timing, fresh, main, race, table
+from ._common import Row, Table, Timing, fresh, main, race
 from ._contestants import TIGHT, Contestant, Fit, Minimum, iminuit, migrax, mx, newton, optimistix
 
 SIZES = (2, 10, 50, 200)
@@ -130,16 +130,17 @@ def _times(players: list[Contestant], points: list[Any], data: Data) -> dict[str
 
 
 def measure() -> Row:
-    columns = {"name": "", "successes": "right", "time": "warm fit", "ratio": "faster than iminuit"}
-    columns |= {"first_call": "first call s", "gradients": "gradients", "values": "values", "hessians": "Hessians"}
-    columns |= {"steps": "steps", "errors_off": "errors off", "failed": "failed"}
-    rows = []
-    for n in SIZES:
-        rows += _size(n)
-        title = f"{n} parameters, {problem(n)['counts'].size} bins, {STARTS} random starts"
-        table(title, [row for row in rows if row["parameters"] == n], columns)
+    rows = [row for n in SIZES for row in _size(n)]
     failed = any(row["failed"] for row in rows if row["name"] == "migrax")
     return {"rows": rows, "migrax_failed": failed}
+
+
+def tables(record: Row) -> list[Table]:
+    columns = {"parameters": "parameters", "name": "", "successes": "right", "time": "warm fit"}
+    columns |= {"ratio": "faster than iminuit", "first_call": "first call, s", "gradients": "gradients"}
+    columns |= {"values": "values", "hessians": "Hessians", "steps": "steps", "errors_off": "errors off"}
+    title = f"From {STARTS} random starts"
+    return [Table(title, record["rows"], columns | {"failed": "failed"}, chart=("time",), x="parameters")]
 
 
 def check() -> list[str]:
@@ -154,4 +155,4 @@ def check() -> list[str]:
 
 
 if __name__ == "__main__":
-    main("scaling", measure, check)
+    main("scaling", measure, tables, check)

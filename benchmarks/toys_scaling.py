@@ -20,7 +20,7 @@ import optimistix as optx
 from iminuit import Minuit
 
 from . import toys
-from ._common import Row, Timing, clock, fresh, main, peak, table
+from ._common import Row, Table, Timing, clock, fresh, main, peak
 from ._contestants import MINUIT_SAME, SAME, mx
 
 PARAMETERS = {10: (2048, 20), 50: (1024, 10), 200: (512, 4)}  # toys, of which iminuit fits so many
@@ -206,13 +206,6 @@ def measure() -> Row:
     _ratios(short, "iminuit, numba")
     numbers = [fresh(number, n, 2) for n in NUMBERS]
     spread = [fresh(number, 100_000, 1), fresh(number, 100_000, 2), over_devices(100_000)]
-    columns = {"name": "", "toys": "toys", "per_second": "toys/s", "units": "values and gradients a toy"}
-    columns |= {"faster": "x iminuit", "within": "at the minimum", "failed": "failed"}
-    table("1000 bins, one core", many, {"parameters": "parameters"} | columns)
-    table("100 events, 2 parameters, one core", short, columns)
-    columns = {"toys": "toys", "time": "one call", "per_second": "toys/s", "first_s": "first call, s"}
-    table("100 bins, 3 parameters, drawn and fitted", numbers, columns | {"peak_mb": "peak, MB", "failed": "failed"})
-    table("the same", spread, {"cores": "cores", "devices": "devices", "per_second": "toys/s", "failed": "failed"})
     ours = [row for row in [*many, *short] if row["name"].startswith("mx.")] + numbers + spread
     record = {"parameters": many, "events": short, "number": numbers, "devices": spread}
     return record | {"migrax_failed": any(row["failed"] for row in ours)}
@@ -225,10 +218,25 @@ def _ratios(rows: list[Row], peer: str) -> None:
         row["faster"] = row["per_second"] / rate[peer]
 
 
+def tables(record: Row) -> list[Table]:
+    columns = {"name": "", "toys": "toys", "per_second": "toys/s", "units": "values and gradients a toy"}
+    columns |= {"faster": "x iminuit", "within": "at the minimum", "failed": "failed"}
+    rate, drawn = ("per_second",), {"toys": "toys", "time": "one call", "per_second": "toys/s"}
+    drawn |= {"first_s": "first call, s", "peak_mb": "peak, MB", "failed": "failed"}
+    spread = {"cores": "cores", "devices": "devices", "per_second": "toys/s", "failed": "failed"}
+    wide = {"parameters": "parameters"} | columns
+    return [
+        Table("1000 bins, one core", record["parameters"], wide, chart=rate, x="parameters"),
+        Table("100 events, 2 parameters, one core", record["events"], columns, chart=rate),
+        Table("100 bins, 3 parameters, drawn and fitted", record["number"], drawn, chart=rate, x="toys"),
+        Table("The same: 100,000 toys", record["devices"], spread),
+    ]
+
+
 def check() -> list[str]:
     rows = [*fresh(parameters, 10, 64, 2), *fresh(events, 200, 5), fresh(number, 300, 2)]
     return [f"{row.get('name', 'number')}: {row['failed']}" for row in rows if row["failed"]]
 
 
 if __name__ == "__main__":
-    main("toys_scaling", measure, check)
+    main("toys_scaling", measure, tables, check)

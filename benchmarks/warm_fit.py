@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _tutorial as tutorial
-from ._common import Row, Timing, clock, main, race, table
+from ._common import Row, Table, Timing, clock, main, race
 from ._contestants import SAME, TIGHT, Contestant, Fit, Minimum, iminuit, migrax, newton
 
 DATASETS = 30
@@ -132,15 +132,20 @@ def _loop(name: str, contestant: Contestant, toys: Any) -> Row:
 
 def measure() -> Row:
     single = _single_fits()
-    columns = {"name": "", "time": "a fit", "ratio": "faster than iminuit", "gradients": "gradients"}
-    columns |= {"values": "values", "hessians": "Hessians", "errors_off": "errors off", "failed": "failed"}
-    table(f"Warm fit, new data each time ({DATASETS} data sets)", single, columns)
     many = _many_fits()
-    columns = {"name": "", "toys": "toys", "fits_per_second": "fits/s", "time": "all of them"}
-    columns |= {"not_valid": "not valid", "falsely_valid": "falsely valid", "within": "within (errors)"}
-    table("Toys from the tutorial's start", many, columns)
     failed = any(row["failed"] for row in single[:2]) or any(row["falsely_valid"] for row in many[:2])
     return {"single": single, "toys": many, "migrax_failed": bool(failed)}
+
+
+def tables(record: Row) -> list[Table]:
+    columns = {"name": "", "time": "a fit", "ratio": "faster than iminuit", "gradients": "gradients"}
+    columns |= {"values": "values", "hessians": "Hessians", "errors_off": "errors off", "failed": "failed"}
+    toys = {"name": "", "toys": "toys", "fits_per_second": "fits/s", "time": "all of them"}
+    toys |= {"not_valid": "not valid", "falsely_valid": "falsely valid", "within": "within, errors"}
+    return [
+        Table(f"Warm fit, new data each time ({DATASETS} data sets)", record["single"], columns, chart=("time",)),
+        Table("Toys from the tutorial's start", record["toys"], toys, chart=("fits_per_second",)),
+    ]
 
 
 def check() -> list[str]:
@@ -154,4 +159,4 @@ def check() -> list[str]:
 
 
 if __name__ == "__main__":
-    main("warm_fit", measure, check)
+    main("warm_fit", measure, tables, check)

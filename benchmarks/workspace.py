@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._common import ROOT, Row, Timing, clock, fresh, main, table
+from ._common import ROOT, Row, Table, Timing, clock, fresh, main
 from ._contestants import mx
 
 FOLDER = ROOT / "tests" / "data" / "sbottom"
@@ -235,19 +235,18 @@ def measure() -> Row:
         row["faster"] = mine["per_second"] / row["per_second"]
     order = ["fit", "test", "value", "slope", rows[-1]["what"]]
     rows.sort(key=lambda row: order.index(row["what"]))
-    columns = {
-        "what": "",
-        "name": "by",
-        "time": "again",
-        "first_s": "first, s",
-        "times": "x migrax",
-        "failed": "failed",
-    }
-    table("ATLAS SUSY-2018-31, region A", rows, columns)
-    columns = {"what": "", "name": "by", "per_second": "toys/s", "first_s": "first call, s"}
-    table("its toys", drawn, columns | {"faster": "migrax is faster by", "failed": "failed"})
     failed = any(row["failed"] for row in [*rows, *drawn] if row["name"].startswith("migrax"))
     return {"rows": rows, "toys": drawn, "migrax_failed": failed}
+
+
+def tables(record: Row) -> list[Table]:
+    columns = {"what": "", "name": "by", "time": "again", "first_s": "first, s", "times": "x migrax"}
+    toys = {"what": "", "name": "by", "per_second": "toys/s", "first_s": "first call, s"}
+    toys |= {"faster": "migrax is faster by", "failed": "failed"}
+    return [
+        Table("ATLAS SUSY-2018-31, region A", record["rows"], columns | {"failed": "failed"}, chart=("time",)),
+        Table("Its toys", record["toys"], toys, chart=("per_second",)),
+    ]
 
 
 def check() -> list[str]:
@@ -257,4 +256,4 @@ def check() -> list[str]:
 
 
 if __name__ == "__main__":
-    main("workspace", measure, check)
+    main("workspace", measure, tables, check)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ._common import ROOT, Row, Timing, clock, fresh, main, table
+from ._common import ROOT, Row, Table, Timing, clock, fresh, main
 from ._contestants import mx
 
 DATA = ROOT / "tests" / "data"
@@ -240,23 +240,24 @@ def measure() -> Row:
             except RuntimeError as error:
                 if package == "migrax":
                     raise
-                rows.append({"name": who, "model": model, "failed": str(error)[-40:]})
+                rows.append({"name": who, "model": model, "failed": str(error).rpartition(": ")[2]})
     rows = _checked(rows)
-    columns = {"model": "", "name": "by", "called": "called", "loop": "in a loop", "times": "x migrax"}
-    table("minus the log of the likelihood, one at a time", rows, columns | {"failed": "failed"})
     sizes = [fresh(bins, n, 20) for n in BINS]
     for row in sizes:
         row["per_bin_ns"] = 1e9 * row["slope"]["median_s"] / row["bins"]
-    columns = {
-        "bins": "bins",
-        "slope": "value and gradient",
-        "per_bin_ns": "ns a bin",
-        "hesse": "Hessian",
-        "fit": "fit",
-    }
-    table("500 parameters", sizes, columns | {"first_s": "first fit, s", "read_s": "read, s", "failed": "failed"})
     failed = any(row["failed"] for row in sizes) or any(r["failed"] for r in rows if r["name"] == "migrax")
     return {"rows": rows, "bins": sizes, "migrax_failed": failed}
+
+
+def tables(record: Row) -> list[Table]:
+    columns = {"model": "", "name": "by", "called": "called", "loop": "in a loop", "times": "x migrax"}
+    sizes = {"bins": "bins", "slope": "value and gradient", "per_bin_ns": "ns a bin", "hesse": "Hessian", "fit": "fit"}
+    sizes |= {"first_s": "first fit, s", "read_s": "read, s", "failed": "failed"}
+    title = "Minus the log of the likelihood, one at a time"
+    return [
+        Table(title, record["rows"], columns | {"failed": "failed"}, chart=("called", "loop")),
+        Table("500 parameters", record["bins"], sizes),
+    ]
 
 
 def check() -> list[str]:
@@ -267,4 +268,4 @@ def check() -> list[str]:
 
 
 if __name__ == "__main__":
-    main("workspace_scaling", measure, check)
+    main("workspace_scaling", measure, tables, check)

@@ -94,8 +94,8 @@ def test_every_public_name_has_a_reference():
     assert len(said) == len(set(said)), "named twice"
     there = set()
     for module in (mx, mx.distributions, mx.io, mx.plot):
-        for name, thing in vars(module).items():
-            if not name.startswith("_") and not inspect.ismodule(thing):
+        for name in dir(module):
+            if not name.startswith("_") and not inspect.ismodule(getattr(module, name)):
                 there.add(f"{module.__name__}.{name}")
     assert sorted(there - set(said)) == [], "without a reference"
     assert sorted(set(said) - there) == [], "a reference to nothing"
