@@ -13,6 +13,7 @@ from ._picture import Picture, check_data, picture_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_MANY = 100  # points, before they run into each other
 _HOW = "what mx.fit(likelihood, params, data) returned"
 
 
@@ -70,18 +71,20 @@ def data_and_model(
 
 
 def _draw_data(ax: "Axes", shown: Picture) -> None:
+    above = 2 if shown.x.size <= _MANY else 4  # so many points would hide the model
     if shown.edges is None:
-        ax.plot(shown.at, shown.model, color=ACCENT, linewidth=1.6, label="Model", zorder=2)
+        ax.plot(shown.at, shown.model, color=ACCENT, linewidth=1.6, label="Model", zorder=above)
     else:
         base = np.zeros_like(shown.model)
         for (name, values), colour in zip(shown.samples.items(), pale(len(shown.samples)), strict=True):
             top = base + values
             ax.stairs(top, shown.edges, baseline=base, fill=True, facecolor=colour, linewidth=0, label=name, zorder=1)
             base = top
-        ax.stairs(shown.model, shown.edges, color=ACCENT, linewidth=1.6, baseline=None, label="Model", zorder=2)
+        ax.stairs(shown.model, shown.edges, color=ACCENT, linewidth=1.6, baseline=None, label="Model", zorder=above)
+    line = min(1.0, _size(shown))
     ax.errorbar(
-        shown.x, shown.y, shown.error, shown.x_error, fmt="o", color=LINE, markersize=3.5, linewidth=1, label="Data",
-        zorder=3,
+        shown.x, shown.y, shown.error, shown.x_error, fmt="o", color=LINE, markersize=_size(shown), linewidth=line,
+        label="Data", zorder=3,
     )  # fmt: skip
     _limits(ax, shown)
     if shown.xlabel == "Bin":
@@ -92,6 +95,11 @@ def _draw_data(ax: "Axes", shown: Picture) -> None:
     handles, labels = ax.get_legend_handles_labels()
     order = [labels.index("Data"), labels.index("Model"), *reversed(range(len(shown.samples)))]
     ax.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, ncols=2 if len(order) > 4 else 1)
+
+
+def _size(shown: Picture) -> float:
+    """Of the points, which get smaller where there are many."""
+    return 3.5 * min(1.0, _MANY / max(shown.x.size, 1)) ** 0.5
 
 
 def _limits(ax: "Axes", shown: Picture) -> None:
@@ -108,7 +116,7 @@ def _limits(ax: "Axes", shown: Picture) -> None:
 def _draw_pulls(ax: "Axes", shown: Picture) -> None:
     for height, style in ((-2, ":"), (0, "-"), (2, ":")):
         ax.axhline(height, color=FAINT, linewidth=0.8, linestyle=style, zorder=1)
-    ax.plot(shown.x, shown.pulls, "o", color=LINE, markersize=3.5, zorder=3)
+    ax.plot(shown.x, shown.pulls, "o", color=LINE, markersize=_size(shown), zorder=3)
     if shown.edges is not None:
         ax.stairs(np.nan_to_num(shown.pulls), shown.edges, fill=True, color="0.8", zorder=0.5)
     most = max(3.2, 1.2 * np.max(np.abs(shown.pulls[np.isfinite(shown.pulls)]), initial=0.0))

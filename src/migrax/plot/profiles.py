@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._display import pdg_round
 from .._minimum import rise
 from .._minos import Minos
 from .._profile import Profile
@@ -86,14 +87,23 @@ def _crossings(ax: "Axes", name: str, minos: Minos) -> None:
     ax.axvline(value, color=ACCENT, linewidth=1, zorder=1.5)
     if np.all(np.isfinite(ends)):
         ax.axvspan(ends[0], ends[1], color=ACCENT, alpha=0.1, linewidth=0, zorder=0.5)
-    said = [f"{value:.4g}"]
-    for offset, at, sign in ((found.upper, ends[1], "^"), (found.lower, ends[0], "_")):
-        if np.isfinite(at):
-            ax.axvline(at, color=ACCENT, linewidth=1, linestyle="--", zorder=1.5)
-            said.append(f"{sign}{{{float(offset):+.2g}}}")
     crossings = [at for at in ends if np.isfinite(at)]
-    label = rf"MINOS: ${''.join(said)}$"
+    for at in crossings:
+        ax.axvline(at, color=ACCENT, linewidth=1, linestyle="--", zorder=1.5)
+    label = rf"MINOS: ${_interval(value, float(found.lower), float(found.upper))}$"
     ax.plot(crossings, [float(minos.rise)] * len(crossings), "D", color=ACCENT, markersize=5, zorder=4, label=label)
+
+
+def _interval(value: float, lower: float, upper: float) -> str:
+    """The value and the errors that were found, rounded together, for mathtext."""
+    offsets = {sign: offset for sign, offset in (("^", upper), ("_", lower)) if np.isfinite(offset)}
+    centre, *errors = pdg_round(value, *offsets.values())
+    _, _, power = (errors or [centre])[0].partition("e")
+    said = centre.partition("e")[0]
+    for sign, error in zip(offsets, errors, strict=True):
+        digits = error.partition("e")[0]
+        said += f"{sign}{{{'' if digits.startswith('-') else '+'}{digits}}}"
+    return rf"({said})\times 10^{{{power}}}" if power else said
 
 
 def _draw_two(ax: "Axes", profile: Profile) -> None:

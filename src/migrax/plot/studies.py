@@ -63,7 +63,7 @@ def pulls(study: PullStudy, name: str | None = None, ax: "Axes | None" = None, *
         f"{study.count[k]} toys, {kind} errors",
     ]
     ax.text(0.03, 0.97, "\n".join(said).replace("-", "\N{MINUS SIGN}"), transform=ax.transAxes, ha="left", va="top")
-    ax.legend(frameon=False, loc="upper right")
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return ax
 
 
