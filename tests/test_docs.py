@@ -86,7 +86,8 @@ def test_links(name):
 
 def test_the_menu_has_every_page():
     menu = set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
-    assert menu == set(PAGES)
+    notebooks = {f"notebooks/{path.stem}.md" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert menu == set(PAGES) | notebooks
 
 
 def test_every_public_name_has_a_reference():
