@@ -1,4 +1,4 @@
-"""A hook of mkdocs: each notebook of `notebooks/`, with the outputs that it holds, becomes a page `notebooks/NAME.md`."""
+"""A hook of mkdocs: each notebook of `notebooks/`, with the outputs that it holds, becomes a page of the site."""
 
 import re
 from pathlib import Path

@@ -187,3 +187,46 @@ def test_float32_gradient():
     centres = 0.5 * (EDGES[1:] + EDGES[:-1])
     expected = (centres - np.sum(centres * COUNTS) / total) / total  # unbinned: the mean's derivative
     np.testing.assert_allclose(gradient, expected, atol=0.05 * np.abs(expected).max())
+
+
+X = jnp.arange(6.0)
+TEMPLATE = jnp.array([5.0, 9.0, 4.0, 12.0, 8.0, 3.0])
+YIELDS = {"s": mx.Parameter(10.0, lower=0.1), "t": mx.Parameter(8.0, lower=0.1)}
+SAMPLES = {"s": TEMPLATE, "t": TEMPLATE[::-1] + 2}
+
+
+def curve(p):
+    return p["a"] * (1 + 0.3 * X) * jnp.exp(p["b"] * X)
+
+
+EMPTY = {
+    "expected": (mx.PoissonNLL(curve), {"a": mx.Parameter(2.0, lower=0.0), "b": mx.Parameter(0.1)}),
+    "log_expected": (mx.PoissonNLL(log_expected=lambda p: jnp.log(curve(p))), {"a": 2.0, "b": 0.1}),
+    "shape": (mx.BinnedNLL(lambda p: curve({"a": 1.0, **p})), {"b": 0.1}),
+    **{method: (mx.TemplateNLL(SAMPLES, method=method), YIELDS) for method in ("da", "jsc", "bb")},
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_by_the_counts_of_empty_bins(name):
+    """A count above none moves a fit: refits with a little more in one bin."""
+    nll, params = EMPTY[name]
+    params = {key: value if isinstance(value, mx.Parameter) else mx.Parameter(value) for key, value in params.items()}
+    counts, step = jnp.array([0.0, 3.0, 0.0, 7.0, 2.0, 0.0]), 1e-6
+    fitted = eqx.filter_jit(lambda n: mx.fit(nll, params, n).values)
+    more = jnp.stack([(fitted(counts + step * e) - fitted(counts)) / step for e in jnp.eye(6)], axis=1)
+    assert bool(jnp.all(jnp.any(jnp.abs(more) > 1e-3, axis=0)))
+    np.testing.assert_allclose(jax.jacrev(fitted)(counts), more, atol=2e-6)
+    np.testing.assert_allclose(jax.jacfwd(fitted)(counts), more, atol=2e-6)
+
+
+def test_tiny_expectations_of_empty_bins_have_derivatives():
+    """Whose logs' derivatives would overflow."""
+    scale = jnp.array([1e-300, 1e-160, 1e-80, 1.0])
+    nll = mx.PoissonNLL(lambda p: p["a"] * scale)
+    counts = jnp.array([0.0, 0.0, 0.0, 4.0])
+    for order in (jax.jacrev, jax.jacfwd):
+        slope = order(lambda n: mx.fit(nll, {"a": 3.0}, n)["a"].value)(counts)
+        np.testing.assert_allclose(slope[3], 1.0, rtol=1e-9)
+        assert bool(jnp.all(jnp.isfinite(slope)))
+    assert bool(jnp.all(jnp.isfinite(jax.hessian(nll, argnums=1)({"a": 3.0}, counts))))

@@ -129,3 +129,32 @@ def _off(value, m, i, side, least, n):
     again.values[i], again.fixed[i] = held, True
     again.migrad()
     return abs(again.fval - least - 0.5)
+
+
+def decays(edges):
+    width = np.diff(edges)
+
+    def expected(p):
+        decayed = -jnp.exp(-edges[:-1] / p["lifetime"]) * jnp.expm1(-width / p["lifetime"])
+        return p["decays"] * decayed + p["background"] * width / 10.0
+
+    return expected
+
+
+def test_a_likelihood_that_levels_off_has_no_crossing_far_out():
+    """The longer the lifetime, the more decays outside the range, and the likelihood rises no further than that of a
+    flat line, 14.845 above the minimum. Its slopes there are tiny, and are no sign of a minimum of the others."""
+    expected = decays(np.linspace(0.0, 10.0, 26))
+    truth = {"decays": 25.0, "lifetime": 1.5, "background": 20.0}
+    counts = np.random.default_rng(12).poisson(expected(truth)).astype(float)
+    nll = mx.PoissonNLL(expected)
+    start = {name: mx.Parameter(value, lower=0.1 * (name == "lifetime")) for name, value in truth.items()}
+    result = mx.fit(nll, start, counts)
+    ceiling = 2 * (nll({"decays": 0.0, "lifetime": 1.0, "background": counts.sum()}, counts) - result.nll)
+    assert 9 < ceiling < 16
+    assert mx.minos(nll, result, counts, "decays", cl=4.0)["decays"].upper_status == mx.Side.FAILED
+    far = mx.profile(nll, result, counts, "decays", np.array([1e5, 1e7, 5e7]))
+    assert bool(jnp.all(far.valid))
+    np.testing.assert_allclose(far.rise, ceiling, rtol=1e-3)
+    assert bool(jnp.all(jnp.diff(far.rise) > 0))
+    assert bool(jnp.all(far.rise < ceiling))

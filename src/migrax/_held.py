@@ -65,15 +65,14 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
     minimum, hold, start, skip, while_loop = inputs
     which, space = hold.which, minimum.space
     down = descend(minimum, hold, start, skip)
-    x, status = (
-        jnp.where(down.found, down.x, start),
-        jnp.where(down.found, int(Status.VALID), int(Status.NOT_CONVERGED)),
-    )
+    found = down.found & minimum.near(down.x, which)
+    x = jnp.where(found, down.x, start)
+    status = jnp.where(found, int(Status.VALID), int(Status.NOT_CONVERGED))
     count = down.num_gradients
     if robust:
-        again = _solve(minimum, hold, start, skip | down.found, while_loop)
-        x = jnp.where(down.found, x, again.x)
-        status = jnp.where(down.found, status, again.status)
+        again = _solve(minimum, hold, start, skip | found, while_loop)
+        x = jnp.where(found, x, again.x)
+        status = jnp.where(found, status, again.status)
         count = count + again.num_gradients
     near = 1e-9 * (jnp.abs(x) + minimum.errors)
     active = ~which & (jnp.minimum(x - space.lower, space.upper - x) <= near)

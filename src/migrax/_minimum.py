@@ -21,6 +21,9 @@ from ._typing import PyTree
 LOWER = 1e-4
 
 
+_NEAR = 20.0  # errors
+
+
 class Minimum(NamedTuple):
     """A minimum. The objective is the NLL over 2 UP: one standard deviation is a rise by 1/2."""
 
@@ -52,6 +55,14 @@ class Minimum(NamedTuple):
     def active(self) -> Bool[Array, " n"]:
         """The parameters at a bound: to first order they cannot move."""
         return jnp.diagonal(self.covariance) == 0
+
+    def near(self, x: Float[Array, " n"], held: Bool[Array, " n"]) -> Bool[Array, ""]:
+        """Whether the parameters that are not held are where the covariance may still say how large a slope is.
+
+        Far out it may not: where a likelihood levels off, all its slopes are small beside the errors at the minimum.
+        """
+        reach = _NEAR * jnp.where(self.errors > 0, self.errors, jnp.inf)
+        return jnp.all(held | ~(jnp.abs(x - self.x) > reach))
 
 
 class Hold(NamedTuple):

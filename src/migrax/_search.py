@@ -90,7 +90,7 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
     fast = crossing(minimum, way, z, skip | blocked)
     sign = jnp.where(x - space.lower <= space.upper - x, 1.0, -1.0)
     pushed = jnp.all(~minimum.active | held | (fast.gradient * sign >= 0))
-    found, x_found, count = fast.found & pushed, fast.x, fast.num_gradients
+    found, x_found, count = fast.found & pushed & minimum.near(fast.x, held), fast.x, fast.num_gradients
     new_minimum, at_limit = fast.new_minimum, blocked & ~skip
     if robust:
         line = Line(aim.rows, base, aim.direction, end, aim.first)

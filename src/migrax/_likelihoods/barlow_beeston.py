@@ -34,7 +34,7 @@ def barlow_beeston_terms(
     good = counted & (x > -1)
     x = jnp.where(good, x, 0.0)
     mu = b + jnp.sum(jnp.where(good, c * a / (1 + x), 0.0), axis=0)
-    extra = jnp.where(asked, n / (1 - t) - mu, 0.0)
+    extra = jnp.where(asked, n / jnp.where(asked, 1 - t, 1.0) - mu, 0.0)
     simulated = jnp.sum(jnp.where(good, a * (jnp.log1p(x) - x / (1 + x)), 0.0), axis=0)
     events = extra / jnp.where(asked, strongest, 1.0)
     out = terms_from_mean(mu + extra, Counts(n), None) + simulated + events

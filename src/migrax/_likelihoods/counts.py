@@ -143,20 +143,26 @@ def _gaussian(mu: Array, counts: Counts) -> Array:
     return 0.5 * (counts.value - mu) ** 2 / jnp.where(counts.variance > 0, counts.variance, 1.0)
 
 
+# An empty bin's -n log mu is nothing, but its derivative by n is not: it is what moves a fit when a count becomes more
+# than none. (That of n log n, which is infinite there whatever the parameters, is left out.)
+
+
 def _from_log(log_mu: Array, n: Array) -> Array:
     # n (exp(r) - 1 - r) with r = log(mu/n) has no cancellation where mu is near n
     observed = n > 0
     ratio = log_mu - jnp.log(jnp.where(observed, n, 1.0))
     ratio = jnp.where(observed, ratio, 0.0)
     empty = jnp.where(observed, 0.0, log_mu)
-    return jnp.where(observed, n * (jnp.expm1(ratio) - ratio), jnp.where(n == 0, jnp.exp(empty), jnp.nan))
+    nothing = jnp.exp(empty) - n * jnp.where(jnp.isneginf(empty), 0.0, empty)
+    return jnp.where(observed, n * (jnp.expm1(ratio) - ratio), jnp.where(n == 0, nothing, jnp.nan))
 
 
 def _from_mean(mu: Array, n: Array) -> Array:
     observed = n > 0
-    ratio = jnp.log(jnp.where(observed, mu, 1.0) / jnp.where(observed, n, 1.0))
-    empty = jnp.where((n == 0) & (mu >= 0), mu, jnp.nan)
-    return jnp.where(observed, jnp.where(observed, mu, 1.0) - n - n * ratio, empty)
+    # the derivatives of log mu, which n = 0 multiplies, overflow where mu is tiny: four of them do not above this
+    some = observed | (mu > jnp.finfo(mu.dtype).tiny ** 0.2)
+    ratio = jnp.log(jnp.where(some, mu, 1.0) / jnp.where(observed, n, 1.0))
+    return jnp.where(observed | ((n == 0) & (mu >= 0)), mu - n - n * ratio, jnp.nan)
 
 
 def count_faults(mu: Array, zero: Array, counts: Counts, mask: ArrayLike | None) -> Any:
