@@ -75,10 +75,20 @@ def test_pulls(pulls):
     assert ax.get_xlabel() == "Pull of mu"
 
 
+def test_one_wild_pull_does_not_squeeze_the_others(pulls):
+    k = pulls.names.index("mu")
+    wild = dataclasses.replace(pulls, pulls=np.concatenate([*[pulls.pulls] * 10, np.full((1, 2), 50.0)]))
+    ax = mx.plot.pulls(wild, "mu")
+    assert 4.0 <= ax.get_xlim()[1] < 6.0
+    assert "1 further out" in texts(ax)[0]
+    assert np.sum(labelled(ax)["Toys"].lines[0].get_ydata()) == 10 * np.sum(np.isfinite(pulls.pulls[:, k]))
+
+
 def test_toys_that_failed_are_left_out(pulls):
     some = dataclasses.replace(pulls, pulls=np.where(np.arange(600)[:, None] < 10, np.nan, pulls.pulls))
-    drawn = labelled(mx.plot.pulls(some, "b"))["Toys"]
-    assert np.sum(drawn.lines[0].get_ydata()) == np.sum(np.isfinite(some.pulls[:, pulls.names.index("b")]))
+    ax = mx.plot.pulls(some, "b")
+    inside = np.abs(some.pulls[:, pulls.names.index("b")]) <= ax.get_xlim()[1]
+    assert np.sum(labelled(ax)["Toys"].lines[0].get_ydata()) == np.sum(inside) >= 585
     none = dataclasses.replace(pulls, pulls=np.full_like(pulls.pulls, np.nan))
     assert np.sum(labelled(mx.plot.pulls(none, "b"))["Toys"].lines[0].get_ydata()) == 0
 

@@ -27,7 +27,8 @@ def pulls(study: PullStudy, name: str | None = None, ax: "Axes | None" = None, *
     - `study`: what `mx.pull_study` returned. Toys that do not count are left out.
     - `name`: the parameter; may be left out if there is but one.
     - `ax`: where to draw; default: a new figure.
-    - `bins`: how many, from -5 to 5 or, where pulls lie further out, up to these; default: by the number of toys.
+    - `bins`: how many, from -4 to 4, or further where one pull in a thousand lies further out; those beyond are
+        counted in the corner. Default: by the number of toys.
 
     **Returns:** the `ax`.
 
@@ -44,7 +45,10 @@ def pulls(study: PullStudy, name: str | None = None, ax: "Axes | None" = None, *
     found = study.pulls[:, k]
     found = found[np.isfinite(found)]
     ax = axes(ax)
-    reach = max(4.0, float(np.max(np.abs(found), initial=0.0)) * 1.001)
+    size = np.abs(found)
+    most = float(np.quantile(size, 0.999)) if size.size else 0.0
+    reach = max(4.0, min(1.001 * float(np.max(size, initial=0.0)), 1.2 * most))
+    beyond = int(np.sum(size > reach))
     number = int(np.clip(2 * np.sqrt(found.size), 16, 60)) if bins is None else bins
     edges = np.linspace(-reach, reach, number + 1)
     counts, _ = np.histogram(found, edges)
@@ -61,6 +65,7 @@ def pulls(study: PullStudy, name: str | None = None, ax: "Axes | None" = None, *
         f"Mean {study.mean[k]:.3f} ± {study.mean_error[k]:.3f}",
         f"Width {study.width[k]:.3f} ± {study.width_error[k]:.3f}",
         f"{study.count[k]} toys, {kind} errors",
+        *([f"{beyond} further out"] if beyond else []),
     ]
     ax.text(0.03, 0.97, "\n".join(said).replace("-", "\N{MINUS SIGN}"), transform=ax.transAxes, ha="left", va="top")
     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
