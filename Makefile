@@ -50,7 +50,7 @@ lint: $(VENV)/.stamp-lint ## check style, formatting and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright --pythonpath $(BIN)/python
-	@typed=$$($(BIN)/pyright --pythonpath $(BIN)/python --verifytypes migrax --ignoreexternal) \
+	@typed=$$(PYTHONPATH=src $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes migrax --ignoreexternal) \
 	    || { echo "$$typed"; exit 1; }; echo "$$typed" | grep "completeness"
 
 bench: $(VENV)/.stamp-bench ## run the benchmarks (they time compilation: no cache)
