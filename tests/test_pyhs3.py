@@ -71,7 +71,7 @@ def test_minos():
     found = mx.minos(theirs, mx.fit(theirs, their_params, their_data), their_data, "mu")
     native = mx.minos(nll, mx.fit(nll, params, data), data, "mu")
     np.testing.assert_allclose([found.lower, found.upper], [native.lower, native.upper], rtol=1e-6)
-    with pytest.raises(TypeError, match=r"PyHS3.*expected_data"):
+    with pytest.raises(TypeError, match=r"no Asimov data.*engine=.native"):
         mx.hypotest(theirs, their_params, their_data, "mu", 1.0)
 
 
@@ -79,6 +79,21 @@ REFUSED = {
     "binned data": ("root_scans/binned_gauss", "pyhs3 leaves 'model_channel' out of the likelihood"),
     "what pyhs3 does not read": ("paper/paper_histfactory", "pyhs3 cannot read this document"),
 }
+
+
+def test_other_data_are_refused():
+    _, (theirs, params, data) = both("pairs/simplemodel_uncorrelated-background_hs3")
+    assert data == {}
+    assert bool(mx.fit(theirs, params).valid)
+    for wrong in (jnp.array([51.0, 48.0]), {"channels": {"SR": jnp.array([51.0, 48.0])}}):
+        with pytest.raises(ValueError, match=r"takes the events of no variable as data, got .*native"):
+            mx.fit(theirs, params, wrong)
+    with pytest.raises(TypeError, match=r"draws no toys.*native"):
+        mx.sample(theirs, params, jax.random.key(0), 3)
+    _, (theirs, params, data) = both("root_scans/unbinned_gauss")
+    (variable,) = theirs.variables
+    with pytest.raises(ValueError, match=rf"the events of '{variable}' as data, got nothing"):
+        mx.fit(theirs, params, {})
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ from .._node import Node, shown
 from .document import Analysis, Document
 from .parameters import parameter
 
+_NATIVE = 'engine="native" reads the document as a likelihood with other data, Asimov data and toys'
+
 
 class PyHS3(eqx.Module):
     """The likelihood of an HS3 document, as pyhs3 computes it: `mx.io.from_hs3(..., engine="pyhs3")`.
@@ -25,12 +27,14 @@ class PyHS3(eqx.Module):
 
     **Attributes:**
 
+    - `variables`: the names of the arrays of events, which are the data; none where all data are counts.
     - `parameters_of_interest`: their names. `poi`: the first, or `None`.
     - `analysis`: the name of the analysis, or of the likelihood.
     """
 
     graph: Callable[..., Any] = eqx.field(static=True)
     inputs: tuple[str, ...] = eqx.field(static=True)
+    variables: tuple[str, ...] = eqx.field(static=True)
     parameters_of_interest: tuple[str, ...] = eqx.field(static=True)
     analysis: str = eqx.field(static=True)
 
@@ -39,11 +43,26 @@ class PyHS3(eqx.Module):
         return self.parameters_of_interest[0] if self.parameters_of_interest else None
 
     def __call__(self, params: PyTree, data: Mapping[str, Array]) -> Scalar:
-        """Minus the log of the likelihood."""
-        values = resolve(params)
-        given = {name: jnp.asarray(data[name] if name in data else values[name], float) for name in self.inputs}
-        (found,) = self.graph(**given)
+        """Minus the log of the likelihood. **Raises:** `ValueError` for data that are not those of its variables."""
+        values, data = resolve(params), {} if data is None else data
+        if not isinstance(data, Mapping) or set(data) != set(self.variables):
+            given = ", ".join(map(repr, data)) if isinstance(data, Mapping) else type(data).__name__
+            wanted = ", ".join(map(repr, self.variables))
+            raise ValueError(
+                f'a likelihood of engine="pyhs3" takes the events of {wanted or "no variable"} as data, got '
+                f"{given or 'nothing'}: counts are constants of pyhs3's graph. {_NATIVE}"
+            )
+        inputs = {name: jnp.asarray(data[name] if name in data else values[name], float) for name in self.inputs}
+        (found,) = self.graph(**inputs)
         return jnp.squeeze(found)
+
+    def expected_data(self, params: PyTree, data: Any = None) -> NoReturn:
+        """**Raises:** `TypeError`: pyhs3's graph has none."""
+        raise TypeError(f"pyhs3's graph has no Asimov data, which asymptotic tests and limits need. {_NATIVE}")
+
+    def sample(self, params: PyTree, key: Array, data: Any = None) -> NoReturn:
+        """**Raises:** `TypeError`: pyhs3's graph draws none."""
+        raise TypeError(f"pyhs3's graph draws no toys. {_NATIVE}")
 
     def __repr__(self) -> str:
         return f"PyHS3({self.analysis!r}; poi={self.poi!r})"
@@ -82,14 +101,15 @@ def read_by_pyhs3(document: Document, analysis: Analysis) -> tuple[PyHS3, dict[s
     names = sorted(set(graph.input_names) - set(data))
     params = {name: parameter(name, points, ranges, shown(analysis.name)) for name in names}
     pois = tuple(name for name in analysis.parameters_of_interest if name in params)
-    nll = PyHS3(graph.fn, graph.input_names, pois, analysis.name)
-    value = nll(params, data)
+    events = {name: x for name, x in data.items() if name in graph.input_names}
+    nll = PyHS3(graph.fn, graph.input_names, tuple(events), pois, analysis.name)
+    value = nll(params, events)
     if not np.isfinite(value):
         raise ValueError(
             f"minus the log of the likelihood by pyhs3 is {value:g} at the start: it multiplies the probabilities of "
             'constraints, which underflows where they are many. engine="native" adds their logarithms'
         )
-    return nll, params, {name: x for name, x in data.items() if name in graph.input_names}
+    return nll, params, events
 
 
 def _check_pairs(document: Document, analysis: Analysis) -> None:
