@@ -16,7 +16,7 @@ import nbformat
 
 HERE = Path(__file__).resolve().parent
 SECONDS = 600
-KILOBYTES = 300
+KILOBYTES = 400
 
 
 def complaint(path: Path, notebook: nbformat.NotebookNode) -> str | None:
