@@ -311,6 +311,20 @@ class TestLimit:
 
 
 class TestJax:
+    def test_slope_of_limits_beside_a_parameter_without_bounds(self):
+        background = jnp.array([50.0, 52.0])
+        data = {"n": jnp.array([49.0, 53.0]), "a": jnp.array(0.0)}
+        params = {"mu": mx.Parameter(1.0, lower=0.0), "a": mx.Parameter(0.0)}
+
+        def limits(scale):
+            signal = scale * jnp.array([12.0, 11.0])
+            counts = mx.PoissonNLL(lambda p: p["mu"] * signal + background * jnp.exp(0.05 * p["a"]))
+            found = mx.upper_limit(mx.Joint({"n": counts, "a": mx.NormalConstraint("a", 1.0)}), params, data, "mu")
+            return jnp.append(found.expected, found.observed)
+
+        # the signal's strength times its scale is all that matters
+        np.testing.assert_allclose(jax.jacfwd(limits)(1.0), -limits(1.0), rtol=1e-6)
+
     def test_many_values_in_one_call(self, hello):
         nll, params, data = hello
         values = jnp.array([0.5, 1.0, 1.5])

@@ -198,7 +198,9 @@ def _limit(curve: _Curve, lane: Int[Array, ""], skip: Bool[Array, ""], robust: b
     body = lambda s: _step(still, s, still.look(lane, s.trial, s.x, unseen, robust))  # noqa: E731
     end = lax.while_loop(lambda s: s.status < 0, body, begin)
     found = end.status == int(LimitStatus.FOUND)
-    where, near = jnp.where(found, end.limit, still.at), jnp.where(found, end.x, still.minima)
+    where = jnp.where(found, end.limit, still.at)
+    # of the data, which were not looked at for the expected limits, there is no point
+    near = jnp.where(found & jnp.isfinite(end.x), end.x, still.minima)
     limit = _root(curve, lane, where, near, found)
     return jnp.where(found, limit, jnp.nan), end.status
 
