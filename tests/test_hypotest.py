@@ -323,7 +323,7 @@ class TestJax:
             return jnp.append(found.expected, found.observed)
 
         # the signal's strength times its scale is all that matters
-        np.testing.assert_allclose(jax.jacfwd(limits)(1.0), -limits(1.0), rtol=1e-6)
+        np.testing.assert_allclose(jax.jacrev(limits)(1.0), -limits(1.0), rtol=1e-6)
 
     def test_many_values_in_one_call(self, hello):
         nll, params, data = hello
