@@ -50,7 +50,8 @@ lint: $(VENV)/.stamp-lint ## check style, formatting and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright --pythonpath $(BIN)/python
-	@typed=$$(PYTHONPATH=src $(BIN)/pyright --pythonpath $(BIN)/python --verifytypes migrax --ignoreexternal) \
+	@# With --verifytypes pyright asks the "python" on the PATH for the packages and does not look at --pythonpath.
+	@typed=$$(PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=src $(BIN)/pyright --verifytypes migrax --ignoreexternal) \
 	    || { echo "$$typed"; exit 1; }; echo "$$typed" | grep "completeness"
 
 bench: $(VENV)/.stamp-bench ## run the benchmarks (they time compilation: no cache)
