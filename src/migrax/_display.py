@@ -5,7 +5,7 @@ Plain records come in and strings go out: nothing here knows of JAX or of `FitRe
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import NamedTuple
 
@@ -21,6 +21,9 @@ _MAX_DIGITS = 17
 
 # A covariance is not shown with more characters than this.
 _LONG = 12
+
+# Constants beside the parameters, of which no more are shown.
+_MAX_CONSTANTS = 8
 
 # The geometry of iminuit's box and of its parameter table; a column grows when a cell does not fit.
 _BOX = (34, 38)
@@ -251,6 +254,13 @@ def parameters_text(rows: Sequence[Row], kind: str = "Hesse") -> str:
     if at_limit:
         lines += textwrap.wrap(f"At a limit: {at_limit}", len(lines[0]), break_long_words=False)
     return "\n".join(lines)
+
+
+def constants_text(constants: Mapping[str, float]) -> str:
+    """The line that names what looks like a parameter and does not float; empty if there is nothing."""
+    shown = [f"{name} = {value:g}" for name, value in list(constants.items())[:_MAX_CONSTANTS]]
+    more = [f"{len(constants) - _MAX_CONSTANTS} more"] if len(constants) > _MAX_CONSTANTS else []
+    return f"Constant, as they are no mx.Parameter: {', '.join(shown + more)}" if constants else ""
 
 
 def checked(names: Sequence[str], matrix: ArrayLike) -> np.ndarray:

@@ -87,7 +87,12 @@ def matrix_html(names: Sequence[str], matrix: ArrayLike) -> str:
     for i, name in enumerate(shown):
         table.append([_cell(name, "th"), *(_matrix_cell(array, ratio, i, j) for j in range(len(shown)))])
     note = text.left_out(len(names), "matrix")
-    return _table(table) + (f"\n<p>{html.escape(note)}</p>" if note else "")
+    return _table(table) + (f"\n{paragraph(note)}" if note else "")
+
+
+def paragraph(content: str) -> str:
+    """A line of text below a table."""
+    return f"<p>{html.escape(content)}</p>"
 
 
 def batch_html(batch: Batch) -> str:
@@ -110,7 +115,7 @@ def batch_html(batch: Batch) -> str:
     table = [[_cell(name, "th") for name in ("Name", *text.BATCH_COLUMNS)]]
     for row, cells in zip(batch.rows, text.batch_cells(batch), strict=True):
         table.append([_cell(row[0], style="text-align:left"), *map(_cell, cells)])
-    return f"{_table(rows)}\n{_table(table)}\n<p>{html.escape(text.batch_note(batch))}</p>"
+    return f"{_table(rows)}\n{_table(table)}\n{paragraph(text.batch_note(batch))}"
 
 
 def _matrix_cell(matrix: np.ndarray, ratio: np.ndarray, i: int, j: int) -> str:

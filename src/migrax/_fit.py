@@ -11,13 +11,14 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Scalar
 
+from . import _other_names
 from ._derivatives import attach
 from ._faults import explain, find_not_finite, nothing_found
 from ._hesse import covariance_matrix
 from ._inner import Problem
 from ._jit import jit
 from ._likelihoods import AbstractLikelihood, LeastSquares, Likelihood
-from ._objective import Theta, check_up, constant_of, objective, prepare
+from ._objective import Theta, check_up, constant_of, float32_complaint, objective, prepare
 from ._parameter import is_concrete, names
 from ._result import Covariance, FitResult, only_arrays
 from ._sandwich import Kind, check_kind, sandwich
@@ -38,6 +39,7 @@ class FitError(RuntimeError):
         self.result = result
 
 
+@_other_names.keywords(_other_names.FIT, _other_names.STARTS)
 def fit(
     nll: Callable[[Any, Any], ArrayLike],
     params: PyTree,
@@ -99,15 +101,17 @@ def fit(
     wrong numerically is a status of the result.
 
     **Warns** of an unbinned density of one or two observables that is not normalised over the range of the events
-    (outside of `jax.jit` and `jax.vmap`).
+    (outside of `jax.jit` and `jax.vmap`), and of starts in float32 for data in float64.
     """
     params, data = prepare(params, data)
+    if complaint := float32_complaint(params, data):
+        warnings.warn(complaint, stacklevel=3)
     ours = isinstance(nll, AbstractLikelihood) and not isinstance(nll, Likelihood)  # in units of UP = 0.5
     if ours and isinstance(up, int | float) and up == 1:
         half = " (chi2/2)" if isinstance(nll, LeastSquares) else ""
         warnings.warn(
             f"{type(nll).__name__} is minus log L{half}: with up=1 its errors are sqrt(2) too large. Leave up out",
-            stacklevel=2,
+            stacklevel=3,
         )
     solver = _check_solver(solver, nll)
     adjoint = optx.ImplicitAdjoint() if adjoint is None else adjoint
@@ -123,7 +127,7 @@ def fit(
     complaints: Any = getattr(nll, "complaints", None)
     if complaints is not None and is_concrete(result.values):
         for sentence in complaints(result.params, data):
-            warnings.warn(sentence, stacklevel=2)
+            warnings.warn(sentence, stacklevel=3)
     if covariance_kind(nll, data, hesse) == "sandwich":
         result = robust(nll, result, data)
     if not throw:

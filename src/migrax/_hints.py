@@ -10,6 +10,8 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from . import _other_names
+
 
 def check_callable(fn: Any, what: str = "the likelihood", form: str = "nll(params, data)") -> None:
     """**Arguments:**
@@ -23,7 +25,7 @@ def check_callable(fn: Any, what: str = "the likelihood", form: str = "nll(param
         raise TypeError(f"{what} is the class {fn.__name__}: make one of it, {fn.__name__}(...)")
     if type(fn).__module__ == "iminuit.cost":
         name = type(fn).__name__
-        ours = {"ExtendedBinnedNLL": "PoissonNLL", "Template": "TemplateNLL", "CostSum": "Joint"}.get(name, name)
+        ours = _other_names.LIKELIHOODS.get(name, name)
         raise TypeError(f"{what} is an iminuit.cost.{name}, which JAX cannot trace: mx.{ours} is its counterpart")
     if not callable(fn):
         raise TypeError(f"{what} must be callable as {form}, got {type(fn).__name__}")
@@ -54,13 +56,24 @@ def _module(fn: Any) -> Any:
     return fn if isinstance(fn, eqx.Module) else None
 
 
+def refuse_data(likelihood: str, args: Sequence[Any]) -> None:
+    """**Raises:** `TypeError` if a likelihood of that name is made from what is data, with what to write."""
+    if likelihood in _other_names.TAKES_DATA_LATER and any(isinstance(a, list | np.ndarray | jax.Array) for a in args):
+        raise TypeError(_other_names.of_data(likelihood))
+
+
 @contextmanager
-def hints(data: Any, names: Sequence[str]) -> Iterator[None]:
-    """Adds to an error from inside a likelihood what a beginner would not see."""
+def hints(nll: Any, params: Any, data: Any, names: Sequence[str]) -> Iterator[None]:
+    """Adds to an error from inside a likelihood what a beginner would not see.
+
+    **Arguments:**
+
+    - `params`: the resolved tree; `names`: of its free parameters.
+    """
     try:
         yield
     except Exception as error:
-        hint = _hint(error, data, names)
+        hint = _hint(error, data, names) or _of_call(error, nll, params, data, names)
         if hint and hint not in getattr(error, "__notes__", ()):
             error.add_note(hint)
         raise
@@ -73,21 +86,57 @@ def _hint(error: Exception, data: Any, names: Sequence[str]) -> str | None:
             "never self.mu.value"
         )
     if isinstance(error, jax.errors.TracerArrayConversionError):
-        if any(
-            str(f.f_globals.get("__name__")).startswith("scipy.") for f, _ in traceback.walk_tb(error.__traceback__)
-        ):
-            return (
-                "migrax: SciPy cannot be traced: take mx.distributions, such as mx.distributions.Normal(mu, sigma)."
-                "log_prob(x), or jax.scipy"
-            )
+        modules = [str(f.f_globals.get("__name__")).split(".")[0] for f, _ in traceback.walk_tb(error.__traceback__)]
+        for module, name in (("scipy", "SciPy"), ("numba_stats", "numba_stats"), ("numba", "Numba")):
+            if module in modules:
+                return (
+                    f"migrax: {name} cannot be traced: take mx.distributions, such as mx.distributions.Normal(mu, "
+                    "sigma).log_prob(x), or jax.scipy"
+                )
         return "migrax: inside a likelihood use jax.numpy (jnp) in place of NumPy, whose functions cannot be traced"
     if isinstance(error, jax.errors.ConcretizationTypeError):
-        return "migrax: inside a likelihood Python's `if`, `float()` and `bool()` cannot look at values: use jnp.where"
-    if data is None and isinstance(error, TypeError | AttributeError):
-        return "migrax: the likelihood was called with data=None: was mx.fit(nll, params, data) meant?"
+        return (
+            "migrax: inside a likelihood Python's `if`, `float()`, `bool()` and the module `math` cannot look at "
+            "values: use jnp.where, jnp.exp, ..."
+        )
     if isinstance(error, KeyError):
         return f"migrax: raised inside the likelihood; the free parameters are {', '.join(names[:20]) or 'none'}"
     return None
+
+
+def _of_call(error: Exception, nll: Any, params: Any, data: Any, names: Sequence[str]) -> str | None:
+    """For a likelihood that takes something else than `nll(params, data)` hands it."""
+    if not isinstance(error, TypeError | AttributeError | ValueError):
+        return None
+    taken = _argument_names(nll)
+    by_name = [name for name in taken if name in names]
+    if by_name:
+        inside = ", ".join(f"p[{name!r}]" if name in names else name for name in taken)
+        return (
+            f"migrax: a likelihood is called as nll(params, data), so that {taken[0]} is the whole tree of parameters: "
+            f"write lambda p, data: {getattr(nll, '__name__', 'nll').replace('<lambda>', 'nll')}({inside})"
+        )
+    if isinstance(error, ValueError):
+        return None
+    if "string index" in str(error):
+        return (
+            "migrax: an array was indexed by a name: the functions of a likelihood take the parameters first, as in "
+            "log_prob(params, x)"
+        )
+    for what, tree in (("params", params), ("data", data)):
+        if isinstance(tree, list | tuple) and all(np.ndim(leaf) == 0 and eqx.is_array_like(leaf) for leaf in tree):
+            kind = type(tree).__name__
+            return f"migrax: {what} is a {kind} of separate numbers: for one vector give an array, jnp.array(...)"
+    if data is None:
+        return "migrax: the likelihood was called with data=None: it comes third, as in mx.fit(nll, params, data)"
+    return None
+
+
+def _argument_names(fn: Any) -> list[str]:
+    try:
+        return list(inspect.signature(fn).parameters)
+    except (TypeError, ValueError):
+        return []
 
 
 def given(x: Any) -> str:

@@ -19,7 +19,9 @@ def from_stub(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str
 
     def __getattr__(name: str) -> Any:
         if name not in home:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=sys.modules[package])
+            from ._other_names import of_module
+
+            raise AttributeError(of_module(package, name, home))
         module, attribute = home[name]
         if module is None:
             found = importlib.import_module(f".{attribute}", package)

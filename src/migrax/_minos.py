@@ -152,14 +152,16 @@ def _deeper(nll: Callable, result: FitResult, data: PyTree, which: Array, found:
     if lower.size == 0:
         return None
     better = fit(nll, update(result.params, found.x[lower[0]]), data, up=result.up)
-    if not bool(better.valid & (better.nll < result.nll)):
-        warnings.warn(
-            f"{what} met a lower likelihood than at the minimum of the result, but a fit from there found no lower "
-            "minimum: are nll and data those of the fit?",
-            stacklevel=4,
-        )
-        return None
     names = ", ".join(dict.fromkeys(result.names[i] for i in np.asarray(which)[lower]))
+    if not bool(better.valid & (better.nll < result.nll)):
+        met = f"{what} met along {names} a lower likelihood than at the minimum of the result"
+        lost = (
+            f"the fit from there is not valid. {better.message}"
+            if not bool(better.valid)
+            else ("the fit from there ends at no lower minimum: are nll and data those of the fit?")
+        )
+        warnings.warn(f"{met}, but {lost}", stacklevel=4)
+        return None
     warnings.warn(
         f"{what} met a lower minimum along {names}: the NLL is {float(better.nll):.6g}, it was "
         f"{float(result.nll):.6g}. The fit was repeated from there: use the `result` that comes with this answer",

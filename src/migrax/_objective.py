@@ -57,6 +57,17 @@ def prepare(params: PyTree, data: PyTree) -> tuple[PyTree, PyTree]:
     return params, data
 
 
+def float32_complaint(params: PyTree, data: PyTree) -> str | None:
+    """Of starts that were made before float64 was switched on. All in float32 is as it was wanted."""
+    types = [{x.dtype for x in jax.tree.leaves(tree) if eqx.is_inexact_array(x)} for tree in (params, data)]
+    if types[0] != {jnp.dtype(jnp.float32)} or jnp.dtype(jnp.float64) not in types[1]:
+        return None
+    return (
+        f"the start of {flatten(params)[1][0].name!r} is float32, and so is the fit, but its data are float64: make "
+        "each mx.Parameter after jax_enable_x64 is switched on"
+    )
+
+
 def _is_fine(leaf: Any) -> bool:
     """Whether a start is finite and within its bounds: a quick look, as models may have hundreds of them."""
     arrays = (leaf.value, leaf.lower, leaf.upper) if is_parameter(leaf) else (leaf, None, None)
@@ -130,9 +141,10 @@ def objective(
         likelihood = eqx.combine(theta.nll, static)
         if _has_constant(likelihood):
             likelihood = likelihood.varying
-        with hints(theta.data, space.names):
-            value = likelihood(resolve_at(theta.params, x), theta.data)
-        return check_scalar(value).astype(x.dtype) / (2 * theta.up)
+        tree = resolve_at(theta.params, x)
+        with hints(nll, tree, theta.data, space.names):
+            value = check_scalar(likelihood(tree, theta.data))
+        return value.astype(x.dtype) / (2 * theta.up)
 
     return eqx.filter_closure_convert(fn, x, theta), theta, x, space
 

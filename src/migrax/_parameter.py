@@ -1,7 +1,7 @@
 """`Parameter`, the mark that says "this array floats", and what turns trees of them into names and values."""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
@@ -12,6 +12,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike
 
+from . import _other_names
+from ._hints import given
 from ._typing import PyTree
 
 Where: TypeAlias = str | Callable[[Any], Any] | Sequence["str | Callable[[Any], Any]"]
@@ -41,6 +43,7 @@ class Parameter(eqx.Module):
     upper: Array | None
     fixed: bool | tuple[bool, ...] = eqx.field(static=True)
 
+    @_other_names.keywords(_other_names.PARAMETER)
     def __init__(
         self,
         value: ArrayLike,
@@ -98,6 +101,11 @@ def _show(x: Any) -> str:
 
 
 def _floating(value: ArrayLike) -> Array:
+    if isinstance(value, str):
+        raise TypeError(
+            f"a Parameter begins with its value, got {value!r}: its name is its place in the tree, such as the key in "
+            f"{{{value!r}: mx.Parameter(1.0)}}"
+        )
     if not isinstance(value, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
         value = np.asarray(value)
     dtype = jnp.result_type(value)
@@ -374,10 +382,11 @@ def pick_values(tree: PyTree, where: Where) -> Picked:
 def _picked(params: PyTree, where: "str | Callable[[Any], Any]", numbers: dict[str, np.ndarray]) -> list[np.ndarray]:
     """What `numbers`, by the parameters' names, hold for those that `where` picks."""
     if not (isinstance(where, str) or callable(where)):
-        raise TypeError(f"a parameter is picked by its name, or by a function that picks nodes; got {where!r}")
+        got = f"{given(where)}: data come first, as in mx.profile(nll, result, data, 'mu')" if np.ndim(where) else where
+        raise TypeError(f"a parameter is picked by its name, or by a function that picks nodes; got {got}")
     leaves, slots, treedef = flatten(params)
     if isinstance(where, str):
-        return _by_name(where, slots, numbers, _constants(params))
+        return _by_name(where, slots, numbers, constants(params))
     marks: list[Any] = [None] * len(leaves)
     for slot in slots:
         marks[slot.leaf] = numbers[slot.name]
@@ -388,7 +397,7 @@ def _picked(params: PyTree, where: "str | Callable[[Any], Any]", numbers: dict[s
 
 
 def _by_name(
-    where: str, slots: Sequence[Slot], positions: dict[str, np.ndarray], constants: Sequence[str]
+    where: str, slots: Sequence[Slot], positions: dict[str, np.ndarray], constants: Container[str]
 ) -> list[np.ndarray]:
     if where in positions:
         return [positions[where]]
@@ -396,22 +405,23 @@ def _by_name(
         elements = slot.element_names()
         if where in elements:
             return [np.ravel(positions[slot.name])[elements.index(where)]]
-    if where in constants:
-        raise ValueError(f"{where!r} is a constant: beside an mx.Parameter only mx.Parameters float, and it is none")
     prefix = [positions[slot.name] for slot in slots if slot.name.startswith((f"{where}.", f"{where}["))]
     if prefix:
         return prefix
-    raise ValueError(unknown_name(where, [n for slot in slots for n in (slot.name, *slot.element_names())]))
+    raise ValueError(unknown_name(where, [n for slot in slots for n in (slot.name, *slot.element_names())], constants))
 
 
-def _constants(params: PyTree) -> list[str]:
-    """The names of the numbers and arrays that do not float because they are no `Parameter`."""
+def constants(params: PyTree) -> dict[str, Any]:
+    """By their names the numbers and arrays that do not float because they are no `Parameter`."""
     with_path, _ = jtu.tree_flatten_with_path(params, is_leaf=is_parameter)
     marked = any(is_parameter(leaf) for _, leaf in with_path)
-    return [_path_name(path) for path, leaf in with_path if marked and eqx.is_array_like(leaf)]
+    found = ((path, leaf) for path, leaf in with_path if not is_parameter(leaf))
+    return {_path_name(path): leaf for path, leaf in found if marked and eqx.is_array_like(leaf)}
 
 
-def unknown_name(name: str, known: Sequence[str]) -> str:
+def unknown_name(name: str, known: Sequence[str], constants: Container[str] = ()) -> str:
+    if name in constants:
+        return f"{name!r} is a constant: beside an mx.Parameter only mx.Parameters float, and it is none"
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     near += [n for n in known if n.lower() == name.lower() and n not in near]
     listed = list(dict.fromkeys(known))

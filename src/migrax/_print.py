@@ -1,14 +1,16 @@
 """From results to the records that the tables are drawn from. Runs on the host, never in a traced program."""
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
+import equinox as eqx
 import jax
 import numpy as np
 
 from . import _display, _display_html, _display_impacts, _display_minos
 from ._display_minos import Sides
 from ._faults import Fault
-from ._parameter import flatten, is_concrete, is_parameter, value_of
+from ._parameter import constants, flatten, is_concrete, is_parameter, value_of
 from ._result import Covariance, FitResult, status_counts
 from ._search import Side
 from ._solve import GOAL
@@ -26,6 +28,8 @@ _SHARE = 0.1  # of a direction's length that a parameter must have to be named
 
 def message(result: FitResult) -> str:
     """The sentence of a status, with what is to blame."""
+    if not is_concrete(result.status):
+        raise TypeError("message is text, which jax.jit cannot return: return the result, and look at its message then")
     if np.ndim(result.status) != 0:
         raise ValueError("message is of one fit; take a lane first: jax.tree.map(lambda x: x[0], results).message")
     status = Status(int(result.status))
@@ -114,6 +118,13 @@ def _rows(result: FitResult) -> list[_display.Row]:
     return rows
 
 
+def constants_lines(params: Any) -> list[str]:
+    """The lines below a table of parameters that name the numbers that do not float, without being fixed."""
+    numbers = {name: x for name, x in constants(params).items() if eqx.is_inexact_array_like(x) and np.ndim(x) == 0}
+    text = _display.constants_text({name: float(x) for name, x in numbers.items() if not np.iscomplexobj(x)})
+    return textwrap.wrap(text, 100, break_long_words=False)
+
+
 def _kind(result: FitResult) -> str:
     return "Hesse" if result.covariance is None else result.covariance.kind.capitalize()
 
@@ -157,6 +168,7 @@ def result_text(result: FitResult) -> str:
     if np.ndim(result.nll):
         return _display.batch_text(_batch(result))
     parts = [_display.minimum_text(minimum_record(result)), _display.parameters_text(_rows(result), _kind(result))]
+    parts += constants_lines(result.params)
     if result.covariance is not None and bool(result.covariance.valid):
         parts.append(_display.correlation_text(result.names, np.asarray(result.covariance.matrix)))
     return "\n".join(parts)
@@ -170,6 +182,7 @@ def result_html(result: FitResult) -> str:
     parts = [
         _display_html.minimum_html(minimum_record(result)),
         _display_html.parameters_html(_rows(result), _kind(result)),
+        *(_display_html.paragraph(line) for line in constants_lines(result.params)),
     ]
     if result.covariance is not None and bool(result.covariance.valid):
         parts.append(_display_html.matrix_html(result.names, np.asarray(result.covariance.matrix)))

@@ -1,6 +1,6 @@
 """What a fit returns: `FitResult` and `Covariance`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -9,6 +9,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
+from . import _other_names
 from ._parameter import Where, flatten, is_concrete, select, unknown_name
 from ._status import Status
 from ._typing import PyTree
@@ -138,6 +139,11 @@ class FitResult(eqx.Module):
     def params(self) -> PyTree:
         is_static = lambda leaf: isinstance(leaf, _Static)  # noqa: E731
         return jtu.tree_map(lambda leaf: leaf.value if is_static(leaf) else leaf, self._params, is_leaf=is_static)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(_other_names.of_result(name, dir(self)), name=name, obj=self)
 
     def __getitem__(self, where: Where) -> Estimate:
         """`result["mu"]`: one parameter's value, error and limits. Takes a name or a function that picks a node.

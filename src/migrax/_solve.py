@@ -90,7 +90,8 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
 
 
 def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
-    room = problem.space.shrink(problem.x)
+    inside = problem.space.external(problem.space.internal(problem.x))  # of a start on a bound: a little off it
+    room = problem.space.shrink(inside)
     problem = problem._replace(space=room.where(c.shrunk, problem.space))
     at, verdict, seen = _look(problem, goal, c)
     gain = jnp.where(c.first_pass, 0.0, c.at.value - at.value)
@@ -107,7 +108,8 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
         (c.failures >= _MAX_FAILURES) | (barren >= _MAX_BARREN) | (c.polishes >= _MAX_POLISHES) | _at_limit(c, problem)
     )
     hopeless = seen & ~(jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)))
-    # n log(mu) at mu = 0 has no derivative although 0 log(mu) is as smooth as can be beside it
+    # n log(mu) at mu = 0 has no derivative although 0 log(mu) is as smooth as can be beside it; and no density has a
+    # width of 0, though that be the start
     shrink = hopeless & ~c.shrunk & problem.space.touches(c.x)
     hopeless &= ~shrink
     done = finished | hopeless | (given_up & (~polish | (c.polishes >= _MAX_POLISHES)))
@@ -118,7 +120,8 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
     def stay() -> Run:
         no = jnp.array(False)
         x = jnp.where(polish, verdict.newton, c.x)
-        return Run(jnp.where(shrink, room.clip(x), x), no_counts(), no, no)
+        x = jnp.where(shrink, jnp.where(c.first_pass, inside, room.clip(x)), x)
+        return Run(x, no_counts(), no, no)
 
     moved = lax.cond(start, lambda: run(problem, c.x, at, verdict.metric, c.first_pass, c.rescue, inner_goal), stay)
     counts = {key: c.counts[key] + moved.counts[key] for key in c.counts}
@@ -179,7 +182,7 @@ def _same_hessian(before: Verdict, at: Expansion, now: Verdict) -> Bool[Array, "
 def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem) -> tuple[Float[Array, " n"], Outcome]:
     verdict, at = c.verdict, c.at
     near = verdict.positive_definite & (verdict.edm <= goal)
-    at_start = c.counts["num_hessians"] <= 1
+    at_start = (c.counts["num_steps"] == 0) & (c.polishes == 0)
     # A minimiser that was content twice and found nothing more is not short of steps.
     at_limit = _at_limit(c, problem) & ((c.gain > goal) | (c.failures < 2))
     metric = verdict.metric

@@ -2,11 +2,12 @@
 
 import abc
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 from jaxtyping import Scalar
 
+from .._hints import refuse_data
 from .._typing import PyTree
 
 
@@ -32,6 +33,11 @@ class AbstractLikelihood(eqx.Module):
         cheaper and loses no digits to the other.
     - `prefit(params, data)`: names, values and errors of constrained parameters.
     """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """**Raises:** `TypeError` for a likelihood that is made with its data, as those of iminuit are."""
+        refuse_data(cls.__name__, args)
+        return super().__new__(cls)
 
     @abc.abstractmethod
     def __call__(self, params: PyTree, data: Any) -> Scalar:

@@ -77,6 +77,11 @@ def _not_normalised(
     wanted = "1" if total is None else f"the total of {expected:.6g}"
     where = " x ".join(f"[{a:.6g}, {b:.6g}]" for a, b in zip(np.atleast_1d(low), np.atleast_1d(high), strict=True))
     found = f"its integral over {where}, where all events are, is {integral:.6g} at the fitted parameters"
+    if too_large and distribution is None and bool(jnp.all(log_density(params, events.x) >= 0)):
+        return (
+            f"the density is not normalised: {found}, more than {wanted}, and its log is positive at all events: the "
+            "logarithm of the density is to be returned, as by the log_prob of mx.distributions. Is it the density?"
+        )
     if too_large:
         return (
             f"the density is not normalised: {found}, more than {wanted}. Values and errors of the fit are wrong. The "

@@ -8,39 +8,13 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from .._other_names import COSTS
 from .refused import AbstractRefusals, Refused
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _OWN = ("nll", "params", "data", "up")
-# of iminuit.cost: the likelihood, its data, and the functions of it that are to be written anew
-_COSTS = {
-    "LeastSquares": ("mx.LeastSquares(model)", "mx.Points(x, y, yerr)", "model(params, x)"),
-    "UnbinnedNLL": (
-        "mx.UnbinnedNLL(log_prob)",
-        "x",
-        "log_prob(params, x), such as mx.distributions.Normal(params['mu'], params['sigma']).log_prob(x),",
-    ),
-    "ExtendedUnbinnedNLL": (
-        "mx.ExtendedUnbinnedNLL(log_density, total)",
-        "x",
-        "log_density(params, x), with the log_prob of mx.distributions, and total(params)",
-    ),
-    "BinnedNLL": (
-        "mx.BinnedNLL(log_expected=log_expected)",
-        "n",
-        "log_expected(params), such as mx.distributions.Normal(params['mu'], params['sigma']).log_bin_integrals(xe),",
-    ),
-    "ExtendedBinnedNLL": (
-        "mx.PoissonNLL(expected)",
-        "n",
-        "expected(params), the counts in the bins (mx.distributions has integrals over bins),",
-    ),
-    "Template": ("mx.TemplateNLL({'x0': template0, 'x1': template1})", "n", ""),
-    "NormalConstraint": ("mx.NormalConstraint('x', error)", "value", ""),
-    "CostSum": ("mx.UnbinnedNLL(log_prob) + mx.NormalConstraint('x', error)", "(x, value)", "log_prob(params, x)"),
-}
 
 
 def as_iminuits(init: Callable[P, T]) -> Callable[P, T]:
@@ -182,9 +156,9 @@ def _of_cost(cost: str, nll: Any, given: Sequence[Any], tree: Any, others: Mappi
     from iminuit import describe  # it is there, as its object is
 
     said = f"iminuit.cost.{type(nll).__name__} computes with NumPy, which JAX cannot trace"
-    if cost not in _COSTS:
+    if cost not in COSTS:
         return f"{said}: write a function nll(params, data) with jax.numpy"
-    likelihood, data, functions = _COSTS[cost]
+    likelihood, data, functions = COSTS[cost]
     starts = {key: value for key, value in others.items() if _is_number(value)}
     if isinstance(tree, Mapping):
         starts = dict(tree)

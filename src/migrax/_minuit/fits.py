@@ -172,6 +172,9 @@ def adopt(memory: Memory, result: FitResult) -> None:
     record = _print.minimum_record(result)
     if record.chi2 is None and math.isfinite(record.nll):
         record = record._replace(chi2_ndof=_deviance_per_ndof(memory))
+    if record.at_call_limit:  # max_steps is unknown here
+        words = "The limit on the steps was reached before the minimum. Call it again, or with a larger ncall."
+        record = record._replace(message=words)
     memory.result, memory.fmin = result, FMin(record, memory.up)
     memory.merrors = MErrors()
     memory.result_is_of_now = memory.fmin_is_of_now = True

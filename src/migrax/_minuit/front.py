@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxtyping import ArrayLike
 
-from .. import _display, _display_html
+from .. import _display, _display_html, _print
 from .._typing import PyTree
 from .calls import as_iminuits
 from .draw import AbstractDrawing
@@ -82,6 +82,7 @@ class Minuit(AbstractParameters, AbstractFits, AbstractDrawing, AbstractRefusals
         if memory.fmin is not None and not memory.fmin_is_of_now:
             parts.append(_STALE)
         parts.append(_display.parameters_text([p.row() for p in self.params], memory.kind.capitalize()))
+        parts += _print.constants_lines(memory.template)
         if memory.merrors:
             parts.append(repr(memory.merrors))
         if memory.covariance is not None:
@@ -93,8 +94,9 @@ class Minuit(AbstractParameters, AbstractFits, AbstractDrawing, AbstractRefusals
         if memory.fmin is not None:
             parts.append(memory.fmin._repr_html_())
         if memory.fmin is not None and not memory.fmin_is_of_now:
-            parts.append(f"<p>{_STALE}</p>")
+            parts.append(_display_html.paragraph(_STALE))
         parts.append(_display_html.parameters_html([p.row() for p in self.params], memory.kind.capitalize()))
+        parts += [_display_html.paragraph(line) for line in _print.constants_lines(memory.template)]
         if memory.merrors:
             parts.append(memory.merrors._repr_html_())
         if memory.covariance is not None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from .._parameter import flatten, pick, unknown_name
+from .._parameter import constants, flatten, pick, unknown_name
 from .._typing import PyTree
 
 
-def named(name: str, names: Sequence[str]) -> int | list[int]:
+def named(name: str, names: Sequence[str], tree: PyTree = None) -> int | list[int]:
     """The position of a name; of a vector parameter, or of all below a node of the tree, a list.
 
     **Raises:** `ValueError` for an unknown name, with the near ones.
@@ -19,7 +19,7 @@ def named(name: str, names: Sequence[str]) -> int | list[int]:
         return names.index(name)
     found = [i for i, n in enumerate(names) if n.startswith((f"{name}[", f"{name}."))]
     if not found:
-        raise ValueError(unknown_name(name, names))
+        raise ValueError(unknown_name(name, names, constants(tree)))
     return found
 
 
@@ -37,13 +37,13 @@ def positions(key: Any, names: Sequence[str], tree: PyTree) -> int | list[int]:
     """
     n = len(names)
     if isinstance(key, str):
-        return named(key, names)
+        return named(key, names, tree)
     if callable(key):
         return _of_nodes(key, tree)
     if key is ...:
         return list(range(n))
     if isinstance(key, slice):
-        start, stop = (_end(end, names) for end in (key.start, key.stop))
+        start, stop = (_end(end, names, tree) for end in (key.start, key.stop))
         return list(range(n))[slice(start, stop, key.step)]
     if isinstance(key, Iterable):
         return _of_many(list(key), names, tree)
@@ -66,10 +66,10 @@ def one(key: Any, names: Sequence[str], tree: PyTree, what: str) -> int:
     return found[0]
 
 
-def _end(end: Any, names: Sequence[str]) -> Any:
+def _end(end: Any, names: Sequence[str], tree: PyTree) -> Any:
     if not isinstance(end, str):
         return end
-    found = named(end, names)
+    found = named(end, names, tree)
     return found if isinstance(found, int) else found[0]
 
 

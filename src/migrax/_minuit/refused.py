@@ -29,6 +29,7 @@ class AbstractRefusals:
 
     __slots__ = ()
 
+    up: Refused = Refused("it is called errordef, as in iminuit")
     tol: Refused = Refused(
         "a fit ends where exact second derivatives put the EDM below MINUIT's goal (tol = 0.1), and goes one Newton "
         "step further"

@@ -1,7 +1,7 @@
 """`values`, `errors`, `limits` and `fixed`: array-like looks into the memory of a `Minuit`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import numpy as np
@@ -13,6 +13,8 @@ NO_STEPS = (
     "the errors of mx.Minuit cannot be set: iminuit's double as step sizes of numerical derivatives, and those of "
     "migrax are exact"
 )
+
+_ATTRIBUTES = {"ValueView": "values", "ErrorView": "errors", "FixedView": "fixed", "LimitView": "limits"}
 
 
 class View:
@@ -77,6 +79,14 @@ class View:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         del copy  # always a new one
         return np.array(list(self), dtype)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            hint = ""
+            if not name.startswith("_") and name in self._memory.names:
+                hint = f": write m.{_ATTRIBUTES[self._title]}[{name!r}]"
+            raise AttributeError(f"a {self._title} has no attribute {name!r}{hint}", name=name, obj=self)
 
     def __invert__(self) -> list[bool]:
         """`~m.fixed`: those that are free."""
