@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pyhf
 import pytest
+import scipy.stats
 
 import fuzz
 import hs3
@@ -598,6 +599,22 @@ def broken(change):
     return spec
 
 
+def test_the_deviance_of_a_constraint(extended):
+    nll, params, data = extended
+    at = mx.resolve(params) | {"scale": 1.15, "b": 85.0}
+    normal, poisson = nll.parts["scale_constraint"], nll.parts["b_constraint"]
+    np.testing.assert_allclose(normal.deviance(at, data["scale_constraint"]), 1.5**2, rtol=1e-10)
+    logp = scipy.stats.poisson.logpmf
+    expected = 2 * (logp(160, 160) - logp(160, 170))
+    np.testing.assert_allclose(poisson.deviance(at, data["b_constraint"]), expected, rtol=1e-9)
+    assert normal.ndata(data["scale_constraint"]) == poisson.ndata(data["b_constraint"]) == 1
+
+
+def crystal_ball(s, **sides):
+    s["distributions"][1].clear()
+    s["distributions"][1].update(name="peak", type="crystalball_dist", m="x", m0="mu", **sides)
+
+
 BROKEN = {
     "no version": (lambda s: s.pop("metadata"), "has no 'metadata'"),
     "a later version": (lambda s: s["metadata"].update(hs3_version="1.0"), "metadata.hs3_version: the version '1.0'"),
@@ -701,6 +718,39 @@ BROKEN = {
     "summands of other variables": (
         lambda s: s["distributions"][2].update(x="y"),
         r"same observables, but \[0\] has x and \[1\] no observable",
+    ),
+    "an extended mixture of fractions": (
+        lambda s: s["distributions"][0].update(coefficients=["b"], extended=True),
+        "a mixture with extended=true needs a coefficient for each summand",
+    ),
+    "a parameter that is the variable": (
+        lambda s: s["distributions"][1].update(sigma="x"),
+        "a parameter of it depends on the variable 'x'",
+    ),
+    "a side twice": (
+        lambda s: crystal_ball(s, sigma=0.5, sigma_R=0.5, alpha=1.0, n=2.0),
+        "'sigma' and 'sigma_R' cannot both be given",
+    ),
+    "one side": (
+        lambda s: crystal_ball(s, sigma=0.5, alpha_L=1.0, n_L=2.0),
+        "has 'alpha_L' and no 'alpha_R'",
+    ),
+    "a density of two variables": (
+        lambda s: (
+            s["distributions"].append({"name": "own", "type": "generic_dist", "expression": "x*y"}),
+            s["likelihoods"][0].update(distributions=["own"], data=["plane"]),
+            s["data"].append(hs3.unbinned("plane", [[1, 2]], hs3.axis("x", 0, 8), hs3.axis("y", 0, 8))),
+        ),
+        r"a generic_dist of several observables \(x, y\) is not supported",
+    ),
+    "no range of a density": (
+        lambda s: (
+            s["distributions"].append({"name": "own", "type": "generic_dist", "expression": "x*mu"}),
+            s["likelihoods"][0].update(distributions=["own"]),
+            s["data"][0]["axes"][0].clear(),
+            s["data"][0]["axes"][0].update(name="x"),
+        ),
+        "the variable 'x' of a generic_dist needs a range",
     ),
     "nothing of the data": (
         lambda s: s["data"][0]["axes"][0].update(name="y"),

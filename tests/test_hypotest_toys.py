@@ -399,6 +399,12 @@ class TestLookElsewhere:
         ):
             with pytest.raises(error, match=message):
                 mx.look_elsewhere(nll, params, data, "s", "m", where, calculator, **options)
+        with pytest.raises(ValueError, match=r"of one signal, got \['b', 's'\]"):
+            mx.look_elsewhere(nll, params, data, ["b", "s"], "m", grid, toys)
+        with pytest.raises(ValueError, match=r"scans one parameter, got \['b', 'm'\]"):
+            mx.look_elsewhere(nll, params, data, "s", ["b", "m"], grid, toys)
+        with pytest.raises(TypeError, match=r"cannot be inside jax.jit"):
+            jax.jit(lambda n: mx.look_elsewhere(nll, params, n, "s", "m", grid, toys))(data)
 
 
 TOYS = mx.Toys(20, KEY)

@@ -239,3 +239,17 @@ PICTURES = {
 @pytest.mark.parametrize("name", PICTURES)
 def test_picture(fits, name, tmp_path):
     check_picture(f"data_{name}", lambda: mx.plot.data_and_model(*fits[name], **PICTURES[name]), tmp_path)
+
+
+def test_of_many_samples_the_smallest_are_drawn_as_one():
+    templates = {f"s{i:02}": np.full(4, 2.0**i) for i in range(12)}
+    nll = mx.TemplateNLL({name: mx.Counts(1e6 * t, 1e6 * t) for name, t in templates.items()})
+    params = {name: float(t.sum()) for name, t in templates.items()}
+    counts = jnp.asarray(sum(templates.values()))
+    result = mx.fit(nll, {n: mx.Parameter(v, fixed=n != "s11") for n, v in params.items()}, counts)
+    ax, _ = mx.plot.data_and_model(nll, result, counts)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["Data", "Model", "4 others", *(f"s{i:02}" for i in range(4, 12))]
+    drawn = [patch for patch in ax.patches if patch.get_label() == "4 others"]
+    heights, _, base = drawn[0].get_data()
+    np.testing.assert_allclose(heights - base, np.sum([templates[f"s{i:02}"] for i in range(4)], axis=0), rtol=1e-12)

@@ -16,6 +16,7 @@ from .._typing import PyTree
 
 _BINS = 50  # at most, where the caller does not say
 _CURVE = 400  # points of a curve
+_MOST_SAMPLES = 9  # in a legend: of more, the smallest are drawn as one
 
 
 class Picture(NamedTuple):
@@ -108,6 +109,9 @@ def _of_counts(
     error = np.sqrt(np.maximum(variance, 0.0))
     x = 0.5 * (bins[1:] + bins[:-1])
     samples = dict(sorted(samples.items(), key=lambda item: -float(np.sum(item[1]))))
+    if len(samples) > _MOST_SAMPLES:
+        large, small = list(samples.items())[: _MOST_SAMPLES - 1], list(samples.values())[_MOST_SAMPLES - 1 :]
+        samples = {**dict(large), f"{len(small)} others": np.sum(small, axis=0)}
     return Picture(x, n, error, None, pulls, x, mu, bins, samples, "Bin" if numbered else "", "Events / bin")
 
 

@@ -30,9 +30,10 @@ def data_and_model(
     """The data with their errors and the fitted model; below them the pulls, (data - model) / standard deviation.
 
     Counts are drawn with the model as steps, which are filled where the likelihood tells its samples (`mx.TemplateNLL`,
-    the models of `mx.io.from_pyhf`), the largest at the bottom; points with the curve; unbinned events as a histogram
-    with the density, whose integrals over the bins are what the pulls are taken to. The error of a plain count is its
-    square root, that of the pulls the likelihood's own. What a mask leaves out is not drawn.
+    the models of `mx.io.from_pyhf`), the largest at the bottom, and of more than nine the smallest as one; points with
+    the curve; unbinned events as a histogram with the density, whose integrals over the bins are what the pulls are
+    taken to. The error of a plain count is its square root, that of the pulls the likelihood's own. What a mask leaves
+    out is not drawn.
 
     ```python
     mx.plot.data_and_model(nll, result, counts, edges=edges, xlabel="Mass [GeV]")

@@ -189,7 +189,8 @@ class Reader:
                 f"the variable {shown(x)} of a {kind} needs a range: a domain, or an axis with min and max"
             )
         found = Density(kind, node["name"].text(), observables, tuple(operands))
-        depends = self.graph.leaves(found.inputs) & set(self.variables)
+        given = [one for _, each in operands for one in (each if isinstance(each, tuple) else (each,))]
+        depends = self.graph.leaves(given) & set(self.variables)  # `inputs` leaves out the observable
         if depends and observables:
             raise node.error(f"a parameter of it depends on the variable {shown(min(depends))}: that is not supported")
         return found
