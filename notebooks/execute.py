@@ -6,6 +6,7 @@
 """
 
 import argparse
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,9 @@ def complaint(path: Path, notebook: nbformat.NotebookNode) -> str | None:
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and output.name == "stderr":
                 return f"printed to stderr: {output.text.strip()[-500:]}"
+        images = [o for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+        if cell.cell_type == "code" and "plt.show()" in cell.source and not images:
+            return f"has no picture of {cell.source[:100]!r}"
     size = len(nbformat.writes(notebook)) / 1e3
     if size > KILOBYTES:
         return f"holds {size:.0f} kB with its outputs, {KILOBYTES} are allowed"
@@ -59,6 +63,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="keep the new outputs")
     parser.add_argument("--jobs", type=int, default=1, help="how many run at once")
     options = parser.parse_args()
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # whatever the shell says
     paths = [HERE / f"{name}.ipynb" for name in options.names] or sorted(HERE.glob("*.ipynb"))
     with ThreadPoolExecutor(options.jobs) as pool:
         found = list(pool.map(lambda path: execute(path, options.write), paths))
