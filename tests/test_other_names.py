@@ -38,6 +38,7 @@ CALLS = {
     "events": (lambda: mx.UnbinnedNLL(X, lambda x, mu: x), "mx.UnbinnedNLL takes no data: the fit does"),
     "counts": (lambda: mx.BinnedNLL(COUNTS, EDGES, lambda x, mu: x), "mx.BinnedNLL takes no data"),
     "a list": (lambda: mx.PoissonNLL([1, 2], EDGES, line), r"mx.fit\(mx.PoissonNLL\(expected\), params, n\)"),
+    "constraint": (lambda: mx.NormalConstraint("mu", 1.0, 0.1), r"mx.fit\(mx.NormalConstraint\('x', error\)"),
     "template": (lambda: mx.TemplateNLL(COUNTS, EDGES, [COUNTS, COUNTS]), r"mx.fit\(mx.TemplateNLL\("),
 }
 
@@ -53,6 +54,7 @@ def test_what_is_right_goes_through():
     assert P(value=1.0, lower=0.0, upper=2.0, fixed=True).fixed
     assert bool(mx.fit(nll=NLL, params=PARAMS, data=X, hesse=False).valid)
     assert mx.LeastSquares(lambda p, x: p["a"] * x).model is not None
+    assert mx.NormalConstraint(["mu", "sigma"], jnp.array([0.1, 0.2])).width.shape == (2,)  # arrays, but no data
 
 
 @pytest.mark.parametrize(

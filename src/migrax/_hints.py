@@ -57,8 +57,17 @@ def _module(fn: Any) -> Any:
 
 
 def refuse_data(likelihood: str, args: Sequence[Any]) -> None:
-    """**Raises:** `TypeError` if a likelihood of that name is made from what is data, with what to write."""
-    if likelihood in _other_names.TAKES_DATA_LATER and any(isinstance(a, list | np.ndarray | jax.Array) for a in args):
+    """**Raises:** `TypeError` if a likelihood of that name is made from what is data, with what to write.
+
+    Widths of `mx.NormalConstraint` and templates are arrays, too: there the third argument of iminuit's is the sign.
+    """
+    if likelihood not in _other_names.TAKES_DATA_LATER:
+        return
+    if likelihood in ("NormalConstraint", "TemplateNLL"):
+        data = len(args) > 2
+    else:
+        data = any(isinstance(a, list | np.ndarray | jax.Array) for a in args)
+    if data:
         raise TypeError(_other_names.of_data(likelihood))
 
 
