@@ -1,5 +1,6 @@
 """Crystal Ball shapes: a Gaussian core with tails that fall as a power."""
 
+import abc
 from typing import NamedTuple, cast
 
 import jax
@@ -17,7 +18,28 @@ from .normal import log_standard_interval
 _LOG_SQRT_2PI = 0.9189385332046727
 
 
-class CrystalBall(AbstractDistribution):
+class _AbstractCrystalBall(AbstractDistribution):
+    """What those with one or two tails, and one or two widths, have in common."""
+
+    @abc.abstractmethod
+    def _shape(self) -> "_Shape":
+        """The two sides of the peak, and the range."""
+
+    def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
+        """The log of the density at `x`; -inf outside the range."""
+        return self._shape().log_prob(x)
+
+    def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
+        """The log of the probability between `low` and `high`."""
+        return self._shape().log_integral(low, high)
+
+    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        """Random numbers of the given shape (in front of that of the parameters), by the inverse of the cdf, found by
+        bisection. They have no derivatives in the parameters."""
+        return self._shape().sample(key, shape)
+
+
+class CrystalBall(_AbstractCrystalBall):
     """A normal density whose tail on the low side, from `alpha` standard deviations on, falls as a power.
 
     In t = (x - mu) / sigma it is exp(-t²/2) above -alpha, and (1 + alpha (-t - alpha) / n)^-n times exp(-alpha²/2)
@@ -52,25 +74,12 @@ class CrystalBall(AbstractDistribution):
         self.alpha, self.n = cast(Array, alpha), cast(Array, n)
         self.low, self.high = cast(Array, low), cast(Array, high)
 
-    def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
-        """The log of the density at `x`; -inf outside the range."""
-        return self._shape().log_prob(x)
-
-    def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
-        """The log of the probability between `low` and `high`."""
-        return self._shape().log_integral(low, high)
-
-    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters), by the inverse of the cdf, found by
-        bisection. They have no derivatives in the parameters."""
-        return self._shape().sample(key, shape)
-
     def _shape(self) -> "_Shape":
         below, above = _Side(self.sigma, self.alpha, self.n), _Side(self.sigma, None, None)
         return _Shape(self.mu, below, above, self.low, self.high)
 
 
-class DoubleCrystalBall(AbstractDistribution):
+class DoubleCrystalBall(_AbstractCrystalBall):
     """A normal density with a tail that falls as a power on each side: see `CrystalBall`."""
 
     mu: Array
@@ -105,25 +114,13 @@ class DoubleCrystalBall(AbstractDistribution):
         self.alpha_high, self.n_high = cast(Array, alpha_high), cast(Array, n_high)
         self.low, self.high = cast(Array, low), cast(Array, high)
 
-    def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
-        """The log of the density at `x`; -inf outside the range."""
-        return self._shape().log_prob(x)
-
-    def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
-        """The log of the probability between `low` and `high`."""
-        return self._shape().log_integral(low, high)
-
-    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters); without derivatives."""
-        return self._shape().sample(key, shape)
-
     def _shape(self) -> "_Shape":
         below = _Side(self.sigma, self.alpha_low, self.n_low)
         above = _Side(self.sigma, self.alpha_high, self.n_high)
         return _Shape(self.mu, below, above, self.low, self.high)
 
 
-class AsymmetricCrystalBall(AbstractDistribution):
+class AsymmetricCrystalBall(_AbstractCrystalBall):
     """A `DoubleCrystalBall` whose core has another standard deviation on each side of its peak."""
 
     mu: Array
@@ -161,18 +158,6 @@ class AsymmetricCrystalBall(AbstractDistribution):
         self.alpha_low, self.n_low = cast(Array, alpha_low), cast(Array, n_low)
         self.alpha_high, self.n_high = cast(Array, alpha_high), cast(Array, n_high)
         self.low, self.high = cast(Array, low), cast(Array, high)
-
-    def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
-        """The log of the density at `x`; -inf outside the range."""
-        return self._shape().log_prob(x)
-
-    def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
-        """The log of the probability between `low` and `high`."""
-        return self._shape().log_integral(low, high)
-
-    def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters); without derivatives."""
-        return self._shape().sample(key, shape)
 
     def _shape(self) -> "_Shape":
         below = _Side(self.sigma_low, self.alpha_low, self.n_low)

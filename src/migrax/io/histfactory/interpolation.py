@@ -10,17 +10,12 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-FACTORS = {1: "exponential", 4: "polynomial within one standard deviation, exponential beyond"}
-SHIFTS = {
-    0: "linear in each direction",
-    2: "quadratic within one standard deviation, linear beyond",
-    4: "polynomial within one standard deviation, linear beyond",
-    -2: "pyhf's code 2, which jumps at one standard deviation",
-}
-
 
 def factor(alpha: Float[Array, "*n"], lo: Float[Array, "*n"], hi: Float[Array, "*n"], code: int) -> Float[Array, "*n"]:
-    """What a yield is multiplied with: 1 for `alpha` 0, `hi` for 1, `lo` for -1, all of them positive."""
+    """What a yield is multiplied with: 1 for `alpha` 0, `hi` for 1, `lo` for -1, all of them positive.
+
+    Code 1: exponential. Code 4: a polynomial within one standard deviation, exponential beyond.
+    """
     up, down = jnp.log(hi), -jnp.log(lo)
     slope = jnp.where(alpha >= 0, up, down)
     if code == 1:
@@ -49,7 +44,11 @@ def _coefficients(lo: Array, hi: Array, up: Array, down: Array) -> tuple[Array, 
 
 
 def shares(alpha: Float[Array, "*n"], code: int) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
-    """How much of (hi - nominal) and of (nominal - lo) is added to a nominal yield."""
+    """How much of (hi - nominal) and of (nominal - lo) is added to a nominal yield.
+
+    Code 0: linear in each direction. 2: quadratic within one standard deviation, linear beyond. 4 (pyhf's 4p): a
+    polynomial within, linear beyond. -2: pyhf's code 2, which jumps at one standard deviation.
+    """
     above, below = alpha > 1, alpha < -1
     if code in (2, -2):
         x = jnp.clip(alpha, -1, 1)
