@@ -5,6 +5,8 @@ import os
 import re
 from pathlib import Path
 
+import pytest
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -35,6 +37,45 @@ def check_picture(name, draw, folder, size=(4.8, 3.6), dpi=60):
     assert golden.exists(), f"{golden} is missing: run with MIGRAX_UPDATE_GOLDEN=1"
     if not update:
         assert compare_images(str(golden), str(found), tol=10) is None
+
+
+def check_mplhep(name, draw, experiment="CMS"):
+    """In mplhep's style, whose letters are large, `draw()` keeps the style, and no two labels of an axis overlap."""
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    hep = pytest.importorskip("mplhep")
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.use("Agg")
+        hep.style.use(experiment)
+        before = dict(matplotlib.rcParams)
+        drawn = draw()
+        assert dict(matplotlib.rcParams) == before
+        while isinstance(drawn, tuple | list) or hasattr(drawn, "ravel"):
+            drawn = drawn[0]
+        figure = drawn.figure
+        figure.canvas.draw()
+        if "MIGRAX_LOOK" in os.environ:
+            figure.savefig(Path(os.environ["MIGRAX_LOOK"]) / f"{name}_{experiment}.png", dpi=60)
+        for ax in figure.axes:
+            assert ax.xaxis.label.get_fontname() == matplotlib.text.Text().get_fontname()
+            for axis in (ax.xaxis, ax.yaxis):
+                texts = [label for label in axis.get_ticklabels() if label.get_text() and _drawn(ax, axis, label)]
+                boxes = [label.get_window_extent() for label in texts if label.get_rotation() % 90 == 0]
+                overlap = [
+                    (a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :] if a.shrunk(0.9, 0.9).overlaps(b)
+                ]
+                assert not overlap, f"{name}: labels {[t.get_text() for t in texts]} overlap"
+        plt.close("all")
+
+
+def _drawn(ax, axis, label):
+    """Whether a tick's label is one that is drawn: of a tick within the limits of its axis."""
+    if not (ax.axison and axis.get_visible() and label.get_visible()):
+        return False
+    low, high = sorted(ax.get_xlim() if axis is ax.xaxis else ax.get_ylim())
+    return low <= label.get_position()[0 if axis is ax.xaxis else 1] <= high
 
 
 def new_axes():

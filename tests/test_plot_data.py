@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from pictures import check_picture, labelled, run_example
+from pictures import check_mplhep, check_picture, labelled, run_example
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -239,6 +239,11 @@ PICTURES = {
 @pytest.mark.parametrize("name", PICTURES)
 def test_picture(fits, name, tmp_path):
     check_picture(f"data_{name}", lambda: mx.plot.data_and_model(*fits[name], **PICTURES[name]), tmp_path)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_mplhep(fits, name):
+    check_mplhep(name, lambda: mx.plot.data_and_model(*fits[name], **PICTURES[name]))
 
 
 def test_of_many_samples_the_smallest_are_drawn_as_one():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from pictures import check_picture, labelled, new_axes, run_example
+from pictures import check_mplhep, check_picture, labelled, new_axes, run_example
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -297,3 +297,8 @@ PICTURES = {
 def test_picture(found, name, tmp_path):
     dpi = {"correlation_many": 30, "corner": 42, "impacts_many": 50}.get(name, 60)  # of small files
     check_picture(name, lambda: PICTURES[name](found), tmp_path, dpi=dpi)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_mplhep(found, name):
+    check_mplhep(name, lambda: PICTURES[name](found))

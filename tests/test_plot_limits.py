@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from pictures import check_picture
+from pictures import check_mplhep, check_picture
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -85,3 +85,9 @@ def test_pictures(tests, limits, tmp_path):
     check_picture("cls_scan", lambda: mx.plot.cls_scan(tests), tmp_path)
     masses = [100.0, 200.0, 300.0]
     check_picture("limit_band", lambda: mx.plot.limit_band(masses, limits, xlabel="Mass [GeV]"), tmp_path)
+
+
+@pytest.mark.usefixtures("close_figures")
+def test_mplhep(tests, limits):
+    check_mplhep("cls_scan", lambda: mx.plot.cls_scan(tests))
+    check_mplhep("limit_band", lambda: mx.plot.limit_band([100.0, 200.0, 300.0], limits, xlabel="Mass [GeV]"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from pictures import check_picture, labelled, new_axes, run_example
+from pictures import check_mplhep, check_picture, labelled, new_axes, run_example
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -253,3 +253,8 @@ PICTURES = {
 @pytest.mark.parametrize("name", PICTURES)
 def test_picture(found, name, tmp_path):
     check_picture(name, lambda: PICTURES[name](found), tmp_path)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_mplhep(found, name):
+    check_mplhep(name, lambda: PICTURES[name](found))
