@@ -1,5 +1,8 @@
 """What users of iminuit, SciPy and zfit write out of habit: the error says what it is here."""
 
+import copy
+import traceback
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +41,12 @@ CALLS = {
     "events": (lambda: mx.UnbinnedNLL(X, lambda x, mu: x), "mx.UnbinnedNLL takes no data: the fit does"),
     "counts": (lambda: mx.BinnedNLL(COUNTS, EDGES, lambda x, mu: x), "mx.BinnedNLL takes no data"),
     "a list": (lambda: mx.PoissonNLL([1, 2], EDGES, line), r"mx.fit\(mx.PoissonNLL\(expected\), params, n\)"),
+    "one too many": (lambda: mx.fit(NLL, PARAMS, X, quiet=True), r"mx.fit has no argument 'quiet'$"),
+    "constraint by name": (
+        lambda: mx.NormalConstraint("mu", value=1.0, error=0.1),
+        "mx.NormalConstraint takes no data",
+    ),
+    "a tuple": (lambda: mx.UnbinnedNLL((1.0, 2.0), lambda x, mu: x), "mx.UnbinnedNLL takes no data"),
     "constraint": (lambda: mx.NormalConstraint("mu", 1.0, 0.1), r"mx.fit\(mx.NormalConstraint\('x', error\)"),
     "template": (lambda: mx.TemplateNLL(COUNTS, EDGES, [COUNTS, COUNTS]), r"mx.fit\(mx.TemplateNLL\("),
 }
@@ -96,8 +105,6 @@ def test_what_the_messages_name_is_there(result):
 @pytest.mark.parametrize("code", [code for code in _other_names._FUNCTIONS.values() if code.startswith("mx.plot")])
 def test_the_pictures_that_the_messages_name_are_there(result, code):
     plt = pytest.importorskip("matplotlib.pyplot")
-    if "data_and_model" in code:  # of unbinned data it wants to know the bins
-        code = code.replace("data)", "data, edges=10)")
     eval(code, {"mx": mx, "result": result, "nll": NLL, "data": X})
     plt.close("all")
 
@@ -107,6 +114,64 @@ def test_a_result_can_still_be_asked_what_jax_asks(result):
     assert len(jax.tree.leaves(result)) > 5
     with pytest.raises(AttributeError, match="Did you mean 'values'"):
         _ = result.valuse
+
+
+def test_a_hint_is_given_once(result):
+    """Python would add a second one to an uncaught error that knows its object."""
+    for ask in (lambda: result.valuse, lambda: mx.MINOS):
+        with pytest.raises(AttributeError) as raised:
+            ask()
+        assert "".join(traceback.format_exception_only(raised.value)).count("Did you mean") == 1
+
+
+def test_a_property_of_a_result_that_fails_says_why():
+    with pytest.raises(AttributeError, match="_params"):
+        _ = object.__new__(mx.FitResult).params
+
+
+def test_classes_of_users_may_have_these_names():
+    class Template(mx.Likelihood):
+        def __init__(self, shape):
+            super().__init__(lambda p, d: jnp.sum((d - p["n"] * shape) ** 2))
+
+    assert bool(mx.fit(Template(jnp.ones(3)), {"n": 1.0}, jnp.array([2.0, 2.5, 3.0])).valid)
+
+
+def test_copies_of_views():
+    m = mx.Minuit(NLL, PARAMS, X)
+    for made in (copy.copy(m.values), copy.deepcopy({"v": m.values})["v"]):
+        assert made["mu"] == m.values["mu"]
+
+
+@pytest.mark.parametrize(
+    ("nll", "params", "data", "error"),
+    [
+        (lambda p, d: jnp.sum(d[0][0] - p["mu"]) + "a", {"mu": 0.0}, ([X, X], X), "unsupported operand"),
+        (lambda p, d: jnp.summ(d), {"mu": 0.0}, None, "summ"),
+        (lambda p, d: None, {"mu": 0.0}, None, r"is its `return` missing"),
+        (lambda x, d: x.foo, 1.0, X, "foo"),
+        (lambda p, d: p + d["x"], 1.0, {}, "'x'"),
+        (mx.PoissonNLL(lambda p: p["data"] * jnp.ones(3)), {"data": 1.0}, jnp.ones(4), "shape"),
+        (lambda p, d: jnp.ones(3) + jnp.ones(4) + p["d"], {"d": 1.0}, X, "shapes"),
+        (lambda p, d: p.means + d, {"mu": 1.0}, (), "means"),
+    ],
+)
+def test_no_note_where_nothing_is_known(nll, params, data, error):
+    with pytest.raises((TypeError, AttributeError, ValueError, KeyError), match=error) as raised:
+        mx.fit(nll, params, data)
+    notes = "\n".join(getattr(raised.value, "__notes__", ()))
+    assert "migrax: " not in notes or "raised inside the likelihood" in notes
+
+
+def test_a_hint_that_fails_is_none():
+    class Odd:
+        __name__ = None
+
+        def __call__(self, mu, x):
+            return mu + "a"
+
+    with pytest.raises(TypeError, match=r"unsupported operand|concatenate"):
+        mx.fit(Odd(), {"mu": 0.0}, X)
 
 
 def test_a_plain_number_beside_a_parameter_is_shown_as_a_constant():
@@ -151,17 +216,26 @@ def test_notes(case):
 
 def test_a_density_in_place_of_its_logarithm():
     nll = mx.UnbinnedNLL(lambda p, x: jnp.exp(mx.distributions.Normal(p["mu"], 1.0).log_prob(x)))
-    with pytest.warns(UserWarning, match=r"its log is positive at all events: .* Is it the density"):
+    with pytest.warns(UserWarning, match=r"Is this the density\? Its logarithm is to be returned. Values and errors"):
         mx.fit(nll, {"mu": 1.0}, X)
 
 
+def test_a_logarithm_that_is_positive_everywhere_is_no_density():
+    x = jnp.linspace(0.0, 0.08, 200)
+    with pytest.warns(UserWarning, match="the density is not normalised") as caught:
+        mx.fit(mx.UnbinnedNLL(lambda p, x: 3 - x / p["tau"]), {"tau": P(0.05, lower=0.04, upper=0.1)}, x)
+    assert "Is this the density" not in str(caught[0].message)
+
+
 def test_the_data_where_a_parameter_is_picked(result):
-    with pytest.raises(TypeError, match=r"got an array of shape \(100,\): data come first, as in mx.profile"):
+    with pytest.raises(TypeError, match=r"got an array of shape \(100,\): do data stand here"):
         mx.profile(NLL, result, "mu", X)
+    with pytest.raises(TypeError, match=r"got array\(\['mu'\]"):
+        mx.fix(PARAMS, np.array(["mu"]), 1.0)
 
 
 def test_a_message_is_no_thing_for_jit(result):
-    with pytest.raises(TypeError, match=r"message is text, which jax.jit cannot return"):
+    with pytest.raises(TypeError, match=r"message is text, which cannot come out of jit"):
         jax.jit(lambda x: mx.fit(NLL, PARAMS, x).message)(X)
 
 
@@ -171,7 +245,11 @@ def test_starts_in_float32_for_data_in_float64():
         found = mx.fit(NLL, early, X)
     assert caught[0].filename == __file__
     assert found.values.dtype == jnp.float32
-    assert bool(mx.fit(NLL, early, X.astype(np.float32)).valid)  # as it was wanted: no warning
+    with pytest.warns(UserWarning, match="the start of 'mu' is float32"):
+        mx.fit(NLL, {**early, "constant": 0.5}, X)
+    joint = NLL + mx.NormalConstraint("mu", np.float32(1.0))
+    for nll, data in ((NLL, X.astype(np.float32)), (joint, (X.astype(np.float32), 0.0))):
+        assert bool(mx.fit(nll, early, data).valid)  # as it was wanted: no warning
 
 
 @pytest.mark.parametrize("upper", [None, 10.0])
@@ -180,6 +258,21 @@ def test_a_start_on_a_bound_where_the_likelihood_is_not_finite(result, upper):
     found = mx.fit(NLL, {"mu": P(0.0), "sigma": P(0.0, lower=0.0, upper=upper)}, X)
     assert bool(found.valid), found.message
     np.testing.assert_allclose(found.values, result.values, rtol=1e-8)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(np.float32, 1e6), (np.float64, 1e38)])
+def test_a_minimum_between_a_bound_and_where_it_was_moved(dtype, scale):
+    """The bound is moved by a hair, where the likelihood is finite: a minimum nearer to it is not reached."""
+    nll = mx.PoissonNLL(lambda p: p["xs"] * dtype(scale) * jnp.array([1.0, 2.0, 3.0], dtype))
+    found = mx.fit(nll, {"xs": P(dtype(0.0), lower=dtype(0.0))}, jnp.array([2.0, 3.0, 7.0], dtype))
+    assert not bool(found.valid) or abs(float(found.values[0]) * scale - 2.0) < 1e-3
+    assert bool(mx.fit(nll, {"xs": P(dtype(1.0 / scale), lower=dtype(0.0))}, jnp.array([2.0, 3.0, 7.0], dtype)).valid)
+
+
+def test_a_start_where_nothing_is_finite_stays_where_it_is():
+    found = mx.fit(NLL, {"mu": P(0.0), "sigma": P(0.0, lower=0.0)}, np.append(X, np.nan))
+    assert int(found.status) == int(mx.Status.NOT_FINITE_AT_START)
+    np.testing.assert_array_equal(found.values, 0.0)
 
 
 def test_a_start_on_a_bound_with_nothing_beside_it():

@@ -7,7 +7,7 @@ import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -256,9 +256,9 @@ def parameters_text(rows: Sequence[Row], kind: str = "Hesse") -> str:
     return "\n".join(lines)
 
 
-def constants_text(constants: Mapping[str, float]) -> str:
+def constants_text(constants: Mapping[str, SupportsFloat]) -> str:
     """The line that names what looks like a parameter and does not float; empty if there is nothing."""
-    shown = [f"{name} = {value:g}" for name, value in list(constants.items())[:_MAX_CONSTANTS]]
+    shown = [f"{name} = {float(value):g}" for name, value in list(constants.items())[:_MAX_CONSTANTS]]
     more = [f"{len(constants) - _MAX_CONSTANTS} more"] if len(constants) > _MAX_CONSTANTS else []
     return f"Constant, as they are no mx.Parameter: {', '.join(shown + more)}" if constants else ""
 

@@ -103,8 +103,9 @@ def fit(
     **Warns** of an unbinned density of one or two observables that is not normalised over the range of the events
     (outside of `jax.jit` and `jax.vmap`), and of starts in float32 for data in float64.
     """
+    given = data
     params, data = prepare(params, data)
-    if complaint := float32_complaint(params, data):
+    if complaint := float32_complaint(params, given):
         warnings.warn(complaint, stacklevel=3)
     ours = isinstance(nll, AbstractLikelihood) and not isinstance(nll, Likelihood)  # in units of UP = 0.5
     if ours and isinstance(up, int | float) and up == 1:

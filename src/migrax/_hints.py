@@ -2,7 +2,7 @@
 
 import inspect
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,7 +56,7 @@ def _module(fn: Any) -> Any:
     return fn if isinstance(fn, eqx.Module) else None
 
 
-def refuse_data(likelihood: str, args: Sequence[Any]) -> None:
+def refuse_data(likelihood: str, args: Sequence[Any], kwargs: Collection[str] = ()) -> None:
     """**Raises:** `TypeError` if a likelihood of that name is made from what is data, with what to write.
 
     Widths of `mx.NormalConstraint` and templates are arrays, too: there the third argument of iminuit's is the sign.
@@ -64,9 +64,9 @@ def refuse_data(likelihood: str, args: Sequence[Any]) -> None:
     if likelihood not in _other_names.TAKES_DATA_LATER:
         return
     if likelihood in ("NormalConstraint", "TemplateNLL"):
-        data = len(args) > 2
+        data = len(args) > 2 or "value" in kwargs
     else:
-        data = any(isinstance(a, list | np.ndarray | jax.Array) for a in args)
+        data = any(isinstance(a, list | tuple | np.ndarray | jax.Array) for a in args)
     if data:
         raise TypeError(_other_names.of_data(likelihood))
 
@@ -82,13 +82,16 @@ def hints(nll: Any, params: Any, data: Any, names: Sequence[str]) -> Iterator[No
     try:
         yield
     except Exception as error:
-        hint = _hint(error, data, names) or _of_call(error, nll, params, data, names)
+        try:
+            hint = _hint(error, names) or _of_call(error, nll, params, data, names)
+        except Exception:  # what the user sees is the error of the likelihood, whatever happens here
+            hint = None
         if hint and hint not in getattr(error, "__notes__", ()):
             error.add_note(hint)
         raise
 
 
-def _hint(error: Exception, data: Any, names: Sequence[str]) -> str | None:
+def _hint(error: Exception, names: Sequence[str]) -> str | None:
     if isinstance(error, AttributeError) and error.name in ("value", "lower", "upper"):
         return (
             "migrax: when the likelihood is called, each mx.Parameter has been replaced by its array: write self.mu, "
@@ -115,30 +118,35 @@ def _hint(error: Exception, data: Any, names: Sequence[str]) -> str | None:
 
 def _of_call(error: Exception, nll: Any, params: Any, data: Any, names: Sequence[str]) -> str | None:
     """For a likelihood that takes something else than `nll(params, data)` hands it."""
-    if not isinstance(error, TypeError | AttributeError | ValueError):
+    if not isinstance(error, TypeError | AttributeError):
         return None
-    taken = _argument_names(nll)
-    by_name = [name for name in taken if name in names]
-    if by_name:
-        inside = ", ".join(f"p[{name!r}]" if name in names else name for name in taken)
+    ours = isinstance(nll, eqx.Module)  # whose own arguments are params and data
+    taken = [] if ours else _argument_names(nll)
+    if taken and taken[0] in names and isinstance(params, dict | eqx.Module):
+        place = "p[{!r}]".format if isinstance(params, dict) else "p.{}".format
+        inside = ", ".join(place(name) if name in names else "data" for name in taken)
+        name = (getattr(nll, "__name__", None) or "nll").replace("<lambda>", "nll")
         return (
             f"migrax: a likelihood is called as nll(params, data), so that {taken[0]} is the whole tree of parameters: "
-            f"write lambda p, data: {getattr(nll, '__name__', 'nll').replace('<lambda>', 'nll')}({inside})"
+            f"write lambda p, data: {name}({inside})"
         )
-    if isinstance(error, ValueError):
-        return None
     if "string index" in str(error):
         return (
-            "migrax: an array was indexed by a name: the functions of a likelihood take the parameters first, as in "
-            "log_prob(params, x)"
+            f"migrax: an array was indexed by a name: params is {_kind(params)}, data is {_kind(data)}, and the "
+            "functions of a likelihood take the parameters first, as in log_prob(params, x)"
         )
     for what, tree in (("params", params), ("data", data)):
-        if isinstance(tree, list | tuple) and all(np.ndim(leaf) == 0 and eqx.is_array_like(leaf) for leaf in tree):
+        numbers = type(tree) in (list, tuple) and all(eqx.is_array_like(x) and np.ndim(x) == 0 for x in tree)
+        if numbers and tree and not hasattr(nll, "parts"):
             kind = type(tree).__name__
             return f"migrax: {what} is a {kind} of separate numbers: for one vector give an array, jnp.array(...)"
-    if data is None:
+    if data is None and "NoneType" in str(error):
         return "migrax: the likelihood was called with data=None: it comes third, as in mx.fit(nll, params, data)"
     return None
+
+
+def _kind(tree: Any) -> str:
+    return "an array" if eqx.is_array(tree) else f"a {type(tree).__name__}"
 
 
 def _argument_names(fn: Any) -> list[str]:

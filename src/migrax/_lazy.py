@@ -21,7 +21,8 @@ def from_stub(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str
         if name not in home:
             from ._other_names import of_module
 
-            raise AttributeError(of_module(package, name, home))
+            # with a name and without obj: Python would ask a second time whether something else was meant
+            raise AttributeError(of_module(package, name, home), name=name)
         module, attribute = home[name]
         if module is None:
             found = importlib.import_module(f".{attribute}", package)

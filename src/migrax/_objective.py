@@ -58,13 +58,22 @@ def prepare(params: PyTree, data: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def float32_complaint(params: PyTree, data: PyTree) -> str | None:
-    """Of starts that were made before float64 was switched on. All in float32 is as it was wanted."""
-    types = [{x.dtype for x in jax.tree.leaves(tree) if eqx.is_inexact_array(x)} for tree in (params, data)]
-    if types[0] != {jnp.dtype(jnp.float32)} or jnp.dtype(jnp.float64) not in types[1]:
+    """Of starts that were made before float64 was switched on. All in float32 is as it was wanted.
+
+    **Arguments:**
+
+    - `params`: of `prepare`; `data`: as the user gave them, where a Python number is of no type.
+    """
+    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        return None
+    if not any(getattr(x, "dtype", None) == np.float64 for x in jax.tree.leaves(data)):
+        return None
+    leaves, slots, _ = flatten(params)
+    if not slots or any(value_of(leaves[slot.leaf]).dtype != np.float32 for slot in slots):
         return None
     return (
-        f"the start of {flatten(params)[1][0].name!r} is float32, and so is the fit, but its data are float64: make "
-        "each mx.Parameter after jax_enable_x64 is switched on"
+        f"the start of {slots[0].name!r} is float32, and so is the fit, but its data are float64: give starts in "
+        "float64 (an mx.Parameter that is made before jax_enable_x64 is switched on has float32)"
     )
 
 
@@ -143,8 +152,8 @@ def objective(
             likelihood = likelihood.varying
         tree = resolve_at(theta.params, x)
         with hints(nll, tree, theta.data, space.names):
-            value = check_scalar(likelihood(tree, theta.data))
-        return value.astype(x.dtype) / (2 * theta.up)
+            value = likelihood(tree, theta.data)
+        return check_scalar(value).astype(x.dtype) / (2 * theta.up)
 
     return eqx.filter_closure_convert(fn, x, theta), theta, x, space
 

@@ -40,7 +40,7 @@ COSTS: dict[str, tuple[str, str, str]] = {
 # migrax's names of these, where they differ
 LIKELIHOODS = {"ExtendedBinnedNLL": "PoissonNLL", "Template": "TemplateNLL", "CostSum": "Joint"}
 
-TAKES_DATA_LATER = {**COSTS, "PoissonNLL": COSTS["ExtendedBinnedNLL"], "TemplateNLL": COSTS["Template"]}
+TAKES_DATA_LATER = {LIKELIHOODS.get(theirs, theirs): said for theirs, said in COSTS.items() if theirs != "CostSum"}
 
 _MODULE = {
     **{theirs: f"it is mx.{ours} here" for theirs, ours in LIKELIHOODS.items()},
@@ -127,7 +127,7 @@ def keywords(meant: Mapping[str, str], otherwise: str = "") -> Callable[[Callabl
     **Arguments:**
 
     - `meant`: by the keywords of other packages, what to write here.
-    - `otherwise`: what is most likely meant by all else.
+    - `otherwise`: what is most likely meant by all else, where there are no `params`, the second argument.
     """
 
     def decorate(fn: Callable[P, T]) -> Callable[P, T]:
@@ -138,7 +138,8 @@ def keywords(meant: Mapping[str, str], otherwise: str = "") -> Callable[[Callabl
         def checked(*args: P.args, **kwargs: P.kwargs) -> T:
             for key in kwargs:
                 if key not in known:
-                    hint = f": {meant[key]}" if key in meant else _near(key, known) or otherwise
+                    alone = len(args) < 2 and "params" not in kwargs
+                    hint = f": {meant[key]}" if key in meant else _near(key, known) or (otherwise if alone else "")
                     raise TypeError(f"mx.{name} has no argument {key!r}{hint}")
             return fn(*args, **kwargs)
 
@@ -177,4 +178,8 @@ FIT: Mapping[str, str] = {
     **dict.fromkeys(("ncall", "maxiter", "max_iter"), "it is max_steps"),
     "weights": "they belong to the data, mx.Events(x, weight)",
     "key": "a fit draws nothing",
+    "cov": "it is covariance",
+    "minos": "write mx.minos(nll, result, data) after it",
+    **dict.fromkeys(("x", "y", "edges", "counts"), "data are one tree, the third argument"),
+    "verbose": "print(result) shows how it went",
 }

@@ -103,8 +103,8 @@ def _show(x: Any) -> str:
 def _floating(value: ArrayLike) -> Array:
     if isinstance(value, str):
         raise TypeError(
-            f"a Parameter begins with its value, got {value!r}: its name is its place in the tree, such as the key in "
-            f"{{{value!r}: mx.Parameter(1.0)}}"
+            f"a Parameter begins with its value, got {str(value)!r}: its name is its place in the tree, such as the "
+            f"key in {{{str(value)!r}: mx.Parameter(1.0)}}"
         )
     if not isinstance(value, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
         value = np.asarray(value)
@@ -382,7 +382,9 @@ def pick_values(tree: PyTree, where: Where) -> Picked:
 def _picked(params: PyTree, where: "str | Callable[[Any], Any]", numbers: dict[str, np.ndarray]) -> list[np.ndarray]:
     """What `numbers`, by the parameters' names, hold for those that `where` picks."""
     if not (isinstance(where, str) or callable(where)):
-        got = f"{given(where)}: data come first, as in mx.profile(nll, result, data, 'mu')" if np.ndim(where) else where
+        got = repr(where)
+        if eqx.is_array(where) and where.dtype.kind in "biuf":  # not of names
+            got = f"{given(where)}: do data stand here? They come before, as in mx.profile(nll, result, data, 'mu')"
         raise TypeError(f"a parameter is picked by its name, or by a function that picks nodes; got {got}")
     leaves, slots, treedef = flatten(params)
     if isinstance(where, str):

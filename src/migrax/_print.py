@@ -29,7 +29,9 @@ _SHARE = 0.1  # of a direction's length that a parameter must have to be named
 def message(result: FitResult) -> str:
     """The sentence of a status, with what is to blame."""
     if not is_concrete(result.status):
-        raise TypeError("message is text, which jax.jit cannot return: return the result, and look at its message then")
+        raise TypeError(
+            "message is text, which cannot come out of jit, vmap or grad: return the result, and ask it then"
+        )
     if np.ndim(result.status) != 0:
         raise ValueError("message is of one fit; take a lane first: jax.tree.map(lambda x: x[0], results).message")
     status = Status(int(result.status))
@@ -118,11 +120,16 @@ def _rows(result: FitResult) -> list[_display.Row]:
     return rows
 
 
+def constants_line(params: Any) -> str:
+    """Below a table of parameters, the numbers that do not float, without being fixed; empty if there are none."""
+    found = constants(params).items()
+    numbers = {k: x for k, x in found if eqx.is_inexact_array_like(x) and np.ndim(x) == 0 and not np.iscomplexobj(x)}
+    return _display.constants_text(numbers)
+
+
 def constants_lines(params: Any) -> list[str]:
-    """The lines below a table of parameters that name the numbers that do not float, without being fixed."""
-    numbers = {name: x for name, x in constants(params).items() if eqx.is_inexact_array_like(x) and np.ndim(x) == 0}
-    text = _display.constants_text({name: float(x) for name, x in numbers.items() if not np.iscomplexobj(x)})
-    return textwrap.wrap(text, 100, break_long_words=False)
+    """The same, in lines of text."""
+    return textwrap.wrap(constants_line(params), 100, break_long_words=False)
 
 
 def _kind(result: FitResult) -> str:
@@ -182,7 +189,7 @@ def result_html(result: FitResult) -> str:
     parts = [
         _display_html.minimum_html(minimum_record(result)),
         _display_html.parameters_html(_rows(result), _kind(result)),
-        *(_display_html.paragraph(line) for line in constants_lines(result.params)),
+        *(_display_html.paragraph(line) for line in [constants_line(result.params)] if line),
     ]
     if result.covariance is not None and bool(result.covariance.valid):
         parts.append(_display_html.matrix_html(result.names, np.asarray(result.covariance.matrix)))

@@ -143,7 +143,10 @@ class FitResult(eqx.Module):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            raise AttributeError(_other_names.of_result(name, dir(self)), name=name, obj=self)
+            if name.startswith("_") or name in type(self).__dict__:  # a property that failed: its own error
+                return object.__getattribute__(self, name)
+            # without obj: Python would ask a second time whether something else was meant
+            raise AttributeError(_other_names.of_result(name, dir(self)), name=name)
 
     def __getitem__(self, where: Where) -> Estimate:
         """`result["mu"]`: one parameter's value, error and limits. Takes a name or a function that picks a node.

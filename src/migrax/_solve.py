@@ -180,8 +180,11 @@ def _same_hessian(before: Verdict, at: Expansion, now: Verdict) -> Bool[Array, "
 
 
 def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem) -> tuple[Float[Array, " n"], Outcome]:
-    verdict, at = c.verdict, c.at
-    near = verdict.positive_definite & (verdict.edm <= goal)
+    verdict, at, space = c.verdict, c.at, problem.space
+    # A bound that was moved inside by a hair: what lies between the two must be nothing, as the EDM beside it.
+    hair = jnp.minimum(c.x - space.lower, space.upper - c.x)
+    left = jnp.sum(jnp.where(verdict.active, jnp.abs(at.gradient) * hair, 0.0))
+    near = verdict.positive_definite & (verdict.edm <= goal) & (left <= goal)
     at_start = (c.counts["num_steps"] == 0) & (c.polishes == 0)
     # A minimiser that was content twice and found nothing more is not short of steps.
     at_limit = _at_limit(c, problem) & ((c.gain > goal) | (c.failures < 2))
@@ -212,7 +215,8 @@ def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem
     usable = verdict.positive_definite & start_ok & (near | ~jnp.any(verdict.active))
     at = jax.tree.map(lambda a: jnp.where(start_ok, a, jnp.nan), at)
     outcome = Outcome(at, metric, active, usable, verdict.edm, status, weakest, c.counts)
-    return c.x, jax.tree.map(lax.stop_gradient, outcome)
+    x = jnp.where(status == int(Status.NOT_FINITE_AT_START), problem.x, c.x)  # and not moved off a bound
+    return x, jax.tree.map(lax.stop_gradient, outcome)
 
 
 def stationarity(x: Float[Array, " n"], outcome: Outcome, inputs: tuple[Any, ...]) -> Float[Array, " n"]:

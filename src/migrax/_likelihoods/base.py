@@ -36,7 +36,8 @@ class AbstractLikelihood(eqx.Module):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """**Raises:** `TypeError` for a likelihood that is made with its data, as those of iminuit are."""
-        refuse_data(cls.__name__, args)
+        if cls.__module__.startswith(f"{__package__}."):  # a class of the user's may have the same name
+            refuse_data(cls.__name__, args, kwargs)
         return super().__new__(cls)
 
     @abc.abstractmethod

@@ -24,6 +24,7 @@ Total = Callable[[Any], Array] | None
 _LOOKED_AT = 1000  # events, between whose quantiles the panels lie
 _PANELS, _NODES = {1: 32, 2: 8}, {1: 12, 2: 8}
 _TOO_LARGE = 1e-3  # of the integral: above 1 by more
+_MOST = 0.8  # of a density's integral is where the events are
 _TOO_SMALL = 0.01  # below 1 by more, and
 _UNLIKELY = 25.0  # minus the log of the probability that all events are inside by chance
 
@@ -77,15 +78,13 @@ def _not_normalised(
     wanted = "1" if total is None else f"the total of {expected:.6g}"
     where = " x ".join(f"[{a:.6g}, {b:.6g}]" for a, b in zip(np.atleast_1d(low), np.atleast_1d(high), strict=True))
     found = f"its integral over {where}, where all events are, is {integral:.6g} at the fitted parameters"
-    if too_large and distribution is None and bool(jnp.all(log_density(params, events.x) >= 0)):
-        return (
-            f"the density is not normalised: {found}, more than {wanted}, and its log is positive at all events: the "
-            "logarithm of the density is to be returned, as by the log_prob of mx.distributions. Is it the density?"
-        )
     if too_large:
+        itself = total is None and distribution is None and float(_own_integral(log_density, params, events)) > _MOST
+        hint = "Is this the density? Its logarithm is to be returned. " if itself else ""
         return (
-            f"the density is not normalised: {found}, more than {wanted}. Values and errors of the fit are wrong. The "
-            "distributions of mx.distributions are normalised; mx.distributions.Normalized integrates your own density"
+            f"the density is not normalised: {found}, more than {wanted}. {hint}Values and errors of the fit are "
+            "wrong. The distributions of mx.distributions are normalised; mx.distributions.Normalized integrates your "
+            "own density"
         )
     return (
         f"is the density normalised? {found}, not {wanted}. If events are accepted in this range only, it must be "
@@ -111,6 +110,15 @@ def _integral(
     n = jnp.asarray(x.shape[0]) if events.mask is None else jnp.sum(events.mask)
     positive = jnp.array(True) if events.weight is None else jnp.all(events.weight >= 0)
     return jnp.exp(log_integral), error, expected, jnp.squeeze(low), jnp.squeeze(high), n, positive
+
+
+@jit
+def _own_integral(log_density: Density, params: PyTree, events: Events) -> Array:
+    """The integral of what should be the log of the density, 0 where it is more than a density's can be."""
+    x = events.x if events.x.ndim == 2 else events.x[:, None]
+    low, high = jnp.min(x, axis=0), jnp.max(x, axis=0)
+    log, _ = _by_panels(lambda p: jnp.log(jnp.maximum(log_density(params, p), 0.0)), events.x, low, high)
+    return jnp.where(log < jnp.log1p(_TOO_LARGE), jnp.exp(log), 0.0)
 
 
 def _known(d: Any, low: Array, high: Array) -> Array | None:

@@ -173,7 +173,7 @@ def adopt(memory: Memory, result: FitResult) -> None:
     if record.chi2 is None and math.isfinite(record.nll):
         record = record._replace(chi2_ndof=_deviance_per_ndof(memory))
     if record.at_call_limit:  # max_steps is unknown here
-        words = "The limit on the steps was reached before the minimum. Call it again, or with a larger ncall."
+        words = "The limit on the steps was reached before the minimum. Call it with a larger ncall."
         record = record._replace(message=words)
     memory.result, memory.fmin = result, FMin(record, memory.up)
     memory.merrors = MErrors()

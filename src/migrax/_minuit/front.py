@@ -96,7 +96,7 @@ class Minuit(AbstractParameters, AbstractFits, AbstractDrawing, AbstractRefusals
         if memory.fmin is not None and not memory.fmin_is_of_now:
             parts.append(_display_html.paragraph(_STALE))
         parts.append(_display_html.parameters_html([p.row() for p in self.params], memory.kind.capitalize()))
-        parts += [_display_html.paragraph(line) for line in _print.constants_lines(memory.template)]
+        parts += [_display_html.paragraph(line) for line in [_print.constants_line(memory.template)] if line]
         if memory.merrors:
             parts.append(memory.merrors._repr_html_())
         if memory.covariance is not None:

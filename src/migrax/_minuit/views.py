@@ -83,8 +83,10 @@ class View:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):  # as copy asks of an object that is empty still
+                raise AttributeError(name)
             hint = ""
-            if not name.startswith("_") and name in self._memory.names:
+            if name in self._memory.names:
                 hint = f": write m.{_ATTRIBUTES[self._title]}[{name!r}]"
             raise AttributeError(f"a {self._title} has no attribute {name!r}{hint}", name=name, obj=self)
 
