@@ -1,21 +1,27 @@
 """Tests run in float64, unless JAX_ENABLE_X64=0 asks for the float32 job, and compile as fast as XLA can."""
 
+import gc
 import os
 
 import jaxlib
 
-# Most of the tests' time is XLA's, for programs that run once: without LLVM's optimisations and XLA's newer
-# emitters it takes a third. Benchmarks and the demo run what users do; XLA_FLAGS (even empty) has the tests do so.
+# Most of the tests' time is XLA's, for programs that run once: without LLVM's optimisations, XLA's newer emitters and
+# programs cut in pieces it takes a third. Benchmarks and the demo run what users do; XLA_FLAGS (even empty) has the
+# tests do so.
 if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     if tuple(int(n) for n in jaxlib.__version__.split(".")[:2]) < (0, 11):  # later ones do not know it and give up
-        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 import jax
 import pytest
 
 if "JAX_ENABLE_X64" not in os.environ:
     jax.config.update("jax_enable_x64", True)
+
+
+# Tracing makes many objects that live on: looking for garbage among them took a tenth of the time.
+gc.set_threshold(100_000, 20, 100)
 
 
 _COUNT = pytest.StashKey[int]()

@@ -241,8 +241,9 @@ def _step(still: _Curve, s: _State, h: _Height) -> _State:
     allowed = h.value > 0
     low = jnp.where(h.good & allowed, s.trial, s.low)
     high = jnp.where(h.good & ~allowed, s.trial, s.high)
-    falls = h.slope < 0  # where a signal has levelled off it does not
-    newton = jnp.where(falls, s.trial - h.value / jnp.where(falls, h.slope, -1.0), jnp.inf)
+    # Where a signal has levelled off the slope is rounding or 0, and the root far out. In one expression: XLA may
+    # compute the slope twice, with two signs, for a question and the division that it guards.
+    newton = s.trial - h.value / jnp.fmin(h.slope, -jnp.finfo(h.slope.dtype).tiny)
     # far beyond the limit, the tail falls with the square of the distance; a large excess has its limit far out, too
     back = still.at + (s.trial - still.at) * 3 / jnp.maximum(h.r_a, 1.0)
     newton = jnp.where((h.r_a > 8) & (h.value < -20), back, newton)
