@@ -246,6 +246,29 @@ def test_mplhep(fits, name):
     check_mplhep(name, lambda: mx.plot.data_and_model(*fits[name], **PICTURES[name]))
 
 
+def test_a_sample_looks_the_same_in_each_channel():
+    """Of others than are in this channel, too: colours and order are those of the sums over all."""
+
+    def channel(name, **samples):
+        listed = [{"name": sample, "data": [size], "modifiers": []} for sample, size in samples.items()]
+        listed[0]["modifiers"] = [{"name": "mu", "type": "normfactor", "data": None}]
+        return {"name": name, "samples": listed}
+
+    sizes = {"SR": {"signal": 30.0, "top": 20.0}, "CR": {"signal": 1.0, "top": 90.0, "fakes": 200.0}}
+    workspace = WORKSPACE | {
+        "channels": [channel(name, **samples) for name, samples in sizes.items()],
+        "observations": [{"name": name, "data": [sum(samples.values())]} for name, samples in sizes.items()],
+    }
+    problem = mx.io.from_pyhf(workspace)
+    result = mx.fit(*problem)
+    pictures = {name: mx.plot.data_and_model(problem[0], result, problem[2], part=name)[0] for name in sizes}
+    orders = {name: [t.get_text() for t in ax.get_legend().get_texts()][2:] for name, ax in pictures.items()}
+    assert orders == {"SR": ["signal", "top"], "CR": ["signal", "top", "fakes"]}  # from the top
+    colours = [{n: labelled(ax)[n].get_facecolor() for n in orders[name]} for name, ax in pictures.items()]
+    assert colours[0] == {n: colours[1][n] for n in ("signal", "top")}
+    assert len(set(colours[1].values())) == 3
+
+
 def test_of_many_samples_the_smallest_are_drawn_as_one():
     templates = {f"s{i:02}": np.full(4, 2.0**i) for i in range(12)}
     nll = mx.TemplateNLL({name: mx.Counts(1e6 * t, 1e6 * t) for name, t in templates.items()})

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -33,7 +34,8 @@ class Picture(NamedTuple):
     at: np.ndarray
     model: np.ndarray
     edges: np.ndarray | None
-    samples: dict[str, np.ndarray]
+    samples: dict[str, np.ndarray]  # the largest first
+    coloured: tuple[str, ...]  # the names that share the colours: of all channels, where these are few
     xlabel: str
     ylabel: str
 
@@ -48,9 +50,11 @@ def picture_of(nll: Any, params: PyTree, data: Any, edges: Any, part: Any) -> Pi
         return picture_of(nll.parts[name], params, data[name], edges, None)
     if hasattr(nll, "channels") and hasattr(nll, "expected"):  # mx.io.HistFactory
         name = _chosen(part, list(nll.channels), "channel")
-        samples = {k: np.asarray(v) for k, v in nll.expected(params)[name].items()}
+        channels = jax.tree.map(np.asarray, nll.expected(params))
+        mu = np.sum(list(channels[name].values()), axis=0)
         pulls = np.asarray(nll.pulls(params, data)["main"][name])
-        return _of_counts(Counts(data["main"][name]), np.sum(list(samples.values()), axis=0), pulls, samples, edges)
+        samples, coloured = _ranked(channels, name)
+        return _of_counts(Counts(data["main"][name]), mu, pulls, samples, edges, coloured)
     if part is not None:
         raise ValueError(f"{type(nll).__name__} has no parts, got part={part!r}")
     if isinstance(nll, LeastSquares):
@@ -63,13 +67,13 @@ def picture_of(nll: Any, params: PyTree, data: Any, edges: Any, part: Any) -> Pi
             f"a Joint, not {type(nll).__name__}"
         )
     counts = as_counts(data, type(nll).__name__)
-    samples = _templates(nll, params) if isinstance(nll, TemplateNLL) else {}
+    samples, coloured = _ranked({"": _templates(nll, params)}, "") if isinstance(nll, TemplateNLL) else ({}, ())
     mu, pulls = np.asarray(nll.prediction(params, data)), np.asarray(nll.pulls(params, data))
     mask = getattr(nll, "mask", None)
     if mask is not None:
         value = jnp.where(jnp.asarray(mask), counts.value, jnp.nan)
         counts = Counts(value, counts.variance)
-    return _of_counts(counts, mu, pulls, samples, edges)
+    return _of_counts(counts, mu, pulls, samples, edges, coloured)
 
 
 def _chosen(part: Any, names: list[Any], what: str) -> Any:
@@ -95,8 +99,35 @@ def _templates(nll: TemplateNLL, params: PyTree) -> dict[str, np.ndarray]:
     return {name: np.broadcast_to(values, shape) for name, values in found.items()}
 
 
+def _ranked(
+    channels: Mapping[str, Mapping[str, np.ndarray]], name: str
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The samples of a channel, and the names that share the colours. Few samples have the order and the colours of
+    their sizes in all channels together, so that they look the same in each; many have those of this channel."""
+    sizes: dict[str, float] = {}
+    for samples in channels.values():
+        for sample, values in samples.items():
+            sizes[sample] = sizes.get(sample, 0.0) + float(np.sum(values))
+    here = channels[name]
+    if len(sizes) <= _MOST_SAMPLES:
+        order = sorted(sizes, key=lambda sample: -sizes[sample])
+        return {sample: here[sample] for sample in order if sample in here}, tuple(order)
+    order = sorted(here, key=lambda sample: -float(np.sum(here[sample])))
+    large, small = order[: _MOST_SAMPLES - 1], order[_MOST_SAMPLES - 1 :]
+    if len(small) <= 1:
+        return {sample: here[sample] for sample in order}, tuple(order)
+    others = f"{len(small)} others"
+    shown = {sample: here[sample] for sample in large} | {others: np.sum([here[sample] for sample in small], axis=0)}
+    return shown, tuple(shown)
+
+
 def _of_counts(
-    counts: Counts, mu: np.ndarray, pulls: np.ndarray, samples: dict[str, np.ndarray], edges: Any
+    counts: Counts,
+    mu: np.ndarray,
+    pulls: np.ndarray,
+    samples: dict[str, np.ndarray],
+    edges: Any,
+    coloured: tuple[str, ...] = (),
 ) -> Picture:
     n = np.asarray(counts.value, dtype=float)
     if n.ndim != 1:
@@ -108,11 +139,7 @@ def _of_counts(
     variance = n if counts.variance is None else np.asarray(counts.variance, dtype=float)
     error = np.sqrt(np.maximum(variance, 0.0))
     x = 0.5 * (bins[1:] + bins[:-1])
-    samples = dict(sorted(samples.items(), key=lambda item: -float(np.sum(item[1]))))
-    if len(samples) > _MOST_SAMPLES:
-        large, small = list(samples.items())[: _MOST_SAMPLES - 1], list(samples.values())[_MOST_SAMPLES - 1 :]
-        samples = {**dict(large), f"{len(small)} others": np.sum(small, axis=0)}
-    return Picture(x, n, error, None, pulls, x, mu, bins, samples, "Bin" if numbered else "", "Events / bin")
+    return Picture(x, n, error, None, pulls, x, mu, bins, samples, coloured, "Bin" if numbered else "", "Events / bin")
 
 
 def _of_points(nll: LeastSquares, params: PyTree, data: Any, edges: Any) -> Picture:
@@ -128,7 +155,7 @@ def _of_points(nll: LeastSquares, params: PyTree, data: Any, edges: Any) -> Pict
     at = np.linspace(low - margin, high + margin, _CURVE)
     model = np.asarray(jnp.broadcast_to(nll.model(params, jnp.asarray(at)), at.shape))
     pulls = np.asarray(nll.pulls(params, data))
-    return Picture(x, y, error, x_error, pulls, at, model, None, {}, "x", "y")
+    return Picture(x, y, error, x_error, pulls, at, model, None, {}, (), "x", "y")
 
 
 def _of_events(nll: UnbinnedNLL | ExtendedUnbinnedNLL, params: PyTree, data: Any, edges: Any) -> Picture:

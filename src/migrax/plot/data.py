@@ -30,10 +30,10 @@ def data_and_model(
     """The data with their errors and the fitted model; below them the pulls, (data - model) / standard deviation.
 
     Counts are drawn with the model as steps, which are filled where the likelihood tells its samples (`mx.TemplateNLL`,
-    the models of `mx.io.from_pyhf`), the largest at the bottom, and of more than nine the smallest as one; points with
-    the curve; unbinned events as a histogram with the density, whose integrals over the bins are what the pulls are
-    taken to. The error of a plain count is its square root, that of the pulls the likelihood's own. What a mask leaves
-    out is not drawn.
+    the models of `mx.io.from_pyhf`), the largest at the bottom, and of more than nine the smallest as one; up to nine
+    samples have the same colours and order in all channels; points with the curve; unbinned events as a histogram with
+    the density, whose integrals over the bins are what the pulls are taken to. The error of a plain count is its square
+    root, that of the pulls the likelihood's own. What a mask leaves out is not drawn.
 
     ```python
     mx.plot.data_and_model(nll, result, counts, edges=edges, xlabel="Mass [GeV]")
@@ -77,8 +77,9 @@ def _draw_data(ax: "Axes", shown: Picture) -> None:
         ax.plot(shown.at, shown.model, color=ACCENT, linewidth=1.6, label="Model", zorder=above)
     else:
         base = np.zeros_like(shown.model)
-        for (name, values), colour in zip(shown.samples.items(), pale(len(shown.samples)), strict=True):
-            top = base + values
+        colours = dict(zip(shown.coloured, pale(len(shown.coloured)), strict=True))
+        for name, values in shown.samples.items():
+            top, colour = base + values, colours[name]
             ax.stairs(top, shown.edges, baseline=base, fill=True, facecolor=colour, linewidth=0, label=name, zorder=1)
             base = top
         ax.stairs(shown.model, shown.edges, color=ACCENT, linewidth=1.6, baseline=None, label="Model", zorder=above)
