@@ -237,6 +237,11 @@ BAD = {
     "position": (lambda: mx.minos(counts, fitted(), COUNTS, 0), TypeError, "picked by its name, or by a function"),
     "case": (lambda: mx.minos(counts, fitted(), COUNTS, "A"), ValueError, "did you mean 'a'"),
     "start": (lambda: mx.minos(counts, START, COUNTS), TypeError, r"the result of mx\.fit, got dict"),
+    "other order": (
+        lambda: mx.minos(fitted(), counts, COUNTS),
+        TypeError,
+        r"got function: mx\.minos\(nll, result, data, \.\.\.\)",
+    ),
     "no hesse": (
         lambda: mx.minos(counts, mx.fit(counts, START, COUNTS, hesse=False), COUNTS),
         ValueError,

@@ -98,6 +98,10 @@ def check_has_covariance(result: Any, what: str) -> None:
 
 def check_result(result: Any, what: str) -> None:
     """**Raises:** `TypeError`, `ValueError` unless `result` is one valid fit with a covariance (or traced)."""
+    if not isinstance(result, FitResult):
+        raise TypeError(
+            f"{what} takes the result of mx.fit, got {type(result).__name__}: mx.{what}(nll, result, data, ...)"
+        )
     check_has_covariance(result, what)
     if jnp.ndim(result.nll) != 0:
         raise ValueError(
