@@ -164,6 +164,14 @@ def test_cannot_be_written(tmp_path, monkeypatch, reference):
     same(run(tmp_path / "toys"), reference)
 
 
+def test_killed_before_the_manifest_was_whole(tmp_path, reference):
+    folder = tmp_path / "toys"
+    folder.mkdir()
+    (folder / ".manifest.json.4711").write_text('{"format"')
+    same(run(folder), reference)
+    assert len(list(folder.glob("batch-*"))) == 8
+
+
 @pytest.mark.slow
 def test_killed(tmp_path, reference):
     """kill -9, ten times, at any moment; the last run ends with the same bits, and no stored batch is touched again."""

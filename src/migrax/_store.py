@@ -60,7 +60,7 @@ class Store:
         self.path, self.writes = Path(path), writes
         manifest = self.path / "manifest.json"
         if not manifest.exists():
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            if self.path.exists() and (not self.path.is_dir() or not all(map(_begun, self.path.iterdir()))):
                 raise ValueError(
                     f"{self.path} is no store of mx.fit_toys: there is no manifest.json, but something else"
                 )
@@ -149,6 +149,11 @@ class Store:
             raise OSError(
                 error.errno, f"{path} cannot be written ({error.strerror}); the {done} batches in the store are kept"
             ) from error
+
+
+def _begun(path: Path) -> bool:
+    """Whether this is a manifest that nobody finished: the process that wrote it was killed."""
+    return path.name.startswith(".manifest.json.")
 
 
 def versions() -> dict[str, str]:

@@ -171,7 +171,7 @@ def _absorb(
     n = trial.size
     phase, values = state.phase, state.values
     order = jnp.argsort(values)
-    worst, second, lowest = order[-1], order[-2] if n > 1 else order[-1], order[0]
+    worst, second, lowest = order[-1], order[-2], order[0]
     filling = (phase == _FILL) | (phase == _SHRINK)
     reflect = phase == _REFLECT
     expand = reflect & (f < values[lowest])
