@@ -10,8 +10,11 @@ import jaxlib
 # tests do so.
 if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    if tuple(int(n) for n in jaxlib.__version__.split(".")[:2]) < (0, 11):  # later ones do not know it and give up
-        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    version = tuple(int(n) for n in jaxlib.__version__.split(".")[:2])  # XLA gives up at a flag that it does not know
+    if version < (0, 11):
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+    if version < (0, 13):
+        os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
 
 import jax
 import pytest

@@ -103,8 +103,12 @@ def test_refused(case):
         mx.io.from_hs3(hs3.FOLDER / f"{name}.json", engine="pyhs3")
 
 
-def test_many_constraints_underflow():
-    """pyhs3 multiplies their probabilities: what is then infinite is refused; ours is finite."""
+INFINITE = "is inf at the start: it multiplies the probabilities of constraints"
+
+
+def test_many_constraints():
+    """pyhs3 multiplies their probabilities: where that underflows it is refused; newer pytensors add the logarithms,
+    as we do."""
     spec, bins = hs3.read("pairs/simplemodel_uncorrelated-background_hs3.json"), 400
     (channel,) = (d for d in spec["distributions"] if d["type"] == "histfactory_dist")
     names = [f"g{i}" for i in range(bins)]
@@ -120,7 +124,23 @@ def test_many_constraints_underflow():
     spec["parameter_points"][0]["parameters"] += [{"name": name, "value": 1.0} for name in names]
     nll, params, data = mx.io.from_hs3(spec)
     assert np.isfinite(nll(mx.resolve(params), data))
-    with pytest.raises(ValueError, match="is inf at the start: it multiplies the probabilities of constraints"):
+    try:
+        theirs, start, observed = mx.io.from_hs3(spec, engine="pyhs3")
+    except ValueError as refused:
+        assert INFINITE in str(refused)
+        return
+    points = [{name: value * scale for name, value in mx.resolve(start).items()} for scale in (1.0, 1.01, 0.99)]
+    difference = [theirs(p, observed) - nll(mx.resolve(params) | p, data) for p in points]
+    np.testing.assert_allclose(difference, difference[0], rtol=0, atol=1e-6)
+
+
+def test_impossible_at_the_start():
+    """Counts where nothing is expected."""
+    spec = hs3.read("pairs/simplemodel_uncorrelated-background_hs3.json")
+    (channel,) = (d for d in spec["distributions"] if d["type"] == "histfactory_dist")
+    for sample in channel["samples"]:
+        sample["data"]["contents"][0] = 0.0
+    with pytest.raises(ValueError, match=INFINITE):
         mx.io.from_hs3(spec, engine="pyhs3")
 
 
