@@ -23,6 +23,7 @@ from ._tables import Row as Row, Table as Table, Timing as Timing
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("jax", "jaxlib", "optimistix", "equinox", "iminuit", "numpy")
+PEERS = ("everwillow", "nextstat", "numba-stats", "numdifftools", "pyhf", "pyhs3", "zfit")
 
 _MARK = "@@result@@ "
 _CACHE = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
@@ -137,6 +138,11 @@ def machine() -> Row:
     }
 
 
+def peers() -> dict[str, str]:
+    """The versions of the peers that this process has imported."""
+    return {name: importlib.metadata.version(name) for name in PEERS if name.replace("-", "_") in sys.modules}
+
+
 def _cpu() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -157,7 +163,8 @@ def main(
         wrong = check()
         print(f"{name}: " + ("; ".join(wrong) if wrong else "the answers are right"))
         sys.exit(bool(wrong))
-    record = {"benchmark": name, "machine": machine(), **measure()}
+    begun, measured = machine(), measure()
+    record = {"benchmark": name, "machine": begun | peers(), **measured}
     for table in tables(record):
         print(f"\n{table.text()}", flush=True)
     RESULTS.mkdir(exist_ok=True)

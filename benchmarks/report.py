@@ -11,7 +11,7 @@ import sys
 from types import ModuleType
 
 from . import _charts
-from ._common import RESULTS, ROOT
+from ._common import PEERS, RESULTS, ROOT
 from ._headlines import table as headlines
 from ._tables import Row, Table
 from .run import NAMES
@@ -76,7 +76,8 @@ def _about(module: ModuleType) -> str:
 
 
 def _machine(machine: Row) -> str:
-    versions = ", ".join(f"{name} {machine[name]}" for name in ("jax", "optimistix", "iminuit", "numpy"))
+    named = ("jax", "optimistix", "iminuit", "numpy", *PEERS)
+    versions = ", ".join(f"{name} {machine[name]}" for name in named if name in machine)
     what = f"{machine['cores']} cores of {machine['cpu']}, Python {machine['python']}, {versions}"
     return f"*{machine['date']}, {what}; load {machine['load_average']} at the start.*"
 

@@ -126,9 +126,10 @@ def test_many_constraints():
     assert np.isfinite(nll(mx.resolve(params), data))
     try:
         theirs, start, observed = mx.io.from_hs3(spec, engine="pyhs3")
-    except ValueError as refused:
-        assert INFINITE in str(refused)
-        return
+    except ValueError as error:
+        if INFINITE in str(error):
+            return
+        raise
     points = [{name: value * scale for name, value in mx.resolve(start).items()} for scale in (1.0, 1.01, 0.99)]
     difference = [theirs(p, observed) - nll(mx.resolve(params) | p, data) for p in points]
     np.testing.assert_allclose(difference, difference[0], rtol=0, atol=1e-6)

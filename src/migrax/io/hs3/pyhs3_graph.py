@@ -107,7 +107,7 @@ def read_by_pyhs3(document: Document, analysis: Analysis) -> tuple[PyHS3, dict[s
     if not np.isfinite(value):
         raise ValueError(
             f"minus the log of the likelihood by pyhs3 is {value:g} at the start: it multiplies the probabilities of "
-            "constraints, which underflows where they are many (newer releases of its pytensor add their logarithms, as "
+            "constraints, which underflows where they are many (a newer pytensor adds their logarithms, as "
             'engine="native" does), unless the model is impossible there'
         )
     return nll, params, events
