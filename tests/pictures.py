@@ -12,6 +12,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def check_picture(name, draw, folder, size=(4.8, 3.6), dpi=60):
     """`draw()` in matplotlib's own style gives the picture `golden/plot_<name>.png`, and leaves all settings alone.
+    The letters of matplotlib before 3.11 are others: there it is drawn, and not compared.
 
     MIGRAX_LOOK=<folder> saves it there, large enough to look at.
     """
@@ -35,7 +36,7 @@ def check_picture(name, draw, folder, size=(4.8, 3.6), dpi=60):
             drawn.figure.savefig(Path(os.environ["MIGRAX_LOOK"]) / f"{name}.png", dpi=130)
         plt.close("all")
     assert golden.exists(), f"{golden} is missing: run with MIGRAX_UPDATE_GOLDEN=1"
-    if not update:
+    if not update and tuple(int(n) for n in matplotlib.__version__.split(".")[:2]) >= (3, 11):
         assert compare_images(str(golden), str(found), tol=10) is None
 
 
