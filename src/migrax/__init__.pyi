@@ -33,6 +33,7 @@ from ._likelihoods import (
     Counts as Counts,
     Events as Events,
     ExtendedUnbinnedNLL as ExtendedUnbinnedNLL,
+    External as External,
     Joint as Joint,
     LeastSquares as LeastSquares,
     Likelihood as Likelihood,

@@ -22,6 +22,9 @@ _MAX_DIGITS = 17
 # A covariance is not shown with more characters than this.
 _LONG = 12
 
+# An estimated relative accuracy of the errors from which on they are warned of.
+_COARSE = 1e-2
+
 # Constants beside the parameters, of which no more are shown.
 _MAX_CONSTANTS = 8
 
@@ -69,6 +72,7 @@ class Minimum(NamedTuple):
     num_hessians: int
     covariance: str
     chi2: float | None = None  # where it is not the FCN itself
+    accuracy: float | None = None  # of the errors, relative, where the second derivatives are differences
 
 
 class Batch(NamedTuple):
@@ -164,6 +168,9 @@ def verdicts(minimum: Minimum) -> list[tuple[str, str]]:
         return (otherwise, grade) if bad else (good, "good")
 
     match minimum.covariance:
+        case "exact" if minimum.accuracy is not None:
+            coarse = not minimum.accuracy < _COARSE
+            hesse = [("Hesse by differences", "good"), choose(coarse, *_to(minimum.accuracy), "warn")]
         case "exact":
             hesse = [("Hesse ok", "good"), ("Covariance accurate", "good")]
         case "not positive definite":
@@ -183,6 +190,11 @@ def verdicts(minimum: Minimum) -> list[tuple[str, str]]:
         choose(minimum.at_call_limit, "Below call limit", "ABOVE call limit"),
         *hesse,
     ]
+
+
+def _to(accuracy: float) -> tuple[str, str]:
+    """A covariance whose errors are good to a relative accuracy; the same where that is bad."""
+    return f"Errors accurate to {accuracy:.0e}", f"Errors accurate to {accuracy:.0e} ONLY"
 
 
 def numbers(minimum: Minimum) -> tuple[str, str, str]:

@@ -19,6 +19,7 @@ from ._inner import Problem
 from ._jit import jit
 from ._likelihoods import AbstractLikelihood, LeastSquares, Likelihood
 from ._objective import Theta, check_up, constant_of, float32_complaint, objective, prepare
+from ._one_mode import accuracy_of, differentiable
 from ._parameter import is_concrete, names
 from ._result import Covariance, FitResult, only_arrays
 from ._sandwich import Kind, check_kind, sandwich
@@ -213,21 +214,23 @@ def _fit(
     if covariance is not None:
         covariance = covariance.astype(x.dtype)
     limit = 200 + 100 * n + 5 * n**2 if max_steps is None else max_steps
-    residuals = _residuals(nll, params, x, theta) if isinstance(solver, optx.AbstractLeastSquaresSolver) else None
+    residuals = (
+        _residuals(nll, params, x, theta, space) if isinstance(solver, optx.AbstractLeastSquaresSolver) else None
+    )
     start = lax.stop_gradient(x)
     problem = Problem(fn, residuals, theta, start, space, covariance, solver, adjoint, limit)
     x, outcome = adjoint.apply(solve, stationarity, tuple(problem), frozenset())
     return result_of(problem, x, outcome, hesse, nll)
 
 
-def _residuals(nll: Any, params: PyTree, x: Array, theta: Theta) -> Callable[[Array, Theta], PyTree]:
+def _residuals(nll: Any, params: PyTree, x: Array, theta: Theta, space: Space) -> Callable[[Array, Theta], PyTree]:
     _, static = eqx.partition(nll, eqx.is_array)
 
     def fn(x: Array, theta: Theta) -> PyTree:
         likelihood = eqx.combine(theta.nll, static)
         return likelihood.residuals(resolve_at(theta.params, x), theta.data) / jnp.sqrt(2 * theta.up)
 
-    return eqx.filter_closure_convert(fn, x, theta)
+    return differentiable(eqx.filter_closure_convert(fn, x, theta), x, theta, space, orders=1)
 
 
 def result_of(
@@ -246,10 +249,12 @@ def result_of(
     valid = outcome.status == int(Status.VALID)
     if matrix is None:
         matrix = covariance_matrix(at.hessian, outcome.metric, outcome.active, outcome.positive_definite)
+        accuracy = accuracy_of(problem.fn, x, theta, outcome.metric.root())
         bad_data, data_paths = find_not_finite(theta.data, outcome.status)
     else:
+        accuracy = accuracy_of(problem.fn, x, theta, None)
         bad_data, data_paths = nothing_found(theta.data)
-    covariance = Covariance(matrix, outcome.positive_definite, space.names)
+    covariance = Covariance(matrix, outcome.positive_definite, space.names, accuracy=accuracy)
     # the last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error
     value = (at.value - jnp.where(outcome.positive_definite & (outcome.edm <= GOAL), outcome.edm, 0.0)) * units
     ndata = getattr(nll, "ndata", None)

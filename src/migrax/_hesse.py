@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Scalar
 from ._derivatives import expand, inverse
 from ._jit import jit
 from ._objective import check_up, objective, prepare
+from ._one_mode import accuracy_of
 from ._result import Covariance
 from ._sandwich import Kind, check_kind, sandwich
 from ._solvers.metric import Metric, decompose
@@ -66,4 +67,5 @@ def _hesse(nll: Callable, params: PyTree, data: PyTree, up: Scalar) -> tuple[Cov
     # not the value: over long data it would cost a third more
     usable = metric.positive_definite & jnp.all(jnp.isfinite(at.gradient))
     matrix = covariance_matrix(at.hessian, metric, jnp.zeros(x.shape, bool), usable)
-    return Covariance(matrix, usable, space.names), x
+    accuracy = accuracy_of(fn, x, theta, metric.root())
+    return Covariance(matrix, usable, space.names, accuracy=accuracy), x

@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Scalar
 
 from ._hints import check_callable, hints, refuse_strangers
 from ._likelihoods.base import AbstractLikelihood
+from ._one_mode import differentiable
 from ._parameter import Slot, flatten, is_concrete, is_parameter, numbers_to_arrays, value_of
 from ._result import Estimate, FitResult
 from ._space import Space, ravel, resolve_at
@@ -155,7 +156,7 @@ def objective(
             value = likelihood(tree, theta.data)
         return check_scalar(value).astype(x.dtype) / (2 * theta.up)
 
-    return eqx.filter_closure_convert(fn, x, theta), theta, x, space
+    return differentiable(eqx.filter_closure_convert(fn, x, theta), x, theta, space), theta, x, space
 
 
 def _has_constant(nll: Any) -> bool:

@@ -93,7 +93,12 @@ def minimum_record(result: FitResult) -> _display.Minimum:
         num_hessians=int(result.stats["num_hessians"]),
         covariance=covariance,
         chi2=chi2,
+        accuracy=None if result.covariance is None else _number(result.covariance.accuracy),
     )
+
+
+def _number(x: Any) -> float | None:
+    return None if x is None else float(x)
 
 
 def _rows(result: FitResult) -> list[_display.Row]:

@@ -19,13 +19,16 @@ class Covariance(eqx.Module):
     """The covariance matrix of the free parameters, in the user's units.
 
     Vmapped fits have it with leading axes. `kind` says what it is: `"hesse"`, the inverse of the second derivatives, or
-    the robust `"sandwich"`.
+    the robust `"sandwich"`. `accuracy` is `None` where these are exact; where they are differences of exact gradients
+    (`mx.External`, and functions that JAX differentiates only once) an estimate of the relative error of the standard
+    errors, shape `(...)`; NaN where nobody estimated it (toys).
     """
 
     matrix: Float[Array, "*batch n n"]
     valid: Bool[Array, "*batch"]
     names: tuple[str, ...] = eqx.field(static=True)
     kind: str = eqx.field(static=True, default="hesse")
+    accuracy: Float[Array, "*batch"] | None = None
 
     @property
     def errors(self) -> Float[Array, "*batch n"]:

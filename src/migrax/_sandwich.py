@@ -50,7 +50,9 @@ def sandwich(
             "the likelihood is not the sum over the rows of its data (a constraint, a normalisation?): give it a "
             "method terms(params, data) that returns one number an event, whose gradients are the scores"
         )
-    return Covariance(jnp.where(same, matrix, jnp.nan), inverse.valid & same, inverse.names, "sandwich")
+    return Covariance(
+        jnp.where(same, matrix, jnp.nan), inverse.valid & same, inverse.names, "sandwich", inverse.accuracy
+    )
 
 
 @jit

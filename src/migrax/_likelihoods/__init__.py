@@ -9,6 +9,7 @@ from .constraint import (
 )
 from .counts import Counts as Counts
 from .events import Events as Events
+from .external import External as External
 from .joint import Joint as Joint, Likelihood as Likelihood
 from .least_squares import LeastSquares as LeastSquares, Points as Points
 from .poisson import PoissonNLL as PoissonNLL

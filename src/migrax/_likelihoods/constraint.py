@@ -19,9 +19,9 @@ from .counts import Counts, floats, terms_from_mean
 from .least_squares import check_covariance
 
 
-def _static(where: Any) -> Any:
+def static_where(where: Any) -> Any:
     """Lists cannot be hashed, and what a jitted fit takes for static must be."""
-    return tuple(_static(one) for one in where) if isinstance(where, list | tuple) else where
+    return tuple(static_where(one) for one in where) if isinstance(where, list | tuple) else where
 
 
 class _AbstractNormal(AbstractLikelihood):
@@ -119,7 +119,7 @@ class NormalConstraint(_AbstractNormal):
     `TypeError` for a `where` that picks nothing.
     """
 
-    where: Where = eqx.field(static=True, converter=_static)
+    where: Where = eqx.field(static=True, converter=static_where)
     width: Float[Array, "..."] = eqx.field(converter=floats)
     is_chi2: bool = eqx.field(static=True, default=True, init=False, repr=False)
     is_constraint: bool = eqx.field(static=True, default=True, init=False, repr=False)
@@ -150,7 +150,7 @@ class LogNormalConstraint(_AbstractNormal):
     **Raises:** as `mx.NormalConstraint`.
     """
 
-    where: Where = eqx.field(static=True, converter=_static)
+    where: Where = eqx.field(static=True, converter=static_where)
     width: Float[Array, "..."] = eqx.field(converter=floats)
     is_chi2: bool = eqx.field(static=True, default=True, init=False, repr=False)
     is_constraint: bool = eqx.field(static=True, default=True, init=False, repr=False)
@@ -179,7 +179,7 @@ class PoissonConstraint(AbstractLikelihood):
     **Raises:** `ValueError` if the scale is not positive; `TypeError` for a `where` that picks nothing.
     """
 
-    where: Where = eqx.field(static=True, converter=_static)
+    where: Where = eqx.field(static=True, converter=static_where)
     scale: Float[Array, "..."] = eqx.field(converter=floats)
     is_constraint: bool = eqx.field(static=True, default=True, init=False, repr=False)
 

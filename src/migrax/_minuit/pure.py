@@ -13,6 +13,7 @@ from .._fix import fix
 from .._hesse import covariance_matrix
 from .._jit import jit
 from .._objective import check_up, constant_of, objective
+from .._one_mode import accuracy_of
 from .._result import Covariance
 from .._sandwich import sandwich
 from .._solve import GOAL
@@ -58,9 +59,16 @@ def _look(nll: Callable, params: PyTree, data: PyTree, up: Scalar) -> Look:
     # away from a minimum the model's bounds say nothing about the parameters
     usable = verdict.positive_definite & (near | ~jnp.any(verdict.active))
     matrix = covariance_matrix(at.hessian, verdict.metric, verdict.active & near, usable)
+    accuracy = accuracy_of(fn, x, theta, verdict.metric.root())
     units = 2 * theta.up
     value = at.value * units + constant_of(nll, theta)
-    return Look(value, verdict.edm * units, Covariance(matrix, usable, space.names), verdict.finite, goal * units)
+    return Look(
+        value,
+        verdict.edm * units,
+        Covariance(matrix, usable, space.names, accuracy=accuracy),
+        verdict.finite,
+        goal * units,
+    )
 
 
 @jit

@@ -1,0 +1,215 @@
+"""A likelihood that lives outside of JAX and knows its own gradient: RooFit, a C++ or Fortran library, NumPy."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Scalar
+
+from .._hints import check_callable
+from .._parameter import Where, pick_values, resolve
+from .._space import ravel, resolve_at
+from .._typing import PyTree
+from .base import AbstractLikelihood
+from .constraint import static_where
+
+_DISAGREE = 0.05  # relative: of a change of the value and the integral of its gradient
+
+
+class External(AbstractLikelihood):
+    """A likelihood from outside of JAX that returns its value and its exact gradient.
+
+    ```python
+    def value_and_gradient(x, data):  # NumPy arrays, in and out
+        pull = (data - x[0]) / x[1]
+        value = 0.5 * np.sum(pull**2) + data.size * np.log(x[1])
+        return value, np.array([-np.sum(pull), data.size - np.sum(pull**2)]) / x[1]
+
+
+    nll = mx.External(value_and_gradient, where=["mu", "sigma"])
+    mx.fit(nll, {"mu": mx.Parameter(0.0), "sigma": mx.Parameter(1.0, lower=0.0)}, data)
+    ```
+
+    It is called back from compiled programs, also under `jax.jit` and `jax.vmap` (there for one lane after the other),
+    and may be a term of `mx.Joint`, or be added to a likelihood of migrax by `+`. Second derivatives are differences
+    of its gradients of fourth order, some seven gradients for each parameter; `result.covariance.accuracy` says how
+    accurate the errors are.
+
+    **Arguments:**
+
+    - `value_and_gradient`: minus the log of the likelihood with its gradient, `f(x, data) -> (value, gradient)`,
+        where `x` and `gradient` are NumPy arrays of shape `(n,)`, in the order of `where`. Without `where` it is called
+        as `f(params, data)` with the resolved tree of parameters, and the gradient is a tree of the same structure, or
+        a flat array in the order of the tree. It must not call JAX.
+    - `where`: the parameters that it takes, names or functions that pick nodes, as for `mx.NormalConstraint`; `None`:
+        all of them.
+    - `sample`: `sample(params, key) -> data`, one toy, by JAX; `None`: it draws none.
+    - `expected_data`: `expected_data(params) -> data`, the Asimov data, by JAX.
+
+    The data are handed over as NumPy arrays. A fit has derivatives with respect to bounds and to what other terms of a
+    `Joint` hold, not with respect to the data of this one (`TypeError`); nor have its errors any (NaN).
+
+    **Raises:** `TypeError` for what cannot be called so; `ValueError` (as JAX's runtime error, with its place) for a
+    gradient of another shape.
+
+    **Warns**, from `mx.fit`, of a gradient that is not that of the value.
+    """
+
+    value_and_gradient: Callable[[Any, Any], Any] = eqx.field(static=True)
+    where: Where | None = eqx.field(static=True)
+    _sample: Callable[[Any, Array], Any] | None
+    _expected_data: Callable[[Any], Any] | None
+
+    def __init__(
+        self,
+        value_and_gradient: Callable[[Any, Any], Any],
+        where: Where | None = None,
+        *,
+        sample: Callable[[Any, Array], Any] | None = None,
+        expected_data: Callable[[Any], Any] | None = None,
+    ):
+        check_callable(value_and_gradient, "the function of External", "value_and_gradient(x, data)")
+        if sample is not None:
+            check_callable(sample, "sample of External", "sample(params, key)")
+        if expected_data is not None:
+            check_callable(expected_data, "expected_data of External", "expected_data(params)")
+        self.value_and_gradient = value_and_gradient
+        self.where = None if where is None else static_where(where)
+        self._sample, self._expected_data = sample, expected_data
+
+    def __call__(self, params: PyTree, data: PyTree) -> Scalar:
+        """The value, one callback. Its gradient comes with it."""
+        moving, still = eqx.partition(self._taken(params), eqx.is_inexact_array)
+        if not jax.tree.leaves(moving):
+            raise TypeError("External takes parameters, and there is no number among these")
+        return _value(self.value_and_gradient, moving, still, data)
+
+    def _taken(self, params: PyTree) -> PyTree:
+        params = resolve(params)
+        return params if self.where is None else pick_values(params, self.where).values
+
+    @property
+    def sample(self) -> Callable[..., Any] | None:
+        """`sample(params, key, data=None)`: one toy; `None` if none was given."""
+        own = self._sample
+        return None if own is None else lambda params, key, data=None: own(resolve(params), key)
+
+    @property
+    def expected_data(self) -> Callable[..., Any] | None:
+        """`expected_data(params, data=None)`: the Asimov data; `None` if none was given."""
+        own = self._expected_data
+        return None if own is None else lambda params, data=None: own(resolve(params))
+
+    def complaints(self, params: PyTree, data: PyTree) -> list[str]:
+        """A gradient whose integral over about an error is not the change of the value."""
+        x, space = ravel(params)
+        start, lower, upper = (np.asarray(a, dtype=float) for a in (x, space.lower, space.upper))
+
+        def at(point: np.ndarray) -> "_Point":
+            tree = self._taken(resolve_at(params, jnp.asarray(point, x.dtype)))
+            moving, still = eqx.partition(tree, eqx.is_inexact_array)
+            value, gradient = _host(self.value_and_gradient, _numpy(moving), still, _numpy(data))
+            flat = [np.asarray(ravel_pytree(a)[0], dtype=float) for a in (moving, gradient)]
+            return _Point(float(value), *flat)
+
+        wrong, here = [], at(start)
+        for i, name in enumerate(space.names):
+            above, below = upper[i] - start[i], start[i] - lower[i]
+            side, room = (1, above) if above >= below else (-1, below)
+            step = side * np.eye(start.size)[i] * _step(at, here, start, side * np.eye(start.size)[i], 0.5 * room)
+            middle, end = at(start + 0.5 * step), at(start + step)
+            change = end.value - here.value
+            # Simpson's rule: what External takes is linear in the parameters
+            integral = (here.gradient + 4 * middle.gradient + end.gradient) @ (end.taken - here.taken) / 6
+            if abs(change - integral) > _DISAGREE * max(abs(change), abs(integral)) + 1e-9 * abs(here.value):
+                wrong.append(
+                    f"from {name} = {start[i]:.6g} to {(start + step)[i]:.6g} the value changes by {change:.6g}, "
+                    f"by its gradient it would by {integral:.6g}"
+                )
+        if not wrong:
+            return []
+        return [f"the gradient of External is not that of its value: {'; '.join(wrong)}. Values and errors are wrong"]
+
+
+class _Point(NamedTuple):
+    """What the user's function says at a point."""
+
+    value: float
+    taken: np.ndarray  # the numbers that it is called with
+    gradient: np.ndarray
+
+
+def _step(at: Callable[[np.ndarray], _Point], here: _Point, start: np.ndarray, unit: np.ndarray, room: float) -> float:
+    """About an error along a unit vector, from the change of the gradient."""
+    hair = min(1e-4 * (abs(start @ unit) or 1.0), room)
+    beside = at(start + hair * unit)
+    curvature = (beside.gradient - here.gradient) @ (beside.taken - here.taken) / hair**2
+    return min(1 / np.sqrt(abs(curvature)) if curvature else 10 * hair, room)
+
+
+@eqx.filter_custom_jvp
+def _value(fn: Callable, moving: PyTree, still: PyTree, data: PyTree) -> Scalar:
+    return _called_back(fn, moving, still, data)[0]
+
+
+@_value.def_jvp
+def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Scalar, Scalar]:
+    fn, moving, still, data = primals
+    _, t_moving, _, t_data = tangents
+    if jax.tree.leaves(t_data):
+        raise TypeError("External knows no derivative with respect to its data")
+    value, gradient = _called_back(fn, moving, still, data)
+    parts = jax.tree.map(lambda g, t: 0.0 if t is None else jnp.sum(g * t), gradient, t_moving)
+    return value, jnp.asarray(sum(jax.tree.leaves(parts)), value.dtype)
+
+
+def _called_back(fn: Callable, moving: PyTree, still: PyTree, data: PyTree) -> tuple[Scalar, PyTree]:
+    arrays, static = eqx.partition((still, data), eqx.is_array)
+    dtype = jnp.result_type(*jax.tree.leaves(moving))
+    shape = jax.ShapeDtypeStruct((), dtype), jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), moving)
+
+    def call(moving: PyTree, arrays: PyTree) -> tuple[np.ndarray, PyTree]:
+        still, data = eqx.combine(_numpy(arrays), static)
+        value, gradient = _host(fn, _numpy(moving), still, data)
+        return np.asarray(value, dtype), jax.tree.map(lambda g, s: np.asarray(g, s.dtype), gradient, shape[1])
+
+    return jax.pure_callback(call, shape, moving, arrays, vmap_method="sequential")
+
+
+def _host(fn: Callable, moving: PyTree, still: PyTree, data: PyTree) -> tuple[np.ndarray, PyTree]:
+    """Calls the user's function. The gradient has the structure of what moves.
+
+    **Raises:** `TypeError`, `ValueError` for what is no value and gradient.
+    """
+    found = fn(eqx.combine(moving, still), data)
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise TypeError(f"the function of External must return (value, gradient), got {type(found).__name__}")
+    value, gradient = found
+    if np.shape(value) != ():
+        raise ValueError(f"the value of External must be one number, got shape {np.shape(value)}")
+    tree = eqx.combine(moving, still)
+    arrays, structure = jax.tree.flatten(moving)
+    sizes = [np.size(a) for a in arrays]
+    if jax.tree.structure(gradient) == jax.tree.structure(tree):
+        own = eqx.filter(gradient, jax.tree.map(eqx.is_inexact_array, tree))
+        if [np.shape(g) for g in jax.tree.leaves(own)] == [np.shape(a) for a in arrays]:
+            return np.asarray(value), own
+    flat = np.ravel(gradient) if jax.tree_util.all_leaves([gradient]) or isinstance(gradient, list | tuple) else None
+    if flat is None or flat.size != sum(sizes):
+        got = f"an array of shape {np.shape(gradient)}" if flat is not None else f"a {type(gradient).__name__}"
+        raise ValueError(
+            f"the gradient of External must have {sum(sizes)} numbers, one a parameter, or the tree of the parameters; "
+            f"got {got}"
+        )
+    parts = np.split(flat, np.cumsum(sizes)[:-1])
+    return np.asarray(value), structure.unflatten(
+        [np.reshape(p, np.shape(a)) for p, a in zip(parts, arrays, strict=True)]
+    )
+
+
+def _numpy(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda a: np.asarray(a) if eqx.is_array(a) else a, tree)
