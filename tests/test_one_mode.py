@@ -142,6 +142,26 @@ def test_least_squares_of_a_model_without_forward_mode():
     np.testing.assert_allclose(result.errors, 0.1 * np.sqrt(np.diag(matrix))[::-1], rtol=1e-6)
 
 
+def test_robust_errors_without_forward_mode():
+    """Half the weight, twice the spread: those of the unweighted events."""
+    log_prob = lambda p, x: -jax.vmap(by_rule, (None, None, 0))(p["mu"], p["sigma"], x[:, None])  # noqa: E731
+    # a likelihood of its own: events with weights have scores
+    with pytest.warns(UserWarning, match="normalised"):
+        result = mx.fit(mx.UnbinnedNLL(log_prob), PARAMS, mx.Events(X, np.full(X.size, 0.5)))
+    assert result.covariance.kind == "sandwich"
+    pull = (X - MEAN) / WIDTH
+    robust = [ERRORS[0], WIDTH * np.sqrt(np.sum((pull**2 - 1) ** 2)) / (2 * X.size)]
+    np.testing.assert_allclose(result.errors, robust, rtol=1e-6)
+
+
+def test_iminuit_gets_the_derivatives():
+    pytest.importorskip("iminuit")
+    minuit = mx.io.to_iminuit(with_rule, PARAMS, X)
+    assert minuit.migrad().valid
+    np.testing.assert_allclose(minuit.values, [MEAN, WIDTH], rtol=1e-4)
+    np.testing.assert_allclose(minuit.errors, ERRORS, rtol=1e-3)
+
+
 def test_a_function_without_a_gradient_says_what_to_write():
     def nll(p, x):
         shape = jax.ShapeDtypeStruct((), p["mu"].dtype)

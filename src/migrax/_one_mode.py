@@ -117,6 +117,17 @@ class _WithJacobian(eqx.Module):
         return by_forward(fn, moving) if self.mode == "forward" else by_reverse(fn, moving)
 
 
+def jacobian(fn: Callable[[Array], Array], x: Float[Array, " n"]) -> Array:
+    """Of a function of one vector, by forward mode where it has one, shape `(*shape of the value, n)`."""
+    try:
+        return jax.jacfwd(fn)(x)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        try:
+            return jax.jacrev(fn)(x)
+        except (TypeError, ValueError, NotImplementedError):
+            raise error from None
+
+
 def by_reverse(fn: Callable, moving: PyTree) -> tuple[PyTree, PyTree]:
     """Value and Jacobian of a function of arrays by reverse mode."""
     out, pull = jax.vjp(fn, moving)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float
 
 from ._chunks import sum_over_chunks
 from ._jit import jit
+from ._one_mode import jacobian
 from ._parameter import is_concrete
 from ._result import Covariance
 from ._space import resolve_at
@@ -92,14 +93,14 @@ def _spread(
         told = getattr(nll, "terms", None)
         return jnp.ravel(_by_rows(nll, at, data) if told is None else told(at, data))
 
-    scores = jax.jacfwd(terms)(values)
+    scores = jacobian(terms, values)
     same = jnp.array(True)  # a method of the likelihood's own may leave out what does not fluctuate
     if not hasattr(nll, "terms"):
         # away from the minimum, where the slope of a constraint is 0
         variance = jnp.diagonal(inverse)
         aside = values + _ASIDE * jnp.sqrt(jnp.where(variance > 0, variance, 0.0))
         whole = jax.grad(lambda x: nll(resolve_at(params, x), data))(aside)
-        there = jax.jacfwd(terms)(aside)
+        there = jacobian(terms, aside)
         off = jnp.abs(jnp.sum(there, axis=0) - whole)
         same = ~jnp.any(off > _TOLERANCE * (jnp.sum(jnp.abs(there), axis=0) + jnp.abs(whole)))
     return scores.T @ scores, same
@@ -109,7 +110,7 @@ def _streamed(nll: Any, params: PyTree, values: Array, rows: PyTree) -> Float[Ar
     """J of a sum over rows, as many of them at a time as the likelihood takes."""
 
     def squares(chunk: PyTree, counted: Array) -> Array:
-        scores = jax.jacfwd(lambda x: nll.terms(resolve_at(params, x), chunk))(values)
+        scores = jacobian(lambda x: nll.terms(resolve_at(params, x), chunk), values)
         scores = jnp.where(counted[:, None], scores, 0.0)
         return scores.T @ scores
 

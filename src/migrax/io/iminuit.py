@@ -12,6 +12,7 @@ from jaxtyping import ArrayLike
 
 from .._faults import nothing_found
 from .._objective import check_scalar, check_up, prepare
+from .._one_mode import differentiable
 from .._parameter import Parameter, flatten, is_parameter, mark
 from .._result import Covariance, FitResult, only_arrays
 from .._space import ravel, resolve_at, update
@@ -51,9 +52,11 @@ def to_iminuit(
     start, space = ravel(jtu.tree_unflatten(treedef, free))
     released = jtu.tree_unflatten(treedef, free)
 
-    def value(x: Any) -> Any:
+    def of_both(x: Any, _: None) -> Any:
         return check_scalar(nll(resolve_at(released, x), data))
 
+    with_modes = differentiable(of_both, start, None, space)
+    value = lambda x: with_modes(x, None)  # noqa: E731
     compiled = {"fcn": jax.jit(value), "grad": jax.jit(jax.grad(value))}
     if hessian:  # with a Hessian and no G2 iminuit 2.33 calls None where a second derivative is not positive
         compiled["hessian"] = jax.jit(jax.hessian(value))
