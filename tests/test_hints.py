@@ -1,6 +1,7 @@
 """Likelihoods that cannot be called, or fail: the error says what was most likely meant."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -167,3 +168,26 @@ def test_what_makes_a_likelihood_infinite(case):
     result = mx.fit(nll, {"m": start}, data)
     assert not bool(result.valid)
     assert sentence in result.message
+
+
+def test_a_python_loop_over_events_is_told_before_it_is_compiled():
+    x = np.linspace(0.5, 1.5, 300)
+
+    def loop(p, x):
+        return sum(0.5 * ((x[i] - p["mu"]) / p["sigma"]) ** 2 + jnp.log(p["sigma"]) for i in range(x.size))
+
+    with pytest.warns(UserWarning, match="a Python loop over events or bins"):
+        jax.eval_shape(lambda x: mx.fit(loop, {"mu": 0.1, "sigma": mx.Parameter(1.0, lower=0.0)}, x).values, x)
+
+
+def test_yields_of_a_mixture_are_not_for_shapes():
+    def model(p):
+        parts = [mx.distributions.Uniform(0.0, 2.0), mx.distributions.TruncatedNormal(1.0, 0.2, 0.0, 2.0)]
+        return mx.distributions.Mixture(parts, yields=[p["b"], p["s"]])
+
+    x = np.linspace(0.1, 1.9, 50)
+    nll = mx.UnbinnedNLL(distribution=model)
+    (said,) = nll.complaints({"b": jnp.array(30.0), "s": jnp.array(20.0)}, x)
+    assert "mx.ExtendedUnbinnedNLL(distribution=...)" in said
+    extended = mx.ExtendedUnbinnedNLL(distribution=model)
+    assert extended.complaints({"b": jnp.array(30.0), "s": jnp.array(20.0)}, x) == []

@@ -125,13 +125,8 @@ def _check(result: Any) -> None:
 @jit
 def _deviance(nll: Any, result: FitResult, data: PyTree) -> tuple[Array, Array]:
     value = nll.deviance(result.params, data)
-    free = jnp.sum(~_on_bound(result))
+    free = jnp.sum(~result.on_bound)
     return jnp.where(result.valid, value, jnp.nan), jnp.asarray(nll.ndata(data)) - free
-
-
-def _on_bound(result: FitResult) -> Bool[Array, " n"]:
-    """Parameters that lie on a bound are free no more."""
-    return (result.values <= result.lower) | (result.values >= result.upper)
 
 
 def _toys(nll: Any, result: FitResult, toys: PyTree) -> Float[Array, " n"]:

@@ -72,10 +72,16 @@ class Minos(eqx.Module):
         return _print.minos_html(self)
 
     def __getitem__(self, name: str) -> MinosError:
-        """`minos["mu"].upper`: the errors of one parameter. **Raises:** `ValueError` for a name that is not there."""
-        if name not in self.names:
-            raise ValueError(unknown_name(str(name), self.names))
-        i = self.names.index(name)
+        """`minos["mu"].upper`: the errors of one parameter, numbers, or for a vector parameter arrays `(size,)`.
+
+        **Raises:** `ValueError` for a name that is not there.
+        """
+        if name in self.names:
+            i: Any = self.names.index(name)
+        else:
+            i = np.asarray([k for k, own in enumerate(self.names) if own.startswith((f"{name}[", f"{name}."))], int)
+            if i.size == 0:
+                raise ValueError(unknown_name(str(name), self.names))
         return MinosError(*(a[..., i] for a in (self.lower, self.upper, self.lower_status, self.upper_status)))
 
     @property

@@ -14,11 +14,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.tree_util as jtu
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Scalar
 
 from ._differences import gradient_differences
+from ._equations import all_equations, warn_of_loops
 from ._solvers.flat import value_grad_hessian
 from ._space import Space
 from ._typing import PyTree
@@ -33,7 +33,9 @@ def differentiable(fn: Callable, x: Float[Array, " n"], theta: PyTree, space: Sp
     **Raises:** `TypeError` for a function that has no gradient in either mode.
     """
     jaxpr, _, _ = eqx.filter_make_jaxpr(fn)(x, theta)
-    if not any(word in name for name in _primitives(jaxpr.jaxpr) for word in _SUSPECTS):
+    equations = list(all_equations(jaxpr.jaxpr))
+    warn_of_loops(equations)
+    if not any(word in name for name in {e.primitive.name for e in equations} for word in _SUSPECTS):
         return fn
     bounds = (jax.lax.stop_gradient(space.lower), jax.lax.stop_gradient(space.upper))
     ways = [fn, _InOneMode(fn, "reverse"), _InOneMode(fn, "forward")]
@@ -60,21 +62,6 @@ def _all_derivatives(fn: Callable, x: Array, theta: PyTree, orders: int) -> PyTr
     out, linear = jax.linearize(lambda v: fn(v, theta), x)
     pulled = jax.linear_transpose(linear, x)(jax.tree.map(jnp.ones_like, out))
     return pulled, jax.vmap(linear)(jnp.eye(x.size, dtype=x.dtype))
-
-
-def _primitives(jaxpr: Any) -> set[str]:
-    """The names of all primitives of a jaxpr and of those inside it."""
-    found = set()
-    for equation in jaxpr.eqns:
-        found.add(equation.primitive.name)
-        for inside in jtu.tree_leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(inside):
-                found |= _primitives(getattr(inside, "jaxpr", inside))
-    return found
-
-
-def _is_jaxpr(x: Any) -> bool:
-    return hasattr(x, "eqns") or hasattr(getattr(x, "jaxpr", None), "eqns")
 
 
 class _InOneMode(eqx.Module):

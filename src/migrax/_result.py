@@ -104,7 +104,8 @@ class FitResult(eqx.Module):
         first order it cannot move. NaN where there is no valid covariance.
     - `covariance`: a `Covariance`, or `None` for `fit(hesse=False)`.
     - `nll`: the minimum of the function, in its own units. `chi2` is twice that for `mx.LeastSquares`, else `None`;
-        `ndof` is the number of data less that of the free parameters, where the likelihood knows it, else `None`.
+        `ndof` is the number of data less that of the free parameters (one that lies on its bound is free no more),
+        where the likelihood knows it, else `None`.
     - `message`: how the fit ended, in words.
     - `edm`: the estimated vertical distance to the minimum before the last Newton step, in units of the function.
     - `valid`: whether this is a minimum that can be trusted; `status` (an `mx.Status` number) says why not.
@@ -205,6 +206,11 @@ class FitResult(eqx.Module):
             "...ij,...kj->...ki", root, jax.random.normal(key, shape, root.dtype)
         )
         return draws[..., 0, :] if n is None else draws
+
+    @property
+    def on_bound(self) -> Bool[Array, "*batch n"]:
+        """Shape `(..., n_free)`: whether a parameter lies on one of its bounds."""
+        return (self.values <= self.lower) | (self.values >= self.upper)
 
     def _fixed(self, name: str) -> Estimate | None:
         """The parameter of that name, if it is fixed or some of its entries are."""

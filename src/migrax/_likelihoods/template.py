@@ -1,5 +1,6 @@
 """Histograms fitted with templates that are histograms themselves, of simulated events, with statistical errors."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -62,9 +63,9 @@ class TemplateNLL(AbstractLikelihood):
         template, profiled exactly.
 
     The first three have the names that iminuit's `Template` gives them. The values of the first two are half of
-    iminuit's; that of `"asy"` is above the saturated Poisson model, by which alone it differs from iminuit's. A bin
-    that is empty in all templates but not in the data makes `"bb"` assign events to the strongest component and is
-    infinite for the others (iminuit leaves such bins out): mask it.
+    iminuit's; that of `"asy"` is above the saturated Poisson model, by which alone it differs from iminuit's. In a bin
+    that is empty in all templates `"bb"` assigns the events to the strongest component; the others leave such bins out,
+    as iminuit does, and `mx.fit` warns if there are events in them.
 
     **Arguments:**
 
@@ -103,6 +104,32 @@ class TemplateNLL(AbstractLikelihood):
             else:
                 check_callable(part, f"the component {name!r} of TemplateNLL", "expected(params)")
 
+    @property
+    def _used(self) -> Bool[Array, "*bins"] | None:
+        """The bins that count; `None`: all. Where all templates are empty nothing is known of the expectation, which
+        only the method of Barlow and Beeston can do without."""
+        if self.method == "bb" or len(self._templates()) < len(self.components):
+            return self.mask
+        filled = functools.reduce(jnp.logical_or, [part.value != 0 for _, part in self._templates()])
+        if is_concrete(filled) and np.all(filled):
+            return self.mask
+        return filled if self.mask is None else filled & self.mask
+
+    def complaints(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> list[str]:
+        """Of events where all templates are empty: warnings of `mx.fit`."""
+        used, counts = self._used, as_counts(data, "TemplateNLL").value
+        if used is None or not is_concrete(used, counts):
+            return []
+        lost = np.asarray(~used if self.mask is None else ~used & self.mask) & (np.asarray(counts) != 0)
+        if not np.any(lost):
+            return []
+        places = [", ".join(map(str, at)) for at in np.argwhere(lost)]
+        more = f" and {len(places) - 5} more" if len(places) > 5 else ""
+        return [
+            f"the data have {np.sum(np.asarray(counts)[lost]):.6g} events in bins that are empty in all templates "
+            f"({'; '.join(places[:5])}{more}). These bins are left out. Make the bins wider, or take method='bb'"
+        ]
+
     def _templates(self) -> list[tuple[str, Counts]]:
         return [(name, part) for name, part in self.components.items() if isinstance(part, Counts)]
 
@@ -113,17 +140,18 @@ class TemplateNLL(AbstractLikelihood):
     def terms(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
         """The likelihood's terms, one a bin."""
         counts, bins = as_counts(data, "TemplateNLL"), self._bins(resolve(params))
-        _counts.check_shapes(bins.mu, counts, self.mask)
+        mask = self._used
+        _counts.check_shapes(bins.mu, counts, mask)
         n, s = counts.value.astype(bins.mu.dtype), jnp.ones_like(bins.mu)
         negative = jnp.zeros(n.shape, bool)
         if counts.variance is not None:
             s, negative = _counts.scale(counts)
-        used = ~negative if self.mask is None else ~negative & self.mask
+        used = ~negative if mask is None else ~negative & mask
         out = self._scaled(bins, jnp.where(used, s * n, 1.0), s, used)
         if counts.variance is not None:
             variance = jnp.where(negative, counts.variance + bins.variance, 1.0)
             out = jnp.where(negative, 0.5 * (n - bins.mu) ** 2 / variance, out)
-        return out if self.mask is None else jnp.where(self.mask, out, 0.0)
+        return out if mask is None else jnp.where(mask, out, 0.0)
 
     def _scaled(self, bins: _Bins, n: Array, s: Array, used: Array) -> Float[Array, "*bins"]:
         if self.method == "bb":
@@ -195,16 +223,16 @@ class TemplateNLL(AbstractLikelihood):
         """(n - mu) / standard deviation, that of the templates included; NaN in masked bins."""
         bins, counts = self._bins(resolve(params)), as_counts(data, "TemplateNLL")
         own = bins.mu if counts.variance is None else counts.variance
-        return _counts.count_pulls(bins.mu, Counts(counts.value, own + bins.variance), self.mask)
+        return _counts.count_pulls(bins.mu, Counts(counts.value, own + bins.variance), self._used)
 
     def ndata(self, data: Float[Array, "*bins"] | Counts) -> int | Int[Array, ""]:
         """The number of bins that count."""
-        return _counts.num_used(self.mask, as_counts(data, "TemplateNLL"))
+        return _counts.num_used(self._used, as_counts(data, "TemplateNLL"))
 
     def faults(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> PyTree:
         """For each bin what makes the likelihood infinite or NaN there, a `Fault` number, for messages."""
         mu = self.prediction(params)
-        return _counts.count_faults(mu, (mu == 0) & (self.method != "bb"), as_counts(data, "TemplateNLL"), self.mask)
+        return _counts.count_faults(mu, (mu == 0) & (self.method != "bb"), as_counts(data, "TemplateNLL"), self._used)
 
 
 def _named(params: PyTree, name: str) -> Any:

@@ -98,7 +98,14 @@ class UnbinnedNLL(AbstractLikelihood):
 
     def complaints(self, params: PyTree, data: Events | Array) -> list[str]:
         """That the density is not normalised, as far as the events let it see: warnings of `mx.fit`."""
-        return complaints_of(self._log_prob, self.distribution, None, resolve(params), data, "UnbinnedNLL")
+        found = complaints_of(self._log_prob, self.distribution, None, resolve(params), data, "UnbinnedNLL")
+        if self.distribution is not None and getattr(self.distribution(resolve(params)), "extended", False):
+            found.append(
+                "UnbinnedNLL looks at the shape alone, so that the yields of Mixture(yields=...) are determined only "
+                "up to a factor: mx.ExtendedUnbinnedNLL(distribution=...) takes their sum for the expected number of "
+                "events"
+            )
+        return found
 
     def faults(self, params: PyTree, data: Events | Array) -> PyTree:
         """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
