@@ -278,9 +278,7 @@ def result_of(
         _params=only_arrays(update(theta.params, x)),
         minos=None,
         names=space.names,
-        ndof=None
-        if ndata is None
-        else jnp.asarray(ndata(theta.data)) - jnp.sum(~((x <= space.lower) | (x >= space.upper))),
+        ndof=None if ndata is None else jnp.asarray(ndata(theta.data)) - space.num_inside(x),
         algorithm=type(problem.solver).__name__,
         data_paths=data_paths,
     )

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ._parameter import Slot, flatten, is_parameter, value_of
 from ._typing import PyTree
@@ -86,6 +86,10 @@ class Space(eqx.Module):
     def touches(self, x: Float[Array, " n"]) -> Bool[Array, ""]:
         """Whether a point lies on a bound."""
         return jnp.any((x <= self.lower) | (x >= self.upper)) if self.has_bounds else jnp.array(False)
+
+    def num_inside(self, x: Float[Array, " n"]) -> Int[Array, ""]:
+        """How many parameters do not lie on a bound."""
+        return jnp.sum(~((x <= self.lower) | (x >= self.upper)))
 
     def without(self, which: Bool[Array, " n"]) -> "Space":
         """Without the bounds of some parameters."""
