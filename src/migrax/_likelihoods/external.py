@@ -148,7 +148,8 @@ def _step(at: Callable[[np.ndarray], _Point], here: _Point, start: np.ndarray, u
     hair = min(1e-4 * (abs(start @ unit) or 1.0), room)
     beside = at(start + hair * unit)
     curvature = (beside.gradient - here.gradient) @ (beside.taken - here.taken) / hair**2
-    return min(float(1 / np.sqrt(abs(curvature))) if curvature else 10 * hair, room)
+    about = 1 / abs(float(curvature)) ** 0.5 if curvature else 10 * hair
+    return min(about, room)
 
 
 @eqx.filter_custom_jvp
