@@ -145,7 +145,7 @@ class _Point(NamedTuple):
 
 def _step(at: Callable[[np.ndarray], _Point], here: _Point, start: np.ndarray, unit: np.ndarray, room: float) -> float:
     """About an error along a unit vector, from the change of the gradient."""
-    hair = min(1e-4 * (abs(start @ unit) or 1.0), room)
+    hair = min(1e-4 * (abs(float(start @ unit)) or 1.0), room)
     beside = at(start + hair * unit)
     curvature = (beside.gradient - here.gradient) @ (beside.taken - here.taken) / hair**2
     about = 1 / abs(float(curvature)) ** 0.5 if curvature else 10 * hair
