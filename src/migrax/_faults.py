@@ -1,5 +1,6 @@
 """Which entry of the data a likelihood is not finite for, and why: for the message of a fit that failed by it."""
 
+import dataclasses
 import enum
 import itertools
 from typing import Any
@@ -11,8 +12,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int
 
+from ._nan_origin import describe
 from ._parameter import is_concrete
-from ._result import FitResult
+from ._result import FitResult, Note
 from ._status import Status
 from ._typing import PyTree
 
@@ -87,13 +89,18 @@ def nothing_found(data: PyTree) -> tuple[Int[Array, "2"], tuple[tuple[str, tuple
 
 
 def explain(nll: Any, result: FitResult, data: PyTree) -> FitResult:
-    """The result of a fit that was not finite, with the entry of the data that the likelihood itself blames.
+    """The result of a fit that was not finite, with the entry of the data that the likelihood itself blames, and the
+    operation of the model that is not finite.
 
     A likelihood says so by `faults(params, data)`: an array of `Fault` numbers for each array of the data.
     """
-    if not (hasattr(nll, "faults") and is_concrete(result.status, result.bad_data) and np.ndim(result.status) == 0):
+    if not is_concrete(result.status, result.bad_data) or np.ndim(result.status) != 0:
         return result
     if int(result.status) not in _NOT_FINITE or int(result.bad_data[0]) >= 0:
+        return result
+    if is_concrete(*(leaf for leaf in jtu.tree_leaves((nll, result.params, data)) if eqx.is_array(leaf))):
+        result = dataclasses.replace(result, blame=Note(_described(nll, result, data)))
+    if not hasattr(nll, "faults"):
         return result
     found = jtu.tree_leaves(nll.faults(result.params, data))
     codes = np.concatenate([np.zeros(0), *(np.ravel(code) for code in found)])
@@ -101,6 +108,13 @@ def explain(nll: Any, result: FitResult, data: PyTree) -> FitResult:
         return result
     first = int(np.argmax(codes != 0))
     return eqx.tree_at(lambda r: r.bad_data, result, jnp.array([first, int(codes[first])], result.bad_data.dtype))
+
+
+def _described(nll: Any, result: FitResult, data: PyTree) -> str:
+    try:
+        return describe(nll, result.params, data)
+    except Exception:  # it is only a help: a likelihood may not be one that can be evaluated step by step
+        return ""
 
 
 def _arrays(data: PyTree) -> list[tuple[str, Array]]:

@@ -42,6 +42,8 @@ def message(result: FitResult) -> str:
     if status in (Status.NOT_FINITE, Status.NOT_FINITE_AT_START) and entry >= 0:
         where = locate(entry, result.data_paths, of_events=fault == Fault.NO_DENSITY)
         text = f"{Fault(fault).sentence(where)} {text}"
+    if status in (Status.NOT_FINITE, Status.NOT_FINITE_AT_START) and result.blame.text:
+        text = f"{result.blame.text} {text}"
     return text
 
 

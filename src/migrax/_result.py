@@ -92,6 +92,21 @@ class Estimate(eqx.Module):
         return f"Estimate({', '.join(f'{name}={array.tolist()}' for name, array in fields.items())})"
 
 
+class Note:
+    """Text beside the numbers of a result. All are equal, so that results with and without one have one structure."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Note)
+
+    def __hash__(self) -> int:
+        return hash(Note)
+
+
 class FitResult(eqx.Module):
     """What `mx.fit` returns. Vmapped fits have every array with leading axes.
 
@@ -138,6 +153,7 @@ class FitResult(eqx.Module):
     names: tuple[str, ...] = eqx.field(static=True)
     algorithm: str = eqx.field(static=True)
     data_paths: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
+    blame: Note = eqx.field(static=True, default=Note(""))  # what in the model is not finite
 
     @property
     def params(self) -> PyTree:
