@@ -12,8 +12,8 @@ ON, OFF = jnp.array([3.0, 0.0, 1.0]), jnp.array([2.0, 0.0, 1.0])
 
 
 def wstat(p, counts):
-    """A spectrum with its background profiled away. With no count off the source f is 0, and so is what jnp.where hands to
-    the derivative of log(f), which is infinite."""
+    """A spectrum with its background profiled away. With no count off the source f is 0, and so is what jnp.where
+    hands to the derivative of log(f), which is infinite."""
     on, off = counts
     s = p["s"] * jnp.ones(3)
     b = on + off - 2 * s

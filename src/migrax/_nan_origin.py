@@ -14,6 +14,12 @@ from ._typing import PyTree
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "custom_jvp_call", "custom_vjp_call")
 _PACKAGE = str(Path(__file__).parent)
 
+# jnp.where hands a 0 to the derivative of the branch that is not taken, and 0 times infinity is NaN.
+_OF_DERIVATIVES = (
+    ", although the likelihood is finite there. A root, a power or a logarithm of 0? Guard what goes in, not what comes "
+    "out: jnp.where(x > 0, f(jnp.where(x > 0, x, 1.0)), limit)"
+)
+
 
 class _Made(NamedTuple):
     """How a number came about."""
@@ -40,14 +46,7 @@ def describe(nll: Any, params: PyTree, data: PyTree) -> str:
         place = _place(_origin(made))
         if not place:
             return ""
-        hint = (
-            ""
-            if what == "value"
-            else (
-                ", although the likelihood is finite there. A root, a power or a logarithm of 0? Keep the point away from it, "
-                "jnp.where(x > 0, f(jnp.where(x > 0, x, 1.0)), limit)"
-            )
-        )
+        hint = "" if what == "value" else _OF_DERIVATIVES
         return f"The {what}{of} is not finite because of {place}{hint}."
     return ""
 
