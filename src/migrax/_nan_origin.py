@@ -16,8 +16,8 @@ _PACKAGE = str(Path(__file__).parent)
 
 # jnp.where hands a 0 to the derivative of the branch that is not taken, and 0 times infinity is NaN.
 _OF_DERIVATIVES = (
-    ", although the likelihood is finite there. A root, a power or a logarithm of 0? Guard what goes in, not what comes "
-    "out: jnp.where(x > 0, f(jnp.where(x > 0, x, 1.0)), limit)"
+    ", although the likelihood is finite there. A root, a power or a logarithm of 0? Guard what goes in, not what "
+    "comes out: jnp.where(x > 0, f(jnp.where(x > 0, x, 1.0)), limit)"
 )
 
 
