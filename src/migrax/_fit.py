@@ -152,7 +152,7 @@ def covariance_kind(nll: Any, data: PyTree, hesse: bool | Kind) -> Kind | None:
 def robust(nll: Callable, result: FitResult, data: PyTree) -> FitResult:
     """The result with the sandwich for its covariance."""
     assert result.covariance is not None
-    covariance = sandwich(nll, result.params, result.values, data, result.covariance, result.up)
+    covariance = sandwich(nll, result.params, result.values, data, result.covariance, result.up, 5)
     return eqx.tree_at(lambda r: (r.covariance, r.errors), result, (covariance, covariance.errors))
 
 
