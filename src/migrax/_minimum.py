@@ -119,9 +119,7 @@ def ready(nll: Callable, result: Any, data: PyTree, what: str, refit: bool) -> F
     check_result(result, what)
     weighted = covariance_kind(nll, prepare({}, data)[1], True) == "sandwich"
     if weighted or (result.covariance is not None and result.covariance.kind == "sandwich"):
-        way = (
-            "; mx.effective(nll, data) is the likelihood scaled to the effective number of events, to fit and look at"
-        )
+        way = "; mx.effective(nll, data) is the likelihood scaled to the effective number of events, to fit and look at"
         warnings.warn(
             f"{what} looks at the likelihood as it is, whose shape is not that of the data (weights?): robust errors "
             f"can be trusted (mx.fit has them), not those read off the shape{way if weighted else ''}",

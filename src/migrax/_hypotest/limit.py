@@ -152,7 +152,9 @@ def _result(
     (observed, expected), (its_status, their_status), (error, their_error), best = each
     # by position, as "cls" is the name of something else to a class that is called
     told = (float(cl), bool(cls), free.names[i])
-    return UpperLimit(observed, expected, its_status, their_status, best, free, *told, error, their_error, asimov, scales)
+    return UpperLimit(
+        observed, expected, its_status, their_status, best, free, *told, error, their_error, asimov, scales
+    )
 
 
 @jit

@@ -1,4 +1,4 @@
-"""Likelihoods of weighted events, scaled so that their shape tells the errors: those of the effective number of events."""
+"""Likelihoods of weighted events, scaled so that their shape tells the errors: as many events as these are worth."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

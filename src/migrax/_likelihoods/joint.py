@@ -217,10 +217,10 @@ class Likelihood(AbstractLikelihood):
     - `nll`: `nll(params, data) -> scalar`, minus log L.
     - `sample`: `sample(params, key) -> data`, one toy.
     - `expected_data`: `expected_data(params) -> data`, the Asimov data.
-    - `events`: for the robust covariance (`hesse="sandwich"`, and beside weighted events): `True` for a sum over rows of
-        the data that are events, weighted or not, whose squared slopes add up; `False` for counts, or a measurement whose
-        errors the likelihood knows, whose second derivative is the spread of its slope. Default: rows, where there are
-        ten or more and they add up to it.
+    - `events`: for the robust covariance (`hesse="sandwich"`, and beside weighted events): `True` for a sum over rows
+        of the data that are events, weighted or not, whose squared slopes add up; `False` for counts, or a measurement
+        whose errors the likelihood knows, whose second derivative is the spread of its slope. Default: rows, where
+        there are ten or more and they add up to it.
 
     All three functions are called with the resolved parameters.
 

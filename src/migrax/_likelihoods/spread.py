@@ -101,11 +101,14 @@ def of_log_slopes(
         s, negative = (jnp.ravel(a) for a in _counts.scale(counts))
         s = s.astype(mu.dtype)
         weight = jnp.where(negative, mu / jnp.where(variance > 0, variance, 1.0), s)
-    used = variance > 0 if mask is None else (variance > 0) & jnp.ravel(jnp.asarray(mask))
-    slopes = jnp.where(used[:, None], slopes, 0.0)
-    g = weight[:, None] * slopes
-    if shape_only and counts.variance is not None:  # with equal weights that is 0
-        g = g - jnp.sum(jnp.where(used, mu, 0.0)[:, None] * g, axis=0) / jnp.sum(jnp.where(used, n, 0.0))
+    inside = jnp.ones(mu.shape, bool) if mask is None else jnp.ravel(jnp.asarray(mask))
+    used = inside & (variance > 0)
+    g = jnp.where(used[:, None], weight[:, None] * slopes, 0.0)
+    if shape_only and counts.variance is not None:
+        # d^2 nll / dx dN of the total N, to which empty bins belong; with equal weights that is 0
+        expected = inside & (mu > 0)
+        moved = jnp.where(expected[:, None], (mu * weight)[:, None] * slopes, 0.0)
+        g = g - jnp.sum(moved, axis=0) / jnp.sum(jnp.where(inside, n, 0.0))
     return g.T @ (jnp.where(used, variance, 0.0)[:, None] * g)
 
 
@@ -125,17 +128,17 @@ def spread_of(
     if treated == "information":
         return Spread(information(part, at, x, data), fine)
 
-    def scores(x: Array) -> Array:
+    def each(x: Array) -> Array:
         one = lambda row: part(at(x), jax.tree.map(lambda a: a[None], row))  # noqa: E731
         return jax.vmap(one)(data)
 
-    there, whole = jax.jacfwd(scores)(aside), jax.grad(lambda x: part(at(x), data))(aside)
+    there, whole = jax.jacfwd(each)(aside), jax.grad(lambda x: part(at(x), data))(aside)
     sizes = jnp.sum(jnp.abs(there), axis=0)
     off = jnp.abs(jnp.sum(there, axis=0) - whole)
     adds_up = ~jnp.any(off > _TOLERANCE * (sizes + jnp.abs(whole)))
     squares = jnp.sum(there**2, axis=0)
     many = ~jnp.any(sizes**2 < _ALONE * squares) | bool(getattr(part, "events", False))
-    slopes = jax.jacfwd(scores)(x)
+    slopes = jax.jacfwd(each)(x)
     fault = jnp.where(adds_up, jnp.where(many, FINE, TOO_FEW), NOT_A_SUM)
     return Spread(slopes.T @ slopes, fault)
 

@@ -57,7 +57,7 @@ class UnbinnedNLL(AbstractLikelihood):
         return sum_over(self._terms, params, data, self.chunk_size, "UnbinnedNLL")
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Events | Array) -> Float[Array, "n n"]:
-        """J of the sandwich: the sum of the squares of the events' scores, with those of the weights."""
+        """J of the sandwich: the sum of the squares of the events' scores, weights and all."""
         return of_events(self._scores, at, x, rows_of(data, "UnbinnedNLL"), self.chunk_size)
 
     def _scores(self, params: PyTree, data: Any) -> Float[Array, " n"]:
@@ -161,7 +161,7 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
         return total + sum_over(self._terms, params, data, self.chunk_size, "ExtendedUnbinnedNLL")
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Events | Array) -> Float[Array, "n n"]:
-        """J of the sandwich: the sum of the squares of the events' scores, with those of the weights. The total does not fluctuate."""
+        """J of the sandwich: the sum of the squares of the events' scores, weights and all. The total is none."""
         return of_events(self._scores, at, x, rows_of(data, "ExtendedUnbinnedNLL"), self.chunk_size)
 
     def _scores(self, params: PyTree, data: Any) -> Float[Array, " n"]:
