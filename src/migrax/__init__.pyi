@@ -44,6 +44,7 @@ from ._likelihoods import (
     PoissonNLL as PoissonNLL,
     TemplateNLL as TemplateNLL,
     UnbinnedNLL as UnbinnedNLL,
+    effective as effective,
 )
 from ._minos import Minos as Minos, minos as minos
 from ._minuit import Minuit as Minuit

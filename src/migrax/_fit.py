@@ -82,9 +82,11 @@ def fit(
         are minus log L, `mx.LeastSquares` too (chi2/2): leave `up` alone for them.
     - `hesse`: if `False`, `covariance` is `None` and `errors` are NaN in the result. (The second derivatives at the
         minimum are looked at all the same: `valid` rests on them.) `"sandwich"` takes the robust covariance H⁻¹JH⁻¹
-        in place of the inverse Hessian: for weighted events, or a shape that is not quite right. It needs a likelihood
-        that is a sum over the rows of its data, or has a method `terms(params, data)` that returns one number an event.
-        `True` chooses what is right for the likelihood: the sandwich for `mx.UnbinnedNLL` of weighted events.
+        in place of the inverse Hessian: for weighted events, or a shape that is not quite right. migrax's
+        likelihoods know their J: events the squares of their slopes, counts, points and constraints what their known
+        errors make of the slope. A function must be a sum over ten or more rows of its data, or have a method
+        `terms(params, data)` that returns one number an event; `mx.Likelihood(nll, events=...)` says what the rows are.
+        `True` chooses what is right for the likelihood: the sandwich for unbinned likelihoods of weighted events.
     - `covariance`: an estimate of the result's covariance, such as an earlier fit's, of shape `(n_free, n_free)`. The
         start is then not looked at with a Hessian, which saves time when the start is good. It is a guess: entries
         that are NaN are passed over, and correlations that cannot be are made smaller.
@@ -102,7 +104,8 @@ def fit(
     wrong numerically is a status of the result.
 
     **Warns** of an unbinned density of one or two observables that is not normalised over the range of the events
-    (outside of `jax.jit` and `jax.vmap`), and of starts in float32 for data in float64.
+    (outside of `jax.jit` and `jax.vmap`), of starts in float32 for data in float64, and, for the sandwich, of a
+    function without rows whose second derivative is taken for J.
     """
     given = data
     params, data = prepare(params, data)
@@ -153,7 +156,7 @@ def covariance_kind(nll: Any, data: PyTree, hesse: bool | Kind) -> Kind | None:
 def robust(nll: Callable, result: FitResult, data: PyTree) -> FitResult:
     """The result with the sandwich for its covariance."""
     assert result.covariance is not None
-    covariance = sandwich(nll, result.params, result.values, data, result.covariance, result.up)
+    covariance = sandwich(nll, result.params, result.values, data, result.covariance, result.up, 5)
     return eqx.tree_at(lambda r: (r.covariance, r.errors), result, (covariance, covariance.errors))
 
 

@@ -44,7 +44,7 @@ def hesse(
     - `data`: whatever `nll` takes.
     - `up`: 0.5 for minus log L (and for chi2/2), 1.0 for a chi2.
     - `kind`: `"hesse"`, or `"sandwich"` for the robust covariance H⁻¹JH⁻¹ of weighted events or a likelihood that is
-        not quite right (see `mx.fit`).
+        not quite right (see `mx.fit`). Of migrax's likelihoods it is scaled by 2 `up`, as the other.
 
     Bounds play no part: unlike the covariance of `mx.fit`, a parameter on its bound has a variance here.
 

@@ -10,8 +10,8 @@ from jax import lax
 from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Array, ArrayLike, Bool, Float, Scalar
 
-from ._fit import fit
-from ._objective import Theta, constant_of, objective
+from ._fit import covariance_kind, fit
+from ._objective import Theta, constant_of, objective, prepare
 from ._parameter import Where, is_concrete, select
 from ._result import FitResult
 from ._space import Space
@@ -117,10 +117,12 @@ def ready(nll: Callable, result: Any, data: PyTree, what: str, refit: bool) -> F
     if refit and isinstance(result, FitResult) and is_concrete(result.valid) and not np.all(result.valid):
         result = fit(nll, result.params, data, up=result.up)
     check_result(result, what)
-    if result.covariance is not None and result.covariance.kind == "sandwich":
+    weighted = covariance_kind(nll, prepare({}, data)[1], True) == "sandwich"
+    if weighted or (result.covariance is not None and result.covariance.kind == "sandwich"):
+        way = "; mx.effective(nll, data) is the likelihood scaled to the effective number of events, to fit and look at"
         warnings.warn(
-            f"{what} looks at the likelihood as it is; the errors of this result are robust ones because its shape is "
-            "not that of the data (weights?). Theirs can be trusted, not those read off the shape",
+            f"{what} looks at the likelihood as it is, whose shape is not that of the data (weights?): robust errors "
+            f"can be trusted (mx.fit has them), not those read off the shape{way if weighted else ''}",
             stacklevel=3,
         )
     return result

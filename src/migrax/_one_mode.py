@@ -27,8 +27,14 @@ from ._typing import PyTree
 _SUSPECTS = ("custom_vjp", "callback", "while", "ffi_call")
 
 
-def differentiable(fn: Callable, x: Float[Array, " n"], theta: PyTree, space: Space, orders: int = 2) -> Callable:
+def differentiable(
+    fn: Callable, x: Float[Array, " n"], theta: PyTree, space: Space | None = None, orders: int = 2
+) -> Callable:
     """`fn(x, theta)` with first and second derivatives (`orders=1`: first) in whatever mode they are asked for.
+
+    **Arguments:**
+
+    - `space`: with the bounds that differences stay within; `None` for none.
 
     **Raises:** `TypeError` for a function that has no gradient in either mode.
     """
@@ -37,7 +43,8 @@ def differentiable(fn: Callable, x: Float[Array, " n"], theta: PyTree, space: Sp
     warn_of_loops(equations)
     if not any(word in name for name in {e.primitive.name for e in equations} for word in _SUSPECTS):
         return fn
-    bounds = (jax.lax.stop_gradient(space.lower), jax.lax.stop_gradient(space.upper))
+    infinite = jnp.full_like(x, jnp.inf)
+    bounds = (-infinite, infinite) if space is None else _constant((space.lower, space.upper))
     ways = [fn, _InOneMode(fn, "reverse"), _InOneMode(fn, "forward")]
     if orders == 2:
         ways += [ByDifferences(fn, "reverse", bounds), ByDifferences(fn, "forward", bounds)]
@@ -113,6 +120,12 @@ def jacobian(fn: Callable[[Array], Array], x: Float[Array, " n"]) -> Array:
             return jax.jacrev(fn)(x)
         except (TypeError, ValueError, NotImplementedError):
             raise error from None
+
+
+def hessian(fn: Callable[[Array], Scalar], x: Float[Array, " n"]) -> Float[Array, "n n"]:
+    """Of a function of one vector, in whatever way it can be had."""
+    both = differentiable(lambda x, _: fn(x), x, None)
+    return value_grad_hessian(lambda x: (both(x, None), None), x, "bwd")[2]
 
 
 def by_reverse(fn: Callable, moving: PyTree) -> tuple[PyTree, PyTree]:

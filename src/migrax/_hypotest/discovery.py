@@ -19,6 +19,7 @@ from .asymptotic import Asymptotic, PValues
 from .hypotest import check_kinds, tested
 from .statistics import Q0, StatisticValue, poi_positions
 from .toys import ToyTest
+from .weights import Scales, for_test, scales_of, warn_if_off
 
 
 class Discovery(eqx.Module):
@@ -37,6 +38,7 @@ class Discovery(eqx.Module):
     - `p_value_error`, `expected_p_value_error`, `significance_error`, `toys`: by toys, the standard errors, and the
         toys as in `HypoTest`; else `None`. Where no toy is beyond, the p-value is 0 within its error, and the
         significance is NaN.
+    - `scales`: of weighted events, the factors of the likelihood by part (see `mx.effective`); else `None`.
     """
 
     p_value: Float[Array, ""]
@@ -53,6 +55,7 @@ class Discovery(eqx.Module):
     expected_p_value_error: Float[Array, "5"] | None = None
     significance_error: Float[Array, ""] | None = None
     toys: ToyTest | None = None
+    scales: Scales = None
 
     @property
     def valid(self) -> Bool[Array, ""]:
@@ -95,14 +98,16 @@ def discovery(
     calculator = Asymptotic() if calculator is None else calculator
     statistic = Q0()
     check_kinds(statistic, calculator)
+    likelihood, factors = for_test(likelihood, data)
     free = fit(likelihood, params, data)
     index = poi_positions(free, poi, "discovery")
     q, p = tested(statistic, likelihood, free, data, index, value, calculator, "discovery")
-    return _result(q, p, free.names[index[0]])
+    warn_if_off(likelihood, q.free, data, index, factors, "discovery")
+    return _result(q, p, free.names[index[0]], scales_of(factors))
 
 
 @jit
-def _result(q: StatisticValue, p: PValues, name: str) -> Discovery:
+def _result(q: StatisticValue, p: PValues, name: str, scales: Scales) -> Discovery:
     good = p.status == int(Status.VALID)
     nan = lambda x: jnp.where(good, x, jnp.nan)  # noqa: E731
     z_error = None if p.errors is None else formulas.significance_error(p.significance, p.errors.p_sb)
@@ -121,4 +126,5 @@ def _result(q: StatisticValue, p: PValues, name: str) -> Discovery:
         expected_p_value_error=None if p.errors is None else nan(p.errors.expected_p_sb),
         significance_error=None if z_error is None else nan(z_error),
         toys=p.toys,
+        scales=scales,
     )

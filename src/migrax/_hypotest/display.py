@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .limit import UpperLimit
     from .look_elsewhere import LookElsewhere
     from .toys import ToyTest
+    from .weights import Scales
 
 
 def hypotest_text(test: "HypoTest") -> str:
@@ -38,7 +39,7 @@ def hypotest_text(test: "HypoTest") -> str:
     p_sb, p_b = with_its_error(test.p_sb, errors["p_sb"]), with_its_error(test.p_b, errors["p_b"])
     other = ", ".join(f"{v:.6g}" for v in np.asarray(test.alternative).tolist())
     title = f"{test.name} = {at} against {other}: {_status(test.status)}p(s+b) = {p_sb}, p(b) = {p_b}"
-    lines = [title, *_reason(test.fits.free), *_toys(test.toys)]
+    lines = [title, *_reason(test.fits.free), *_toys(test.toys), *said(test.scales)]
     if kind == "CLs" and float(test.statistic) == 0 and test.best[0] > test.value[0]:
         lines.append(f"The fitted {test.name}, {number(test.best[0])}, is above {at}, so nothing speaks against it")
     return study_text("\n".join(lines), ["", kind], rows)
@@ -52,7 +53,7 @@ def discovery_text(found: "Discovery") -> str:
     rows += [["p-value", p_value, with_its_error(np.asarray(found.expected_p_value)[2], off)]]
     best = number(found.best if bool(found.fits.free.valid) else np.nan)
     title = f"{found.name} = {float(found.fits.tested[0]):.6g}: {_status(found.status)}fitted {best}"
-    lines = [title, *_reason(found.fits.free), *_toys(found.toys)]
+    lines = [title, *_reason(found.fits.free), *_toys(found.toys), *said(found.scales)]
     if found.toys is not None and float(found.p_value) == 0:
         lines.append("No toy is as extreme as the data: take more, or mx.Toys(n, key, importance=True)")
     head = ["", "Observed", f"Expected ({found.name} = {float(found.alternative):.6g})"]
@@ -73,6 +74,7 @@ def limit_text(limit: "UpperLimit") -> str:
     lines = [title, *_reason(limit.free)]
     if len(lines) == 1 and limit.asimov is not None:
         lines += _reason(limit.asimov, "The fit of the Asimov data")
+    lines += said(limit.scales)
     return study_text("\n".join(lines), ["", "Limit"], rows)
 
 
@@ -88,7 +90,7 @@ def interval_text(found: "Interval") -> str:
     kind = {"central": "Central", "feldman-cousins": "Feldman-Cousins"}[found.kind]
     best = number(found.best if bool(found.free.valid) else np.nan)
     title = f"{kind} interval of {found.name} at {100 * found.cl:.4g} %: fitted {best}"
-    return study_text("\n".join([title, *_reason(found.free)]), ["", "Value"], rows)
+    return study_text("\n".join([title, *_reason(found.free), *said(found.scales)]), ["", "Value"], rows)
 
 
 def look_elsewhere_text(found: "LookElsewhere") -> str:
@@ -146,3 +148,11 @@ def _toys(test: "ToyTest | None") -> list[str]:
 def _status(status: Any) -> str:
     kind = Status(int(status))
     return "" if kind == Status.VALID else f"not valid ({kind.phrase.lower()}); "
+
+
+def said(scales: "Scales") -> list[str]:
+    """A line below the title of a table."""
+    if not scales:
+        return []
+    each = ", ".join((f"{name!r}: " if name else "") + number(value) for name, value in scales.items())
+    return [f"Weighted events count by their effective number: the likelihood is scaled by Σw/Σw² ({each})"]

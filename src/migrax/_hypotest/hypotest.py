@@ -20,6 +20,7 @@ from .asymptotic import Asymptotic, Errors, PValues, alternative_of, asymptotic_
 from .ratio import ratio
 from .statistics import AbstractStatistic, QTilde, StatisticValue, poi_positions
 from .toys import ToyTest, toy_p_values
+from .weights import Scales, for_test, scales_of, warn_if_off
 
 
 class HypoTest(eqx.Module):
@@ -38,6 +39,7 @@ class HypoTest(eqx.Module):
     - `name`, `value`, `alternative`: the parameter, the value tested and that of the other hypothesis.
     - `errors`: by toys, the standard errors of `p_sb`, `p_b`, `cls`, `expected_p_sb` and `expected_cls`, with these
         names; else `None`.
+    - `scales`: of weighted events, the factors of the likelihood by part (see `mx.effective`); else `None`.
     - `toys`: by toys, their statistics, weights and statuses (`toys.tested`, `toys.alternative`); else `None`.
     """
 
@@ -55,6 +57,7 @@ class HypoTest(eqx.Module):
     alternative: Float[Array, " k"]
     errors: Errors | None = None
     toys: ToyTest | None = None
+    scales: Scales = None
 
     @property
     def valid(self) -> Bool[Array, ""]:
@@ -105,10 +108,12 @@ def hypotest(
     statistic = QTilde() if statistic is None else statistic
     calculator = Asymptotic() if calculator is None else calculator
     check_kinds(statistic, calculator)
+    likelihood, factors = for_test(likelihood, data)
     free = fit(likelihood, params, data)
     index = poi_positions(free, poi, "hypotest")
     q, p = tested(statistic, likelihood, free, data, index, value, calculator, "hypotest")
-    return _result(statistic, q, p, ", ".join(free.names[i] for i in index))
+    warn_if_off(likelihood, q.free, data, index, factors, "hypotest")
+    return _result(statistic, q, p, ", ".join(free.names[i] for i in index), scales_of(factors))
 
 
 def tested(
@@ -159,7 +164,7 @@ def check_cl(cl: float) -> None:
 
 
 @jit
-def _result(statistic: AbstractStatistic, q: StatisticValue, p: PValues, name: str) -> HypoTest:
+def _result(statistic: AbstractStatistic, q: StatisticValue, p: PValues, name: str, scales: Scales) -> HypoTest:
     good = p.status == int(Status.VALID)
     nan = lambda x: jnp.where(good, x, jnp.nan)  # noqa: E731
     told = lambda log_p: nan(jnp.exp(log_p))  # noqa: E731
@@ -184,6 +189,7 @@ def _result(statistic: AbstractStatistic, q: StatisticValue, p: PValues, name: s
         alternative=p.alternative,
         errors=errors,
         toys=p.toys,
+        scales=scales,
     )
 
 

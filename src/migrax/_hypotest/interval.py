@@ -24,6 +24,7 @@ from .noisy_root import Heights, Root, find_roots
 from .statistics import Q0, AbstractStatistic, QMu, TMu, poi_positions
 from .toy_limit import check_toys, heights, one_error
 from .toys import drawn_at, p_value, statistic_of, unweighted
+from .weights import Scales, for_test, scales_of, warn_if_off
 
 Kind = Literal["central", "feldman-cousins"]
 
@@ -39,6 +40,7 @@ class Interval(eqx.Module):
     - `lower_error`, `upper_error`: by toys, the standard errors of the ends that the number of toys leaves; else
         `None`.
     - `best`: the fitted parameter.
+    - `scales`: of weighted events, the factors of the likelihood by part (see `mx.effective`); else `None`.
     - `free`: the free fit.
     - `cl`, `kind`, `name`: what was asked for.
     """
@@ -54,6 +56,7 @@ class Interval(eqx.Module):
     cl: float = eqx.field(static=True)
     kind: str = eqx.field(static=True)
     name: str = eqx.field(static=True)
+    scales: Scales = None
 
     @property
     def valid(self) -> Bool[Array, ""]:
@@ -111,6 +114,7 @@ def interval(
         raise ValueError(f"kind must be 'central' or 'feldman-cousins', got {kind!r}")
     if isinstance(calculator, Toys):
         check_toys((likelihood, params, data), calculator, _share(cl, kind), "interval")
+    likelihood, factors = for_test(likelihood, data)
     free = fit(likelihood, params, data)
     index = poi_positions(free, poi, "interval")
     if len(index) != 1:
@@ -119,15 +123,16 @@ def interval(
         return _by_toys(likelihood, free, data, index, cl, kind, calculator)
     if kind != "central":
         raise ValueError("intervals of Feldman and Cousins are by toys: calculator=mx.Toys(1000, jax.random.key(0))")
-    return _by_minos(likelihood, free, data, index[0], cl)
+    warn_if_off(likelihood, free, data, index, factors, "interval")
+    return _by_minos(likelihood, free, data, index[0], cl, scales_of(factors))
 
 
-def _by_minos(nll: Any, free: FitResult, data: PyTree, i: int, cl: float) -> Interval:
+def _by_minos(nll: Any, free: FitResult, data: PyTree, i: int, cl: float, scales: Scales) -> Interval:
     best, name = free.values[i], free.names[i]
     if is_concrete(free.valid) and not bool(free.valid):
         failed = jnp.asarray(int(LimitStatus.FIT_FAILED))
         nothing = jnp.full_like(best, jnp.nan)
-        return Interval(nothing, nothing, failed, failed, best, free, None, None, cl, "central", name)
+        return Interval(nothing, nothing, failed, failed, best, free, None, None, cl, "central", name, scales)
     sides = minos(nll, free, data, name, cl=cl)
     ends = []
     for off, status, bound in (
@@ -139,7 +144,7 @@ def _by_minos(nll: Any, free: FitResult, data: PyTree, i: int, cl: float) -> Int
         told = jnp.where(at_bound, int(LimitStatus.AT_BOUND), int(LimitStatus.FIT_FAILED))
         ends.append((end, jnp.where(found, int(LimitStatus.FOUND), told)))
     (lower, lower_status), (upper, upper_status) = ends
-    return Interval(lower, upper, lower_status, upper_status, best, free, None, None, cl, "central", name)
+    return Interval(lower, upper, lower_status, upper_status, best, free, None, None, cl, "central", name, scales)
 
 
 def _share(cl: float, kind: str) -> float:

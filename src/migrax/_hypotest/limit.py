@@ -23,6 +23,7 @@ from .limit_status import LimitStatus
 from .ratio import ratio
 from .statistics import AbstractStatistic, QMu, QTilde, poi_positions
 from .toy_limit import check_toys, toy_limits
+from .weights import Scales, for_test, scales_of, warn_if_off
 
 
 class UpperLimit(eqx.Module):
@@ -38,6 +39,7 @@ class UpperLimit(eqx.Module):
     - `best`: the fitted parameter.
     - `free`: the free fit of the data. `asimov`: that of the Asimov data; `None` for limits by toys.
     - `error`, `expected_error`: by toys, the standard errors of the limits that the number of toys leaves; else `None`.
+    - `scales`: of weighted events, the factors of the likelihood by part (see `mx.effective`); else `None`.
     """
 
     observed: Float[Array, ""]
@@ -52,6 +54,7 @@ class UpperLimit(eqx.Module):
     error: Float[Array, ""] | None = None
     expected_error: Float[Array, "5"] | None = None
     asimov: FitResult | None = None
+    scales: Scales = None
 
     @property
     def valid(self) -> Bool[Array, ""]:
@@ -110,6 +113,7 @@ def upper_limit(
     check_cl(cl)
     if isinstance(calculator, Toys):
         check_toys((likelihood, params, data), calculator, 1 - cl, "upper_limit")
+    likelihood, factors = for_test(likelihood, data)
     free = fit(likelihood, params, data)
     index = poi_positions(free, poi, "upper_limit")
     if len(index) != 1:
@@ -118,6 +122,7 @@ def upper_limit(
     at = alternative_of(calculator, statistic, free, index)
     found = ratio(likelihood, free, data, index, statistic.others(at))
     free = found.free
+    warn_if_off(likelihood, free, data, index, factors, "upper_limit")
     if isinstance(calculator, Toys):
         limits = toy_limits(likelihood, found, data, index, float(at[0]), cl, cls, statistic, calculator)
         return _result(free, index[0], cl, cls, *limits)
@@ -129,7 +134,7 @@ def upper_limit(
         lambda found: np.asarray(found[1]) == int(LimitStatus.FIT_FAILED),
         problem,
     )
-    return _result(free, index[0], cl, cls, limits, status, None, there.free)
+    return _result(free, index[0], cl, cls, limits, status, None, there.free, scales_of(factors))
 
 
 def _result(
@@ -141,12 +146,15 @@ def _result(
     status: Array,
     errors: Array | None,
     asimov: FitResult | None = None,
+    scales: Scales = None,
 ) -> UpperLimit:
     each = _observed_and_expected(free.values, jnp.asarray(i), limits, status, errors)
     (observed, expected), (its_status, their_status), (error, their_error), best = each
     # by position, as "cls" is the name of something else to a class that is called
     told = (float(cl), bool(cls), free.names[i])
-    return UpperLimit(observed, expected, its_status, their_status, best, free, *told, error, their_error, asimov)
+    return UpperLimit(
+        observed, expected, its_status, their_status, best, free, *told, error, their_error, asimov, scales
+    )
 
 
 @jit

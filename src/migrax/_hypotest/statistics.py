@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._fit import fit
+from .._likelihoods.effective import scaled
 from .._minimum import positions
+from .._objective import prepare
 from .._parameter import Where, is_concrete
 from .._result import FitResult
 from .._status import Status
@@ -69,6 +71,7 @@ class AbstractStatistic(eqx.Module):
 
         **Raises:** `ValueError` for a parameter that is unknown or fixed, or a value outside its bounds.
         """
+        likelihood, _ = scaled(likelihood, prepare({}, data)[1])
         return self.from_fit(likelihood, fit(likelihood, params, data), data, poi, value)
 
     def from_fit(

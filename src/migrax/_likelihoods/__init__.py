@@ -8,6 +8,7 @@ from .constraint import (
     PoissonConstraint as PoissonConstraint,
 )
 from .counts import Counts as Counts
+from .effective import effective as effective
 from .events import Events as Events
 from .external import External as External
 from .joint import Joint as Joint, Likelihood as Likelihood

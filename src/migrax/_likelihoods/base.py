@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import equinox as eqx
-from jaxtyping import Scalar
+from jaxtyping import Array, Float, Scalar
 
 from .._hints import refuse_data
 from .._typing import PyTree
+from .spread import At, information
 
 
 class AbstractLikelihood(eqx.Module):
@@ -23,8 +24,7 @@ class AbstractLikelihood(eqx.Module):
     - `pulls(params, data)`: (observed - expected) / standard deviation, for pictures.
     - `deviance(params, data)`: twice the likelihood above that of the saturated model, for `mx.goodness_of_fit`.
     - `ndata(data)`: how many numbers the data are, of those that count.
-    - `terms(params, data)`: one term an event, for the sandwich; or `is_constraint`, where the spread of the slope is
-        known to be the second derivative. With `rows(data)` and a `chunk_size`, `terms` takes chunks of these rows.
+    - `is_constraint`: whether it is a measurement of parameters.
     - `residuals`: a function of params and data, half of whose sum of squares the likelihood is, or `None`.
     - `faults(params, data)`: `Fault` numbers for messages.
     - `draws_all`: `False` where toys leave something out that the likelihood has an error for.
@@ -43,6 +43,12 @@ class AbstractLikelihood(eqx.Module):
     @abc.abstractmethod
     def __call__(self, params: PyTree, data: Any) -> Scalar:
         """Minus the log of the likelihood of `data` at `params`."""
+
+    def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
+        """The covariance matrix of the slope by `x`, J of the sandwich, where `at(x)` are the parameters: what the
+        errors of the data make of it. Here the information, the second derivative, which it is for a right likelihood
+        on average; likelihoods that know more override it (see `spread.py`)."""
+        return information(self, at, x, data)
 
     def __add__(self, other: Any) -> "AbstractLikelihood":
         """`a + b` is `mx.Joint((a, b))`, whose data are a tuple; `joint + {"name": c}` adds a named term."""

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
+from .._one_mode import jacobian
 from .._parameter import resolve
 from .._typing import PyTree
 from ..distributions._quadrature import log_sum
@@ -15,6 +16,7 @@ from . import counts as _counts
 from .base import AbstractLikelihood
 from .counts import Counts, as_counts
 from .poisson import check_expectation
+from .spread import At, of_log_slopes
 
 
 class BinnedNLL(AbstractLikelihood):
@@ -100,6 +102,14 @@ class BinnedNLL(AbstractLikelihood):
         _counts.check_mask_shape(self.mask, counts)
         n = counts.value
         return jnp.sum(n if self.mask is None else jnp.where(self.mask, n, 0.0))
+
+    def score_covariance(
+        self, at: At, x: Float[Array, " n"], data: Float[Array, "*bins"] | Counts
+    ) -> Float[Array, "n n"]:
+        """J of the sandwich: the variances of the counts, or those of their weights."""
+        counts = as_counts(data, "BinnedNLL")
+        slopes = jacobian(lambda x: jnp.ravel(self._log_probabilities(at(x), counts)), x)
+        return of_log_slopes(slopes, self.prediction(at(x), counts), counts, self.mask, shape_only=True)
 
     def deviance(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Scalar:
         """Twice the value, which is that above the saturated model already."""

@@ -17,6 +17,7 @@ from .._typing import PyTree
 from .base import AbstractLikelihood
 from .counts import Counts, floats, terms_from_mean
 from .least_squares import check_covariance
+from .spread import At, of_means, of_residuals
 
 
 def static_where(where: Any) -> Any:
@@ -41,6 +42,10 @@ class _AbstractNormal(AbstractLikelihood):
     def __call__(self, params: PyTree, data: ArrayLike) -> Scalar:
         """Half the sum of the squares of the residuals."""
         return 0.5 * jnp.sum(self.residuals(params, data) ** 2)
+
+    def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
+        """J of the sandwich: residuals have the variance 1."""
+        return of_residuals(self.residuals, at, x, data)
 
     def residuals(self, params: PyTree, data: ArrayLike) -> Float[Array, " n"]:
         """What was measured less what the parameters are, in standard deviations, uncorrelated, shape `(n,)`."""
@@ -193,6 +198,10 @@ class PoissonConstraint(AbstractLikelihood):
         """Minus the log of the likelihood of the counts, relative to the saturated model."""
         expected, observed = self._both(params, data)
         return jnp.sum(terms_from_mean(expected, Counts(observed), None))
+
+    def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
+        """J of the sandwich: the variances of the counts."""
+        return of_means(lambda p: jnp.ravel(self.prediction(p)), at, x, Counts(self._both(at(x), data)[1]))
 
     def _both(self, params: PyTree, data: ArrayLike) -> tuple[Array, Array]:
         expected = self.prediction(params)

@@ -13,6 +13,7 @@ from .._hints import check_callable, given
 from .._parameter import resolve
 from .._typing import PyTree
 from .base import AbstractLikelihood
+from .spread import At, spread_of, treatment
 
 
 def _parts(parts: Any) -> Any:
@@ -43,6 +44,11 @@ class AbstractJoint(AbstractLikelihood):
         """The sum of the parts."""
         params = resolve(params)
         return functools.reduce(jnp.add, [jnp.asarray(part(params, d)) for _, part, d in self.items(data)])
+
+    def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
+        """J of the sandwich: the sum of those of the parts."""
+        parts = [(part, treatment(part, d, str(name))[0], d) for name, part, d in self.items(data)]
+        return functools.reduce(jnp.add, [spread_of(part, how, at, x, x, d).matrix for part, how, d in parts])
 
     def _named(self) -> list[tuple[str | int, Any]]:
         # sorted, as JAX orders the data
@@ -211,8 +217,12 @@ class Likelihood(AbstractLikelihood):
     - `nll`: `nll(params, data) -> scalar`, minus log L.
     - `sample`: `sample(params, key) -> data`, one toy.
     - `expected_data`: `expected_data(params) -> data`, the Asimov data.
+    - `events`: for the robust covariance (`hesse="sandwich"`, and beside weighted events): `True` for a sum over rows
+        of the data that are events, weighted or not, whose squared slopes add up; `False` for counts, or a measurement
+        whose errors the likelihood knows, whose second derivative is the spread of its slope. Default: rows, where
+        there are ten or more and they add up to it.
 
-    All three are called with the resolved parameters.
+    All three functions are called with the resolved parameters.
 
     **Raises:** `TypeError` for what cannot be called so.
     """
@@ -220,22 +230,36 @@ class Likelihood(AbstractLikelihood):
     nll: Callable[[Any, Any], ArrayLike]
     _sample: Callable[[Any, Array], Any] | None
     _expected_data: Callable[[Any], Any] | None
+    events: bool | None = eqx.field(static=True)
 
     def __init__(
         self,
         nll: Callable[[Any, Any], ArrayLike],
         sample: Callable[[Any, Array], Any] | None = None,
         expected_data: Callable[[Any], Any] | None = None,
+        *,
+        events: bool | None = None,
     ):
         check_callable(nll)
+        if not (events is None or isinstance(events, bool)):
+            raise TypeError(f"events of Likelihood must be True, False or None, got {events!r}")
         if sample is not None:
             check_callable(sample, "sample of Likelihood", "sample(params, key)")
         if expected_data is not None:
             check_callable(expected_data, "expected_data of Likelihood", "expected_data(params)")
-        self.nll, self._sample, self._expected_data = nll, sample, expected_data
+        self.nll, self._sample, self._expected_data, self.events = nll, sample, expected_data, events
 
     def __call__(self, params: PyTree, data: Any) -> Scalar:
         return jnp.asarray(self.nll(resolve(params), data))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is known beside the function."""
+        return True
+
+    def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
+        """J of the sandwich: of the rows of the data, or the second derivative."""
+        return spread_of(self, treatment(self, data, "")[0], at, x, x, data).matrix
 
     @property
     def sample(self) -> Callable[..., Any] | None:

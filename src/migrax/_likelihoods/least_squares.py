@@ -17,6 +17,7 @@ from .._typing import PyTree
 from .base import AbstractLikelihood
 from .counts import floats
 from .loss import LOSSES, check_loss
+from .spread import At, of_events, of_residuals
 
 
 class Points(eqx.Module):
@@ -167,6 +168,15 @@ class LeastSquares(AbstractLikelihood):
         if data.covariance is not None:
             raise ValueError("a loss function looks at points one by one: it cannot be had with a covariance matrix")
         return 0.5 * (LOSSES[self.loss] if isinstance(self.loss, str) else self.loss)(z)
+
+    def score_covariance(self, at: At, x: Float[Array, " n"], data: Points) -> Float[Array, "n n"]:
+        """J of the sandwich: residuals have the variance 1. For a loss that is not linear, which is for points whose
+        errors are not the truth, the sum of the squares of the points' slopes."""
+        if self.loss != "linear":
+            return of_events(self.terms, at, x, data, self.chunk_size)
+        if data.covariance is not None:
+            return of_residuals(self._residuals, at, x, data)
+        return of_events(self._residuals, at, x, data, self.chunk_size)
 
     @property
     def is_chi2(self) -> bool:

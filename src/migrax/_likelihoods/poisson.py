@@ -14,6 +14,7 @@ from .._typing import PyTree
 from . import counts as _counts
 from .base import AbstractLikelihood
 from .counts import Counts, as_counts
+from .spread import At, of_log_means, of_means
 
 
 class PoissonNLL(AbstractLikelihood):
@@ -78,6 +79,18 @@ class PoissonNLL(AbstractLikelihood):
         mu = jnp.asarray(self.expected(params))
         _counts.check_shapes(mu, counts, self.mask)
         return _counts.terms_from_mean(mu, counts, self.mask)
+
+    def score_covariance(
+        self, at: At, x: Float[Array, " n"], data: Float[Array, "*bins"] | Counts
+    ) -> Float[Array, "n n"]:
+        """J of the sandwich: the variances of the counts, or those of their weights."""
+        counts = as_counts(data, "PoissonNLL")
+        if self.expected is not None:
+            expected = self.expected
+            return of_means(lambda p: jnp.asarray(expected(resolve(p))), at, x, counts, self.mask)
+        assert self.log_expected is not None
+        log_expected = self.log_expected
+        return of_log_means(lambda p: jnp.asarray(log_expected(resolve(p))), at, x, counts, self.mask)
 
     def deviance(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Scalar:
         """Twice the value, which is that above the saturated model already."""

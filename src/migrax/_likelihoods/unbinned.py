@@ -18,6 +18,7 @@ from .base import AbstractLikelihood
 from .events import Events, as_chunk, as_events, event_faults, kind_for, log_densities, rows_of, scores_of, sum_over
 from .expected_events import expected_events
 from .normalisation import complaints_of
+from .spread import At, of_events
 
 
 class UnbinnedNLL(AbstractLikelihood):
@@ -55,13 +56,12 @@ class UnbinnedNLL(AbstractLikelihood):
         `mx.OnDisk`."""
         return sum_over(self._terms, params, data, self.chunk_size, "UnbinnedNLL")
 
-    def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
-        """-weight log_prob(x) of each event, whose gradients are the scores."""
-        return scores_of(self._log_prob, resolve(params), as_chunk(data, "UnbinnedNLL"))
+    def score_covariance(self, at: At, x: Float[Array, " n"], data: Events | Array) -> Float[Array, "n n"]:
+        """J of the sandwich: the sum of the squares of the events' scores, weights and all."""
+        return of_events(self._scores, at, x, rows_of(data, "UnbinnedNLL"), self.chunk_size)
 
-    def rows(self, data: Events | Array) -> Any:
-        """What the likelihood is a sum over, of which `terms` takes any part."""
-        return rows_of(data, "UnbinnedNLL")
+    def _scores(self, params: PyTree, data: Any) -> Float[Array, " n"]:
+        return scores_of(self._log_prob, resolve(params), as_chunk(data, "UnbinnedNLL"))
 
     def _terms(self, params: PyTree, data: Any) -> Float[Array, " n"]:
         return -log_densities(self._log_prob, resolve(params), as_chunk(data, "UnbinnedNLL"))
@@ -167,13 +167,12 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
         total = self._total(resolve(params))
         return total + sum_over(self._terms, params, data, self.chunk_size, "ExtendedUnbinnedNLL")
 
-    def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
-        """-weight log_density(x) of each event, whose gradients are the scores: the total does not fluctuate."""
-        return scores_of(self._log_density, resolve(params), as_chunk(data, "ExtendedUnbinnedNLL"))
+    def score_covariance(self, at: At, x: Float[Array, " n"], data: Events | Array) -> Float[Array, "n n"]:
+        """J of the sandwich: the sum of the squares of the events' scores, weights and all. The total is none."""
+        return of_events(self._scores, at, x, rows_of(data, "ExtendedUnbinnedNLL"), self.chunk_size)
 
-    def rows(self, data: Events | Array) -> Any:
-        """What the likelihood is a sum over, of which `terms` takes any part."""
-        return rows_of(data, "ExtendedUnbinnedNLL")
+    def _scores(self, params: PyTree, data: Any) -> Float[Array, " n"]:
+        return scores_of(self._log_density, resolve(params), as_chunk(data, "ExtendedUnbinnedNLL"))
 
     def _terms(self, params: PyTree, data: Any) -> Float[Array, " n"]:
         return -log_densities(self._log_density, resolve(params), as_chunk(data, "ExtendedUnbinnedNLL"))

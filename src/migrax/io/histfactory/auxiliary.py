@@ -14,6 +14,7 @@ from ..._faults import Fault
 from ..._hints import given
 from ..._likelihoods import AbstractLikelihood
 from ..._likelihoods.counts import Counts, floats, terms_from_mean
+from ..._likelihoods.spread import At, of_means, of_residuals
 from ..._parameter import resolve
 from ..._poisson_draw import draw_poisson
 from ..._typing import PyTree
@@ -115,6 +116,18 @@ class Auxiliary(AbstractLikelihood):
         expected = self._by_name(x[self.layout.positions(self.normal)], self._rates(x))
         errors = self._by_name(self.widths, jnp.sqrt(self._rates(x)))
         return {name: (floats(jnp.asarray(data[name])) - mu) / errors[name] for name, mu in expected.items()}
+
+    def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
+        """J of the sandwich: the widths of the normal measurements, the variances of the counts."""
+        self._check(data)
+        out = jnp.zeros((x.size, x.size), x.dtype)
+        vector = lambda p: self.layout.vector(resolve(p))  # noqa: E731
+        if self.normal:
+            where = self.layout.positions(self.normal)
+            out += of_residuals(lambda p, _: vector(p)[where] / self.widths.astype(x.dtype), at, x, None)
+        if self.poisson:
+            out += of_means(lambda p: self._rates(vector(p)), at, x, Counts(_flat(self.poisson, data)))
+        return out
 
     def ndata(self, data: Any) -> int:
         """How many numbers were measured."""

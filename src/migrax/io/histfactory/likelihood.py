@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, Scalar
 from ..._hints import given
 from ..._jit import jit
 from ..._likelihoods import AbstractLikelihood, Joint
+from ..._likelihoods.spread import At
 from ..._parameter import resolve
 from ..._typing import PyTree
 from .auxiliary import Auxiliary
@@ -133,6 +134,10 @@ class HistFactory(AbstractLikelihood):
     def ndata(self, data: Any) -> int:
         """How many bins there are, and measurements of parameters."""
         return sum(part.ndata(d) for _, part, d in self._joint.items(data))
+
+    def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
+        """J of the sandwich: the variances of counts and measurements."""
+        return self._joint.score_covariance(at, x, data)
 
     def faults(self, params: PyTree, data: Any) -> PyTree:
         """`Fault` numbers, for messages."""

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Scalar
 from ..._hints import given
 from ..._likelihoods import AbstractLikelihood
 from ..._likelihoods.counts import Counts, count_faults, count_pulls, floats, terms_from_mean
+from ..._likelihoods.spread import At, of_means
 from ..._parameter import resolve
 from ..._poisson_draw import draw_poisson
 from ..._typing import PyTree
@@ -114,6 +115,10 @@ class Histograms(AbstractLikelihood):
     def pulls(self, params: PyTree, data: Any) -> dict[str, Float[Array, " bins"]]:
         """(count - expectation) / sqrt(expectation) by channel."""
         return self._split(count_pulls(self._expected(params), Counts(self._counts(data)), None))
+
+    def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
+        """J of the sandwich: the variances of the counts."""
+        return of_means(self._expected, at, x, Counts(self._counts(data)))
 
     def ndata(self, data: Any) -> int:
         """How many bins there are."""

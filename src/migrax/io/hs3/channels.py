@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Scalar
 
 from ..._likelihoods import AbstractLikelihood
+from ..._likelihoods.spread import At
 from ..._parameter import resolve
 from ..._typing import PyTree
 from .._node import Node, shown
@@ -81,6 +82,10 @@ class Channels(AbstractLikelihood):
     def deviance(self, params: PyTree, data: Any) -> Scalar:
         """Twice the likelihood above that of the saturated model."""
         return self.model.deviance(self._inside(params), data)
+
+    def score_covariance(self, at: At, x: Array, data: Any) -> Array:
+        """J of the sandwich: that of the model."""
+        return self.model.score_covariance(lambda x: self._inside(at(x)), x, data)
 
     def ndata(self, data: Any) -> int:
         """How many bins there are, and measurements of parameters."""

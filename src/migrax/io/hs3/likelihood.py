@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Scalar
 
 from ..._likelihoods import AbstractLikelihood, BinnedNLL, PoissonNLL
+from ..._likelihoods.counts import as_counts
 from ..._likelihoods.joint import AbstractJoint
+from ..._likelihoods.spread import At, of_log_means
 from ..._parameter import resolve
 from ..._typing import PyTree
 from .densities import Density, Ranges, make, total
@@ -100,6 +102,15 @@ class AtCentres(AbstractLikelihood):
             return value
         expected = self.model.total(params)
         return value + expected - jnp.sum(counts) * jnp.log(expected)
+
+    def score_covariance(self, at: At, x: Array, data: Any) -> Array:
+        """J of the sandwich: the variances of the counts."""
+
+        def logs(p: PyTree) -> Array:
+            density = self.model(p).log_prob(self._centres)
+            return density + jnp.log(self.model.total(p)) if self.model.density.extended else density
+
+        return of_log_means(logs, at, x, as_counts(jnp.asarray(data), "AtCentres"))
 
     def _expected(self, params: PyTree) -> Array:
         """In each bin: the density at the centre, scaled to the whole."""

@@ -1,0 +1,54 @@
+"""Tests with weighted events: the likelihood is scaled to the effective number of events, and it is looked whether that
+is right."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from .._hesse import hesse
+from .._likelihoods.effective import Factor, scaled
+from .._objective import prepare
+from .._parameter import is_concrete
+from .._result import FitResult
+from .._typing import PyTree
+
+Scales = Mapping[str, Float[Array, ""]] | None
+
+_ALIKE = 1e-3  # variance of the weights over their squared mean: all the same, or nearly
+_OFF = 0.1  # relative, of errors
+
+
+def for_test(likelihood: Any, data: PyTree) -> tuple[Any, dict[str, Factor]]:
+    """The likelihood to test with, and the factors of its parts: see `mx.effective`."""
+    return scaled(likelihood, prepare({}, data)[1])
+
+
+def scales_of(factors: Mapping[str, Factor]) -> Scales:
+    """For results: the factors by part; `None` without any."""
+    return {name: factor.value for name, factor in factors.items()} or None
+
+
+def warn_if_off(
+    likelihood: Any, free: FitResult, data: PyTree, index: tuple[int, ...], factors: Mapping[str, Factor], what: str
+) -> None:
+    """**Warns** where the weights go with what the parameters of interest describe: then one factor for all events is
+    not right, as the robust errors tell. Equal weights, for which it is exact, are not looked at."""
+    known = [factor.spread for factor in factors.values()]
+    if not known or not is_concrete(free.valid, *known) or not np.all(free.valid):
+        return
+    if not np.any(np.asarray(known) > _ALIKE):
+        return
+    plain, robust = (hesse(likelihood, free.params, data, kind=kind).errors for kind in ("hesse", "sandwich"))
+    for i in index:
+        ratio = float(robust[i] / plain[i])
+        if abs(ratio - 1) > _OFF:
+            warnings.warn(
+                f"{what} scales the likelihood of weighted events to their effective number, and that is not right "
+                f"here: the weights go with what {free.names[i]!r} describes, whose robust error is "
+                f"{ratio:.2f} times that of the scaled likelihood. Numbers of standard deviations and distances from "
+                "the best fit are off by about as much",
+                stacklevel=4,
+            )

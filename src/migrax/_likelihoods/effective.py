@@ -1,0 +1,122 @@
+"""Likelihoods of weighted events, scaled so that their shape tells the errors: as many events as these are worth."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Scalar
+
+from .._chunks import sum_over_chunks
+from .._jit import jit
+from .._typing import PyTree
+from .base import AbstractLikelihood
+from .events import as_chunk, rows_of
+from .joint import AbstractJoint
+from .spread import At
+from .unbinned import ExtendedUnbinnedNLL, UnbinnedNLL
+
+
+class EffectiveNLL(AbstractLikelihood):
+    """A likelihood of weighted events times `factor`: see `effective`."""
+
+    part: UnbinnedNLL | ExtendedUnbinnedNLL
+    factor: Float[Array, ""]
+
+    def __call__(self, params: PyTree, data: Any) -> Scalar:
+        """Minus the log of the likelihood of as many events without weights as the weighted ones are worth."""
+        value = self.part(params, data)
+        return self.factor.astype(value.dtype) * value
+
+    def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
+        """J of the sandwich."""
+        return self.factor.astype(x.dtype) ** 2 * self.part.score_covariance(at, x, data)
+
+    def sample(self, params: PyTree, key: Array, data: Any = None) -> Any:
+        """As the likelihood that is scaled: it refuses weighted events."""
+        return self.part.sample(params, key, data)
+
+    def expected_data(self, params: PyTree, data: Any = None) -> Any:
+        """The Asimov data of the likelihood that is scaled."""
+        return self.part.expected_data(params, data)
+
+    def complaints(self, params: PyTree, data: Any) -> list[str]:
+        """Those of the likelihood that is scaled."""
+        return self.part.complaints(params, data)
+
+    def faults(self, params: PyTree, data: Any) -> PyTree:
+        """Those of the likelihood that is scaled."""
+        return self.part.faults(params, data)
+
+
+def effective(likelihood: Callable[[Any, Any], Any], data: PyTree) -> Any:
+    """The likelihood with that of weighted events scaled to the number of events that these are worth.
+
+    Minus log L of an `mx.UnbinnedNLL` or `mx.ExtendedUnbinnedNLL` is multiplied by sum(w) / sum(w²) of its events, so
+    that it rises as that of their effective number sum(w)² / sum(w²) without weights: then MINOS errors, profiles,
+    contours and limits can be read off it. Each part of an `mx.Joint` has its own factor, so that the parts count as
+    much as they know, and the minimum of the sum may move. This is exact if all weights of a part are the same;
+    if they differ, as far as they do not go with what the parameters describe (the sandwich errors are right for those,
+    too, and comparing the two tells).
+
+    ```python
+    scaled = mx.effective(nll, events)
+    result = mx.fit(scaled, params, events)
+    mx.minos(scaled, result, events)
+    ```
+
+    `mx.hypotest`, `mx.discovery`, `mx.upper_limit`, `mx.interval` and the statistics do so by themselves.
+
+    **Arguments:**
+
+    - `likelihood`: one of migrax, or a function.
+    - `data`: the data that it will be fitted to, whose weights are looked at.
+
+    **Returns:** a likelihood of the same parameters and data; `likelihood` itself where no events have weights.
+    """
+    return scaled(likelihood, data)[0]
+
+
+class Factor(NamedTuple):
+    """sum(w) / sum(w²) of weighted events, and the variance of the weights over their squared mean."""
+
+    value: Float[Array, ""]
+    spread: Float[Array, ""]
+
+
+def scaled(likelihood: Any, data: PyTree) -> tuple[Any, dict[str, Factor]]:
+    """The effective likelihood, and the factors of its parts by name ("" where it is no sum of parts)."""
+    if isinstance(likelihood, UnbinnedNLL | ExtendedUnbinnedNLL):
+        if likelihood.covariance_kind(data) != "sandwich":
+            return likelihood, {}
+        factor = _factor(data, likelihood.chunk_size, type(likelihood).__name__)
+        return EffectiveNLL(likelihood, factor.value), {"": factor}
+    if not isinstance(likelihood, AbstractJoint):
+        return likelihood, {}
+    found = {name: scaled(part, its) for name, part, its in likelihood.items(data)}
+    factors = {
+        f"{name}.{inner}" if inner else str(name): factor
+        for name, (_, those) in found.items()
+        for inner, factor in those.items()
+    }
+    if not factors:
+        return likelihood, {}
+    parts: Any = {name: part for name, (part, _) in found.items()}
+    parts = parts if isinstance(likelihood.parts, dict) else tuple(parts.values())
+    return eqx.tree_at(lambda joint: joint.parts, likelihood, parts), factors
+
+
+@jit
+def _factor(data: Any, chunk_size: int | None, what: str) -> Factor:
+    """NaN where the weights do not add up to a positive number, as no events could."""
+
+    def sums(chunk: Any, counted: Array) -> tuple[Array, Array, Array]:
+        events = as_chunk(chunk, what)
+        assert events.weight is not None
+        used = counted if events.mask is None else counted & events.mask
+        weight = jnp.where(used, events.weight, 0.0)
+        return jnp.sum(weight), jnp.sum(weight**2), jnp.sum(used)
+
+    total, squares, n = sum_over_chunks(sums, rows_of(data, what), chunk_size)
+    total = jnp.where(total > 0, total, jnp.nan)
+    return Factor(total / squares, n * squares / total**2 - 1)
