@@ -127,7 +127,7 @@ class BinnedNLL(AbstractLikelihood):
         """The Asimov data: the probabilities times the total of `data`. For weighted `data`, `mx.Counts` with weights
         of the same sizes."""
         mu = self.prediction(params, _with_total(data, "mx.asimov of BinnedNLL"))
-        return _counts.like(data if isinstance(data, Counts) else None, mu)
+        return _counts.like(data if isinstance(data, Counts) else None, mu, self.mask)
 
     def sample(
         self, params: PyTree, key: Array, data: Float[Array, "*bins"] | Counts | None = None

@@ -39,7 +39,8 @@ class Counts(eqx.Module):
             raise ValueError(f"the variance must have shape {self.value.shape}, got {self.variance.shape}")
         if is_concrete(self.value, self.variance):
             n, v = np.asarray(self.value), np.asarray(self.variance)
-            bad = ~(np.isfinite(v) & (v >= 0) & ((v > 0) | (n == 0) | ~np.isfinite(n)))
+            # where nothing is known of the content (a blinded bin), nothing is asked of its variance
+            bad = ~(np.isfinite(v) & (v >= 0) & ((v > 0) | (n == 0))) & np.isfinite(n)
             if np.any(bad):
                 at = np.unravel_index(int(np.argmax(bad)), bad.shape)
                 index = ", ".join(map(str, at))
@@ -91,25 +92,25 @@ def num_used(mask: ArrayLike | None, counts: Counts) -> int | Int[Array, ""]:
     return int(np.prod(counts.shape)) if mask is None else jnp.sum(jnp.asarray(mask))
 
 
-def scale(counts: Counts) -> tuple[Array, Bool[Array, "*bins"]]:
+def scale(counts: Counts, mask: ArrayLike | None) -> tuple[Array, Bool[Array, "*bins"]]:
     """The inverse of the mean weight of the events in each bin, and where their sum is not positive.
 
     Scaled by it, weighted counts have the mean and variance of Poisson numbers (G. Bohm and G. Zech, Nucl. Instrum.
-    Meth. A 748 (2014) 1). An empty bin, which does not know its scale, takes the median of the others'.
+    Meth. A 748 (2014) 1). An empty bin, which does not know its scale, takes the median of the others' that count.
     """
     n, variance = counts.value, counts.variance
     assert variance is not None
     known, positive = variance > 0, (variance > 0) & (n > 0)
     s = jnp.where(positive, jnp.where(positive, n, 1.0) / jnp.where(positive, variance, 1.0), jnp.nan)
-    usual = jnp.nanmedian(s)
+    usual = jnp.nanmedian(s if mask is None else jnp.where(mask, s, jnp.nan))
     return jnp.where(known, jnp.where(positive, s, 1.0), jnp.where(jnp.isnan(usual), 1.0, usual)), known & ~positive
 
 
-def like(counts: Counts | None, mu: Array) -> Array | Counts:
+def like(counts: Counts | None, mu: Array, mask: ArrayLike | None) -> Array | Counts:
     """Asimov data: the expectation, with variances in the proportion that the weighted counts have them."""
     if counts is None or counts.variance is None:
         return mu
-    return Counts(mu, jnp.abs(mu) / scale(counts)[0].astype(mu.dtype))
+    return Counts(mu, jnp.abs(mu) / scale(counts, mask)[0].astype(mu.dtype))
 
 
 def terms_from_mean(mu: Array, counts: Counts, mask: ArrayLike | None) -> Float[Array, "*bins"]:
@@ -119,7 +120,7 @@ def terms_from_mean(mu: Array, counts: Counts, mask: ArrayLike | None) -> Float[
     if counts.variance is None:
         out = _from_mean(mu, n)
     else:
-        s, negative = scale(counts)
+        s, negative = scale(counts, mask)
         out = jnp.where(negative, _gaussian(mu, counts), _from_mean(s * mu, jnp.where(negative, 1.0, s * n)))
     return out if mask is None else jnp.where(mask, out, 0.0)
 
@@ -131,7 +132,7 @@ def terms_from_log(log_mu: Array, counts: Counts, mask: ArrayLike | None) -> Flo
     if counts.variance is None:
         out = _from_log(log_mu, n)
     else:
-        s, negative = scale(counts)
+        s, negative = scale(counts, mask)
         positive = _from_log(log_mu + jnp.log(s), jnp.where(negative, 1.0, s * n))
         out = jnp.where(negative, _gaussian(jnp.exp(log_mu), counts), positive)
     return out if mask is None else jnp.where(mask, out, 0.0)

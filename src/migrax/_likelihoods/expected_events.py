@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..distributions import Mixture, Poisson, Product, _foreign
+from ..distributions import Mixture, Poisson, Product, Truncated, _foreign
 from ..distributions._interval import quantiles
 from ..distributions._panels import gauss, grid
 from .events import Events
@@ -69,4 +69,14 @@ def _edges(d: Any, rule: _Rule) -> list[Float[Array, " edges"]]:
     tails = np.concatenate([0.5 ** np.arange(rule.halvings, 0, -1), np.arange(1, rule.middle // 2 + 1)]) / rule.middle
     below = np.arange(2 * tails.size - 1) < tails.size  # the middle is in once
     log_tails = np.log(np.concatenate([tails, tails[-2::-1]]))
-    return [quantiles(log_integral, -jnp.inf, jnp.inf, jnp.asarray(log_tails), jnp.asarray(below))]
+    found = quantiles(log_integral, -jnp.inf, jnp.inf, jnp.asarray(log_tails), jnp.asarray(below))
+    ends = [jnp.ravel(jnp.asarray(end, found.dtype)) for gap in _gaps(d) for end in gap]  # steps of the density
+    return [jnp.concatenate([found, *ends]) if ends else found]
+
+
+def _gaps(d: Any) -> tuple[Any, ...]:
+    """The gaps between the ranges of a truncated distribution, those of what it truncates included."""
+    if not isinstance(d, Truncated):
+        return ()
+    inner = d.base.components if isinstance(d.base, Mixture) else (d.base,)
+    return (*d.gaps, *(gap for part in inner for gap in _gaps(part)))

@@ -106,7 +106,7 @@ class PoissonNLL(AbstractLikelihood):
 
     def expected_data(self, params: PyTree, data: Any = None) -> Float[Array, "*bins"] | Counts:
         """The expected counts: the Asimov data. For weighted `data`, `mx.Counts` with weights of the same sizes."""
-        return _counts.like(data if isinstance(data, Counts) else None, self.prediction(params))
+        return _counts.like(data if isinstance(data, Counts) else None, self.prediction(params), self.mask)
 
     def pulls(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
         """(n - mu) / sqrt(mu), or over the square root of the variance of weighted counts; NaN in masked bins."""

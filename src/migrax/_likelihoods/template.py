@@ -145,7 +145,7 @@ class TemplateNLL(AbstractLikelihood):
         n, s = counts.value.astype(bins.mu.dtype), jnp.ones_like(bins.mu)
         negative = jnp.zeros(n.shape, bool)
         if counts.variance is not None:
-            s, negative = _counts.scale(counts)
+            s, negative = _counts.scale(counts, mask)
         used = ~negative if mask is None else ~negative & mask
         out = self._scaled(bins, jnp.where(used, s * n, 1.0), s, used)
         if counts.variance is not None:
@@ -201,7 +201,7 @@ class TemplateNLL(AbstractLikelihood):
 
     def expected_data(self, params: PyTree, data: Any = None) -> Float[Array, "*bins"] | Counts:
         """The expected counts: the Asimov data. For weighted `data`, `mx.Counts` with weights of the same sizes."""
-        return _counts.like(data if isinstance(data, Counts) else None, self.prediction(params))
+        return _counts.like(data if isinstance(data, Counts) else None, self.prediction(params), self._used)
 
     def sample(self, params: PyTree, key: Array, data: Any = None) -> Float[Array, "*bins"]:
         """One set of counts drawn at `params`. The templates are constants: they are not drawn again (and so these toys

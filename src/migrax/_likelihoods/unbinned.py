@@ -15,9 +15,10 @@ from .._poisson_draw import draw_poisson
 from .._typing import PyTree
 from ..distributions import _foreign
 from .base import AbstractLikelihood
+from .event_range import EventRange, as_range
 from .events import Events, as_chunk, as_events, event_faults, kind_for, log_densities, rows_of, scores_of, sum_over
 from .expected_events import expected_events
-from .normalisation import complaints_of
+from .normalisation import Density, complaints_of
 from .spread import At, of_events
 
 
@@ -40,13 +41,17 @@ class UnbinnedNLL(AbstractLikelihood):
     - `log_prob`: `log_prob(params, x) -> (n,)`, the log of the density of each event, or
     - `distribution`: `distribution(params)`, anything with a `log_prob(x)`: of `mx.distributions`, of numpyro, of TFP.
     - `chunk_size`: if given, the sum is streamed over this many events at a time (see `mx.chunked_sum`).
+    - `range`: where events are accepted, `(low, high)`, a list of these (sidebands), or for two observables such a list
+        for each, `([(0, 4), (6, 10)], [(0, 1)])`. `mx.fit` looks whether the density is normalised there; without it,
+        as far as the events tell. Nothing else depends on it.
 
-    **Raises:** `TypeError` unless exactly one is given and can be called so.
+    **Raises:** `TypeError` unless exactly one is given and can be called so; `ValueError` for a range that is none.
     """
 
     log_prob: Callable[[Any, Array], Array] | None = None
     distribution: Callable[[Any], Any] | None = eqx.field(default=None, kw_only=True)
     chunk_size: int | None = eqx.field(static=True, default=None, kw_only=True)
+    range: EventRange | None = eqx.field(default=None, kw_only=True, converter=as_range)
 
     def __check_init__(self) -> None:
         _check_density(self.log_prob, self.distribution, "UnbinnedNLL", "log_prob")
@@ -98,7 +103,8 @@ class UnbinnedNLL(AbstractLikelihood):
 
     def complaints(self, params: PyTree, data: Events | Array) -> list[str]:
         """That the density is not normalised, as far as the events let it see: warnings of `mx.fit`."""
-        found = complaints_of(self._log_prob, self.distribution, None, resolve(params), data, "UnbinnedNLL")
+        density = Density(self._log_prob, self.distribution, None, self.range)
+        found = complaints_of(density, resolve(params), data, "UnbinnedNLL")
         if self.distribution is not None and getattr(self.distribution(resolve(params)), "extended", False):
             found.append(
                 "UnbinnedNLL looks at the shape alone, so that the yields of Mixture(yields=...) are determined only "
@@ -146,8 +152,9 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
     - `chunk_size`: if given, the sum is streamed over this many events at a time (see `mx.chunked_sum`).
     - `max_events`: the rows of the arrays that `sample` returns, of which the unused ones are masked. Default: enough
         for the total, where its value is known, that is outside `jax.jit`.
+    - `range`: as for `mx.UnbinnedNLL`; the integral over it is to be the total.
 
-    **Raises:** `TypeError` if they cannot be called so.
+    **Raises:** `TypeError` if they cannot be called so; `ValueError` for a range that is none.
     """
 
     log_density: Callable[[Any, Array], Array] | None = None
@@ -155,6 +162,7 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
     distribution: Callable[[Any], Any] | None = eqx.field(default=None, kw_only=True)
     chunk_size: int | None = eqx.field(static=True, default=None, kw_only=True)
     max_events: int | None = eqx.field(static=True, default=None, kw_only=True)
+    range: EventRange | None = eqx.field(default=None, kw_only=True, converter=as_range)
 
     def __check_init__(self) -> None:
         _check_density(self.log_density, self.distribution, "ExtendedUnbinnedNLL", "log_density")
@@ -238,8 +246,8 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
 
     def complaints(self, params: PyTree, data: Events | Array) -> list[str]:
         """That the integral of the density is not the total: see `UnbinnedNLL.complaints`."""
-        what = "ExtendedUnbinnedNLL"
-        return complaints_of(self._log_density, self.distribution, self._total, resolve(params), data, what)
+        density = Density(self._log_density, self.distribution, self._total, self.range)
+        return complaints_of(density, resolve(params), data, "ExtendedUnbinnedNLL")
 
     def faults(self, params: PyTree, data: Events | Array) -> PyTree:
         """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""

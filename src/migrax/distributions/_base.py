@@ -5,11 +5,10 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from .._parameter import is_concrete
 from . import _foreign
+from ._ranges import bin_ends
 
 
 class AbstractDistribution(eqx.Module):
@@ -40,38 +39,31 @@ class AbstractDistribution(eqx.Module):
         return jnp.exp(self.log_integral(-jnp.inf, x))
 
     def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
-        """The logs of the probabilities of the `n` bins between consecutive `edges`, precise in both tails.
+        """The logs of the probabilities of `n` bins, precise in both tails.
 
-        The parameters are numbers here. The first and the last edge may be infinite.
+        The parameters are numbers here.
 
-        **Raises:** `ValueError` unless the edges are one axis of at least two numbers that grow, and for a distribution
-        of several observables.
+        **Arguments:**
+
+        - `edges`: of bins that touch, shape `(n + 1,)`, or rows `(low, high)`, shape `(n, 2)`, for bins with gaps
+            between them, such as those of sidebands. The first and the last may be infinite.
+
+        **Raises:** `ValueError` unless the edges have one of these shapes and grow, and for a distribution of several
+        observables.
         """
-        edges = check_edges(edges, self)
-        return self.log_integral(edges[:-1], edges[1:])
+        return self.log_integral(*check_edges(edges, self))
 
     def bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
-        """The probabilities of the `n` bins between consecutive `edges`: see `log_bin_integrals`."""
+        """The probabilities of the `n` bins with these `edges`: see `log_bin_integrals`."""
         return jnp.exp(self.log_bin_integrals(edges))
 
 
-def check_edges(edges: ArrayLike, d: Any = None) -> Float[Array, " m"]:
-    """**Raises:** `ValueError` unless the edges are one axis of at least two numbers that grow, and for a `d` of
-    several observables."""
+def check_edges(edges: ArrayLike, d: Any = None) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """The lower and the upper ends of the bins: see `bin_ends`.
+
+    **Raises:** `ValueError` for bins that do not grow, and for a `d` of several observables."""
     if _foreign.event_shape(d):
         raise ValueError(
             f"bins are along one observable, and this {type(d).__name__} has events of shape {_foreign.event_shape(d)}"
         )
-    array = jnp.asarray(edges)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        array = array.astype(jnp.result_type(float))
-    if array.ndim != 1 or array.size < 2:
-        raise ValueError(f"the edges of bins must have shape (n + 1,), got {array.shape}")
-    if is_concrete(array):
-        good = np.diff(np.asarray(array)) > 0
-        if not np.all(good):
-            i = int(np.argmin(good))
-            raise ValueError(
-                f"the edges of bins must grow: bin {i} goes from {np.asarray(array)[i]} to {np.asarray(array)[i + 1]}"
-            )
-    return array
+    return bin_ends(edges)

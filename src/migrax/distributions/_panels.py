@@ -22,11 +22,21 @@ class Axis(NamedTuple):
 def panel_edges(axis: Axis) -> Array:
     """The ends of the panels, on the first axis."""
     low, high, breaks, panels = axis
+    if isinstance(breaks, jax.Array):  # of one axis, for numbers
+        ends = jnp.sort(jnp.concatenate([low[None], jnp.clip(breaks.astype(low.dtype), low, high), high[None]]))
+        return _divided(ends, panels)
     inner = [jnp.clip(jnp.asarray(b, low.dtype), low, high) for b in breaks]
     ends = jnp.stack([low, *inner, high])
     ends = jnp.sort(ends, axis=0) if len(inner) > 1 else ends
-    steps = jnp.asarray(np.arange(panels) / panels, low.dtype).reshape(-1, *[1] * low.ndim)
-    pieces = [ends[i] + (ends[i + 1] - ends[i]) * steps for i in range(len(inner) + 1)]
+    return _divided(ends, panels)
+
+
+def _divided(ends: Array, panels: int) -> Array:
+    """`panels` equal ones between each two ends."""
+    if panels == 1:
+        return ends
+    steps = jnp.asarray(np.arange(panels) / panels, ends.dtype).reshape(-1, *[1] * (ends.ndim - 1))
+    pieces = [ends[i] + (ends[i + 1] - ends[i]) * steps for i in range(ends.shape[0] - 1)]
     return jnp.concatenate([*pieces, ends[-1:]])
 
 

@@ -135,21 +135,20 @@ class Mixture(AbstractDistribution):
         return self._log_sum([d.log_prob(x) for d in self.components])
 
     def log_expected(self, edges: ArrayLike) -> Float[Array, " n"]:
-        """The logs of the expected numbers of events in the bins between consecutive `edges`, precise in both tails.
+        """The logs of the expected numbers of events in the bins with these `edges` (shape `(n + 1,)`, or `(n, 2)` with
+        gaps), precise in both tails.
 
         **Raises:** `ValueError` if it has fractions, or unless the edges grow.
         """
         self._yields()
-        edges = check_edges(edges, self)
-        return self._log_sum(self._log_integrals(edges[:-1], edges[1:]))
+        return self._log_sum(self._log_integrals(*check_edges(edges, self)))
 
     def expected(self, edges: ArrayLike) -> Float[Array, " n"]:
-        """The expected numbers of events in the bins between consecutive `edges`; negative where yields make it so.
+        """The expected numbers of events in the bins with these `edges`; negative where yields make it so.
 
         **Raises:** as `log_expected`.
         """
-        yields, edges = self._yields(), check_edges(edges, self)
-        parts = self._log_integrals(edges[:-1], edges[1:])
+        yields, parts = self._yields(), self._log_integrals(*check_edges(edges, self))
         return functools.reduce(jnp.add, [w * jnp.exp(part) for w, part in zip(yields, parts, strict=True)])
 
     def _log_integrals(self, low: ArrayLike, high: ArrayLike) -> list[Array]:

@@ -1,18 +1,27 @@
-"""A distribution cut to a range."""
+"""A distribution cut to a range, or to several."""
 
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution
 from ._interval import clip, sample_by_bisection
+from ._quadrature import log_sum
+from ._ranges import outside_of, pairs_of
 from .normal import Normal
 
 
 class Truncated(AbstractDistribution):
-    """The density `base` between `low` and `high`, normalised there.
+    """The density `base` between `low` and `high`, or within several ranges, normalised there.
+
+    ```python
+    mx.distributions.Truncated(mx.distributions.Exponential(0.5), 0.0, 10.0)
+    mx.distributions.Truncated(mx.distributions.Exponential(0.5), [(0.0, 4.0), (6.0, 10.0)])  # two sidebands
+    ```
 
     It is a difference of two logs of `base`, which are large for a range far in a tail: 30 sigma out in that of a
     normal distribution it is right to 1e-13, 200 sigma out to 1e-11.
@@ -21,39 +30,84 @@ class Truncated(AbstractDistribution):
     base: AbstractDistribution
     low: Array
     high: Array
+    gaps: tuple[tuple[Array, Array], ...]
 
-    def __init__(self, base: AbstractDistribution, low: ArrayLike = -np.inf, high: ArrayLike = np.inf):
+    def __init__(
+        self, base: AbstractDistribution, low: ArrayLike | Sequence[Any] = -np.inf, high: ArrayLike | None = None
+    ):
         """**Arguments:**
 
         - `base`: any distribution.
-        - `low`, `high`: the range, with ends that may be infinite.
+        - `low`, `high`: the range, with ends that may be infinite (`high` is, if it is left out); or
+        - `low`: without `high`, a list of ranges `(low, high)` that grow, or an array of shape `(ranges, 2)`. The ends
+            may be parameters. Two ranges may touch; where parameters make them overlap the density is NaN.
+
+        **Raises:** `TypeError` for a base that is no distribution; `ValueError` for ranges that are empty, overlap or
+        are not in order, where they are known (not traced).
         """
         if not isinstance(base, AbstractDistribution):
             raise TypeError(f"Truncated takes a distribution, got {type(base).__name__}")
-        self.base, self.low, self.high = base, cast(Array, low), cast(Array, high)
+        self.base, self.gaps = base, ()
+        pairs = pairs_of(low, "Truncated") if high is None else None
+        if pairs is not None:
+            low, high = pairs[0][0], pairs[-1][1]
+            self.gaps = tuple((left[1], right[0]) for left, right in zip(pairs[:-1], pairs[1:], strict=True))
+        self.low, self.high = cast(Array, low), cast(Array, np.inf if high is None else high)
+
+    @property
+    def ranges(self) -> tuple[tuple[Array, Array], ...]:
+        """The ranges `(low, high)`, one after the other."""
+        starts, stops = zip(*self.gaps, strict=True) if self.gaps else ((), ())
+        return tuple(zip((self.low, *stops), (*starts, self.high), strict=True))
 
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
         """The log of the density at `x`; -inf outside the range."""
         x = jnp.asarray(x)
         value = self.base.log_prob(x)
-        outside = (x < self.low) | (x > self.high) | jnp.isneginf(value)
-        return jnp.where(outside, -jnp.inf, value - self.base.log_integral(self.low, self.high))
+        outside = outside_of(x, self.ranges) | jnp.isneginf(value)
+        return jnp.where(outside, -jnp.inf, value - self._whole())
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
-        """The log of the probability between `low` and `high`."""
-        value = self.base.log_integral(*clip(low, high, self.low, self.high))
-        return jnp.where(jnp.isneginf(value), -jnp.inf, value - self.base.log_integral(self.low, self.high))
+        """The log of the probability between `low` and `high`: what of it lies in the ranges."""
+        value = self._mass(low, high)
+        return jnp.where(jnp.isneginf(value), -jnp.inf, value - self._whole())
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape (in front of that of the parameters), by the inverse of the cdf: found by
         bisection, to the last digit and in both tails. They have no derivatives in the parameters."""
-        return sample_by_bisection(self.base.log_integral, self.low, self.high, key, shape)
+        if not self.gaps:
+            return sample_by_bisection(self.base.log_integral, self.low, self.high, key, shape)
+        x = sample_by_bisection(self._mass, self.low, self.high, key, shape)
+        for start, stop in self.gaps:  # which only rounding can lead into
+            x = jnp.where((x > start) & (x < stop), jax.lax.stop_gradient(start), x)
+        return jnp.where(jnp.isnan(self._whole()), jnp.nan, x)
+
+    def _mass(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
+        """The log of the probability that `base` has in the ranges between `low` and `high`."""
+        if not self.gaps:
+            return self.base.log_integral(*clip(low, high, self.low, self.high))
+        # all pieces in one call, on an axis in front of those of the parameters
+        pieces = [clip(low, high, start, stop) for start, stop in self.ranges]
+        lanes = jax.eval_shape(self.base.log_integral, *pieces[0]).shape
+        shape = jnp.broadcast_shapes(lanes, *(jnp.shape(end) for piece in pieces for end in piece))
+        ends = [jnp.stack([jnp.broadcast_to(piece[side], shape) for piece in pieces]) for side in (0, 1)]
+        return log_sum(self.base.log_integral(*ends))
+
+    def _whole(self) -> Float[Array, "..."]:
+        """The log of the probability that `base` has in the ranges; NaN where these overlap."""
+        if not self.gaps:
+            return self.base.log_integral(self.low, self.high)
+        ends = [end for pair in self.ranges for end in pair]
+        wrong = jnp.array(False)
+        for left, right in zip(ends[:-1], ends[1:], strict=True):
+            wrong = wrong | ~(jnp.asarray(left) <= right)
+        return jnp.where(wrong, jnp.nan, self._mass(self.low, self.high))
 
 
 class TruncatedNormal(AbstractDistribution):
     """The normal distribution with mean `mu` and standard deviation `sigma`, cut to the range between `low` and `high`.
 
-    The range may be far in a tail: see `Truncated`.
+    The range may be far in a tail: see `Truncated`, which takes several ranges, too.
     """
 
     mu: Array

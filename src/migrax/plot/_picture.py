@@ -14,6 +14,8 @@ from .._likelihoods.events import as_events
 from .._likelihoods.joint import AbstractJoint
 from .._parameter import resolve, unknown_name
 from .._typing import PyTree
+from ..distributions import _foreign
+from ..distributions._ranges import bin_ends
 
 _BINS = 50  # at most, where the caller does not say
 _CURVE = 400  # points of a curve
@@ -133,13 +135,41 @@ def _of_counts(
     if n.ndim != 1:
         raise ValueError(f"data_and_model draws histograms with one axis, got counts of shape {n.shape}")
     numbered = edges is None
-    bins = np.arange(n.size + 1) - 0.5 if numbered else np.asarray(edges, dtype=float)
-    if bins.shape != (n.size + 1,) or not np.all(np.diff(bins) > 0):
-        raise ValueError(f"edges must be {n.size + 1} increasing numbers for {n.size} bins, got shape {bins.shape}")
+    bins, shown = _without_gaps(np.arange(n.size + 1) - 0.5 if numbered else edges, n.size)
     variance = n if counts.variance is None else np.asarray(counts.variance, dtype=float)
     error = np.sqrt(np.maximum(variance, 0.0))
+    n, error, pulls, mu = (_spread(a, shown) for a in (n, error, pulls, mu))
+    samples = {name: _spread(values, shown) for name, values in samples.items()}
     x = 0.5 * (bins[1:] + bins[:-1])
     return Picture(x, n, error, None, pulls, x, mu, bins, samples, coloured, "Bin" if numbered else "", "Events / bin")
+
+
+def _without_gaps(edges: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The edges of bins that touch, the gaps between the given ones among them, and which of them are given."""
+    edges = np.asarray(edges, dtype=float)
+    rows = edges.ndim == 2 and edges.shape == (n, 2)
+    low, high = (edges[:, 0], edges[:, 1]) if rows else (edges[:-1], edges[1:])
+    if not rows and edges.shape != (n + 1,):
+        raise ValueError(
+            f"edges must be {n + 1} increasing numbers for {n} bins, or have shape ({n}, 2), got shape {edges.shape}"
+        )
+    if not np.all(low < high) or not np.all(high[:-1] <= low[1:]):
+        raise ValueError("edges must increase, and bins not overlap")
+    bins, shown = [low[:1]], []
+    for i in range(n):
+        if i and low[i] > high[i - 1]:
+            bins.append(low[i : i + 1])
+            shown.append(False)
+        bins.append(high[i : i + 1])
+        shown.append(True)
+    return np.concatenate(bins), np.array(shown)
+
+
+def _spread(values: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """The values of bins, with NaN, which is not drawn, in the gaps."""
+    out = np.full(shown.size, np.nan)
+    out[shown] = np.broadcast_to(values, (int(np.sum(shown)),))
+    return out
 
 
 def _of_points(nll: LeastSquares, params: PyTree, data: Any, edges: Any) -> Picture:
@@ -171,10 +201,12 @@ def _of_events(nll: UnbinnedNLL | ExtendedUnbinnedNLL, params: PyTree, data: Any
     x, weight = x[used], weight[used]
     if edges is None:
         edges = int(np.clip(np.sqrt(x.size), 10, _BINS))
-    bins = np.histogram_bin_edges(x, edges)
-    value, variance = (np.histogram(x, bins, weights=w)[0] for w in (weight, weight**2))
+    given_edges = edges if np.ndim(edges) == 2 else np.histogram_bin_edges(x, edges)
+    low, high = (np.asarray(side, float) for side in bin_ends(given_edges))
+    bins, shown_bins = _without_gaps(given_edges, low.size)
+    value, variance = (np.histogram(x, bins, weights=w)[0][shown_bins] for w in (weight, weight**2))
     nodes, shares = np.polynomial.legendre.leggauss(8)
-    width, middle = np.diff(bins), 0.5 * (bins[1:] + bins[:-1])
+    width, middle = high - low, 0.5 * (high + low)
     at = middle[:, None] + 0.5 * width[:, None] * nodes
     total = 1.0 if isinstance(nll, ExtendedUnbinnedNLL) else float(np.sum(weight))
 
@@ -183,14 +215,31 @@ def _of_events(nll: UnbinnedNLL | ExtendedUnbinnedNLL, params: PyTree, data: Any
         log = nll._log_density if isinstance(nll, ExtendedUnbinnedNLL) else nll._log_prob
         return total * np.exp(np.asarray(log(params, rows), dtype=float)).reshape(points.shape)
 
-    mu = 0.5 * width * np.sum(density(at) * shares, axis=1)
+    mu = _known_shares(nll, params, low, high)
+    if mu is None:
+        mu = 0.5 * width * np.sum(density(at) * shares, axis=1)
+    else:
+        mu = mu * (total if isinstance(nll, UnbinnedNLL) else float(nll._total(params)))
     counts = Counts(value, None if events.weight is None else variance)
     pulls = np.asarray(count_pulls(jnp.asarray(mu), counts, None))
-    shown = _of_counts(counts, mu, pulls, {}, bins)
-    if not np.allclose(width, width[0]):
+    shown = _of_counts(counts, mu, pulls, {}, given_edges)
+    if not np.all(shown_bins) or not np.allclose(width, width[0]):
         return shown
     fine = np.linspace(bins[0], bins[-1], _CURVE)
     return shown._replace(at=fine, model=width[0] * density(fine), edges=None, xlabel="x")
+
+
+def _known_shares(
+    nll: UnbinnedNLL | ExtendedUnbinnedNLL, params: PyTree, low: np.ndarray, high: np.ndarray
+) -> np.ndarray | None:
+    """The probabilities of bins, where the distribution knows them: it may end inside one."""
+    if nll.distribution is None:
+        return None
+    try:
+        logs = _foreign.log_integral(nll.distribution(params), jnp.asarray(low), jnp.asarray(high), "the distribution")
+    except TypeError:
+        return None
+    return np.exp(np.asarray(logs, dtype=float)) if jnp.shape(logs) == low.shape else None
 
 
 def check_data(likelihood: Any, data: Any) -> None:

@@ -45,8 +45,8 @@ def data_and_model(
     - `likelihood`, `data`: as they were given to `mx.fit`.
     - `result`: what it returned.
     - `ax`: a pair of axes, for the data and the pulls; or one, for the data alone; default: both, in a new figure.
-    - `edges`: of `n` bins, shape `(n + 1,)`; default: bins are numbered. Of unbinned events: those of the histogram, or
-        a number of bins.
+    - `edges`: of `n` bins, shape `(n + 1,)`, or `(n, 2)` for bins with gaps between them; default: bins are numbered.
+        Of unbinned events: those of the histogram, or a number of bins.
     - `part`: which part of an `mx.Joint`, or which channel, where there are several.
     - `xlabel`: what is measured, with its unit.
 

@@ -1,0 +1,91 @@
+"""Ranges of one observable with gaps between them: pairs of ends, and bins that need not touch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float
+
+from .._parameter import is_concrete
+
+Pairs = tuple[tuple[Any, Any], ...]
+
+
+def pairs_of(ranges: Any, what: str) -> Pairs | None:
+    """The ranges `(low, high)` of a list of pairs or an array of shape `(ranges, 2)`; `None` for anything else.
+
+    **Raises:** `ValueError` for two numbers in a list, entries that are no pairs, and ranges that are empty, overlap
+    or are not in order, where they are known.
+    """
+    if isinstance(ranges, list | tuple):
+        pairs = _of_list(ranges, what)
+    elif np.ndim(ranges) == 2 and np.shape(ranges)[1] == 2:
+        pairs = tuple((row[0], row[1]) for row in ranges)
+    else:
+        return None
+    if not pairs:
+        raise ValueError(f"{what} takes at least one range (low, high), got none")
+    ends = [end for pair in pairs for end in pair]
+    if is_concrete(*ends):
+        _check_order([np.asarray(end) for end in ends], what)
+    return pairs
+
+
+def _of_list(ranges: Sequence[Any], what: str) -> Pairs:
+    if len(ranges) == 2 and all(not isinstance(end, list | tuple) and np.ndim(end) == 0 for end in ranges):
+        low, high = ranges
+        raise ValueError(f"{what} takes a list of ranges, [({low}, {high})], or two numbers, got {ranges!r}")
+    for i, pair in enumerate(ranges):
+        if not (isinstance(pair, list | tuple) or np.ndim(pair) == 1) or len(pair) != 2:
+            raise ValueError(f"{what} takes ranges (low, high), but range {i} is {pair!r}")
+    return tuple((pair[0], pair[1]) for pair in ranges)
+
+
+def _check_order(ends: list[np.ndarray], what: str) -> None:
+    for i in range(0, len(ends), 2):
+        low, high = ends[i], ends[i + 1]
+        if np.any(low >= high) or np.any(np.isnan(low) | np.isnan(high)):
+            raise ValueError(f"{what}: the range ({low}, {high}) is empty; it takes (low, high) with low below high")
+        if i and np.any(low < ends[i - 1]):
+            order = "overlap" if np.all(high > ends[i - 2]) else "are not in order"
+            before = f"({ends[i - 2]}, {ends[i - 1]})"
+            raise ValueError(f"{what}: the ranges {before} and ({low}, {high}) {order}; they must grow")
+
+
+def outside_of(x: Array, ranges: Pairs) -> Bool[Array, "..."]:
+    """Which `x` are in none of the ranges, whose ends belong to them. A NaN is not outside."""
+    outside = (x < ranges[0][0]) | (x > ranges[-1][1])
+    for (_, start), (stop, _) in zip(ranges[:-1], ranges[1:], strict=True):
+        outside = outside | ((x > start) & (x < stop))
+    return outside
+
+
+def bin_ends(edges: ArrayLike) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    """The lower and the upper ends of bins, of `n + 1` edges, or of rows `(low, high)`, shape `(n, 2)`, which may have
+    gaps between them.
+
+    **Raises:** `ValueError` for other shapes, and where the bins are known (not traced) unless they grow.
+    """
+    array = jnp.asarray(edges)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        array = array.astype(jnp.result_type(float))
+    if array.ndim == 2 and array.shape[1] == 2 and array.shape[0] > 0:
+        low, high = array[:, 0], array[:, 1]
+    elif array.ndim == 1 and array.size >= 2:
+        low, high = array[:-1], array[1:]
+    else:
+        raise ValueError(
+            f"the edges of bins must have shape (n + 1,), or (n, 2) for bins with gaps between them, got {array.shape}"
+        )
+    if is_concrete(array):
+        a, b = np.asarray(low), np.asarray(high)
+        if not np.all(good := b > a):
+            i = int(np.argmin(good))
+            raise ValueError(f"the edges of bins must grow: bin {i} goes from {a[i]} to {b[i]}")
+        if not np.all(good := a[1:] >= b[:-1]):
+            i = int(np.argmin(good))
+            raise ValueError(
+                f"bins must grow and not overlap: bin {i} ends at {b[i]}, bin {i + 1} begins at {a[i + 1]}"
+            )
+    return low, high
