@@ -181,7 +181,11 @@ def evaluate(
     robust: bool,
     what: str,
 ) -> tuple[Array, Array, Array, Array]:
-    """The NLL, its rise, the free parameters and the status at each point."""
+    """The NLL, its rise, the free parameters and the status at each point.
+
+    `what`: `"profile"`, `"scan"`, or `"value"`, a profile without other parameters, where an infinite NLL is a value as
+    any: data that are impossible there. NaN is none.
+    """
     minimum = at_minimum(nll, result, data)
     n = minimum.x.size
     rows = (jnp.arange(n) == index[:, None]).astype(minimum.x.dtype)
@@ -195,7 +199,8 @@ def evaluate(
             value, x, status = fitted.value, fitted.x, fitted.status
         else:
             value, x = minimum.fn(at, minimum.theta), at
-            status = jnp.where(jnp.isfinite(value), int(Status.VALID), int(Status.NOT_FINITE))
+            usable = jnp.isfinite(value) | ((value == jnp.inf) & (what == "value"))
+            status = jnp.where(usable, int(Status.VALID), int(Status.NOT_FINITE))
         good = (status == int(Status.VALID)) & minimum.valid
         return jnp.where(good, value, jnp.nan), jnp.where(good, x, jnp.nan), status
 

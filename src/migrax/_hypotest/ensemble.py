@@ -130,7 +130,8 @@ class Ensemble:
         """Where there are no other parameters, there is nothing to fit."""
         at = update(self.origin, jnp.zeros(len(self.index)).at[jnp.asarray(self.index)].set(values))
         nll = logs(self.nll, (at,), toys, self.data, self.origin)[0]
-        status = np.where(np.isfinite(nll), int(Status.VALID), int(Status.NOT_FINITE))
+        # infinite: a toy that is impossible at this value, which is what the ratio is to say
+        status = np.where(np.isfinite(nll) | (nll == np.inf), int(Status.VALID), int(Status.NOT_FINITE))
         return _Fits(nll, np.empty((nll.size, 0)), status)
 
     def _fit(self, nll: Any, params: PyTree, toys: Any, starts: Any, kept: list[int]) -> _Fits:

@@ -168,21 +168,22 @@ def _quantiles(toys: ToyStatistics, off: float) -> Float[Array, "5"]:
     """The statistic below which a fraction of toys is, moved by `off` of its standard errors; the first is the largest,
     as its p-value is the lowest."""
     good = jnp.ravel(toys.status == int(Status.VALID))
-    values = jnp.where(good, jnp.ravel(toys.values), jnp.inf)
-    order = jnp.argsort(values)
+    values = jnp.where(good, jnp.ravel(toys.values), jnp.nan)
+    order = jnp.argsort(values)  # NaN comes last
     weights = jnp.where(good, jnp.ravel(toys.weights), 0.0)[order]
     below = jnp.cumsum(weights) / jnp.sum(weights)
     share = jax.scipy.special.ndtr(-jnp.asarray(formulas.BANDS, values.dtype))
     error = jnp.sqrt(share * (1 - share) * jnp.sum(weights**2)) / jnp.sum(weights)
     at = jnp.searchsorted(below, jnp.clip(share + off * error, 0.0, 1.0))
-    found = values[order][jnp.minimum(at, values.size - 1)]
-    return jnp.where(jnp.isfinite(found), found, jnp.nan)
+    return values[order][jnp.minimum(at, jnp.maximum(jnp.sum(good) - 1, 0))]
 
 
 def _beyond(toys: ToyStatistics, observed: Float[Array, "..."]) -> Array:
     # fits are right to about 1e-10 of the statistic: toys that are the data themselves must count
     same = 1e-7 if toys.values.dtype == jnp.float64 else 1e-3
-    edge = observed - same * (1 + observed)
+    finite = jnp.isfinite(observed)
+    safe = jnp.where(finite, observed, 0.0)
+    edge = jnp.where(finite, safe - same * (1 + safe), observed)
     return (toys.values >= edge[..., None, None]).astype(toys.values.dtype)  # False for NaN
 
 
