@@ -50,7 +50,7 @@ class _State(NamedTuple):
 
 
 def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[Array, ""]) -> Descent:
-    """The minimum over all parameters but those of `hold`, from `start`, or, if the likelihood is not finite there, from
+    """The minimum over all parameters but those of `hold`, from `start` or, if the likelihood is not finite there, from
     between it and the minimum of the fit; nothing is done if `skip`."""
     which = hold.which
     moves = ~which & ~minimum.active

@@ -14,7 +14,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from ._conditional import conditional
+from ._conditional import conditional, conditional_shift
 from ._descent import descend
 from ._inner import Problem
 from ._minimum import Hold, Minimum
@@ -33,8 +33,8 @@ class Refit(NamedTuple):
     num_gradients: Int[Array, ""]  # those with second derivatives too
 
 
-_MAX_TRIES = 16
-_FIRST_PART = 0.5
+_MAX_TRIES = 24
+_FIRST_PART, _LONGER, _SHORTER = 0.5, 1.5, 0.5
 
 
 class _Tries(NamedTuple):
@@ -42,6 +42,7 @@ class _Tries(NamedTuple):
 
     part: Scalar  # how far the way is gone: a fit converged there
     x: Float[Array, " n"]  # its end
+    slope: Float[Array, " n"]  # how x changes with the part
     step: Scalar  # the part that is tried next
     status: Int[Array, ""]  # with the parameters where they are to be held
     num_gradients: Int[Array, ""]
@@ -59,9 +60,9 @@ def refit(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[Ar
     """Minimises over the other parameters, from `start`: with one gradient a step from the covariance at the minimum
     and, if `robust`, with exact second derivatives where that does not converge. Nothing is done if `skip`.
 
-    All that starts from a prediction comes here. Where the likelihood is not finite at `start`, the start is halved back
-    towards the minimum's other parameters; if it is not finite at these either, and `robust`, the parameters are brought
-    to where they are held step by step.
+    All that starts from a prediction comes here. Where the likelihood is not finite at `start`, the start is halved
+    back towards the minimum's other parameters; if it is not finite at these either, and `robust`, the parameters are
+    brought to where they are held step by step.
 
     Differentiable, by the implicit function theorem, with respect to the values held, the data, and all else of the
     objective.
@@ -116,15 +117,17 @@ def _stationarity(x: Float[Array, " n"], end: _End, inputs: tuple[Any, ...]) -> 
 def _tried(
     minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[Array, ""], while_loop: Callable
 ) -> Refit:
-    """By the loop of `mx.fit`, from `start`; else from the minimum; and, where the likelihood is finite at neither, from
-    the end of a fit with the parameters held on the way, as far away as it can be."""
+    """By the loop of `mx.fit`, from `start`; else from the minimum; and, where the likelihood is finite at neither, on
+    the way from there: each part begins where the last two point to, and is shortened until that is finite."""
 
     def body(s: _Tries) -> _Tries:
         by_parts = s.tries > 1
         part = jnp.where(by_parts, jnp.minimum(s.part + s.step, 1.0), 1.0)
         at = minimum.x + part * (hold.at - minimum.x)
         here = hold._replace(at=jnp.where(part == 1, hold.at, at))
-        found = _solve(minimum, here, jnp.where(s.tries == 0, start, s.x), s.done, while_loop)
+        ahead = jnp.where(by_parts, s.x + (part - s.part) * s.slope, s.x)
+        begin = jnp.where(s.tries == 0, start, minimum.space.clip(ahead))
+        found = _solve(minimum, here, begin, s.done, while_loop)
         good, there = found.status == int(Status.VALID), part == 1
         unknown = _not_finite(s.status) | (s.tries == 0)
         status = jnp.where(there & (good | unknown), found.status, s.status)
@@ -133,7 +136,8 @@ def _tried(
         return _Tries(
             part=jnp.where(good, part, s.part),
             x=jnp.where(good, found.x, s.x),
-            step=jnp.where(by_parts, s.step * jnp.where(good, 2.0, 0.5), s.step),
+            slope=jnp.where(good, (found.x - s.x) / (part - s.part), s.slope),
+            step=jnp.where(by_parts, s.step * jnp.where(good, _LONGER, _SHORTER), s.step),
             status=status,
             num_gradients=s.num_gradients + found.num_gradients,
             tries=tries,
@@ -142,7 +146,9 @@ def _tried(
 
     zero, none = jnp.zeros((), minimum.x.dtype), jnp.array(0)
     status = jnp.array(int(Status.NOT_CONVERGED))
-    begin = _Tries(zero, minimum.x, zero + _FIRST_PART, status, none, none, skip | ~minimum.valid)
+    slope = conditional_shift(minimum.covariance, hold.rows, jnp.where(hold.which, hold.at - minimum.x, 0.0))
+    done = skip | ~minimum.valid
+    begin = _Tries(zero, minimum.x, slope, zero + _FIRST_PART, status, none, none, done)
     end = lax.while_loop(lambda s: ~s.done, body, begin)
     return Refit(jnp.where(hold.which, hold.at, end.x), zero, end.status, end.num_gradients)
 

@@ -87,7 +87,7 @@ def beyond(limit: "UpperLimit") -> list[str]:
     bounds = np.unique(np.broadcast_to(upper, where.shape)[where])
     at = f"{bounds[0]:.6g}" if bounds.size == 1 else f"{bounds[0]:.6g} to {bounds[-1]:.6g}"
     return [
-        f"Beyond the upper bound of {limit.name}, {at}: raise it (upper= of its mx.Parameter, or its bounds in the file)"
+        f"Beyond the upper bound of {limit.name}, {at}: raise it (upper= of its Parameter, or its bounds in the file)"
     ]
 
 

@@ -218,7 +218,7 @@ def toy_test(
     else:
         with Shown(calculator.progress) as shown:
             ensembles = (Ensemble(nll, toys.params, data, toys, index, shown) for toys in drawn)
-            found = [statistic_of(statistic, ensemble, values) for ensemble in ensembles]
+            found = [statistic_of(statistic, ensemble, values, points[0]) for ensemble in ensembles]
         q, status = (jnp.stack(arrays) for arrays in zip(*found, strict=True))
     if not calculator.importance:
         return ToyTest(*(unweighted(q[i], status[i]) for i in (0, 1)))
@@ -236,10 +236,10 @@ def drawn_at(calculator: Toys, origins: tuple[PyTree, ...]) -> list[Toys]:
 
 
 def statistic_of(
-    statistic: AbstractStatistic, ensemble: Ensemble, values: Float[Array, " k"]
+    statistic: AbstractStatistic, ensemble: Ensemble, values: Float[Array, " k"], near: PyTree = None
 ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
-    """The statistic of each toy and its status."""
-    rise, status = ensemble.rise(values)
+    """The statistic of each toy and its status. `near`: parameters of a fit at `values`, as for `Ensemble.rise`."""
+    rise, status = ensemble.rise(values, near)
     best = ensemble.free.values
     at_zero = np.zeros_like(rise)
     if statistic.tilde and np.any(best[:, 0] < 0):
