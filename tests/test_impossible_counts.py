@@ -15,6 +15,8 @@ from migrax._poisson_draw import draw_poisson
 
 COUNT = mx.PoissonNLL(lambda p: jnp.atleast_1d(p["s"]))
 PARAMS = {"s": mx.Parameter(1.0, lower=0.0)}
+SCALED = mx.PoissonNLL(lambda p: jnp.atleast_1d(p["s"] * p["e"]))
+SCALED_PARAMS = PARAMS | {"e": jnp.array(1.0)}
 # the efficiency of the signal is known to a tenth
 UNSURE = mx.Joint(
     {"n": mx.PoissonNLL(lambda p: jnp.atleast_1d(p["s"] * p["eff"])), "eff": mx.NormalConstraint("eff", 0.1)}
@@ -93,6 +95,10 @@ def test_asymptotic_limit(n):
 
     wanted = brentq(lambda s: log_cls(s) - np.log(0.05), n + 0.1, 30)
     np.testing.assert_allclose(found.observed, wanted, rtol=1e-7)
+    # the limit on s falls with the efficiency e as 1 / e
+    limit = lambda e: mx.upper_limit(SCALED, SCALED_PARAMS | {"e": e}, jnp.array([float(n)]), "s").observed  # noqa: E731
+    value, slope = jax.jit(jax.value_and_grad(limit))(jnp.array(1.0))
+    np.testing.assert_allclose([value, slope], [wanted, -wanted], rtol=1e-6)
 
 
 def test_nothing_is_expected_and_something_seen():

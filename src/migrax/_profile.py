@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from ._conditional import conditional_shift
@@ -197,10 +198,15 @@ def evaluate(
             start = at + jnp.where(held, 0.0, conditional_shift(minimum.covariance, rows, at - minimum.x))
             fitted = refit_at(minimum, Hold(rows, at), minimum.space.clip(start), skip, robust)
             value, x, status = fitted.value, fitted.x, fitted.status
+        elif what == "value":
+            # where it is infinite its derivatives are NaN, also for those who do not want them: taken elsewhere
+            impossible = lax.stop_gradient(minimum.fn(at, minimum.theta)) == jnp.inf
+            value = minimum.fn(jnp.where(impossible, minimum.x, at), minimum.theta)
+            value, x = jnp.where(impossible, jnp.inf, value), at
+            status = jnp.where(jnp.isnan(value) | (value == -jnp.inf), int(Status.NOT_FINITE), int(Status.VALID))
         else:
             value, x = minimum.fn(at, minimum.theta), at
-            usable = jnp.isfinite(value) | ((value == jnp.inf) & (what == "value"))
-            status = jnp.where(usable, int(Status.VALID), int(Status.NOT_FINITE))
+            status = jnp.where(jnp.isfinite(value), int(Status.VALID), int(Status.NOT_FINITE))
         good = (status == int(Status.VALID)) & minimum.valid
         return jnp.where(good, value, jnp.nan), jnp.where(good, x, jnp.nan), status
 
