@@ -236,6 +236,7 @@ def test_what_is_not_valid_is_said(tmp_path):
     path.write_text(json.dumps(spec))
     done = run("limit", path, "--json", tmp_path / "limit.json", code=3)
     assert "beyond bound" in done.stdout
+    assert "Beyond the upper bound of mu, 0.9: raise it" in done.stdout
     found = json.loads((tmp_path / "limit.json").read_text())
     assert found["observed"] is None  # NaN is no JSON
     assert found["valid"] is False

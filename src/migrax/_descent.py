@@ -2,6 +2,9 @@
 
 The covariance at the minimum, conditional on what is held, is the inverse Hessian of a quadratic likelihood, for which
 one step is enough. It is kept up to date by the BFGS formula. What does not converge so is left to the loop of a fit.
+
+A start that is predicted may lie where the likelihood is not finite (the tangent far from the minimum makes an expected
+count negative): it is halved back towards the nuisance parameters of the minimum, by the same evaluations.
 """
 
 from typing import NamedTuple
@@ -17,6 +20,7 @@ from ._solvers.metric import bfgs
 
 _MAX_STEPS = 40
 _MAX_REFUSED = 8
+_MAX_HALVINGS = 6  # of the way to a start that is not finite; then its beginning is tried
 _CUT = 0.3  # of a step that was too long
 _DECREASE = 1e-4  # sufficient (Armijo)
 _TOLERANCE = 1e-11  # of the EDM, in units of UP = 1/2, before a last step that is not evaluated
@@ -24,6 +28,7 @@ _TOLERANCE = 1e-11  # of the EDM, in units of UP = 1/2, before a last step that 
 
 class Descent(NamedTuple):
     x: Float[Array, " n"]
+    start: Float[Array, " n"]  # where it began: the first point of all tried at which the likelihood is finite
     found: Bool[Array, ""]
     num_gradients: Int[Array, ""]
 
@@ -35,6 +40,9 @@ class _State(NamedTuple):
     g: Float[Array, " n"]
     push: Float[Array, " n"]  # the gradient of those that do not move, too
     v: Float[Array, "n n"]
+    begin: Float[Array, " n"]  # the first finite point
+    first: Bool[Array, ""]  # none has been met
+    halvings: Int[Array, ""]
     refused: Int[Array, ""]
     steps: Int[Array, ""]
     done: Bool[Array, ""]
@@ -42,16 +50,19 @@ class _State(NamedTuple):
 
 
 def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[Array, ""]) -> Descent:
-    """The minimum over all parameters but those of `hold`, from `start`; nothing is done if `skip`."""
+    """The minimum over all parameters but those of `hold`, from `start` or, if the likelihood is not finite there, from
+    between it and the minimum of the fit; nothing is done if `skip`."""
     which = hold.which
     moves = ~which & ~minimum.active
     space = minimum.space.without(~moves)
-    x = jnp.where(which, hold.at, jnp.where(moves, start, minimum.x))
-    q = space.internal(x)
+    nearest = jnp.where(which, hold.at, minimum.x)
+    x = jnp.where(moves & jnp.isfinite(start), start, nearest)
+    q, back = space.internal(x), space.internal(nearest)
     slopes = space.slopes(space.internal(jnp.where(moves, minimum.x, x)))[0]
     v = conditional(minimum.covariance, hold.rows) / (slopes[:, None] * slopes[None, :])
     v = jnp.where(moves[:, None] & moves[None, :] & jnp.isfinite(v), v, 0.0)
-    q = q + off_symmetry(v)
+    aside = off_symmetry(v)
+    q, back = q + aside, back + aside
     noise = minimum.noise
 
     def flat(q: Array) -> tuple[Scalar, None]:
@@ -62,7 +73,9 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
         finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(g))
         push = jnp.where(finite, g, 0.0)
         g = jnp.where(moves, push, 0.0)
-        first = s.steps == 0
+        first = s.first
+        nowhere = first & ~finite
+        halved = jnp.where(s.halvings < _MAX_HALVINGS, back + 0.5 * (s.trial - back), back)
         v = jnp.where(first | ~finite, s.v, bfgs(s.v, s.trial - s.q, g - s.g))
         slope = s.g @ (s.trial - s.q)
         lower = f <= s.f + _DECREASE * slope
@@ -73,27 +86,30 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
         g, push = jnp.where(good, g, s.g), jnp.where(good, push, s.push)
         step = -v @ g
         found = good & (-0.5 * (g @ step) <= jnp.maximum(_TOLERANCE, noise))
-        refused = jnp.where(good, 0, s.refused + 1)
+        refused = jnp.where(good | nowhere, 0, s.refused + 1)
         steps = s.steps + 1
         return _State(
-            trial=q + jnp.where(good, step, _CUT * (s.trial - s.q)),
+            trial=jnp.where(nowhere, halved, q + jnp.where(good, step, _CUT * (s.trial - s.q))),
             q=q,
             f=f,
             g=g,
             push=push,
             v=v,
+            begin=jnp.where(first & finite, s.trial, s.begin),
+            first=nowhere,
+            halvings=s.halvings + nowhere,
             refused=refused,
             steps=steps,
-            done=found | (refused > _MAX_REFUSED) | (steps >= _MAX_STEPS) | (first & ~finite),
+            done=found | (refused > _MAX_REFUSED) | (steps >= _MAX_STEPS) | (nowhere & jnp.all(s.trial == back)),
             found=found,
         )
 
-    zero, no = jnp.zeros((), x.dtype), jnp.array(False)
-    none, hopeless = jnp.zeros_like(q), ~minimum.valid | ~jnp.all(jnp.isfinite(q))
-    begin = _State(q, q, zero, none, none, v, jnp.array(0), jnp.array(0), skip | hopeless, no)
+    zero, none, no, count = jnp.zeros((), x.dtype), jnp.zeros_like(q), jnp.array(False), jnp.array(0)
+    hopeless = ~minimum.valid | ~jnp.all(jnp.isfinite(q) & jnp.isfinite(back))
+    begin = _State(q, q, zero, none, none, v, q, ~no, count, count, count, skip | hopeless, no)
     end = lax.while_loop(lambda s: ~s.done, body, begin)
     # the last step is not evaluated
     x = space.external(jnp.where(end.found, end.trial, end.q))
     sign = jnp.where(minimum.x - minimum.space.lower <= minimum.space.upper - minimum.x, 1.0, -1.0)
     pushed = jnp.all(~minimum.active | which | (end.push * sign >= 0))  # they want to stay at their bounds
-    return Descent(x, end.found & pushed, end.steps)
+    return Descent(x, space.external(end.begin), end.found & pushed, end.steps)

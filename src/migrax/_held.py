@@ -14,7 +14,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from ._conditional import conditional
+from ._conditional import conditional, conditional_shift
 from ._descent import descend
 from ._inner import Problem
 from ._minimum import Hold, Minimum
@@ -33,6 +33,23 @@ class Refit(NamedTuple):
     num_gradients: Int[Array, ""]  # those with second derivatives too
 
 
+_MAX_TRIES = 24
+_FIRST_PART, _LONGER, _SHORTER = 0.5, 1.5, 0.5
+
+
+class _Tries(NamedTuple):
+    """Fits one after the other, on the way from the minimum to where parameters are held."""
+
+    part: Scalar  # how far the way is gone: a fit converged there
+    x: Float[Array, " n"]  # its end
+    slope: Float[Array, " n"]  # how x changes with the part
+    step: Scalar  # the part that is tried next
+    status: Int[Array, ""]  # with the parameters where they are to be held
+    num_gradients: Int[Array, ""]
+    tries: Int[Array, ""]
+    done: Bool[Array, ""]
+
+
 class _End(NamedTuple):
     status: Int[Array, ""]
     num_gradients: Int[Array, ""]
@@ -42,6 +59,10 @@ class _End(NamedTuple):
 def refit(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[Array, ""], robust: bool) -> Refit:
     """Minimises over the other parameters, from `start`: with one gradient a step from the covariance at the minimum
     and, if `robust`, with exact second derivatives where that does not converge. Nothing is done if `skip`.
+
+    All that starts from a prediction comes here. Where the likelihood is not finite at `start`, the start is halved
+    back towards the minimum's other parameters; if it is not finite at these either, and `robust`, the parameters are
+    brought to where they are held step by step.
 
     Differentiable, by the implicit function theorem, with respect to the values held, the data, and all else of the
     objective.
@@ -70,7 +91,7 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
     status = jnp.where(found, int(Status.VALID), int(Status.NOT_CONVERGED))
     count = down.num_gradients
     if robust:
-        again = _solve(minimum, hold, start, skip | found, while_loop)
+        again = _tried(minimum, hold, down.start, skip | found, while_loop)
         x = jnp.where(found, x, again.x)
         status = jnp.where(found, status, again.status)
         count = count + again.num_gradients
@@ -91,6 +112,49 @@ def _stationarity(x: Float[Array, " n"], end: _End, inputs: tuple[Any, ...]) -> 
     residual = jnp.where(end.active, (x - jnp.where(end.active, bound, 0.0)) / scale, gradient * scale)
     residual = jnp.where(hold.which, (x - hold.at) / scale, residual)
     return jnp.where(end.status == int(Status.VALID), residual, x / scale)
+
+
+def _tried(
+    minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[Array, ""], while_loop: Callable
+) -> Refit:
+    """By the loop of `mx.fit`, from `start`; else from the minimum; and, where the likelihood is finite at neither, on
+    the way from there: each part begins where the last two point to, and is shortened until that is finite."""
+
+    def body(s: _Tries) -> _Tries:
+        by_parts = s.tries > 1
+        part = jnp.where(by_parts, jnp.minimum(s.part + s.step, 1.0), 1.0)
+        at = minimum.x + part * (hold.at - minimum.x)
+        here = hold._replace(at=jnp.where(part == 1, hold.at, at))
+        ahead = jnp.where(by_parts, s.x + (part - s.part) * s.slope, s.x)
+        begin = jnp.where(s.tries == 0, start, minimum.space.clip(ahead))
+        found = _solve(minimum, here, begin, s.done, while_loop)
+        good, there = found.status == int(Status.VALID), part == 1
+        unknown = _not_finite(s.status) | (s.tries == 0)
+        status = jnp.where(there & (good | unknown), found.status, s.status)
+        tries = s.tries + 1
+        hopeless = (tries == 2) & ~_not_finite(status)
+        return _Tries(
+            part=jnp.where(good, part, s.part),
+            x=jnp.where(good, found.x, s.x),
+            slope=jnp.where(good, (found.x - s.x) / (part - s.part), s.slope),
+            step=jnp.where(by_parts, s.step * jnp.where(good, _LONGER, _SHORTER), s.step),
+            status=status,
+            num_gradients=s.num_gradients + found.num_gradients,
+            tries=tries,
+            done=(there & good) | hopeless | (tries >= _MAX_TRIES),
+        )
+
+    zero, none = jnp.zeros((), minimum.x.dtype), jnp.array(0)
+    status = jnp.array(int(Status.NOT_CONVERGED))
+    slope = conditional_shift(minimum.covariance, hold.rows, jnp.where(hold.which, hold.at - minimum.x, 0.0))
+    done = skip | ~minimum.valid
+    begin = _Tries(zero, minimum.x, slope, zero + _FIRST_PART, status, none, none, done)
+    end = lax.while_loop(lambda s: ~s.done, body, begin)
+    return Refit(jnp.where(hold.which, hold.at, end.x), zero, end.status, end.num_gradients)
+
+
+def _not_finite(status: Int[Array, ""]) -> Bool[Array, ""]:
+    return (status == int(Status.NOT_FINITE_AT_START)) | (status == int(Status.NOT_FINITE))
 
 
 def _solve(

@@ -119,4 +119,5 @@ def _log_probability(k: Array, mean: Array) -> Array:
     small = jnp.asarray(_SMALL, k.dtype)[jnp.minimum(positive, len(_SMALL)).astype(int) - 1]
     rest = jnp.where(positive < len(_SMALL), small, _LARGE + series)
     log_p = -deviance - 0.5 * jnp.log(positive) - rest
-    return jnp.where(k == 0, -mean, jnp.where(mean > 0, log_p, -jnp.inf))
+    # a mean so small that k over it overflows is as good as none
+    return jnp.where(k == 0, -mean, jnp.where((mean > 0) & jnp.isfinite(off), log_p, -jnp.inf))

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from ._conditional import conditional_shift
@@ -181,7 +182,11 @@ def evaluate(
     robust: bool,
     what: str,
 ) -> tuple[Array, Array, Array, Array]:
-    """The NLL, its rise, the free parameters and the status at each point."""
+    """The NLL, its rise, the free parameters and the status at each point.
+
+    `what`: `"profile"`, `"scan"`, or `"value"`, a profile without other parameters, where an infinite NLL is a value as
+    any: data that are impossible there. NaN is none.
+    """
     minimum = at_minimum(nll, result, data)
     n = minimum.x.size
     rows = (jnp.arange(n) == index[:, None]).astype(minimum.x.dtype)
@@ -193,6 +198,12 @@ def evaluate(
             start = at + jnp.where(held, 0.0, conditional_shift(minimum.covariance, rows, at - minimum.x))
             fitted = refit_at(minimum, Hold(rows, at), minimum.space.clip(start), skip, robust)
             value, x, status = fitted.value, fitted.x, fitted.status
+        elif what == "value":
+            # where it is infinite its derivatives are NaN, also for those who do not want them: taken elsewhere
+            impossible = lax.stop_gradient(minimum.fn(at, minimum.theta)) == jnp.inf
+            value = minimum.fn(jnp.where(impossible, minimum.x, at), minimum.theta)
+            value, x = jnp.where(impossible, jnp.inf, value), at
+            status = jnp.where(jnp.isnan(value) | (value == -jnp.inf), int(Status.NOT_FINITE), int(Status.VALID))
         else:
             value, x = minimum.fn(at, minimum.theta), at
             status = jnp.where(jnp.isfinite(value), int(Status.VALID), int(Status.NOT_FINITE))

@@ -124,6 +124,8 @@ def _conclude(
 ) -> tuple[StatisticValue, PValues]:
     q, q_a = (statistic.from_ratio(ratio, index, lanes[0]) for ratio in (found, of_asimov))
     status = jnp.where(q.valid, jnp.where(there == int(Status.VALID), q_a.status, there), q.status)
+    # what the alternative expects is impossible at the value tested: there is no width to measure distances in
+    status = jnp.where(jnp.isinf(q_a.value), int(Status.NOT_FINITE), status)
     r, r_a = formulas.root(q.value), formulas.root(q_a.value)
     if isinstance(statistic, TMu | TMuTilde):
         log_sb, log_b = formulas.log_p_two_sided(q.value, q_a.value, statistic.tilde)

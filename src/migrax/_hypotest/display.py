@@ -75,7 +75,22 @@ def limit_text(limit: "UpperLimit") -> str:
     if len(lines) == 1 and limit.asimov is not None:
         lines += _reason(limit.asimov, "The fit of the Asimov data")
     lines += said(limit.scales)
+    lines += beyond(limit)
     return study_text("\n".join(lines), ["", "Limit"], rows)
+
+
+def beyond(limit: "UpperLimit") -> list[str]:
+    """Which bound is to be raised where a limit, of one lane or many, is beyond it."""
+    kinds = [limit.status, *np.moveaxis(np.asarray(limit.expected_status), -1, 0)]
+    where = np.any(np.stack([np.asarray(kind) == int(LimitStatus.BEYOND_BOUND) for kind in kinds]), axis=0)
+    if not np.any(where):
+        return []
+    upper = np.asarray(limit.free.upper)[..., limit.free.names.index(limit.name)]
+    bounds = np.unique(np.broadcast_to(upper, where.shape)[where])
+    at = f"{bounds[0]:.6g}" if bounds.size == 1 else f"{bounds[0]:.6g} to {bounds[-1]:.6g}"
+    return [
+        f"Beyond the upper bound of {limit.name}, {at}: raise it (upper= of its Parameter, or its bounds in the file)"
+    ]
 
 
 def interval_text(found: "Interval") -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from .._display_studies import study_text
 from .._status import Status
-from .display import band, with_its_error, words
+from .display import band, beyond, with_its_error, words
 from .formulas import BANDS
 from .limit_status import LimitStatus
 
@@ -56,7 +56,7 @@ def limit_lanes(limits: "UpperLimit") -> str:
     each = np.concatenate([np.reshape(limits.status, (size, 1)), np.reshape(limits.expected_status, (size, 5))], axis=1)
     how = "CLs" if limits.cls else "CLs+b"
     title = f"Upper limits on {limits.name} at {100 * limits.cl:.4g} % ({how}): {_count(limits.observed, 'limit')}"
-    return _table(title, ["Observed", *_EXPECTED], rows, [_limit_status(row) for row in each])
+    return _table(title, ["Observed", *_EXPECTED], rows, [_limit_status(row) for row in each], beyond(limits))
 
 
 def interval_lanes(found: "Interval") -> str:
@@ -84,10 +84,17 @@ def _count(array: Any, what: str) -> str:
     return f"{many} {what}" if np.size(array) == 1 else f"{many} {what}s"
 
 
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], status: Sequence[str]) -> str:
+def _table(
+    title: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    status: Sequence[str],
+    notes: Sequence[str] = (),
+) -> str:
     missing = sum("—" in row for row in rows)
     if missing:
         title += f", {missing} of them with something missing"
+    title = "\n".join([title, *notes])
     told = [["Status"], *([s] for s in status)] if any(status) else [[]] * (1 + len(rows))
     body = [[str(i), *row, *why] for i, (row, why) in enumerate(zip(rows, told[1:], strict=True))]
     text = study_text(title, ["", *head, *told[0]], body[:_SHOWN])

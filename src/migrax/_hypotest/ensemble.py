@@ -101,9 +101,15 @@ class Ensemble:
         self.toys = Toys(toys.n, toys.key, origin)
         self.free = self._free(self.toys, None)
 
-    def rise(self, values: Float[Array, " k"]) -> tuple[np.ndarray, np.ndarray]:
-        """-2 log of the likelihood ratio of each toy with the parameters of interest at `values`, and a status."""
+    def rise(self, values: Float[Array, " k"], near: PyTree = None) -> tuple[np.ndarray, np.ndarray]:
+        """-2 log of the likelihood ratio of each toy with the parameters of interest at `values`, and a status.
+
+        `near`: parameters at which the likelihood is finite with those of interest at `values`: the start of toys whose
+        is not where the toys are drawn (a deficit that makes an expected count negative).
+        """
         held = self._held(values, self.toys)
+        if near is not None:
+            self._from_near(held, values, near)
         for _ in range(_REPEATED):
             # lower than the free fit: that was another minimum
             good = (held.status == 0) & (self.free.status == 0)
@@ -119,8 +125,21 @@ class Ensemble:
     def _free(self, toys: Any, starts: Any) -> _Fits:
         return self._fit(self.nll, self.origin, toys, starts, list(self.index))
 
-    def _held(self, values: Float[Array, " k"], toys: Any, keep_all: bool = False) -> _Fits:
-        held, params = hold(self.nll, self.origin, self.index, values)
+    def _from_near(self, held: _Fits, values: Float[Array, " k"], near: PyTree) -> None:
+        """Fits those toys again whose likelihood is not finite at the start."""
+        lost = np.flatnonzero(np.isin(held.status, (int(Status.NOT_FINITE_AT_START), int(Status.NOT_FINITE))))
+        if lost.size == 0 or held.nll.size == 0:
+            return
+        padded = _padded(lost)
+        drawn = source(self.nll, self.origin, self.toys, self.data).take(padded, None)
+        again = self._held(values, drawn, start=near)
+        for mine, new in zip(held, again, strict=True):
+            mine[padded] = new
+
+    def _held(
+        self, values: Float[Array, " k"], toys: Any, keep_all: bool = False, start: PyTree | None = None
+    ) -> _Fits:
+        held, params = hold(self.nll, self.origin if start is None else start, self.index, values)
         if params is None:
             return self._only_value(values, toys)
         n = params["x"].value.shape[0]
@@ -130,7 +149,8 @@ class Ensemble:
         """Where there are no other parameters, there is nothing to fit."""
         at = update(self.origin, jnp.zeros(len(self.index)).at[jnp.asarray(self.index)].set(values))
         nll = logs(self.nll, (at,), toys, self.data, self.origin)[0]
-        status = np.where(np.isfinite(nll), int(Status.VALID), int(Status.NOT_FINITE))
+        # infinite: a toy that is impossible at this value, which is what the ratio is to say
+        status = np.where(np.isfinite(nll) | (nll == np.inf), int(Status.VALID), int(Status.NOT_FINITE))
         return _Fits(nll, np.empty((nll.size, 0)), status)
 
     def _fit(self, nll: Any, params: PyTree, toys: Any, starts: Any, kept: list[int]) -> _Fits:
@@ -147,8 +167,7 @@ class Ensemble:
 
     def _again(self, missing: Int[np.ndarray, " m"], values: Float[Array, " k"]) -> None:
         """Fits these toys freely from where the lower likelihood was seen."""
-        # as many as the next power of two, so that few sizes are ever compiled
-        padded = np.resize(missing, 2 ** int(np.ceil(np.log2(missing.size))))
+        padded = _padded(missing)
         drawn = source(self.nll, self.origin, self.toys, self.data).take(padded, None)
         held, _ = hold(self.nll, self.origin, self.index, values)
         x = jax.vmap(held.full)(jnp.asarray(self._held(values, drawn, keep_all=True).values))
@@ -157,6 +176,11 @@ class Ensemble:
         better = (found.status == 0) & (found.nll < self.free.nll[padded])
         for mine, new in zip(self.free, found, strict=True):
             mine[padded[better]] = new[better]
+
+
+def _padded(which: Int[np.ndarray, " m"]) -> Int[np.ndarray, " l"]:
+    """As many as the next power of two, so that few sizes are ever compiled."""
+    return np.resize(which, 2 ** int(np.ceil(np.log2(which.size))))
 
 
 def hold(nll: Any, params: PyTree, index: tuple[int, ...], values: Float[Array, " k"]) -> tuple[Held, PyTree]:

@@ -94,17 +94,19 @@ def _search(
             seen[distance] = look(distance)
         return bool(np.isfinite(seen[distance].value[j]))
 
-    if not _points(seen, j):
-        return _nothing(LimitStatus.FIT_FAILED)
     for _ in range(_DOUBLINGS):
         low, high = _ends(_points(seen, j), top, 0.0 in seen)
         if high is not None or low.at >= end:
             break
-        if not seen_at(min(2 * max(low.at, 0.1 * reach), end)):
-            return _nothing(LimitStatus.FIT_FAILED)
+        # where a curve is not known (the data are impossible there) its root is looked for before
+        unknown = min((d for d, h in seen.items() if d > low.at and not np.isfinite(h.value[j])), default=math.inf)
+        further = min(2 * max(low.at, 0.1 * reach), end)
+        seen_at(further if further < unknown else 0.5 * (max(low.at, 0.0) + unknown))
     low, high = _ends(_points(seen, j), top, 0.0 in seen)
     if high is None:
-        return _nothing(LimitStatus.BEYOND_BOUND if low.at >= end else LimitStatus.NO_EFFECT)
+        failed = any(d > low.at and not np.isfinite(h.value[j]) for d, h in seen.items())
+        never = LimitStatus.FIT_FAILED if failed else LimitStatus.NO_EFFECT
+        return _nothing(LimitStatus.BEYOND_BOUND if low.at >= end else never)
     bracket, narrow = _Bracket(low, high), _NARROW * reach
     left = max(math.ceil(math.log2(bracket.width / narrow)), 0) + _SPARE
     while not _is_enough(bracket, _points(seen, j), narrow):

@@ -27,7 +27,8 @@ class Ratio(eqx.Module):
 
     **Attributes**, of `m` values of the parameters of interest:
 
-    - `rise`: shape `(m,)`, NaN where the conditional fit failed.
+    - `rise`: shape `(m,)`, NaN where the conditional fit failed; infinite where the data are impossible (counts where
+        none are expected) and there is no other parameter that could change this.
     - `points`: shape `(m, n_free)`, all free parameters there.
     - `status`: shape `(m,)`, of the conditional fits.
     - `free`: the free fit.
@@ -78,8 +79,9 @@ def ratio(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], 
 
 def _conditional(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], values: Array) -> Ratio:
     positions = jnp.asarray(index)
+    what = "profile" if len(index) < len(free.names) else "value"
     _, rise, points, status = by_stages(
-        lambda lanes, skip, robust: evaluate(nll, free, data, positions, lanes, skip, robust, "profile"),
+        lambda lanes, skip, robust: evaluate(nll, free, data, positions, lanes, skip, robust, what),
         values,
         lambda found: np.asarray(found[3]) != int(Status.VALID),
         (nll, free, data),

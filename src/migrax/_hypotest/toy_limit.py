@@ -57,7 +57,9 @@ def toy_limits(
             if not bool(q.valid):
                 return Heights(np.full(6, np.nan), np.full(6, np.nan))
             tested = Ensemble(nll, q.conditional, data, here, index, shown)
-            test = ToyTest(*(unweighted(*statistic_of(statistic, e, values)) for e in (tested, alternative)))
+            test = ToyTest(
+                *(unweighted(*statistic_of(statistic, e, values, q.conditional)) for e in (tested, alternative))
+            )
             return _heights(test, q.value, cls, level)
 
         end = float(free.upper[index[0]]) - at

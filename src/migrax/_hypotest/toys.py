@@ -168,21 +168,22 @@ def _quantiles(toys: ToyStatistics, off: float) -> Float[Array, "5"]:
     """The statistic below which a fraction of toys is, moved by `off` of its standard errors; the first is the largest,
     as its p-value is the lowest."""
     good = jnp.ravel(toys.status == int(Status.VALID))
-    values = jnp.where(good, jnp.ravel(toys.values), jnp.inf)
-    order = jnp.argsort(values)
+    values = jnp.where(good, jnp.ravel(toys.values), jnp.nan)
+    order = jnp.argsort(values)  # NaN comes last
     weights = jnp.where(good, jnp.ravel(toys.weights), 0.0)[order]
     below = jnp.cumsum(weights) / jnp.sum(weights)
     share = jax.scipy.special.ndtr(-jnp.asarray(formulas.BANDS, values.dtype))
     error = jnp.sqrt(share * (1 - share) * jnp.sum(weights**2)) / jnp.sum(weights)
     at = jnp.searchsorted(below, jnp.clip(share + off * error, 0.0, 1.0))
-    found = values[order][jnp.minimum(at, values.size - 1)]
-    return jnp.where(jnp.isfinite(found), found, jnp.nan)
+    return values[order][jnp.minimum(at, jnp.maximum(jnp.sum(good) - 1, 0))]
 
 
 def _beyond(toys: ToyStatistics, observed: Float[Array, "..."]) -> Array:
     # fits are right to about 1e-10 of the statistic: toys that are the data themselves must count
     same = 1e-7 if toys.values.dtype == jnp.float64 else 1e-3
-    edge = observed - same * (1 + observed)
+    finite = jnp.isfinite(observed)
+    safe = jnp.where(finite, observed, 0.0)
+    edge = jnp.where(finite, safe - same * (1 + safe), observed)
     return (toys.values >= edge[..., None, None]).astype(toys.values.dtype)  # False for NaN
 
 
@@ -217,7 +218,7 @@ def toy_test(
     else:
         with Shown(calculator.progress) as shown:
             ensembles = (Ensemble(nll, toys.params, data, toys, index, shown) for toys in drawn)
-            found = [statistic_of(statistic, ensemble, values) for ensemble in ensembles]
+            found = [statistic_of(statistic, ensemble, values, points[0]) for ensemble in ensembles]
         q, status = (jnp.stack(arrays) for arrays in zip(*found, strict=True))
     if not calculator.importance:
         return ToyTest(*(unweighted(q[i], status[i]) for i in (0, 1)))
@@ -235,10 +236,10 @@ def drawn_at(calculator: Toys, origins: tuple[PyTree, ...]) -> list[Toys]:
 
 
 def statistic_of(
-    statistic: AbstractStatistic, ensemble: Ensemble, values: Float[Array, " k"]
+    statistic: AbstractStatistic, ensemble: Ensemble, values: Float[Array, " k"], near: PyTree = None
 ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
-    """The statistic of each toy and its status."""
-    rise, status = ensemble.rise(values)
+    """The statistic of each toy and its status. `near`: parameters of a fit at `values`, as for `Ensemble.rise`."""
+    rise, status = ensemble.rise(values, near)
     best = ensemble.free.values
     at_zero = np.zeros_like(rise)
     if statistic.tilde and np.any(best[:, 0] < 0):

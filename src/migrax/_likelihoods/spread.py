@@ -99,7 +99,7 @@ def of_log_slopes(
     s, weight, variance = jnp.ones_like(mu), jnp.ones_like(mu), n
     if counts.variance is not None:
         variance = jnp.ravel(counts.variance).astype(mu.dtype)
-        s, negative = (jnp.ravel(a) for a in _counts.scale(counts))
+        s, negative = (jnp.ravel(a) for a in _counts.scale(counts, mask))
         s = s.astype(mu.dtype)
         weight = jnp.where(negative, mu / jnp.where(variance > 0, variance, 1.0), s)
     inside = jnp.ones(mu.shape, bool) if mask is None else jnp.ravel(jnp.asarray(mask))
