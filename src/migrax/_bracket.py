@@ -26,8 +26,9 @@ class Line(NamedTuple):
     rows: Float[Array, "k n"]
     base: Float[Array, " n"]
     direction: Float[Array, " n"]  # zero for the parameters that are not held
-    end: Scalar  # at a bound; infinite if there is none
+    end: Scalar  # at a bound, or after one period; infinite if there is none
     first: Scalar  # how far to go first
+    longest: Scalar  # how far to go at a time, lest a periodic likelihood has risen and fallen again between
 
 
 class Bracketed(NamedTuple):
@@ -83,7 +84,7 @@ def bracket(minimum: Minimum, line: Line, z: Scalar, skip: Bool[Array, ""]) -> B
             r_low=r_low,
             high=high,
             r_high=r_high,
-            trial=jnp.minimum(_next(low, r_low, high, r_high), line.end),
+            trial=jnp.minimum(jnp.minimum(_next(low, r_low, high, r_high), low + line.longest), line.end),
             x=jnp.where(ok, fitted.x, s.x),
             side=side,
             points=points,
@@ -96,7 +97,7 @@ def bracket(minimum: Minimum, line: Line, z: Scalar, skip: Bool[Array, ""]) -> B
 
     zero, no = jnp.zeros((), x.dtype), jnp.array(False)
     start = _State(
-        zero, -z, zero + jnp.inf, zero + jnp.inf, jnp.minimum(line.first, line.end), x,
+        zero, -z, zero + jnp.inf, zero + jnp.inf, jnp.minimum(jnp.minimum(line.first, line.longest), line.end), x,
         jnp.array(0), jnp.array(0), jnp.array(0),
         skip, no, no, no,
     )  # fmt: skip

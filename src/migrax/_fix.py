@@ -7,7 +7,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import ArrayLike
 
-from ._parameter import Parameter, Slot, Where, flatten, is_concrete, is_parameter, mark, pick
+from ._parameter import Parameter, Slot, Where, bounds_of, flatten, is_concrete, is_parameter, mark, pick
 from ._result import FitResult
 from ._typing import PyTree
 
@@ -53,7 +53,7 @@ def _with(parameter: Any, slot: Slot, picked: np.ndarray, fixed: bool, value: Ar
     assert is_parameter(parameter)
     flags = np.where(picked, fixed, ~slot.free).reshape(slot.shape)
     if value is None:
-        return Parameter(parameter.value, parameter.lower, parameter.upper, flags)
+        return Parameter(parameter.value, parameter.lower, parameter.upper, flags, parameter.period)
     new = jnp.asarray(value, parameter.value.dtype)
     if np.all(picked):
         try:
@@ -66,9 +66,9 @@ def _with(parameter: Any, slot: Slot, picked: np.ndarray, fixed: bool, value: Ar
         raise ValueError(f"{int(np.sum(picked))} entries of {slot.name!r} are picked; {new.size} values do not fit")
     else:
         new = jnp.ravel(parameter.value).at[np.flatnonzero(picked)].set(jnp.ravel(new)).reshape(slot.shape)
-    low, high = parameter.lower, parameter.upper
+    low, high = bounds_of(parameter)
     if is_concrete(new, low, high):
         outside = (low is not None and np.any(new < low)) or (high is not None and np.any(new > high))
         if outside:
             raise ValueError(f"{slot.name!r} cannot be fixed at {value}: its bounds are {low} and {high}")
-    return Parameter(new, parameter.lower, parameter.upper, flags)
+    return Parameter(new, parameter.lower, parameter.upper, flags, parameter.period)

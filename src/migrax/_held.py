@@ -70,7 +70,7 @@ def refit(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[Ar
     adjoint = optx.ImplicitAdjoint()
     start = lax.stop_gradient(start)
     x, end = adjoint.apply(_sure if robust else _quick, _stationarity, (minimum, hold, start, skip), frozenset())
-    x = jnp.where(hold.which, hold.at, x)
+    x = jnp.where(hold.which, hold.at, minimum.space.wrap(x))
     return Refit(x, minimum.fn(x, minimum.theta), end.status, end.num_gradients)
 
 

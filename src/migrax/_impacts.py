@@ -17,6 +17,7 @@ from ._minos import minos
 from ._objective import prepare
 from ._parameter import Where, is_concrete
 from ._result import FitResult
+from ._space import ravel
 from ._stages import by_stages
 from ._status import Status
 from ._typing import PyTree
@@ -119,7 +120,8 @@ def impacts(
     shift = jnp.nan_to_num(width)
     points = jnp.stack([value + down, value + up, value - shift, value + shift], axis=-1)
     x, status = _refits(nll, result, data, at, points)
-    moved = jnp.where(status == int(Status.VALID), x[..., target[0]] - result.values[target[0]], jnp.nan)
+    away = ravel(result.params)[1].nearest(x - result.values)[..., target[0]]
+    moved = jnp.where(status == int(Status.VALID), away, jnp.nan)
     has_prefit = jnp.isfinite(width)
     moved = jnp.where((jnp.arange(4) < 2) | has_prefit[:, None], moved, jnp.nan)
     assert result.covariance is not None

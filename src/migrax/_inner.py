@@ -16,6 +16,9 @@ from ._typing import PyTree
 
 Counts = dict[str, Int[Array, ""]]
 
+# A first step may promise to be so many errors long. Where the curvature vanishes by chance it would be any length.
+_FARTHEST = 1e3
+
 
 class Problem(NamedTuple):
     """What a solve is given. The objective is the NLL over 2 UP: its inverse Hessian is the covariance."""
@@ -146,6 +149,10 @@ def _whiten(
         hessian = first[:, None] * at.hessian * first[None, :] + jnp.diag(second * at.gradient)
         metric = decompose(hessian, gradient)
     root = metric.root()
+    far = jnp.abs(root.T @ gradient)
+    root = root * jnp.where(far > _FARTHEST, _FARTHEST / jnp.where(far > 0, far, 1.0), 1.0)[None, :]
+    if problem.space.has_bounds:
+        root = _within_reach(root, metric, first, at)
     # In whitened coordinates the gradient is in errors. Where it is small and the curvature negative, go that way.
     downhill = root.T @ gradient
     saddle = metric.finite & (metric.eigenvalues[0] < -metric.floor) & (jnp.sum(downhill**2) < 0.01)
@@ -154,6 +161,25 @@ def _whiten(
         return root, start
     given = root_of_covariance(problem.covariance, first)
     return jnp.where(first_pass, given, root), jnp.where(first_pass, 0.0, start)
+
+
+def _within_reach(root: Float[Array, "n n"], metric: Metric, first: Float[Array, " n"], at: Expansion) -> Array:
+    """A root whose rows are no longer than the user's units allow, if the curvature is not that of a minimum.
+
+    A parameter of which the likelihood knows nothing because another one is on its bound (the phase of a modulation
+    whose amplitude is 0) has no curvature of its own there, and what mixes the two is as small as the other's slope
+    dx/dq: one unit of the internal coordinates would be thousands of periods. In external coordinates the mixed
+    derivative tells after which way the bound lets go.
+    """
+    size = jnp.sqrt(jnp.abs(jnp.diagonal(at.hessian)))
+    known = size > 0
+    of_others = jnp.where(known, 1 / jnp.where(known, size, 1.0), 0.0)
+    steepness = jnp.max(jnp.abs(at.hessian) * of_others[None, :], axis=1)
+    held = 1 + jnp.max(jnp.abs(at.gradient) * of_others)
+    reach = 3 * held / jnp.where(steepness > 0, steepness, 1.0)
+    length = jnp.abs(first) * jnp.sqrt(jnp.sum(root**2, axis=1))
+    bad = ~metric.positive_definite & metric.finite & (steepness > 0) & (length > reach)
+    return root * jnp.where(bad, reach / jnp.where(length > 0, length, 1.0), 1.0)[:, None]
 
 
 def root_of_covariance(covariance: Float[Array, "n n"], slope: Float[Array, " n"]) -> Float[Array, "n n"]:

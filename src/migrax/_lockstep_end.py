@@ -75,7 +75,7 @@ class End(NamedTuple):
         unit, none = Metric.unit(self.x), jnp.zeros_like(self.x)
         outcome = Outcome(self.at, unit, self.active, self.good, self.edm, status, none, counts)
         fields = (setting.fn, None, theta, setting.x, setting.space, None, Migrad(), optx.ImplicitAdjoint(), 1)
-        x, outcome = lax.stop_gradient(self.x), jax.tree.map(lax.stop_gradient, outcome)
+        x, outcome = lax.stop_gradient(setting.space.wrap(self.x)), jax.tree.map(lax.stop_gradient, outcome)
         return result_of(Problem(*fields), x, outcome, hesse, nll, self.covariance)
 
 

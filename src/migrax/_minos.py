@@ -17,7 +17,7 @@ from ._objective import prepare
 from ._parameter import Where, is_concrete, unknown_name
 from ._result import FitResult
 from ._search import Aim, Found, Side, search
-from ._space import update
+from ._space import ravel, update
 from ._stages import by_stages
 from ._typing import PyTree
 
@@ -42,7 +42,9 @@ class Minos(eqx.Module):
     - `lower`, `upper`: shape `(k,)`, signed offsets from the fitted values, in the user's units. NaN where the search
         failed.
     - `lower_status`, `upper_status`: shape `(k,)`, an `mx.Side` each: found, at limit (the likelihood has not risen as
-        far at the parameter's bound; the error goes up to the bound), new minimum, failed.
+        far at the parameter's bound; the error goes up to the bound), new minimum, failed. For a parameter with a
+        period, at limit means that the likelihood rises as far nowhere: the interval is the whole period, half of it to
+        each side, and of `lower_points` and `upper_points` all else is NaN.
     - `valid`: shape `(k,)`, whether both sides were found or are at a limit.
     - `lower_points`, `upper_points`: shape `(k, n_free)`, all free parameters at the crossings.
     - `stats`: `num_gradients`, shape `(k, 2)`, evaluated for the lower and the upper side.
@@ -191,6 +193,12 @@ def _minos_of(result: FitResult, found: Found, index: tuple[int, ...], level: Ar
     usable = (status == int(Side.FOUND)) | (status == int(Side.AT_LIMIT))
     points = jnp.where(usable[..., None], found.x.reshape(2, k, -1), jnp.nan)
     offset = points[:, jnp.arange(k), at] - result.values[at]
+    space = ravel(result.params)[1]
+    if space.has_period:
+        # a periodic parameter at its limit: the likelihood has nowhere risen as far, and nothing was refitted there
+        round_trip = (status == int(Side.AT_LIMIT)) & jnp.isfinite(space.period[at])
+        others = jnp.arange(points.shape[-1]) != at[:, None]
+        points = space.wrap(jnp.where(round_trip[..., None] & others, jnp.nan, points))
     names = tuple(result.names[i] for i in index)
     table = jnp.full((2, len(result.names)), jnp.nan, offset.dtype).at[:, at].set(offset)
     result = eqx.tree_at(lambda r: r.minos, result, (table[0], table[1]), is_leaf=lambda x: x is None)

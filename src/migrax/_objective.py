@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, Scalar
 from ._hints import check_callable, hints, refuse_strangers
 from ._likelihoods.base import AbstractLikelihood
 from ._one_mode import differentiable
-from ._parameter import Slot, flatten, is_concrete, is_parameter, numbers_to_arrays, value_of
+from ._parameter import Slot, bounds_of, flatten, is_concrete, is_parameter, numbers_to_arrays, value_of
 from ._result import Estimate, FitResult
 from ._space import Space, ravel, resolve_at
 from ._typing import PyTree
@@ -80,7 +80,7 @@ def float32_complaint(params: PyTree, data: PyTree) -> str | None:
 
 def _is_fine(leaf: Any) -> bool:
     """Whether a start is finite and within its bounds: a quick look, as models may have hundreds of them."""
-    arrays = (leaf.value, leaf.lower, leaf.upper) if is_parameter(leaf) else (leaf, None, None)
+    arrays = (value_of(leaf), *bounds_of(leaf))
     if not is_concrete(*arrays):
         return False
     value = np.asarray(arrays[0])
@@ -107,8 +107,7 @@ def _first(bad: Any, names: list[str]) -> tuple[str, int]:
 
 def _check_bounds(parameter: Any, names: list[str]) -> None:
     value = parameter.value
-    low = -np.inf if parameter.lower is None else parameter.lower
-    high = np.inf if parameter.upper is None else parameter.upper
+    low, high = (s * np.inf if b is None else b for s, b in zip((-1, 1), bounds_of(parameter), strict=True))
     if is_concrete(low, high):
         crossed = np.broadcast_to(np.asarray(low) >= np.asarray(high), value.shape)
         if np.any(crossed):

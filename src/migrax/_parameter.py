@@ -20,7 +20,7 @@ Where: TypeAlias = str | Callable[[Any], Any] | Sequence["str | Callable[[Any], 
 
 
 class Parameter(eqx.Module):
-    """An array that a fit may change, with optional bounds.
+    """An array that a fit may change, with optional bounds, or with a period.
 
     ```python
     class Peak(eqx.Module):
@@ -34,14 +34,18 @@ class Parameter(eqx.Module):
     A parameter's name is its path in the tree: `mu`, `signal.mu`, `gamma[3]`. When a likelihood is called, each
     `Parameter` has been replaced by its array ("resolved"): the body of a model says `self.mu`, never `self.mu.value`.
 
-    Whether a bound is there and whether the parameter is fixed are structure (a change may retrace a jitted fit);
-    the value and the bounds are arrays (a change never retraces, and both may be traced and vmapped).
+    A phase has a `period`: `mx.Parameter(0.0, period=2 * jnp.pi)` has no bounds, and is reported within one period,
+    [-period/2, period/2), or [lower, lower + period) with a `lower`.
+
+    Whether a bound or a period is there and whether the parameter is fixed are structure (a change may retrace a jitted
+    fit); the value, the bounds and the period are arrays (a change never retraces, and all may be traced and vmapped).
     """
 
     value: Array
     lower: Array | None
     upper: Array | None
     fixed: bool | tuple[bool, ...] = eqx.field(static=True)
+    period: Array | None
 
     @_other_names.keywords(_other_names.PARAMETER)
     def __init__(
@@ -50,6 +54,7 @@ class Parameter(eqx.Module):
         lower: ArrayLike | None = None,
         upper: ArrayLike | None = None,
         fixed: bool | Sequence[bool] | np.ndarray = False,
+        period: ArrayLike | None = None,
     ):
         """**Arguments:**
 
@@ -58,20 +63,26 @@ class Parameter(eqx.Module):
             An infinite entry: no bound for that entry.
         - `fixed`: if `True` the fit leaves the value alone. An array of bools of the shape of `value` fixes some
             entries; the attribute then is a tuple of them, row by row.
+        - `period`: after which the likelihood repeats itself, in the units of `value` and broadcastable to its shape.
+            An infinite entry: that entry is not periodic. Fits, toys and refits report the parameter in
+            [-period/2, period/2). With a `lower`, which then is no bound, in [lower, lower + period). The start may lie
+            anywhere, a period takes no `upper`. A fit to a likelihood that does not have the period (a Gaussian
+            constraint on a phase has none) is valid only where its minimum lies within these limits.
 
         **Raises:**
 
         - `TypeError`: `value` holds integers, booleans or complex numbers; `fixed` is not bool.
-        - `ValueError`: `fixed` has another shape; a bound does not broadcast to the value, is NaN, or the lower is not
-            below the upper.
+        - `ValueError`: `fixed` has another shape; a bound or a period does not broadcast to the value or is NaN; the
+            lower bound is not below the upper; a period is not positive, or stands beside an upper bound.
         """
         self.value = _floating(value)
         self.lower = None if lower is None else _bound(lower, "lower", self.value)
         self.upper = None if upper is None else _bound(upper, "upper", self.value)
         self.fixed = _flags(fixed, jnp.shape(self.value))
+        self.period = None if period is None else _bound(period, "period", self.value)
 
     def __repr__(self) -> str:
-        arrays = {"lower": self.lower, "upper": self.upper}
+        arrays = {"lower": self.lower, "upper": self.upper, "period": self.period}
         if not is_concrete(self.value, *arrays.values()):
             return f"Parameter(traced, shape={jnp.shape(self.value)}, fixed={self.fixed})"
         bounds = "".join(f", {name}={_show(bound)}" for name, bound in arrays.items() if bound is not None)
@@ -79,6 +90,18 @@ class Parameter(eqx.Module):
         return f"Parameter({_show(self.value)}{bounds}{fixed})"
 
     def __check_init__(self) -> None:
+        if self.period is not None:
+            if self.upper is not None:
+                raise ValueError(
+                    "a parameter with a period takes no upper bound: it is reported in [lower, lower + period). If it "
+                    "cannot go all round, give both bounds and no period"
+                )
+            if is_concrete(self.period) and not np.all(np.asarray(self.period) > 0):
+                raise ValueError(f"the period must be positive, got {_show(self.period)}")
+            if self.lower is not None and is_concrete(self.lower) and not np.all(np.isfinite(np.asarray(self.lower))):
+                raise ValueError(
+                    f"the lower end of a period must be finite, got {_show(self.lower)}; leave it out for -period/2"
+                )
         if self.lower is not None and self.upper is not None and is_concrete(self.lower, self.upper):
             lower, upper = np.broadcast_arrays(np.asarray(self.lower), np.asarray(self.upper))
             if np.any(lower >= upper):
@@ -89,6 +112,11 @@ class Parameter(eqx.Module):
 
 def is_parameter(node: Any) -> bool:
     return isinstance(node, Parameter)
+
+
+def bounds_of(leaf: Any) -> tuple[Array | None, Array | None]:
+    """The bounds of a leaf: none, unless it is a `Parameter` without a period, whose lower end is no bound."""
+    return (leaf.lower, leaf.upper) if is_parameter(leaf) and leaf.period is None else (None, None)
 
 
 def is_concrete(*arrays: Any) -> bool:
@@ -131,19 +159,30 @@ def _brief(value: Any) -> str:
     return f"shape {np.shape(value)}" if np.size(value) > 4 else str(value)
 
 
+def _fits(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, into) == into
+    except ValueError:
+        return False
+
+
+def _word(which: str) -> str:
+    return "" if which == "period" else " bound"
+
+
 def _bound(bound: ArrayLike, which: str, value: Array) -> Array:
     if isinstance(bound, str):
         raise TypeError(
-            f"the {which} bound is {bound!r}: a parameter has no name of its own, its path in the tree is it"
+            f"the {which}{_word(which)} is {bound!r}: a parameter has no name of its own, its path in the tree is it"
         )
     if isinstance(bound, tuple | list) and value.ndim == 0:
-        raise TypeError(f"the {which} bound is {bound}: give two numbers, mx.Parameter(value, lower=..., upper=...)")
-    if np.shape(bound) != () and np.broadcast_shapes(np.shape(bound), value.shape) != value.shape:
+        raise TypeError(f"the {which}{_word(which)} is {bound}: give two numbers, mx.Parameter(value, lower=..., upper=...)")
+    if not _fits(np.shape(bound), value.shape):
         raise ValueError(
-            f"the {which} bound of shape {np.shape(bound)} does not broadcast to the value's {value.shape}"
+            f"the {which}{_word(which)} of shape {np.shape(bound)} does not broadcast to the value's {value.shape}"
         )
     if is_concrete(bound) and np.any(np.isnan(np.asarray(bound, dtype=float))):
-        raise ValueError(f"the {which} bound is NaN; leave it out for no bound")
+        raise ValueError(f"the {which}{_word(which)} is NaN; leave it out for no bound")
     return jnp.asarray(bound, dtype=value.dtype)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from . import _display, _display_html, _display_impacts, _display_minos
 from ._display_minos import Sides
 from ._faults import Fault
-from ._parameter import constants, flatten, is_concrete, is_parameter, value_of
+from ._parameter import bounds_of, constants, flatten, is_concrete, value_of
 from ._result import Covariance, FitResult, status_counts
 from ._search import Side
 from ._solve import GOAL
@@ -110,9 +110,7 @@ def _rows(result: FitResult) -> list[_display.Row]:
     for slot in slots:
         leaf = leaves[slot.leaf]
         values = np.ravel(np.asarray(value_of(leaf)))
-        low, high = (
-            (_bounds(leaf.lower, slot.shape), _bounds(leaf.upper, slot.shape)) if is_parameter(leaf) else ({}, {})
-        )
+        low, high = ({} if b is None else _bounds(b, slot.shape) for b in bounds_of(leaf))
         for i, name in enumerate(slot.element_names()):
             error, at_limit, minos = None, False, None
             if slot.free[i]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from . import _other_names
-from ._parameter import Where, flatten, is_concrete, select, unknown_name
+from ._parameter import Where, bounds_of, flatten, is_concrete, select, unknown_name
 from ._status import Status
 from ._typing import PyTree
 
@@ -239,7 +239,7 @@ class FitResult(eqx.Module):
                 continue
             p = leaves[slot.leaf]
             flat = (*p.value.shape[: p.value.ndim - len(slot.shape)], slot.size)  # a batch has axes before
-            low, high = (_spread(b, s, p.value, len(flat) - 1).reshape(flat) for s, b in ((-1, p.lower), (1, p.upper)))
+            low, high = (_spread(b, s, p.value, len(flat) - 1).reshape(flat) for s, b in zip((-1, 1), bounds_of(p), strict=True))
             value = p.value.reshape(flat)
             free, take = np.flatnonzero(slot.free), slice(here, position)
             error = jnp.zeros_like(value).at[..., free].set(self.errors[..., take])

@@ -14,6 +14,8 @@ from ._conditional import conditional
 from ._crossing import Way, crossing
 from ._minimum import Minimum
 
+_STRIDE = 1 / 16  # of a period: how far the bracketing goes at a time
+
 
 class Side(enum.IntEnum):
     """How the search for a crossing ended."""
@@ -75,7 +77,8 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
     base = x if aim.base is None else aim.base
     z = jnp.sqrt(aim.rise)
     held = jnp.any(aim.rows != 0, axis=0)
-    end = _room(minimum, base, aim.direction)
+    turn = _turn(minimum, aim.direction)
+    end = jnp.minimum(_room(minimum, base, aim.direction), turn)
     blocked = end <= 0
     skip = skip | ~minimum.valid
     variance = jnp.where(held & (minimum.errors > 0), minimum.errors, 1.0) ** 2
@@ -91,14 +94,18 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
     sign = jnp.where(x - space.lower <= space.upper - x, 1.0, -1.0)
     pushed = jnp.all(~minimum.active | held | (fast.gradient * sign >= 0))
     found, x_found, count = fast.found & pushed & minimum.near(fast.x, held), fast.x, fast.num_gradients
+    if space.has_period:  # the way round leads back to the minimum: what is beyond was passed before
+        found &= _gone(aim, base, fast.x) < turn
     new_minimum, at_limit = fast.new_minimum, blocked & ~skip
     if robust:
-        line = Line(aim.rows, base, aim.direction, end, aim.first)
+        line = Line(aim.rows, base, aim.direction, end, aim.first, _STRIDE * turn)
         sure = bracket(minimum, line, z, skip | blocked | found | new_minimum)
         x_found = jnp.where(found | new_minimum | skip | blocked, x_found, sure.x)
         count = count + sure.num_gradients
         found, at_limit, new_minimum = found | sure.found, at_limit | sure.at_limit, new_minimum | sure.new_minimum
     x_found = space.clip(jnp.where(blocked, base, x_found))
+    if space.has_period:  # all values round: half the way to each side
+        x_found = jnp.where(at_limit & (end == turn) & ~blocked, base + 0.5 * turn * aim.direction, x_found)
     status = jnp.where(found, int(Side.FOUND), int(Side.FAILED))
     status = jnp.where(at_limit, int(Side.AT_LIMIT), status)
     status = jnp.where(new_minimum, int(Side.NEW_MINIMUM), status)
@@ -128,6 +135,22 @@ def _room(minimum: Minimum, x: Float[Array, " n"], direction: Float[Array, " n"]
     return jnp.min(jnp.where(bounded, room / jnp.where(bounded, jnp.abs(direction), 1.0), jnp.inf))
 
 
+def _turn(minimum: Minimum, direction: Float[Array, " n"]) -> Scalar:
+    """After how much of the direction a periodic likelihood repeats itself; of two that are held, the nearer period."""
+    space = minimum.space
+    if not space.has_period:
+        return jnp.asarray(jnp.inf, direction.dtype)
+    periodic = (direction != 0) & jnp.isfinite(space.period)
+    length = jnp.where(periodic, space.period, 1.0) / jnp.where(periodic, jnp.abs(direction), 1.0)
+    return jnp.min(jnp.where(periodic, length, jnp.inf))
+
+
+def _gone(aim: Aim, base: Float[Array, " n"], x: Float[Array, " n"]) -> Scalar:
+    """How far along the direction a point lies."""
+    square = aim.direction @ aim.direction
+    return (x - base) @ aim.direction / jnp.where(square > 0, square, 1.0)
+
+
 def _stationarity(x: Float[Array, " n"], end: _End, inputs: tuple[Any, ...]) -> Float[Array, " n"]:
     """What is zero at a crossing; the identity where there is none."""
     minimum, aim, *_ = inputs
@@ -143,7 +166,9 @@ def _stationarity(x: Float[Array, " n"], end: _End, inputs: tuple[Any, ...]) -> 
     base = minimum.x if aim.base is None else aim.base
     away, d = (x - base) / scale, aim.direction / scale
     square = d @ d
-    to_end = away @ d / jnp.where(square > 0, square, 1.0) - _room(minimum, base, aim.direction)
+    room, turn = _room(minimum, base, aim.direction), _turn(minimum, aim.direction)
+    room = jnp.where(turn < room, 0.5 * turn, room)
+    to_end = away @ d / jnp.where(square > 0, square, 1.0) - room
     residual = jnp.where(aim.rows[0] > 0, jnp.where(at_limit, to_end, level), residual)
     for row, across in zip(aim.rows[1:], _across(aim), strict=True):
         residual = jnp.where(row > 0, across @ (x - base) / (jnp.abs(across) @ scale), residual)

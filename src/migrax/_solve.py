@@ -66,6 +66,7 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
     goal = jnp.asarray(GOAL, x.dtype)
     start_ok = jnp.all(jnp.isfinite(x)) & jnp.all((x >= space.lower) & (x <= space.upper))
     start_ok &= jnp.all(space.lower < space.upper)
+    x = space.wrap(x)
     blank = Expansion(jnp.zeros((), x.dtype), jnp.zeros_like(x), jnp.eye(x.size, dtype=x.dtype))
     no, zero = jnp.array(False), jnp.array(0)
     carry = _Carry(
@@ -91,7 +92,8 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
 
 def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
     inside = problem.space.external(problem.space.internal(problem.x))  # of a start on a bound: a little off it
-    room = problem.space.shrink(inside)
+    space = problem.space
+    room = space.shrink(inside)
     problem = problem._replace(space=room.where(c.shrunk, problem.space))
     at, verdict, seen = _look(problem, goal, c)
     gain = jnp.where(c.first_pass, 0.0, c.at.value - at.value)
@@ -127,7 +129,7 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
     counts = {key: c.counts[key] + moved.counts[key] for key in c.counts}
     counts["num_hessians"] = counts["num_hessians"] + seen.astype(counts["num_hessians"].dtype)
     return _Carry(
-        x=moved.x,
+        x=space.wrap(moved.x),
         at=at,
         verdict=verdict,
         done=done,

@@ -21,7 +21,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ._parameter import Slot, flatten, is_parameter, value_of
+from ._parameter import Slot, bounds_of, flatten, is_parameter, value_of
 from ._typing import PyTree
 
 # A start that is closer to a bound than this (internal units) is moved to this distance: at the bound itself
@@ -31,13 +31,36 @@ _NUDGE = 0.1
 
 
 class Space(eqx.Module):
-    """The free parameters of a tree as a vector, and their bounds. `lower`/`upper` are infinite where there is none."""
+    """The free parameters of a tree as a vector, their bounds and periods. `lower`, `upper` and `period` are infinite
+    where there is none."""
 
     lower: Float[Array, " n"]
     upper: Float[Array, " n"]
     unit: Float[Array, " n"]  # of the one-sided transforms
     names: tuple[str, ...] = eqx.field(static=True)
     has_bounds: bool = eqx.field(static=True)
+    period: Float[Array, " n"]
+    origin: Float[Array, " n"]  # where the period begins in which a parameter is reported
+    has_period: bool = eqx.field(static=True)
+
+    def wrap(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Periodic parameters in the period in which they are reported. The shift is constant to derivatives."""
+        if not self.has_period:
+            return x
+        periodic = jnp.isfinite(self.period)
+        period = jnp.where(periodic, self.period, 1.0)
+        turns = jax.lax.stop_gradient(jnp.floor(jnp.where(periodic, (x - self.origin) / period, 0.0)))
+        wrapped = x - turns * jnp.where(periodic, period, 0.0)
+        # by rounding the end of the period, which is its beginning
+        return jnp.where(periodic & (wrapped >= self.origin + period), wrapped - period, wrapped)
+
+    def nearest(self, difference: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
+        """A difference of two points, of periodic parameters by the shorter way round."""
+        if not self.has_period:
+            return difference
+        periodic = jnp.isfinite(self.period)
+        turns = jnp.round(difference / jnp.where(periodic, self.period, jnp.inf))
+        return difference - jax.lax.stop_gradient(turns) * jnp.where(periodic, self.period, 0.0)
 
     def external(self, q: Float[Array, " n"]) -> Float[Array, " n"]:
         """From internal to external coordinates; never outside the bounds, also not by rounding."""
@@ -92,7 +115,9 @@ class Space(eqx.Module):
         return jnp.sum(~((x <= self.lower) | (x >= self.upper)))
 
     def without(self, which: Bool[Array, " n"]) -> "Space":
-        """Without the bounds of some parameters."""
+        """Without the bounds and the periods of some parameters."""
+        if self.has_period:
+            self = eqx.tree_at(lambda s: s.period, self, jnp.where(which, jnp.inf, self.period))
         if not self.has_bounds:
             return self
         lower, upper = jnp.where(which, -jnp.inf, self.lower), jnp.where(which, jnp.inf, self.upper)
@@ -167,12 +192,17 @@ def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
         if jnp.iscomplexobj(value_of(leaves[slot.leaf])):
             raise TypeError(f"{slot.name!r} is complex; parameters are real numbers")
     dtype = _dtype([value_of(leaves[slot.leaf]) for slot in free])
-    x, lower, upper = [], [], []
-    has_bounds = False
+    x, lower, upper, period, origin = [], [], [], [], []
+    has_bounds = has_period = False
     for slot in free:
         leaf = leaves[slot.leaf]
         x.append(_free(jnp.ravel(value_of(leaf)).astype(dtype), slot))
-        low, high = (leaf.lower, leaf.upper) if is_parameter(leaf) else (None, None)
+        low, high = bounds_of(leaf)
+        turn = leaf.period if is_parameter(leaf) else None
+        begin = None if turn is None else -0.5 * turn if leaf.lower is None else leaf.lower
+        period.append(_spread(turn, np.inf, slot, dtype))
+        origin.append(_spread(begin, 0.0, slot, dtype))
+        has_period |= turn is not None
         has_bounds |= low is not None or high is not None
         lower.append(_spread(low, -np.inf, slot, dtype))
         upper.append(_spread(high, np.inf, slot, dtype))
@@ -180,7 +210,8 @@ def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
     start, low, high = jnp.concatenate(x), jnp.concatenate(lower), jnp.concatenate(upper)
     room = jnp.minimum(jnp.abs(start - low), jnp.abs(high - start))
     unit = jax.lax.stop_gradient(jnp.where((room > 0) & (room < 1e-3), room, 1.0))
-    return start, Space(low, high, unit, names, has_bounds)
+    turns = jnp.concatenate(period), jnp.concatenate(origin)
+    return start, Space(low, high, unit, names, has_bounds, *turns, has_period)
 
 
 def _spread(bound: Array | None, default: float, slot: Slot, dtype: Any) -> Array:

@@ -13,7 +13,7 @@ from jaxtyping import ArrayLike
 
 from .._hints import check_callable
 from .._objective import check_up, prepare
-from .._parameter import Parameter, flatten, is_concrete, mark
+from .._parameter import Parameter, bounds_of, flatten, is_concrete, mark
 from .._result import FitResult
 from .._typing import PyTree
 from .tables import FMin, MErrors
@@ -118,12 +118,16 @@ class Memory:
             value, lower, upper, fixed = (
                 getattr(numbers, field)[here].reshape(slot.shape) for field in ("values", "lower", "upper", "fixed")
             )
-            dtype = leaves[slot.leaf].value.dtype
+            old = leaves[slot.leaf]
+            dtype = old.value.dtype
+            low = jnp.asarray(lower, dtype) if np.any(np.isfinite(lower)) else None
+            high = jnp.asarray(upper, dtype) if np.any(np.isfinite(upper)) else None
+            if old.period is not None:
+                if not (low is None and high is None):
+                    raise ValueError(f"{slot.name!r} has a period: it takes no limits")
+                low = old.lower
             leaves[slot.leaf] = Parameter(
-                jnp.asarray(value, dtype),
-                jnp.asarray(lower, dtype) if np.any(np.isfinite(lower)) else None,
-                jnp.asarray(upper, dtype) if np.any(np.isfinite(upper)) else None,
-                False if released else fixed,
+                jnp.asarray(value, dtype), low, high, False if released else fixed, old.period
             )
         return jtu.tree_unflatten(treedef, leaves)
 
@@ -152,7 +156,7 @@ def numbers_of(params: PyTree) -> Numbers:
     found: list[list[np.ndarray]] = [[], [], [], []]
     for slot in slots:
         p = leaves[slot.leaf]
-        low, high = (s * np.inf if b is None else b for s, b in ((-1, p.lower), (1, p.upper)))
+        low, high = (s * np.inf if b is None else b for s, b in zip((-1, 1), bounds_of(p), strict=True))
         for column, entries in zip(found, (p.value, low, high, ~slot.free.reshape(slot.shape)), strict=True):
             column.append(np.ravel(np.broadcast_to(np.asarray(entries), slot.shape)))
     values, lower, upper, fixed = (np.concatenate(column) for column in found)

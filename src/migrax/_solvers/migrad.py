@@ -192,7 +192,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         goal = scalar_option(options, "goal", self.goal, f.dtype)
         # zeros, as NaN would spoil derivatives even where it is not selected
         moved = self._accepted(state, x, f, jnp.where(finite, grad, 0.0), aux, goal)
-        stayed = self._refused(state, shorten(state.f, slope, state.step, f, slope_trial), goal)
+        stayed = self._refused(state, shorten(state.f, slope, state.step, f, slope_trial, state.num_refused > 0), goal)
         new = select(accepted, moved, stayed)
         lost = state.first & ~finite
         new = _replace(

@@ -19,8 +19,9 @@ Out = TypeVar("Out")
 Aux = TypeVar("Aux")
 
 # Accept a step that brings this part of the promised reduction; shrink below the second, grow above the third.
-# Nocedal and Wright, Numerical Optimization (2006), algorithm 4.1.
-_ACCEPT, _SHRINK, _GROW = 1e-4, 0.25, 0.75
+# Nocedal and Wright, Numerical Optimization (2006), algorithm 4.1. The first is large, so that a step which is far too
+# long (into another period of a phase) does not count because it happens to end a little lower.
+_ACCEPT, _SHRINK, _GROW = 0.1, 0.25, 0.75
 # Newton's method on the secular equation gains digits quadratically after a few steps; this is more than enough.
 _SECULAR_STEPS = 40
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from .._display_studies import with_error
 from .._result import FitResult, status_counts
+from .._space import ravel
 from .._toy_source import Resampled, Toys
 from .._toys import fit_toys
 from .._typing import PyTree
@@ -125,6 +126,9 @@ def bootstrap(
     keep = lambda r: tuple(np.asarray(a) for a in (r.values, r.valid, r.status))  # noqa: E731
     parts = fit_toys(nll, result.params, toys, data=data, hesse=False, reduce=keep, **options)
     values, valid, status = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    space = ravel(result.params)[1]
+    if space.has_period:
+        values = np.asarray(result.values + space.nearest(values - result.values))
     return _bootstrap(result, np.where(valid[:, None], values, np.nan), valid, status, kind)
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
 from .._parameter import flatten, value_of
 from .._result import FitResult, status_counts
+from .._space import Space, ravel
 from .._toy_source import Toys
 from .._toys import fit_toys
 from .._typing import PyTree
@@ -43,7 +45,8 @@ def fits_of(what: str, source: Any, params: PyTree, toys: PyTree, truth: PyTree,
             raise TypeError(f"{what} of fits takes them and the true parameters: {what}(fits, params)")
         if np.ndim(source.values) != 2:
             raise ValueError(f"{what} takes the fits of many toys, with values of shape (n, n_free); use mx.fit_toys")
-        return _fits(source.names, [_kept(source)], params if truth is None else truth)
+        tree = jax.tree.map(lambda a: a[0], source).params
+        return _fits(source.names, [_kept(source)], params if truth is None else truth, ravel(tree)[1])
     if toys is None:
         raise TypeError(f"{what} takes a likelihood, parameters and toys: {what}(nll, params, mx.Toys(1000, key))")
     names: list[tuple[str, ...]] = []
@@ -54,7 +57,7 @@ def fits_of(what: str, source: Any, params: PyTree, toys: PyTree, truth: PyTree,
 
     parts = fit_toys(source, params, toys, reduce=keep, **options)
     origin = toys.params if isinstance(toys, Toys) and toys.params is not None else params
-    return _fits(names[0], parts, origin if truth is None else truth)
+    return _fits(names[0], parts, origin if truth is None else truth, ravel(params)[1])
 
 
 def _kept(result: FitResult) -> tuple[np.ndarray, ...]:
@@ -62,11 +65,14 @@ def _kept(result: FitResult) -> tuple[np.ndarray, ...]:
     return tuple(np.asarray(a) for a in (result.values, result.errors, result.valid, result.status, *minos))
 
 
-def _fits(names: tuple[str, ...], parts: list[tuple[np.ndarray, ...]], truth: PyTree) -> Fits:
+def _fits(names: tuple[str, ...], parts: list[tuple[np.ndarray, ...]], truth: PyTree, space: Space) -> Fits:
     values, errors, valid, status, *minos = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     lower, upper = minos if minos else (None, None)
     statuses = tuple(status_counts(status[~valid]))
-    return Fits(names, values, errors, lower, upper, valid, statuses, _true_values(truth, names))
+    true = _true_values(truth, names)
+    # a phase is off by the shorter way round
+    values = np.asarray(true + space.nearest(values - true)) if space.has_period else values
+    return Fits(names, values, errors, lower, upper, valid, statuses, true)
 
 
 def _true_values(truth: PyTree, names: tuple[str, ...]) -> Float[np.ndarray, " n"]:

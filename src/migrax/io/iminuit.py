@@ -104,7 +104,7 @@ def from_iminuit(minuit: "Minuit", params: PyTree) -> FitResult:
         old, here = leaves[slot.leaf], slice(position, position + slot.size)
         position += slot.size
         value = jnp.asarray(values[here].reshape(slot.shape), old.value.dtype)
-        leaves[slot.leaf] = Parameter(value, old.lower, old.upper, flags[here].reshape(slot.shape))
+        leaves[slot.leaf] = Parameter(value, old.lower, old.upper, flags[here].reshape(slot.shape), old.period)
     params = jtu.tree_unflatten(treedef, leaves)
     x, space = ravel(params)
     n, chosen = x.size, np.flatnonzero(~flags)
