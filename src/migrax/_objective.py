@@ -143,6 +143,9 @@ def objective(
     """
     check_callable(nll)
     x, space = ravel(params)
+    kinks = kinks_of(nll, params, x, space)
+    if kinks is not None:
+        space = space.with_kinks(kinks)
     dynamic, static = eqx.partition(nll, eqx.is_array)
     theta = Theta(dynamic, params, data, up.astype(x.dtype))
 
@@ -156,6 +159,23 @@ def objective(
         return check_scalar(value).astype(x.dtype) / (2 * theta.up)
 
     return eqx.filter_closure_convert(fn, x, theta), theta, x, space
+
+
+def kinks_of(nll: Any, params: PyTree, x: Float[Array, " n"], space: Space) -> Float[Array, " n"] | None:
+    """Where the slope of a likelihood that knows it jumps, for each free parameter; NaN where it does not."""
+    if not isinstance(nll, AbstractLikelihood) or not hasattr(nll, "kinks"):
+        return None
+    tree = resolve_at(params, x)
+    places = nll.kinks(tree)
+    if places is None:
+        return None
+    # in the order of the free parameters: as the place of each value, in a tree of the user's structure
+    _, slots, _ = flatten(params)
+    at = jax.tree.leaves(places)
+    if jax.tree.structure(places) != jax.tree.structure(tree):
+        raise ValueError(f"{type(nll).__name__}.kinks returned another structure than that of the parameters")
+    found = [jnp.ravel(at[slot.leaf])[np.flatnonzero(slot.free)] for slot in slots if np.any(slot.free)]
+    return jnp.concatenate(found).astype(x.dtype)
 
 
 def _has_constant(nll: Any) -> bool:

@@ -38,6 +38,7 @@ class Space(eqx.Module):
     unit: Float[Array, " n"]  # of the one-sided transforms
     names: tuple[str, ...] = eqx.field(static=True)
     has_bounds: bool = eqx.field(static=True)
+    kinks: Float[Array, " n"] | None = None  # where the objective's slope jumps, NaN where it does not
 
     def external(self, q: Float[Array, " n"]) -> Float[Array, " n"]:
         """From internal to external coordinates; never outside the bounds, also not by rounding."""
@@ -92,7 +93,7 @@ class Space(eqx.Module):
         if not self.has_bounds:
             return self
         lower, upper = jnp.where(which, -jnp.inf, self.lower), jnp.where(which, jnp.inf, self.upper)
-        return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
+        return self.between(lower, upper)
 
     def shrink(self, x: Float[Array, " n"]) -> "Space":
         """The bounds moved inside by a hair: in units of their distance to the point `x` a few roundings of one."""
@@ -101,6 +102,15 @@ class Space(eqx.Module):
         hair = 1e4 * jnp.finfo(x.dtype).eps
         lower = self.lower + jnp.where(jnp.isfinite(self.lower), hair * (x - self.lower), 0.0)
         upper = self.upper - jnp.where(jnp.isfinite(self.upper), hair * (self.upper - x), 0.0)
+        return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
+
+    def with_kinks(self, kinks: Float[Array, " n"]) -> "Space":
+        """With the places of kinks, of which those on a bound or beyond are none."""
+        inside = (kinks > self.lower) & (kinks < self.upper)
+        return Space(self.lower, self.upper, self.unit, self.names, True, jnp.where(inside, kinks, jnp.nan))
+
+    def between(self, lower: Float[Array, " n"], upper: Float[Array, " n"]) -> "Space":
+        """With other bounds."""
         return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
 
     def where(self, which: Bool[Array, "*n"], other: "Space") -> "Space":

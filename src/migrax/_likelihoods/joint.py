@@ -137,6 +137,14 @@ class AbstractJoint(AbstractLikelihood):
     def is_chi2(self) -> bool:
         return all(getattr(part, "is_chi2", False) for _, part in self._named())
 
+    def kinks(self, params: PyTree) -> PyTree:
+        """Those of the parts: see `AbstractLikelihood`."""
+        found = [part.kinks(params) for _, part in self._named() if hasattr(part, "kinks")]
+        found = [places for places in found if places is not None]
+        if not found:
+            return None
+        return functools.reduce(lambda a, b: jax.tree.map(lambda x, y: jnp.where(jnp.isnan(x), y, x), a, b), found)
+
     def covariance_kind(self, data: Any) -> str:
         """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
         kinds = [part.covariance_kind(d) for _, part, d in self.items(data) if hasattr(part, "covariance_kind")]

@@ -55,6 +55,10 @@ class HistFactory(AbstractLikelihood):
         check_data(data)
         return self.main.constant(data["main"]) + self.aux.constant(data["aux"])
 
+    def kinks(self, params: PyTree) -> PyTree:
+        """Where slopes jump: see `AbstractLikelihood`."""
+        return self.main.kinks(params)
+
     @property
     def channels(self) -> tuple[str, ...]:
         """The names of the channels. Those of their samples: `likelihood.samples`."""

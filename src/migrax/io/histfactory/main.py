@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import gammaln, xlogy
 from jaxtyping import Array, Float, Scalar
 
@@ -55,6 +56,20 @@ class Histograms(AbstractLikelihood):
             for c, (channel, samples) in enumerate(zip(block.channels, block.samples, strict=True)):
                 found[channel] = {sample: yields[c, s] for s, sample in enumerate(samples)}
         return found
+
+    def kinks(self, params: PyTree) -> PyTree:
+        """Where slopes jump: at 0, for the parameters of a normsys with code 1 or a histosys with code 0."""
+        names = [name for name, shape in self.layout.entries if shape == ()]
+        kinked = set()
+        for block in self.blocks:
+            norm, shape = block.codes
+            tables = ((block.norms, norm == 1), (block.shapes, shape == 0))
+            at = [np.ravel(table.array) for table, jumps in tables if jumps]
+            kinked |= {int(i) for i in np.unique(np.concatenate([np.zeros(0, int), *at])) if i < len(names)}
+        if not kinked:
+            return None
+        places = {names[i]: 0.0 for i in kinked}
+        return {name: jnp.full(jnp.shape(value), places.get(name, jnp.nan)) for name, value in params.items()}
 
     def _yields(self, x: Float[Array, " p"]) -> list[tuple[Block, Array]]:
         numbers = jnp.concatenate([x[self.numbers.array], jnp.ones(1, x.dtype)])
