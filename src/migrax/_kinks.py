@@ -36,22 +36,29 @@ class Around(NamedTuple):
         return cls(x, x, jnp.zeros(x.shape, bool), none, none)
 
 
+def nearest(x: Float[Array, " n"], kinks: Float[Array, "m n"]) -> Float[Array, " n"]:
+    """The nearest kink of each parameter; NaN where there is none."""
+    distance = jnp.where(jnp.isnan(kinks), jnp.inf, jnp.abs(x - kinks))
+    return jnp.take_along_axis(kinks, jnp.argmin(distance, axis=0)[None], axis=0)[0]
+
+
 def side(at: Float[Array, " n"]) -> Float[Array, " n"]:
     """How far beside a known kink either side is looked at: next to nothing, so that the other numbers stay."""
     info = jnp.finfo(at.dtype)
     return jnp.maximum(jnp.sqrt(info.tiny) * 1e-5, 4 * info.eps * jnp.abs(at))
 
 
-def on_kinks(x: Float[Array, " n"], kinks: Float[Array, " n"]) -> Float[Array, " n"]:
+def on_kinks(x: Float[Array, " n"], kinks: Float[Array, "m n"]) -> Float[Array, " n"]:
     """How far beside `x` to look at the sides of the parameters that are on their kinks; 0 for the others."""
-    reach = side(kinks)
-    return jnp.where(jnp.abs(x - kinks) <= reach, reach, 0.0)
+    at = nearest(x, kinks)
+    reach = side(at)
+    return jnp.where(jnp.abs(x - at) <= reach, reach, 0.0)
 
 
-def snapped(x: Float[Array, " n"], kinks: Float[Array, " n"]) -> Float[Array, " n"]:
+def snapped(x: Float[Array, " n"], kinks: Float[Array, "m n"]) -> Float[Array, " n"]:
     """On the kink itself, not beside it by rounding."""
-    eps = jnp.finfo(x.dtype).eps
-    return jnp.where(jnp.abs(x - kinks) <= 8 * eps * (jnp.abs(x) + jnp.abs(kinks)), kinks, x)
+    eps, at = jnp.finfo(x.dtype).eps, nearest(x, kinks)
+    return jnp.where(jnp.abs(x - at) <= 8 * eps * (jnp.abs(x) + jnp.abs(at)), at, x)
 
 
 def both_sides(
@@ -76,7 +83,7 @@ def around(
     above: Expansion,
     below: Expansion,
     x: Float[Array, " n"],
-    kinks: Float[Array, " n"],
+    kinks: Float[Array, "m n"],
     reach: Float[Array, " n"],
     lower: Float[Array, " n"],
     upper: Float[Array, " n"],
@@ -89,16 +96,24 @@ def around(
     unit = jnp.where(on, jnp.sqrt(jnp.where(size > 0, size, 1.0)), 1.0)
     up, down = above.gradient / unit, below.gradient / unit
     # a slope of nothing on either side is a smooth place, but for its curvature
-    tolerance = jnp.maximum(1e-6, 10 * jnp.finfo(x.dtype).eps)
+    tolerance = _level(x)
     level = on & (jnp.abs(up) <= tolerance) & (jnp.abs(down) <= tolerance)
     held = on & ~level & (down <= tolerance) & (up >= -tolerance)
     rises = on & ~level & ~held & (up < 0) & (-up >= down)
     falls = on & ~level & ~held & ~rises
     gradient = jnp.where(rises, above.gradient, jnp.where(falls, below.gradient, mean.gradient))
-    low = jnp.where(rises | (~on & (kinks < x)), jnp.maximum(lower, kinks), lower)
-    high = jnp.where(falls | (~on & (kinks > x)), jnp.minimum(upper, kinks), upper)
+    at = nearest(x, kinks)
+    low = jnp.max(jnp.where(kinks < x - reach, kinks, -jnp.inf), axis=0)
+    high = jnp.min(jnp.where(kinks > x + reach, kinks, jnp.inf), axis=0)
+    low = jnp.maximum(lower, jnp.where(rises, at, low))
+    high = jnp.minimum(upper, jnp.where(falls, at, high))
     jump = jnp.where(held, jnp.maximum(above.gradient - below.gradient, 0.0), 0.0)
     return Expansion(mean.value, gradient, mean.hessian), Around(low, high, held, jump, reach)
+
+
+def _level(x: Array) -> Array:
+    """A slope over one error that is none."""
+    return jnp.maximum(1e-6, 10 * jnp.finfo(x.dtype).eps)
 
 
 def with_jumps(
@@ -147,6 +162,27 @@ def mean_gradient(fn: Objective, x: Float[Array, " n"], theta: PyTree, reach: Fl
     """The mean of the gradients of the two sides."""
     sides = jax.vmap(lambda s: jax.grad(fn)(x + s * reach, theta))(jnp.array([1.0, -1.0], x.dtype))
     return 0.5 * (sides[0] + sides[1])
+
+
+def gradient_at(
+    fn: Objective,
+    x: Float[Array, " n"],
+    theta: PyTree,
+    kinks: Float[Array, "m n"] | None,
+    sizes: Float[Array, " n"],
+    held: Bool[Array, " n"],
+) -> tuple[Float[Array, " n"], Bool[Array, " n"]]:
+    """The gradient at a minimum over the parameters that are not `held`, the mean of its two sides on kinks; and which
+    parameters stay on theirs. (`sizes`: errors.)"""
+    if kinks is None:
+        return jax.grad(fn)(x, theta), jnp.zeros(x.shape, bool)
+    here = lax.stop_gradient(x)
+    at = nearest(here, kinks)
+    near = ~held & (jnp.abs(here - at) <= 1e-8 * sizes)
+    reach = jnp.where(near, 2 * jnp.abs(here - at) + side(at), 0.0)
+    above, below = jax.vmap(lambda s: jax.grad(fn)(x + s * reach, theta))(jnp.array([1.0, -1.0], x.dtype))
+    steep = jnp.maximum(jnp.abs(above), jnp.abs(below)) * sizes > _level(x)
+    return 0.5 * (above + below), near & lax.stop_gradient(steep)
 
 
 @eqx.filter_custom_jvp

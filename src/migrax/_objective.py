@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Scalar
 
 from ._hints import check_callable, hints, refuse_strangers
 from ._likelihoods.base import AbstractLikelihood
-from ._parameter import Slot, flatten, is_concrete, is_parameter, numbers_to_arrays, value_of
+from ._parameter import Slot, flatten, is_concrete, is_parameter, numbers_to_arrays, unknown_name, value_of
 from ._result import Estimate, FitResult
 from ._space import Space, ravel, resolve_at
 from ._typing import PyTree
@@ -143,7 +143,7 @@ def objective(
     """
     check_callable(nll)
     x, space = ravel(params)
-    kinks = kinks_of(nll, params, x, space)
+    kinks = kinks_of(nll, params, space)
     if kinks is not None:
         space = space.with_kinks(kinks)
     dynamic, static = eqx.partition(nll, eqx.is_array)
@@ -161,21 +161,26 @@ def objective(
     return eqx.filter_closure_convert(fn, x, theta), theta, x, space
 
 
-def kinks_of(nll: Any, params: PyTree, x: Float[Array, " n"], space: Space) -> Float[Array, " n"] | None:
-    """Where the slope of a likelihood that knows it jumps, for each free parameter; NaN where it does not."""
-    if not isinstance(nll, AbstractLikelihood) or not hasattr(nll, "kinks"):
+def kinks_of(nll: Any, params: PyTree, space: Space) -> Float[Array, "m n"] | None:
+    """The places where the slope of a likelihood that knows them jumps, up to `m` for each free parameter; else NaN.
+
+    **Raises:** `ValueError` for those of an unknown parameter.
+    """
+    named = nll.kinks if isinstance(nll, AbstractLikelihood) and hasattr(nll, "kinks") else None
+    if not named:
         return None
-    tree = resolve_at(params, x)
-    places = nll.kinks(tree)
-    if places is None:
-        return None
-    # in the order of the free parameters: as the place of each value, in a tree of the user's structure
     _, slots, _ = flatten(params)
-    at = jax.tree.leaves(places)
-    if jax.tree.structure(places) != jax.tree.structure(tree):
-        raise ValueError(f"{type(nll).__name__}.kinks returned another structure than that of the parameters")
-    found = [jnp.ravel(at[slot.leaf])[np.flatnonzero(slot.free)] for slot in slots if np.any(slot.free)]
-    return jnp.concatenate(found).astype(x.dtype)
+    for name in named:
+        constant = isinstance(params, Mapping) and name in params
+        if not constant and name not in [slot.name for slot in slots]:
+            raise ValueError(f"kinks: {unknown_name(name, [slot.name for slot in slots])}")
+    m = max(jnp.size(at) for at in named.values())
+    columns = []
+    for slot in slots:
+        at = jnp.ravel(jnp.asarray(named.get(slot.name, jnp.nan), space.lower.dtype))
+        column = jnp.concatenate([at, jnp.full(m - at.size, jnp.nan, at.dtype)])
+        columns += [column] * len(slot.free_names())
+    return jnp.stack(columns, axis=1)
 
 
 def _has_constant(nll: Any) -> bool:

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from ._derivatives import Expansion, expand
+from ._derivatives import Expansion
 from ._inner import Counts, Problem, Run, no_counts, run
-from ._kinks import Around, around, both_sides, mean_gradient, on_kinks, snapped, with_jumps
+from ._kinks import Around, mean_gradient, nearest
 from ._solvers.metric import Metric
 from ._space import Space
 from ._status import Status
-from ._verify import Verdict, free_metric, inspect, unseen
+from ._verify import Verdict, look_at, on_average, unseen
 
 # MINUIT's goal for the EDM, 0.002 tol UP, with tol = 0.1 and the objective in units in which UP = 1/2.
 GOAL = 1e-4
@@ -165,16 +165,7 @@ def _look(problem: Problem, goal: Scalar, c: _Carry) -> tuple[Expansion, Verdict
     """The expansion at the point and the verdict; left out on the first pass if a covariance is at hand."""
 
     def look() -> tuple[Expansion, Verdict]:
-        space = problem.space
-        if space.kinks is None:
-            at = expand(problem.fn, c.x, problem.theta)
-            return at, inspect(at, c.x, space, goal)
-        reach = on_kinks(c.x, space.kinks)
-        above, below = both_sides(problem.fn, c.x, problem.theta, reach)
-        at, kinks = around(above, below, c.x, space.kinks, reach, space.lower, space.upper)
-        verdict = inspect(at, c.x, space.between(kinks.lower, kinks.upper), goal, kinks.held)
-        newton = snapped(verdict.newton, space.kinks)
-        return at, verdict._replace(newton=newton, kinks=kinks)
+        return look_at(problem.fn, c.x, problem.theta, problem.space, goal)
 
     if problem.covariance is None or problem.space.kinks is not None:
         return *look(), jnp.array(True)
@@ -185,11 +176,12 @@ def _to_kinks(
     space: Space, goal: Scalar, x: Float[Array, " n"], at: Expansion, verdict: Verdict
 ) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
     """The point with the parameters on their kinks that a minimiser left next to them, and whether there are any."""
-    if verdict.kinks is None:
+    if verdict.kinks is None or space.kinks is None:
         return x, jnp.array(False)
-    distance = jnp.abs(x - space.kinks)
+    kink = nearest(x, space.kinks)
+    distance = jnp.abs(x - kink)
     near = verdict.active & (distance > 0) & (distance * jnp.abs(at.gradient) <= goal)
-    return jnp.where(near, space.kinks, x), jnp.any(near)
+    return jnp.where(near, kink, x), jnp.any(near)
 
 
 def _elsewhere(before: Verdict, now: Verdict) -> Bool[Array, ""]:
@@ -254,15 +246,10 @@ def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem
     weakest = jnp.where(status == int(Status.VALID), 0.0, metric.vectors[:, 0])
     # Away from a minimum the model's bounds say nothing about the parameters.
     active = verdict.active & near
-    kinks = verdict.kinks
-    if kinks is not None:
-        active &= ~kinks.held
-        full = with_jumps(at, kinks.jump, kinks.held, active)
-        metric = free_metric(full.gradient, full.hessian, active)
-        at = full
+    at, metric, active = on_average(at, verdict, active)
     usable = verdict.positive_definite & start_ok & (near | ~jnp.any(verdict.active))
     at = jax.tree.map(lambda a: jnp.where(start_ok, a, jnp.nan), at)
-    outcome = Outcome(at, metric, active, usable, verdict.edm, status, weakest, c.counts, kinks)
+    outcome = Outcome(at, metric, active, usable, verdict.edm, status, weakest, c.counts, verdict.kinks)
     x = jnp.where(status == int(Status.NOT_FINITE_AT_START), problem.x, c.x)  # and not moved off a bound
     return x, jax.tree.map(lax.stop_gradient, outcome)
 

@@ -38,7 +38,7 @@ class Space(eqx.Module):
     unit: Float[Array, " n"]  # of the one-sided transforms
     names: tuple[str, ...] = eqx.field(static=True)
     has_bounds: bool = eqx.field(static=True)
-    kinks: Float[Array, " n"] | None = None  # where the objective's slope jumps, NaN where it does not
+    kinks: Float[Array, "m n"] | None = None  # the places where the slope of the objective jumps; NaN for none
 
     def external(self, q: Float[Array, " n"]) -> Float[Array, " n"]:
         """From internal to external coordinates; never outside the bounds, also not by rounding."""
@@ -104,7 +104,7 @@ class Space(eqx.Module):
         upper = self.upper - jnp.where(jnp.isfinite(self.upper), hair * (self.upper - x), 0.0)
         return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
 
-    def with_kinks(self, kinks: Float[Array, " n"]) -> "Space":
+    def with_kinks(self, kinks: Float[Array, "m n"]) -> "Space":
         """With the places of kinks, of which those on a bound or beyond are none."""
         inside = (kinks > self.lower) & (kinks < self.upper)
         return Space(self.lower, self.upper, self.unit, self.names, True, jnp.where(inside, kinks, jnp.nan))

@@ -5,16 +5,18 @@ The test is on the quadratic model within the bounds: its minimum is found by th
 gradients of the right sign (KKT), how far below the point the minimum lies (the EDM), and where (a Newton step).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Scalar
 
-from ._derivatives import Expansion
-from ._kinks import Around
+from ._derivatives import Expansion, expand
+from ._kinks import Around, around, both_sides, on_kinks, snapped, with_jumps
 from ._solvers.metric import Metric, decompose
 from ._space import Space
+from ._typing import PyTree
 
 # A slope that changes the objective by less than this over a parameter's range is none.
 _NO_PUSH = 1e-9
@@ -36,6 +38,37 @@ def unseen(x: Float[Array, " n"], kinks: Around | None = None) -> Verdict:
     """That on a point that nobody has looked at."""
     no = jnp.array(False)
     return Verdict(x, jnp.zeros(x.shape, bool), jnp.zeros((), x.dtype), no, no, Metric.unit(x), kinks)
+
+
+def look_at(
+    fn: Callable[[Float[Array, " n"], PyTree], Scalar],
+    x: Float[Array, " n"],
+    theta: PyTree,
+    space: Space,
+    goal: Scalar,
+) -> tuple[Expansion, Verdict]:
+    """The expansion of the objective at `x` and the verdict; of both sides, where `x` is on a kink."""
+    if space.kinks is None:
+        at = expand(fn, x, theta)
+        return at, inspect(at, x, space, goal)
+    reach = on_kinks(x, space.kinks)
+    above, below = both_sides(fn, x, theta, reach)
+    at, kinks = around(above, below, x, space.kinks, reach, space.lower, space.upper)
+    verdict = inspect(at, x, space.between(kinks.lower, kinks.upper), goal, kinks.held)
+    return at, verdict._replace(newton=snapped(verdict.newton, space.kinks), kinks=kinks)
+
+
+def on_average(
+    at: Expansion, verdict: Verdict, active: Bool[Array, " n"]
+) -> tuple[Expansion, Metric, Bool[Array, " n"]]:
+    """What the covariance is made of: the expansion with second differences for what stays on a kink, its metric, and
+    which parameters are at a bound."""
+    kinks = verdict.kinks
+    if kinks is None:
+        return at, verdict.metric, active
+    active = active & ~kinks.held
+    full = with_jumps(at, kinks.jump, kinks.held, active)
+    return full, free_metric(full.gradient, full.hessian, active), active
 
 
 def inspect(

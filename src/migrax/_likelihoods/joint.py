@@ -137,13 +137,16 @@ class AbstractJoint(AbstractLikelihood):
     def is_chi2(self) -> bool:
         return all(getattr(part, "is_chi2", False) for _, part in self._named())
 
-    def kinks(self, params: PyTree) -> PyTree:
-        """Those of the parts: see `AbstractLikelihood`."""
-        found = [part.kinks(params) for _, part in self._named() if hasattr(part, "kinks")]
-        found = [places for places in found if places is not None]
-        if not found:
-            return None
-        return functools.reduce(lambda a, b: jax.tree.map(lambda x, y: jnp.where(jnp.isnan(x), y, x), a, b), found)
+    @property
+    def kinks(self) -> dict[str, Any] | None:
+        """Those of all parts: see `AbstractLikelihood`."""
+        found: dict[str, Any] = {}
+        for _, part in self._named():
+            places = part.kinks if isinstance(part, AbstractLikelihood) and hasattr(part, "kinks") else None
+            for name, at in (places or {}).items():
+                at = jnp.ravel(jnp.asarray(at, float))
+                found[name] = jnp.concatenate([found[name], at]) if name in found else at
+        return found or None
 
     def covariance_kind(self, data: Any) -> str:
         """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
@@ -219,13 +222,17 @@ class Likelihood(AbstractLikelihood):
     - `nll`: `nll(params, data) -> scalar`, minus log L.
     - `sample`: `sample(params, key) -> data`, one toy.
     - `expected_data`: `expected_data(params) -> data`, the Asimov data.
+    - `kinks`: where the slope of `nll` jumps, as that of `jnp.abs`, `jnp.maximum` or `jnp.where` does: by the name of a
+        parameter one place, or a list of them, as in `{"alpha": 0.0}`. A fit that ends there, or starts there, is
+        not a fit that failed.
 
-    All three are called with the resolved parameters.
+    The functions are called with the resolved parameters.
 
-    **Raises:** `TypeError` for what cannot be called so.
+    **Raises:** `TypeError` for what cannot be called so; `ValueError`, in a fit, for kinks of an unknown parameter.
     """
 
     nll: Callable[[Any, Any], ArrayLike]
+    kinks: dict[str, Array] | None
     _sample: Callable[[Any, Array], Any] | None
     _expected_data: Callable[[Any], Any] | None
 
@@ -234,13 +241,18 @@ class Likelihood(AbstractLikelihood):
         nll: Callable[[Any, Any], ArrayLike],
         sample: Callable[[Any, Array], Any] | None = None,
         expected_data: Callable[[Any], Any] | None = None,
+        kinks: Mapping[str, ArrayLike] | None = None,
     ):
         check_callable(nll)
         if sample is not None:
             check_callable(sample, "sample of Likelihood", "sample(params, key)")
         if expected_data is not None:
             check_callable(expected_data, "expected_data of Likelihood", "expected_data(params)")
+        if kinks is not None and not isinstance(kinks, Mapping):
+            raise TypeError(f'kinks are places by the names of parameters, as in {{"alpha": 0.0}}; got {kinks!r}')
         self.nll, self._sample, self._expected_data = nll, sample, expected_data
+        places = lambda at: jnp.ravel(jnp.asarray(at, float))  # noqa: E731
+        self.kinks = None if kinks is None else {name: places(at) for name, at in kinks.items()}
 
     def __call__(self, params: PyTree, data: Any) -> Scalar:
         return jnp.asarray(self.nll(resolve(params), data))

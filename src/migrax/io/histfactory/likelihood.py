@@ -55,9 +55,10 @@ class HistFactory(AbstractLikelihood):
         check_data(data)
         return self.main.constant(data["main"]) + self.aux.constant(data["aux"])
 
-    def kinks(self, params: PyTree) -> PyTree:
+    @property
+    def kinks(self) -> dict[str, float] | None:
         """Where slopes jump: see `AbstractLikelihood`."""
-        return self.main.kinks(params)
+        return self.main.kinks
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -57,19 +57,17 @@ class Histograms(AbstractLikelihood):
                 found[channel] = {sample: yields[c, s] for s, sample in enumerate(samples)}
         return found
 
-    def kinks(self, params: PyTree) -> PyTree:
+    @property
+    def kinks(self) -> dict[str, float] | None:
         """Where slopes jump: at 0, for the parameters of a normsys with code 1 or a histosys with code 0."""
         names = [name for name, shape in self.layout.entries if shape == ()]
-        kinked = set()
+        at = [np.zeros(0, int)]
         for block in self.blocks:
             norm, shape = block.codes
-            tables = ((block.norms, norm == 1), (block.shapes, shape == 0))
-            at = [np.ravel(table.array) for table, jumps in tables if jumps]
-            kinked |= {int(i) for i in np.unique(np.concatenate([np.zeros(0, int), *at])) if i < len(names)}
-        if not kinked:
-            return None
-        places = {names[i]: 0.0 for i in kinked}
-        return {name: jnp.full(jnp.shape(value), places.get(name, jnp.nan)) for name, value in params.items()}
+            at += [np.ravel(block.norms.array)] * (norm == 1) + [np.ravel(block.shapes.array)] * (shape == 0)
+        # the last number is no parameter
+        kinked = [int(i) for i in np.unique(np.concatenate(at)) if i < len(names)]
+        return {names[i]: 0.0 for i in kinked} or None
 
     def _yields(self, x: Float[Array, " p"]) -> list[tuple[Block, Array]]:
         numbers = jnp.concatenate([x[self.numbers.array], jnp.ones(1, x.dtype)])
