@@ -17,6 +17,7 @@ from ._faults import explain, find_not_finite, nothing_found
 from ._hesse import covariance_matrix
 from ._inner import Problem
 from ._jit import jit
+from ._kinks import attach_sides
 from ._likelihoods import AbstractLikelihood, LeastSquares, Likelihood
 from ._objective import Theta, check_up, constant_of, float32_complaint, objective, prepare
 from ._one_mode import accuracy_of, differentiable
@@ -247,7 +248,10 @@ def result_of(
     """The result of a solve. `matrix`: the covariance, where it is known already; then nobody looks for what in the
     data is not finite, either."""
     theta, space = problem.theta, problem.space
-    at = attach(outcome.at, problem.fn, x, theta)
+    if outcome.kinks is None:
+        at = attach(outcome.at, problem.fn, x, theta)
+    else:
+        at = attach_sides(outcome.at, problem.fn, x, theta, outcome.kinks.reach, outcome.kinks.held, outcome.active)
     units = 2 * theta.up
     valid = outcome.status == int(Status.VALID)
     if matrix is None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jax import lax
@@ -17,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 from ._conditional import conditional, conditional_shift
 from ._descent import descend
 from ._inner import Problem
+from ._kinks import gradient_at
 from ._minimum import Hold, Minimum
 from ._solve import solve
 from ._solvers import Migrad
@@ -106,10 +106,11 @@ def _stationarity(x: Float[Array, " n"], end: _End, inputs: tuple[Any, ...]) -> 
     space = minimum.space
     scale = lax.stop_gradient(minimum.sizes)
     inside = jnp.where(hold.which, hold.at, x)
-    gradient = jax.grad(minimum.fn)(inside, minimum.theta)
+    gradient, pinned = gradient_at(minimum.fn, inside, minimum.theta, space.kinks, scale, hold.which)
     at = lax.stop_gradient(x)
     bound = jnp.where(at - space.lower <= space.upper - at, space.lower, space.upper)
     residual = jnp.where(end.active, (x - jnp.where(end.active, bound, 0.0)) / scale, gradient * scale)
+    residual = jnp.where(pinned, (x - at) / scale, residual)
     residual = jnp.where(hold.which, (x - hold.at) / scale, residual)
     return jnp.where(end.status == int(Status.VALID), residual, x / scale)
 

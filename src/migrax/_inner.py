@@ -64,6 +64,7 @@ def run(
     first_pass: Bool[Array, ""],
     rescue: Bool[Array, ""],
     goal: Scalar,
+    held: Bool[Array, " n"] | None = None,
 ) -> Run:
     """Runs the fit's minimiser from `x` in whitened internal coordinates, q = q0 + root u: the start's Hessian is one
     and the bounds are gone, so that any minimiser starts well scaled.
@@ -74,6 +75,7 @@ def run(
         was given a covariance.
     - `rescue`: the last run got stuck: start in plain coordinates.
     - `goal`: the EDM to reach.
+    - `held`: the parameters that stay where they are.
     """
     space, fn = problem.space, problem.fn
     q = space.internal(x)
@@ -84,6 +86,8 @@ def run(
         origin = q
         root, start = _whiten(problem, q, at, metric, first_pass)
         root, unit = _or_plain(rescue, root, unit, q, space.slopes(q)[0] * at.gradient)
+    if held is not None:
+        root = jnp.where(held[:, None], 0.0, root)
     offset = lax.stop_gradient(jnp.where(jnp.isfinite(at.value), at.value, 0.0))
 
     def to_external(u: Array) -> Array:

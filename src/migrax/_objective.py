@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,7 +14,16 @@ from jaxtyping import Array, ArrayLike, Float, Scalar
 from ._hints import check_callable, hints, refuse_strangers
 from ._likelihoods.base import AbstractLikelihood
 from ._one_mode import differentiable
-from ._parameter import Slot, bounds_of, flatten, is_concrete, is_parameter, numbers_to_arrays, value_of
+from ._parameter import (
+    Slot,
+    bounds_of,
+    flatten,
+    is_concrete,
+    is_parameter,
+    numbers_to_arrays,
+    unknown_name,
+    value_of,
+)
 from ._result import Estimate, FitResult
 from ._space import Space, ravel, resolve_at
 from ._typing import PyTree
@@ -143,6 +152,9 @@ def objective(
     """
     check_callable(nll)
     x, space = ravel(params)
+    kinks = kinks_of(nll, params, space)
+    if kinks is not None:
+        space = space.with_kinks(kinks)
     dynamic, static = eqx.partition(nll, eqx.is_array)
     theta = Theta(dynamic, params, data, up.astype(x.dtype))
 
@@ -156,6 +168,28 @@ def objective(
         return check_scalar(value).astype(x.dtype) / (2 * theta.up)
 
     return differentiable(eqx.filter_closure_convert(fn, x, theta), x, theta, space), theta, x, space
+
+
+def kinks_of(nll: Any, params: PyTree, space: Space) -> Float[Array, "m n"] | None:
+    """The places where the slope of a likelihood that knows them jumps, up to `m` for each free parameter; else NaN.
+
+    **Raises:** `ValueError` for those of an unknown parameter.
+    """
+    named = nll.kinks if isinstance(nll, AbstractLikelihood) and hasattr(nll, "kinks") else None
+    if not named:
+        return None
+    _, slots, _ = flatten(params)
+    for name in named:
+        constant = isinstance(params, Mapping) and name in params
+        if not constant and name not in [slot.name for slot in slots]:
+            raise ValueError(f"kinks: {unknown_name(name, [slot.name for slot in slots])}")
+    m = max(jnp.size(at) for at in named.values())
+    columns = []
+    for slot in slots:
+        at = jnp.ravel(jnp.asarray(named.get(slot.name, jnp.nan), space.lower.dtype))
+        column = jnp.concatenate([at, jnp.full(m - at.size, jnp.nan, at.dtype)])
+        columns += [column] * len(slot.free_names())
+    return jnp.stack(columns, axis=1)
 
 
 def _has_constant(nll: Any) -> bool:

@@ -3,7 +3,6 @@
 import enum
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jax import lax
@@ -12,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 from ._bracket import Line, bracket
 from ._conditional import conditional
 from ._crossing import Way, crossing
+from ._kinks import gradient_at
 from ._minimum import Minimum
 
 _STRIDE = 1 / 16  # of a period: how far the bracketing goes at a time
@@ -155,12 +155,14 @@ def _stationarity(x: Float[Array, " n"], end: _End, inputs: tuple[Any, ...]) -> 
     """What is zero at a crossing; the identity where there is none."""
     minimum, aim, *_ = inputs
     fn, theta, space = minimum.fn, minimum.theta, minimum.space
-    value, gradient = jax.value_and_grad(fn)(x, theta)
+    value = fn(x, theta)
     scale = lax.stop_gradient(jnp.where(minimum.errors > 0, minimum.errors, 1.0))
+    gradient, pinned = gradient_at(fn, x, theta, space.kinks, scale, jnp.any(aim.rows != 0, axis=0))
     at = lax.stop_gradient(x)
     bound = jnp.where(at - space.lower <= space.upper - at, space.lower, space.upper)
     to_bound = (x - jnp.where(jnp.isfinite(bound), bound, 0.0)) / scale
     residual = jnp.where(end.active, to_bound, gradient * scale)
+    residual = jnp.where(pinned, (x - at) / scale, residual)
     level = value - fn(minimum.x, theta) - 0.5 * aim.rise
     at_limit = end.status == int(Side.AT_LIMIT)
     base = minimum.x if aim.base is None else aim.base

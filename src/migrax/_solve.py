@@ -13,11 +13,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from ._derivatives import Expansion, expand
+from ._derivatives import Expansion
 from ._inner import Counts, Problem, Run, no_counts, run
+from ._kinks import Around, mean_gradient, nearest
 from ._solvers.metric import Metric
+from ._space import Space
 from ._status import Status
-from ._verify import Verdict, inspect, unseen
+from ._verify import Verdict, look_at, on_average, unseen
 
 # MINUIT's goal for the EDM, 0.002 tol UP, with tol = 0.1 and the objective in units in which UP = 1/2.
 GOAL = 1e-4
@@ -35,6 +37,7 @@ class _Carry(NamedTuple):
     done: Bool[Array, ""]
     shrunk: Bool[Array, ""]  # the objective is not finite on a bound: the bounds were moved inside by a hair
     polishing: Bool[Array, ""]  # the last move was a Newton step
+    snapped: Bool[Array, ""]  # the last move was the last bit of the way to a kink
     stable: Bool[Array, ""]  # the Hessian kept its value over it
     gain: Scalar  # by how much the objective fell to the last point looked at
     barren: Int[Array, ""]  # how many runs of the minimiser in a row brought nothing
@@ -56,6 +59,7 @@ class Outcome(NamedTuple):
     status: Int[Array, ""]
     weakest: Float[Array, " n"]
     counts: Counts
+    kinks: Around | None = None  # at the point; `held` are the parameters that stay on a kink
 
 
 def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
@@ -72,10 +76,11 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
     carry = _Carry(
         x=jnp.where(start_ok, x, jnp.nan),
         at=blank,
-        verdict=unseen(x),
+        verdict=unseen(x, None if space.kinks is None else Around.unseen(x)),
         done=~start_ok,
         shrunk=no,
         polishing=no,
+        snapped=no,
         stable=no,
         gain=jnp.zeros((), x.dtype),
         barren=zero,
@@ -86,6 +91,7 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
         counts=no_counts(),
     )
     limit = problem.max_steps // problem.burst + 2 * _MAX_FAILURES + _MAX_POLISHES + 2
+    limit = limit if space.kinks is None else 2 * limit
     carry = while_loop(lambda c: ~c.done, lambda c: _body(problem, goal, c), carry, max_steps=limit)
     return _finish(carry, goal, start_ok, problem)
 
@@ -97,14 +103,14 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
     problem = problem._replace(space=room.where(c.shrunk, problem.space))
     at, verdict, seen = _look(problem, goal, c)
     gain = jnp.where(c.first_pass, 0.0, c.at.value - at.value)
-    ran = ~c.polishing & ~c.first_pass
+    ran = ~c.polishing & ~c.first_pass & ~c.snapped
     barren = jnp.where(ran, jnp.where(gain > 1e-6 * goal, 0, c.barren + 1), c.barren)
     near = seen & verdict.positive_definite & (verdict.edm <= goal)
     stable = near & c.polishing & _same_hessian(c.verdict, at, verdict)
     stuck = c.polishing & (verdict.edm > 0.25 * c.verdict.edm)  # rounding noise: no better can be had
     finished = stable & ((verdict.edm <= _tiny(problem.x.dtype)) | stuck)
     # A Newton step that met another Hessian was too bold, unless the minimum is singular: go there with the minimiser.
-    too_bold = near & c.polishing & ~stable
+    too_bold = near & c.polishing & ~stable & ~_elsewhere(c.verdict, verdict)
     polish = near & ~too_bold
     given_up = (
         (c.failures >= _MAX_FAILURES) | (barren >= _MAX_BARREN) | (c.polishes >= _MAX_POLISHES) | _at_limit(c, problem)
@@ -115,17 +121,23 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
     shrink = hopeless & ~c.shrunk & problem.space.touches(c.x)
     hopeless &= ~shrink
     done = finished | hopeless | (given_up & (~polish | (c.polishes >= _MAX_POLISHES)))
-    start = ~polish & ~done & ~shrink
+    snapped, snap = _to_kinks(problem.space, goal, c.x, at, verdict)
+    snap &= ran & ~polish & ~done & ~shrink
+    start = ~polish & ~done & ~shrink & ~snap
     # The minimiser is asked for more each time it was content where no minimum is.
     inner_goal = jnp.where(too_bold, 1e-6 * verdict.edm, 0.1 * goal * 1e-3 ** c.failures.astype(goal.dtype))
 
     def stay() -> Run:
         no = jnp.array(False)
         x = jnp.where(polish, verdict.newton, c.x)
+        x = jnp.where(snap, snapped, x)
         x = jnp.where(shrink, jnp.where(c.first_pass, inside, room.clip(x)), x)
         return Run(x, no_counts(), no, no)
 
-    moved = lax.cond(start, lambda: run(problem, c.x, at, verdict.metric, c.first_pass, c.rescue, inner_goal), stay)
+    held = None if verdict.kinks is None else verdict.kinks.held
+    moved = lax.cond(
+        start, lambda: run(problem, c.x, at, verdict.metric, c.first_pass, c.rescue, inner_goal, held), stay
+    )
     counts = {key: c.counts[key] + moved.counts[key] for key in c.counts}
     counts["num_hessians"] = counts["num_hessians"] + seen.astype(counts["num_hessians"].dtype)
     return _Carry(
@@ -135,6 +147,7 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
         done=done,
         shrunk=c.shrunk | shrink,
         polishing=polish,
+        snapped=snap,
         stable=stable,
         gain=gain,
         barren=barren,
@@ -154,12 +167,31 @@ def _look(problem: Problem, goal: Scalar, c: _Carry) -> tuple[Expansion, Verdict
     """The expansion at the point and the verdict; left out on the first pass if a covariance is at hand."""
 
     def look() -> tuple[Expansion, Verdict]:
-        at = expand(problem.fn, c.x, problem.theta)
-        return at, inspect(at, c.x, problem.space, goal)
+        return look_at(problem.fn, c.x, problem.theta, problem.space, goal)
 
-    if problem.covariance is None:
+    if problem.covariance is None or problem.space.kinks is not None:
         return *look(), jnp.array(True)
     return *lax.cond(c.first_pass, lambda: (c.at, c.verdict), look), ~c.first_pass
+
+
+def _to_kinks(
+    space: Space, goal: Scalar, x: Float[Array, " n"], at: Expansion, verdict: Verdict
+) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
+    """The point with the parameters on their kinks that a minimiser left next to them, and whether there are any."""
+    if verdict.kinks is None or space.kinks is None:
+        return x, jnp.array(False)
+    kink = nearest(x, space.kinks)
+    distance = jnp.abs(x - kink)
+    near = verdict.active & (distance > 0) & (distance * jnp.abs(at.gradient) <= goal)
+    return jnp.where(near, kink, x), jnp.any(near)
+
+
+def _elsewhere(before: Verdict, now: Verdict) -> Bool[Array, ""]:
+    """Whether the last step came to a kink, left one, or crossed to another region: another Hessian is no surprise."""
+    if before.kinks is None or now.kinks is None:
+        return jnp.array(False)
+    same = (before.kinks.lower == now.kinks.lower) & (before.kinks.upper == now.kinks.upper)
+    return ~jnp.all(same & (before.kinks.reach == now.kinks.reach) & (before.kinks.held == now.kinks.held))
 
 
 def _tiny(dtype: Any) -> float:
@@ -185,6 +217,8 @@ def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem
     verdict, at, space = c.verdict, c.at, problem.space
     # A bound that was moved inside by a hair: what lies between the two must be nothing, as the EDM beside it.
     hair = jnp.minimum(c.x - space.lower, space.upper - c.x)
+    if verdict.kinks is not None:
+        hair = jnp.where(verdict.kinks.held, 0.0, hair)
     left = jnp.sum(jnp.where(verdict.active, jnp.abs(at.gradient) * hair, 0.0))
     near = verdict.positive_definite & (verdict.edm <= goal) & (left <= goal)
     at_start = (c.counts["num_steps"] == 0) & (c.polishes == 0)
@@ -214,9 +248,10 @@ def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem
     weakest = jnp.where(status == int(Status.VALID), 0.0, metric.vectors[:, 0])
     # Away from a minimum the model's bounds say nothing about the parameters.
     active = verdict.active & near
+    at, metric, active = on_average(at, verdict, active)
     usable = verdict.positive_definite & start_ok & (near | ~jnp.any(verdict.active))
     at = jax.tree.map(lambda a: jnp.where(start_ok, a, jnp.nan), at)
-    outcome = Outcome(at, metric, active, usable, verdict.edm, status, weakest, c.counts)
+    outcome = Outcome(at, metric, active, usable, verdict.edm, status, weakest, c.counts, verdict.kinks)
     x = jnp.where(status == int(Status.NOT_FINITE_AT_START), problem.x, c.x)  # and not moved off a bound
     return x, jax.tree.map(lax.stop_gradient, outcome)
 
@@ -228,7 +263,11 @@ def stationarity(x: Float[Array, " n"], outcome: Outcome, inputs: tuple[Any, ...
     """
     problem = Problem(*inputs[:-1])
     space = problem.space
-    gradient = jax.grad(problem.fn)(x, problem.theta)
+    kinks = outcome.kinks
+    if kinks is None:
+        gradient = jax.grad(problem.fn)(x, problem.theta)
+    else:
+        gradient = mean_gradient(problem.fn, x, problem.theta, kinks.reach)
     size = jnp.abs(jnp.diagonal(outcome.at.hessian))
     scale = lax.stop_gradient(jnp.where(jnp.isfinite(size) & (size > 0), jnp.sqrt(size), 1.0))
     at = lax.stop_gradient(x)
@@ -237,4 +276,6 @@ def stationarity(x: Float[Array, " n"], outcome: Outcome, inputs: tuple[Any, ...
     active = outcome.active
     distance = x - jnp.where(active, bound, 0.0)
     residual = jnp.where(active, distance * scale, gradient / scale)
+    if kinks is not None:
+        residual = jnp.where(kinks.held, (x - at) * scale, residual)
     return jnp.where(outcome.positive_definite, residual, x * scale)

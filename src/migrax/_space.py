@@ -12,6 +12,7 @@ but for the unit of the last two, which is the distance of the start to the boun
 a cross section of 1e-38 is as good as one of 1.
 """
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -42,6 +43,7 @@ class Space(eqx.Module):
     period: Float[Array, " n"]
     origin: Float[Array, " n"]  # where the period begins in which a parameter is reported
     has_period: bool = eqx.field(static=True)
+    kinks: Float[Array, "m n"] | None = None  # the places where the slope of the objective jumps; NaN for none
 
     def wrap(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
         """Periodic parameters in the period in which they are reported. The shift is constant to derivatives."""
@@ -121,7 +123,7 @@ class Space(eqx.Module):
         if not self.has_bounds:
             return self
         lower, upper = jnp.where(which, -jnp.inf, self.lower), jnp.where(which, jnp.inf, self.upper)
-        return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
+        return self.between(lower, upper)
 
     def shrink(self, x: Float[Array, " n"]) -> "Space":
         """The bounds moved inside by a hair: in units of their distance to the point `x` a few roundings of one."""
@@ -130,6 +132,15 @@ class Space(eqx.Module):
         hair = 1e4 * jnp.finfo(x.dtype).eps
         lower = self.lower + jnp.where(jnp.isfinite(self.lower), hair * (x - self.lower), 0.0)
         upper = self.upper - jnp.where(jnp.isfinite(self.upper), hair * (self.upper - x), 0.0)
+        return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
+
+    def with_kinks(self, kinks: Float[Array, "m n"]) -> "Space":
+        """With the places of kinks, of which those on a bound or beyond are none."""
+        inside = (kinks > self.lower) & (kinks < self.upper)
+        return dataclasses.replace(self, has_bounds=True, kinks=jnp.where(inside, kinks, jnp.nan))
+
+    def between(self, lower: Float[Array, " n"], upper: Float[Array, " n"]) -> "Space":
+        """With other bounds."""
         return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
 
     def where(self, which: Bool[Array, "*n"], other: "Space") -> "Space":

@@ -5,15 +5,18 @@ The test is on the quadratic model within the bounds: its minimum is found by th
 gradients of the right sign (KKT), how far below the point the minimum lies (the EDM), and where (a Newton step).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Scalar
 
-from ._derivatives import Expansion
+from ._derivatives import Expansion, expand
+from ._kinks import Around, around, both_sides, on_kinks, snapped, with_jumps
 from ._solvers.metric import Metric, decompose
 from ._space import Space
+from ._typing import PyTree
 
 # A slope that changes the objective by less than this over a parameter's range is none.
 _NO_PUSH = 1e-9
@@ -28,22 +31,56 @@ class Verdict(NamedTuple):
     positive_definite: Bool[Array, ""]  # over the parameters that are not at a bound
     finite: Bool[Array, ""]
     metric: Metric  # of the free subspace
+    kinks: Around | None = None  # what is known of kinks at the point, if the objective has any
 
 
-def unseen(x: Float[Array, " n"]) -> Verdict:
+def unseen(x: Float[Array, " n"], kinks: Around | None = None) -> Verdict:
     """That on a point that nobody has looked at."""
     no = jnp.array(False)
-    return Verdict(x, jnp.zeros(x.shape, bool), jnp.zeros((), x.dtype), no, no, Metric.unit(x))
+    return Verdict(x, jnp.zeros(x.shape, bool), jnp.zeros((), x.dtype), no, no, Metric.unit(x), kinks)
 
 
-def inspect(at: Expansion, x: Float[Array, " n"], space: Space, goal: Scalar) -> Verdict:
-    """Looks at the expansion `at` of the objective at `x`."""
+def look_at(
+    fn: Callable[[Float[Array, " n"], PyTree], Scalar],
+    x: Float[Array, " n"],
+    theta: PyTree,
+    space: Space,
+    goal: Scalar,
+) -> tuple[Expansion, Verdict]:
+    """The expansion of the objective at `x` and the verdict; of both sides, where `x` is on a kink."""
+    if space.kinks is None:
+        at = expand(fn, x, theta)
+        return at, inspect(at, x, space, goal)
+    reach = on_kinks(x, space.kinks)
+    above, below = both_sides(fn, x, theta, reach)
+    at, kinks = around(above, below, x, space.kinks, reach, space.lower, space.upper)
+    verdict = inspect(at, x, space.between(kinks.lower, kinks.upper), goal, kinks.held)
+    return at, verdict._replace(newton=snapped(verdict.newton, space.kinks), kinks=kinks)
+
+
+def on_average(
+    at: Expansion, verdict: Verdict, active: Bool[Array, " n"]
+) -> tuple[Expansion, Metric, Bool[Array, " n"]]:
+    """What the covariance is made of: the expansion with second differences for what stays on a kink, its metric, and
+    which parameters are at a bound."""
+    kinks = verdict.kinks
+    if kinks is None:
+        return at, verdict.metric, active
+    active = active & ~kinks.held
+    full = with_jumps(at, kinks.jump, kinks.held, active)
+    return full, free_metric(full.gradient, full.hessian, active), active
+
+
+def inspect(
+    at: Expansion, x: Float[Array, " n"], space: Space, goal: Scalar, held: Bool[Array, " n"] | None = None
+) -> Verdict:
+    """Looks at the expansion `at` of the objective at `x`. The parameters of `held` stay where they are."""
     finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)) & jnp.all(jnp.isfinite(at.hessian))
     finite &= jnp.all(jnp.isfinite(x))
     gradient = jnp.where(finite, at.gradient, 0.0)
     hessian = jnp.where(finite, at.hessian, jnp.eye(x.size, dtype=x.dtype))
     if space.has_bounds:
-        found = _active_set(gradient, hessian, x, space, goal)
+        found = _active_set(gradient, hessian, x, space, goal, held)
     else:
         found = _minimise_model(gradient, hessian, jnp.zeros(x.shape, bool), jnp.zeros_like(x))
     metric, active, step = found
@@ -67,21 +104,24 @@ class _Model(NamedTuple):
     step: Float[Array, " n"]
 
 
-def _minimise_model(gradient: Array, hessian: Array, active: Array, to_bound: Array) -> _Model:
-    """Moves the active parameters to their bounds and minimises over the others."""
+def free_metric(gradient: Array, hessian: Array, active: Array) -> Metric:
+    """The Hessian of the parameters that are not at a bound, decomposed; the others stand beside it."""
     free = ~active
     size = jnp.abs(jnp.diagonal(hessian))
     block = jnp.where(free[:, None] & free[None, :], hessian, jnp.diag(jnp.where(size > 0, size, 1.0)))
-    metric = decompose(
-        jnp.where(jnp.eye(free.size, dtype=bool) | (free[:, None] & free[None, :]), block, 0.0), gradient
-    )
+    return decompose(jnp.where(jnp.eye(free.size, dtype=bool) | (free[:, None] & free[None, :]), block, 0.0), gradient)
+
+
+def _minimise_model(gradient: Array, hessian: Array, active: Array, to_bound: Array) -> _Model:
+    """Moves the active parameters to their bounds and minimises over the others."""
+    metric = free_metric(gradient, hessian, active)
     fixed = jnp.where(active, to_bound, 0.0)
     rest = jnp.where(active, 0.0, gradient + hessian @ fixed)
     root = metric.root()
     return _Model(metric, active, jnp.where(active, fixed, -root @ (root.T @ rest)))
 
 
-def _active_set(gradient: Array, hessian: Array, x: Array, space: Space, goal: Scalar) -> _Model:
+def _active_set(gradient: Array, hessian: Array, x: Array, space: Space, goal: Scalar, held: Array | None) -> _Model:
     """Finds which parameters the model's minimum has at a bound."""
     diagonal = jnp.diagonal(hessian)
     room = jnp.stack([x - space.lower, space.upper - x])
@@ -92,19 +132,21 @@ def _active_set(gradient: Array, hessian: Array, x: Array, space: Space, goal: S
     # The first guess: going to the bound gains less than the goal, and the curvature does not stop it before.
     guess = (push > weak[None]) & (push * room <= goal) & (diagonal[None] * room < push) & jnp.isfinite(room)
     guess = guess.at[1].set(guess[1] & ~guess[0])
+    still = jnp.zeros(x.shape, bool) if held is None else held
+    guess &= ~still
     sign = jnp.array([[-1.0], [1.0]], x.dtype)
 
     def body(carry: tuple[Array, Array, _Model, Array]) -> tuple[Array, Array, _Model, Array]:
         _, sides, _, count = carry
         to_bound = jnp.sum(jnp.where(sides, sign * room, 0.0), axis=0)
-        model = _minimise_model(gradient, hessian, jnp.any(sides, axis=0), to_bound)
+        model = _minimise_model(gradient, hessian, jnp.any(sides, axis=0) | still, to_bound)
         slope = gradient + hessian @ model.step
         stays = -sign * slope[None] > weak[None]
         # further than where the bound's push would be too weak: else it would be held and let go for ever
         variance = jnp.sum(model.metric.root() ** 2, axis=1)
         hair = jnp.minimum(2 * weak * variance, 1e-3 * jnp.sqrt(variance))
         leaves = (sign * model.step[None] > room + hair[None]) & model.metric.positive_definite
-        return sides, jnp.where(sides, stays, leaves), model, count + 1
+        return sides, jnp.where(sides, stays, leaves) & ~still, model, count + 1
 
     unset = _Model(Metric.unit(x), jnp.zeros(x.shape, bool), jnp.zeros_like(x))
     carry = (~guess, guess, unset, jnp.array(0))

@@ -12,8 +12,10 @@ from .._conditional import conditional_shift
 from .._held import refit
 from .._jit import jit
 from .._minimum import Hold, at_minimum
+from .._objective import kinks_of
 from .._parameter import resolve
 from .._result import FitResult
+from .._space import ravel
 from .._status import Status
 from .._typing import PyTree
 from . import formulas
@@ -53,9 +55,12 @@ class _Side(NamedTuple):
     fit: FitResult
     data: PyTree
     position: Int[Array, ""]  # of the parameter of interest
+    kinks: Float[Array, "m n"] | None  # of the likelihood, which `nll` does not know any more
 
     def at(self, mu: Scalar, near: Float[Array, " n"], skip: Bool[Array, ""], robust: bool) -> _Point:
         minimum = at_minimum(self.nll, self.fit, self.data)
+        if self.kinks is not None:
+            minimum = minimum._replace(space=minimum.space.with_kinks(self.kinks))
         row = (jnp.arange(minimum.x.size) == self.position).astype(minimum.x.dtype)
         there = jnp.where(row > 0, mu, near)
         rows = row[None]
@@ -77,8 +82,8 @@ class _Sides(NamedTuple):
 
     def at(self, mu: Scalar, near: Float[Array, "2 n"], skip: Bool[Array, "2"], robust: bool) -> _Point:
         if isinstance(self.sides, _Side):
-            nll, fits, data, position = self.sides
-            one = lambda fit, data, near, skip: _Side(nll, fit, data, position).at(mu, near, skip, robust)  # noqa: E731
+            nll, fits, data, *rest = self.sides
+            one = lambda fit, data, near, skip: _Side(nll, fit, data, *rest).at(mu, near, skip, robust)  # noqa: E731
             return eqx.filter_vmap(one)(fits, data, near, skip)
         each = [side.at(mu, near[k], skip[k], robust) for k, side in enumerate(self.sides)]
         return jax.tree.map(lambda a, b: jnp.stack([a, b]), *each)
@@ -87,7 +92,8 @@ class _Sides(NamedTuple):
 def _sides(nll: Any, fits: tuple[FitResult, FitResult], data: tuple[PyTree, PyTree], position: Array) -> _Sides:
     def side(fit: FitResult, data: PyTree) -> _Side:
         converted = eqx.filter_closure_convert(nll, resolve(fit.params), data)
-        return _Side(converted, fit, data, position)
+        kinks = kinks_of(nll, fit.params, ravel(fit.params)[1])
+        return _Side(converted, fit, data, position, kinks)
 
     both = _stacked((fits[0], data[0]), (fits[1], data[1]))
     if both is None:

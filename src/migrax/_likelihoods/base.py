@@ -31,6 +31,8 @@ class AbstractLikelihood(eqx.Module):
     - `complaints(params, data)`: sentences of which `mx.fit` warns, where it is not traced.
     - `varying(params, data)` and `constant(data)`, whose sum the value is: a fit walks on the first alone, which is
         cheaper and loses no digits to the other.
+    - `kinks`: the places where the slope of the likelihood jumps, by the names of parameters, or `None`. A minimum may
+        lie there though no derivative is zero.
     - `prefit(params, data)`: names, values and errors of constrained parameters.
     """
 

@@ -143,6 +143,17 @@ class AbstractJoint(AbstractLikelihood):
     def is_chi2(self) -> bool:
         return all(getattr(part, "is_chi2", False) for _, part in self._named())
 
+    @property
+    def kinks(self) -> dict[str, Any] | None:
+        """Those of all parts: see `AbstractLikelihood`."""
+        found: dict[str, Any] = {}
+        for _, part in self._named():
+            places = part.kinks if isinstance(part, AbstractLikelihood) and hasattr(part, "kinks") else None
+            for name, at in (places or {}).items():
+                at = jnp.ravel(jnp.asarray(at, float))
+                found[name] = jnp.concatenate([found[name], at]) if name in found else at
+        return found or None
+
     def covariance_kind(self, data: Any) -> str:
         """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
         kinds = [part.covariance_kind(d) for _, part, d in self.items(data) if hasattr(part, "covariance_kind")]
@@ -221,13 +232,17 @@ class Likelihood(AbstractLikelihood):
         of the data that are events, weighted or not, whose squared slopes add up; `False` for counts, or a measurement
         whose errors the likelihood knows, whose second derivative is the spread of its slope. Default: rows, where
         there are ten or more and they add up to it.
+    - `kinks`: where the slope of `nll` jumps, as that of `jnp.abs`, `jnp.maximum` or `jnp.where` does: by the name of a
+        parameter one place, or a list of them, as in `{"alpha": 0.0}`. A fit that ends there, or starts there, is
+        not a fit that failed.
 
-    All three functions are called with the resolved parameters.
+    The functions are called with the resolved parameters.
 
-    **Raises:** `TypeError` for what cannot be called so.
+    **Raises:** `TypeError` for what cannot be called so; `ValueError`, in a fit, for kinks of an unknown parameter.
     """
 
     nll: Callable[[Any, Any], ArrayLike]
+    kinks: dict[str, Array] | None
     _sample: Callable[[Any, Array], Any] | None
     _expected_data: Callable[[Any], Any] | None
     events: bool | None = eqx.field(static=True)
@@ -239,6 +254,7 @@ class Likelihood(AbstractLikelihood):
         expected_data: Callable[[Any], Any] | None = None,
         *,
         events: bool | None = None,
+        kinks: Mapping[str, ArrayLike] | None = None,
     ):
         check_callable(nll)
         if not (events is None or isinstance(events, bool)):
@@ -247,7 +263,11 @@ class Likelihood(AbstractLikelihood):
             check_callable(sample, "sample of Likelihood", "sample(params, key)")
         if expected_data is not None:
             check_callable(expected_data, "expected_data of Likelihood", "expected_data(params)")
+        if kinks is not None and not isinstance(kinks, Mapping):
+            raise TypeError(f'kinks are places by the names of parameters, as in {{"alpha": 0.0}}; got {kinks!r}')
         self.nll, self._sample, self._expected_data, self.events = nll, sample, expected_data, events
+        places = lambda at: jnp.ravel(jnp.asarray(at, float))  # noqa: E731
+        self.kinks = None if kinks is None else {name: places(at) for name, at in kinks.items()}
 
     def __call__(self, params: PyTree, data: Any) -> Scalar:
         return jnp.asarray(self.nll(resolve(params), data))

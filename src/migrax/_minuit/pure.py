@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from .._derivatives import expand
 from .._fit import covariance_kind, fit
 from .._fix import fix
 from .._hesse import covariance_matrix
@@ -20,7 +19,7 @@ from .._solve import GOAL
 from .._space import ravel
 from .._status import Status
 from .._typing import PyTree
-from .._verify import inspect
+from .._verify import look_at, on_average
 
 _LANES = 64  # points at a time: their arrays of data are as many
 
@@ -52,14 +51,14 @@ def look(nll: Callable, params: PyTree, data: PyTree, up: float) -> Look:
 @jit
 def _look(nll: Callable, params: PyTree, data: PyTree, up: Scalar) -> Look:
     fn, theta, x, space = objective(nll, params, data, up)
-    at = expand(fn, x, theta)
     goal = jnp.asarray(GOAL, x.dtype)
-    verdict = inspect(at, x, space, goal)
+    at, verdict = look_at(fn, x, theta, space, goal)
     near = verdict.positive_definite & (verdict.edm <= goal)
     # away from a minimum the model's bounds say nothing about the parameters
     usable = verdict.positive_definite & (near | ~jnp.any(verdict.active))
-    matrix = covariance_matrix(at.hessian, verdict.metric, verdict.active & near, usable)
-    accuracy = accuracy_of(fn, x, theta, verdict.metric.root())
+    at, metric, active = on_average(at, verdict, verdict.active & near)
+    matrix = covariance_matrix(at.hessian, metric, active, usable)
+    accuracy = accuracy_of(fn, x, theta, metric.root())
     units = 2 * theta.up
     value = at.value * units + constant_of(nll, theta)
     return Look(

@@ -57,6 +57,11 @@ class HistFactory(AbstractLikelihood):
         return self.main.constant(data["main"]) + self.aux.constant(data["aux"])
 
     @property
+    def kinks(self) -> dict[str, float] | None:
+        """Where slopes jump: see `AbstractLikelihood`."""
+        return self.main.kinks
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """The names of the channels. Those of their samples: `likelihood.samples`."""
         return tuple(channel for block in self.main.blocks for channel in block.channels)

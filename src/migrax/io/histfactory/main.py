@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import gammaln, xlogy
 from jaxtyping import Array, Float, Scalar
 
@@ -56,6 +57,18 @@ class Histograms(AbstractLikelihood):
             for c, (channel, samples) in enumerate(zip(block.channels, block.samples, strict=True)):
                 found[channel] = {sample: yields[c, s] for s, sample in enumerate(samples)}
         return found
+
+    @property
+    def kinks(self) -> dict[str, float] | None:
+        """Where slopes jump: at 0, for the parameters of a normsys with code 1 or a histosys with code 0."""
+        names = [name for name, shape in self.layout.entries if shape == ()]
+        at = [np.zeros(0, int)]
+        for block in self.blocks:
+            norm, shape = block.codes
+            at += [np.ravel(block.norms.array)] * (norm == 1) + [np.ravel(block.shapes.array)] * (shape == 0)
+        # the last number is no parameter
+        kinked = [int(i) for i in np.unique(np.concatenate(at)) if i < len(names)]
+        return {names[i]: 0.0 for i in kinked} or None
 
     def _yields(self, x: Float[Array, " p"]) -> list[tuple[Block, Array]]:
         numbers = jnp.concatenate([x[self.numbers.array], jnp.ones(1, x.dtype)])

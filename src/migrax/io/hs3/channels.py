@@ -59,6 +59,13 @@ class Channels(AbstractLikelihood):
         """The rest."""
         return self.model.constant(data)
 
+    @property
+    def kinks(self) -> dict[str, float] | None:
+        """Where slopes jump: those of the model, for its parameters that are parameters of the document."""
+        functions = self.graph.functions
+        of = {inner: name for inner, name in self.bindings if isinstance(name, str) and name not in functions}
+        return {of[name]: at for name, at in (self.model.kinks or {}).items() if name in of} or None
+
     def expected(self, params: PyTree) -> dict[str, dict[str, Array]]:
         """The expected counts of each sample in each channel."""
         return self.model.expected(self._inside(params))
