@@ -98,7 +98,7 @@ class Source(NamedTuple):
 
     n: int
     take: Callable[[Int[np.ndarray, " size"], Mesh | None], PyTree]  # the toys of these numbers
-    made_of: Any  # arrays and numbers that tell these toys from others
+    made_of: Callable[[], Any]  # what tells these toys from others: arrays, numbers, and the program that draws
     origin: PyTree  # where they were drawn
     toy_bytes: int  # of one toy
 
@@ -110,8 +110,7 @@ class Source(NamedTuple):
 def source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> Source:
     """**Raises:** `ValueError` for toys without a common leading axis."""
     if isinstance(toys, Resampled):
-        drawn = _drawn(nll, params, toys.toys, data, toys.draw)
-        return drawn._replace(made_of=(*drawn.made_of, toys.draw.__qualname__))
+        return _drawn(nll, params, toys.toys, data, toys.draw)
     if isinstance(toys, DrawnFrom):
         return _drawn(toys.likelihood, params, toys.toys, data, draw_one)
     if isinstance(toys, Toys) and toys.for_tests:
@@ -132,8 +131,13 @@ def _drawn(
         likelihood, where, key, constant = everywhere(mesh, (nll, at, toys.key, given))
         return _draw(likelihood, where, key, constant, over_lanes(mesh, jnp.asarray(numbers)), one)
 
+    def made_of() -> Any:
+        compiled: Any = eqx.filter_jit(one)
+        arrays = [a for a in jax.tree.leaves((nll, at, toys.key, given)) if eqx.is_array(a)]
+        return toys.n, arrays, compiled.lower(nll, at, toys.key, given).as_text()
+
     shapes = eqx.filter_eval_shape(one, nll, at, toys.key, given)
-    return Source(toys.n, draw, (toys.n, toys.key, given, at), origin, size_of(shapes))
+    return Source(toys.n, draw, made_of, origin, size_of(shapes))
 
 
 def _given(params: PyTree, toys: PyTree) -> Source:
@@ -149,7 +153,7 @@ def _given(params: PyTree, toys: PyTree) -> Source:
             return _rows(toys, jnp.asarray(numbers[0]), numbers.size)
         return over_lanes(mesh, jax.tree.map(lambda a: a[numbers], toys))
 
-    return Source(shapes[0][0], pick, toys, params, size_of(toys) // shapes[0][0])
+    return Source(shapes[0][0], pick, lambda: toys, params, size_of(toys) // shapes[0][0])
 
 
 @jit

@@ -86,15 +86,16 @@ def fit_toys(
     - `progress`: if `True`, show toys done, toys per second, failures and the time left (extra `tqdm`), in a terminal
         or a notebook.
     - `store`: a folder in which finished batches are kept. The same call goes on after an interruption where it was,
-        and returns the same numbers to the last bit; once all is stored, it returns that.
+        and returns the same numbers to the last bit; once all is stored, it returns that. Each file says which toys of
+        which study it holds, and is refused elsewhere.
     - `reduce`: called with the `FitResult` of each batch, in order; what it returns is kept in place of the fits, for a
         million of them that need not be.
 
     **Returns:** a `FitResult` with a leading axis of `n`; with `reduce` a list of what it returned, one a batch.
 
     **Raises:** `TypeError`, `ValueError` as `mx.fit` does; inside of `jax.jit`; for toys without a common leading axis,
-    or a batch size below 1; for a store of another problem, of other versions, or damaged. `OSError` for one that
-    cannot be written, whose batches are kept.
+    or a batch size below 1; for a store of another problem, of other versions, or damaged, and for a file in it that
+    belongs elsewhere, by its name. `OSError` for one that cannot be written, whose batches are kept.
 
     **Warns**, once, where a batch does not fit into memory: it goes on with smaller pieces.
     """
@@ -198,13 +199,13 @@ def _inverse_of_mean(nll: Any, params: PyTree, toys: PyTree, up: Scalar) -> Floa
 
 
 def _problem(job: Job, toy: PyTree) -> str:
-    """A fingerprint of what decides the numbers: the likelihood as XLA sees it, and all arrays."""
+    """A fingerprint of what decides the numbers: the likelihood and the draws as XLA sees them, and all arrays."""
     fn, theta, x, space = objective(job.nll, job.params, toy, job.up)
     compiled: Any = eqx.filter_jit(lambda x, theta: fn(x, theta))
     text = compiled.lower(x, theta).as_text()
     arrays = [a for a in jax.tree.leaves((job.nll, job.params)) if eqx.is_array(a)]
     bounds = (space.lower, space.upper, space.names)
-    return digest(text, x, arrays, bounds, job.starts, job.covariance, job.up, job.options, job.source.made_of)
+    return digest(text, x, arrays, bounds, job.starts, job.covariance, job.up, job.options, job.source.made_of())
 
 
 def _shown(found: Iterator[FitResult], n: int, progress: bool) -> Iterator[FitResult]:
