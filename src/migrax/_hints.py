@@ -1,5 +1,6 @@
 """Functions that cannot be called: what was most likely meant."""
 
+import dataclasses
 import inspect
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -171,3 +172,26 @@ def refuse_strangers(leaf: Any, where: str) -> None:
             f"{where} a masked array of NumPy: give its numbers and what to use of them, a.filled(0.0) and "
             "~np.ma.getmaskarray(a), to the mask of mx.Events, mx.Points or of the likelihood"
         )
+
+
+def refuse_unhashable(fn: Any, args: Any, kwargs: Any) -> None:
+    """**Raises:** `TypeError` for the first leaf of the arguments of `fn` that is no array and cannot be hashed."""
+    bound = inspect.signature(fn).bind(*args, **kwargs).arguments
+    for path, leaf in jax.tree_util.tree_flatten_with_path(bound)[0]:
+        try:
+            hash(leaf)
+        except TypeError:
+            break
+    else:
+        return
+    where = f"{path[0].key}{jax.tree_util.keystr(path[1:])}"
+    name = type(leaf).__name__
+    if dataclasses.is_dataclass(leaf):
+        raise TypeError(
+            f"{where} is a {name}, a dataclass that JAX does not know as a tree: make {name} an eqx.Module, or decorate "
+            "it with @jax.tree_util.register_dataclass"
+        ) from None
+    raise TypeError(
+        f"{where} is a {name}, which is neither an array, nor a tree that JAX knows, nor a constant that can be hashed: "
+        "give arrays, in dicts, tuples, lists or an eqx.Module"
+    ) from None
