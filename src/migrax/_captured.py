@@ -359,7 +359,7 @@ def _is_installed(name: str) -> bool:
 
 def _is_stranger(x: Any) -> bool:
     """An object of a library, in a closure of a library."""
-    ours = isinstance(x, _callables() + (list, tuple, dict, np.ndarray, jax.Array, eqx.Module))
+    ours = isinstance(x, (*_callables(), list, tuple, dict, np.ndarray, jax.Array, eqx.Module))
     return not ours and _is_library(type(x).__module__) and type(x) not in (*_PLAIN, *_NUMBERS)
 
 

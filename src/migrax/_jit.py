@@ -31,8 +31,8 @@ _BYTES = 2**28
 def jit(fn: Callable[P, T]) -> Callable[P, T]:
     """As `eqx.filter_jit`, for functions of likelihoods.
 
-    What is no array is static, and so is what the functions among it see beside their arguments (`Captured`): where that
-    has changed since the last call they are traced again.
+    What is no array is static, and so is what the functions among it see beside their arguments (`Captured`): where
+    that has changed since the last call they are traced again.
     """
     kept = _Programs(fn)
 

@@ -101,6 +101,7 @@ class Source(NamedTuple):
     made_of: Any  # arrays and numbers that tell these toys from others
     origin: PyTree  # where they were drawn
     toy_bytes: int  # of one toy
+    program: Callable[[], str] = str  # how they are drawn, as XLA sees it
 
     def batch(self, first: int, size: int, mesh: Mesh | None = None) -> PyTree:
         """`size` toys from the `first` on, spread over the devices; beyond the last one, that one again."""
@@ -132,8 +133,12 @@ def _drawn(
         likelihood, where, key, constant = everywhere(mesh, (nll, at, toys.key, given))
         return _draw(likelihood, where, key, constant, over_lanes(mesh, jnp.asarray(numbers)), one)
 
+    def program() -> str:
+        compiled: Any = eqx.filter_jit(lambda at, key, given: one(nll, at, key, given))
+        return compiled.lower(at, toys.key, given).as_text()
+
     shapes = eqx.filter_eval_shape(one, nll, at, toys.key, given)
-    return Source(toys.n, draw, (toys.n, toys.key, given, at), origin, size_of(shapes))
+    return Source(toys.n, draw, (toys.n, toys.key, given, at), origin, size_of(shapes), program)
 
 
 def _given(params: PyTree, toys: PyTree) -> Source:

@@ -198,10 +198,10 @@ def _inverse_of_mean(nll: Any, params: PyTree, toys: PyTree, up: Scalar) -> Floa
 
 
 def _problem(job: Job, toy: PyTree) -> str:
-    """A fingerprint of what decides the numbers: the likelihood as XLA sees it, and all arrays."""
+    """A fingerprint of what decides the numbers: likelihood and drawing as XLA sees them, and all arrays."""
     fn, theta, x, space = objective(job.nll, job.params, toy, job.up)
     compiled: Any = eqx.filter_jit(lambda x, theta: fn(x, theta))
-    text = compiled.lower(x, theta).as_text()
+    text = compiled.lower(x, theta).as_text() + job.source.program()
     arrays = [a for a in jax.tree.leaves((job.nll, job.params)) if eqx.is_array(a)]
     bounds = (space.lower, space.upper, space.names)
     return digest(text, x, arrays, bounds, job.starts, job.covariance, job.up, job.options, job.source.made_of)

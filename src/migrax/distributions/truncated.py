@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution
+from ._foreign import check_density
+from ._foreign_integrals import Foreign
 from ._interval import clip, sample_by_bisection
 from .normal import Normal
 
@@ -25,11 +27,12 @@ class Truncated(AbstractDistribution):
     def __init__(self, base: AbstractDistribution, low: ArrayLike = -np.inf, high: ArrayLike = np.inf):
         """**Arguments:**
 
-        - `base`: any distribution.
+        - `base`: any distribution; of another library (numpyro, TFP, ...) one of a single observable with a `cdf`.
         - `low`, `high`: the range, with ends that may be infinite.
         """
+        check_density(base, "what Truncated cuts")
         if not isinstance(base, AbstractDistribution):
-            raise TypeError(f"Truncated takes a distribution, got {type(base).__name__}")
+            base = Foreign(base)
         self.base, self.low, self.high = base, cast(Array, low), cast(Array, high)
 
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
