@@ -39,8 +39,6 @@ CASES = {
         "array of counts as data, got tuple",
     ),
     "only strings": (lambda: mx.fit(nll, {"a": "one"}, DATA), ValueError, "no free parameter"),
-    "integer Parameter": (lambda: P(1), TypeError, "write 1.0"),
-    "integer array Parameter": (lambda: P(np.arange(3)), TypeError, "int64"),
     "boolean Parameter": (lambda: P(True), TypeError, "bool"),
     "complex Parameter": (lambda: P(1j), TypeError, "complex"),
     "complex parameter": (lambda: mx.fit(nll, {"a": jnp.array(1j)}, DATA), TypeError, "'a'.*complex"),

@@ -201,7 +201,7 @@ def test_minuit():
 NOTES = {
     "arguments": (lambda mu, sigma: mu**2, PARAMS, None, r"mu is the whole tree of parameters: write lambda p, data"),
     "swapped": (mx.UnbinnedNLL(lambda x, p: x - p["mu"]), {"mu": 0.0}, X, "take the parameters first"),
-    "list of data": (lambda p, d: jnp.sum((d - p["mu"]) ** 2), {"mu": 0.0}, [1.0, 2.0], "data is a list of separate"),
+    "tuple of data": (lambda p, d: jnp.sum((d - p["mu"]) ** 2), {"mu": 0.0}, (1.0, 2.0), "data is a tuple of separate"),
     "list of starts": (lambda p, d: jnp.sum((p - 1) ** 2), [0.0, 1.0], None, "params is a list of separate numbers"),
 }
 

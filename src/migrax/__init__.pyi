@@ -73,3 +73,5 @@ from ._studies import (
 )
 from ._toy_source import Toys as Toys
 from ._toys import fit_toys as fit_toys
+
+__version__: str

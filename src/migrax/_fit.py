@@ -19,7 +19,7 @@ from ._inner import Problem
 from ._jit import jit
 from ._kinks import attach_sides
 from ._likelihoods import AbstractLikelihood, LeastSquares, Likelihood
-from ._objective import Theta, check_up, constant_of, float32_complaint, objective, prepare
+from ._objective import Theta, check_up, constant_of, float32_complaint, float32_data_complaint, objective, prepare
 from ._one_mode import accuracy_of, differentiable
 from ._parameter import is_concrete, names
 from ._result import Covariance, FitResult, only_arrays
@@ -75,7 +75,8 @@ def fit(
         parameters and the data. A plain function, an unbound method of an `eqx.Module`, or a likelihood of migrax.
     - `params`: the start, any pytree. If it holds `mx.Parameter`s, these float and all else is constant; if it holds
         none, every floating-point leaf floats.
-    - `data`: any pytree, given to `nll` as it is. Pass it here, never by closure: data in a closure retraces.
+    - `data`: any pytree, given to `nll` as it is. Pass it here, not by closure: other data in a closure compile
+        again (and inside your own `jax.jit` are not seen at all, which is JAX's rule).
     - `solver`: any `optx.AbstractMinimiser`, default `mx.Migrad()`; `mx.Newton()` and `mx.Simplex()`, Optimistix's own
         and users' mixes work too, all in coordinates in which the start's Hessian is one. For a likelihood with
         residuals (`mx.LeastSquares`) also an `optx.AbstractLeastSquaresSolver`, default `mx.LevenbergMarquardt()`.
@@ -105,12 +106,13 @@ def fit(
     wrong numerically is a status of the result.
 
     **Warns** of an unbinned density of one or two observables that is not normalised over the range of the events
-    (outside of `jax.jit` and `jax.vmap`), of starts in float32 for data in float64, and, for the sandwich, of a
-    function without rows whose second derivative is taken for J.
+    (outside of `jax.jit` and `jax.vmap`), of starts in float32 for data in float64, of 10⁴ data or more
+    in float32 for starts in float64, and, for the sandwich, of a function without rows whose second derivative is taken
+    for J.
     """
     given = data
     params, data = prepare(params, data)
-    if complaint := float32_complaint(params, given):
+    if (complaint := float32_complaint(params, given)) or (complaint := float32_data_complaint(params, data)):
         warnings.warn(complaint, stacklevel=3)
     ours = isinstance(nll, AbstractLikelihood) and not isinstance(nll, Likelihood)  # in units of UP = 0.5
     if ours and isinstance(up, int | float) and up == 1:
@@ -121,6 +123,12 @@ def fit(
         )
     solver = _check_solver(solver, nll)
     adjoint = optx.ImplicitAdjoint() if adjoint is None else adjoint
+    if isinstance(adjoint, optx.RecursiveCheckpointAdjoint):
+        raise TypeError(
+            "a fit runs until it is at its minimum, and optx.RecursiveCheckpointAdjoint differentiates loops of a "
+            "known length only: leave adjoint out (optx.ImplicitAdjoint, the exact derivative of the minimum), also "
+            "for derivatives of derivatives"
+        )
     if not isinstance(adjoint, optx.AbstractAdjoint):
         raise TypeError(f"adjoint must be an optx.AbstractAdjoint such as optx.ImplicitAdjoint(), got {adjoint!r}")
     if max_steps is not None and (isinstance(max_steps, bool) or int(max_steps) != max_steps or max_steps < 1):

@@ -1,5 +1,6 @@
 """Functions that cannot be called: what was most likely meant."""
 
+import dataclasses
 import inspect
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -135,6 +136,12 @@ def _of_call(error: Exception, nll: Any, params: Any, data: Any, names: Sequence
             f"migrax: an array was indexed by a name: params is {_kind(params)}, data is {_kind(data)}, and the "
             "functions of a likelihood take the parameters first, as in log_prob(params, x)"
         )
+    if "'dict'" in str(error) and isinstance(params, dict) and len(taken) == 2 and not hasattr(nll, "parts"):
+        inside = ", ".join(f"p[{name!r}]" for name in names[:2])
+        return (
+            f"migrax: a likelihood is called as nll(params, data), and {taken[0]} is params, a dictionary: take its "
+            f"entries, such as {inside}"
+        )
     for what, tree in (("params", params), ("data", data)):
         numbers = type(tree) in (list, tuple) and all(eqx.is_array_like(x) and np.ndim(x) == 0 for x in tree)
         if numbers and tree and not hasattr(nll, "parts"):
@@ -162,7 +169,14 @@ def given(x: Any) -> str:
 
 
 def refuse_strangers(leaf: Any, where: str) -> None:
-    """**Raises:** `TypeError` for histograms and masked arrays, with what to do with them."""
+    """**Raises:** `TypeError` for histograms, masked arrays and quantities with a unit, with what to do with them."""
+    unit = getattr(leaf, "unit", None) if hasattr(leaf, "to_value") else getattr(leaf, "units", None)
+    if unit is not None and (hasattr(leaf, "to_value") or hasattr(leaf, "magnitude")):
+        convert = "to_value" if hasattr(leaf, "to_value") else "m_as"
+        raise TypeError(
+            f"{where} a quantity in the unit {str(unit)!r}, and JAX knows no units: give its numbers, in the same unit "
+            f"everywhere, quantity.{convert}({str(unit)!r})"
+        )
     views = isinstance(leaf, np.ndarray) and leaf.dtype.names is not None
     if views or (callable(getattr(leaf, "values", None)) and hasattr(leaf, "axes")):
         raise TypeError(f"{where} a histogram: take its contents, counts, edges = mx.io.from_histogram(histogram)")
@@ -171,3 +185,33 @@ def refuse_strangers(leaf: Any, where: str) -> None:
             f"{where} a masked array of NumPy: give its numbers and what to use of them, a.filled(0.0) and "
             "~np.ma.getmaskarray(a), to the mask of mx.Events, mx.Points or of the likelihood"
         )
+
+
+def _has_hash(x: Any) -> bool:
+    if eqx.is_array(x):
+        return True
+    try:
+        hash(x)
+    except TypeError:
+        return False
+    return True
+
+
+def refuse_unhashable(fn: Any, args: Any, kwargs: Any) -> None:
+    """**Raises:** `TypeError` for the first leaf of the arguments of `fn` that is no array and cannot be hashed."""
+    bound = inspect.signature(fn).bind(*args, **kwargs).arguments
+    unknown = [(path, leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(bound)[0] if not _has_hash(leaf)]
+    if not unknown:
+        return
+    path, leaf = unknown[0]
+    where = f"{path[0].key}{jax.tree_util.keystr(path[1:])}"
+    name = type(leaf).__name__
+    if dataclasses.is_dataclass(leaf):
+        raise TypeError(
+            f"{where} is a {name}, a dataclass that JAX does not know as a tree: make {name} an eqx.Module, or "
+            "decorate it with @jax.tree_util.register_dataclass"
+        ) from None
+    raise TypeError(
+        f"{where} is a {name}, which is neither an array, nor a tree that JAX knows, nor a constant that can be "
+        "hashed: give arrays, in dicts, tuples, lists or an eqx.Module"
+    ) from None

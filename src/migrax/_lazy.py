@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.metadata
 import importlib.resources
 import sys
 from collections.abc import Callable
@@ -18,6 +19,8 @@ def from_stub(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str
     home = {alias.asname or alias.name: (node.module, alias.name) for node in imports for alias in node.names}
 
     def __getattr__(name: str) -> Any:
+        if name == "__version__" and package == "migrax":
+            return importlib.metadata.version(package)
         if name not in home:
             from ._other_names import of_module
 

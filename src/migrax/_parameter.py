@@ -13,7 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike
 
 from . import _other_names
-from ._hints import given
+from ._hints import given, refuse_strangers
 from ._typing import PyTree
 
 Where: TypeAlias = str | Callable[[Any], Any] | Sequence["str | Callable[[Any], Any]"]
@@ -58,7 +58,7 @@ class Parameter(eqx.Module):
     ):
         """**Arguments:**
 
-        - `value`: the start value, a float or an array of floats of any shape.
+        - `value`: the start value, a number or an array of numbers of any shape. Integers are taken as floats.
         - `lower`, `upper`: the bounds, in the units of `value` and broadcastable to its shape. `None`: no bound.
             An infinite entry: no bound for that entry.
         - `fixed`: if `True` the fit leaves the value alone. An array of bools of the shape of `value` fixes some
@@ -71,7 +71,7 @@ class Parameter(eqx.Module):
 
         **Raises:**
 
-        - `TypeError`: `value` holds integers, booleans or complex numbers; `fixed` is not bool.
+        - `TypeError`: `value` holds booleans or complex numbers, or has a unit; `fixed` is not bool.
         - `ValueError`: `fixed` has another shape; a bound or a period does not broadcast to the value or is NaN; the
             lower bound is not below the upper; a period is not positive, or stands beside an upper bound.
         """
@@ -134,12 +134,14 @@ def _floating(value: ArrayLike) -> Array:
             f"a Parameter begins with its value, got {str(value)!r}: its name is its place in the tree, such as the "
             f"key in {{{str(value)!r}: mx.Parameter(1.0)}}"
         )
+    refuse_strangers(value, "the value of a Parameter is")
     if not isinstance(value, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
         value = np.asarray(value)
     dtype = jnp.result_type(value)
+    if jnp.issubdtype(dtype, jnp.integer):
+        dtype = jnp.result_type(float)
     if not jnp.issubdtype(dtype, jnp.floating):
-        hint = f"; write {float(value)!r}" if isinstance(value, int) and not isinstance(value, bool) else ""
-        raise TypeError(f"a Parameter holds floating-point numbers, got {_brief(value)} of dtype {dtype}{hint}")
+        raise TypeError(f"a Parameter holds real numbers, got {_brief(value)} of dtype {dtype}")
     return jnp.asarray(value, dtype=dtype)
 
 
@@ -171,6 +173,7 @@ def _word(which: str) -> str:
 
 
 def _bound(bound: ArrayLike, which: str, value: Array) -> Array:
+    refuse_strangers(bound, f"the {which}{_word(which)} is")
     if isinstance(bound, str):
         raise TypeError(
             f"the {which}{_word(which)} is {bound!r}: a parameter has no name of its own, its path in the tree is it"

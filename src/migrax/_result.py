@@ -57,6 +57,9 @@ class Covariance(eqx.Module):
         drop = [axis for axis, name in ((-2, pair[0]), (-1, pair[1])) if name in self.names]
         return jnp.squeeze(block, tuple(drop))
 
+    def _ipython_key_completions_(self) -> list[tuple[str, str]]:
+        return [(a, b) for a in self.names for b in self.names]
+
     def __repr__(self) -> str:
         from . import _print
 
@@ -77,6 +80,8 @@ class Estimate(eqx.Module):
         NaN where there is no valid covariance.
     - `lower`, `upper`: the bounds, infinite where there is none.
     - `at_limit`: whether it is at a bound or nearer to it than half its error.
+
+    A single number outside of `jax.jit` is one of NumPy (`np.float64` is a Python `float`, which `json` takes).
     """
 
     value: Array
@@ -186,7 +191,14 @@ class FitResult(eqx.Module):
             picked = select(self._first_lane().params, where)
             index = picked[0] if len(picked) == 1 and not isinstance(where, str) else np.asarray(picked)
         take = lambda x: x[..., index]  # noqa: E731
-        return Estimate(take(self.values), take(self.errors), take(self.lower), take(self.upper), take(self.at_limit))
+        every = (self.values, self.errors, self.lower, self.upper, self.at_limit)
+        return Estimate(*(_number(take(x)) for x in every))
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """What an editor offers after `result["`: parameters, fixed ones too, and the entries of vectors."""
+        slots = flatten(self._first_lane().params)[1]
+        vectors = [slot.name for slot in slots if slot.shape != ()]
+        return list(dict.fromkeys([*(slot.name for slot in slots), *self.names, *vectors]))
 
     def sample(self, key: Array, n: int | None = None) -> Float[Array, "*batch draws n"]:
         """Draws the free parameters from the normal distribution of the fit's values and covariance.
@@ -246,8 +258,8 @@ class FitResult(eqx.Module):
             at_limit = jnp.zeros(flat, bool).at[..., free].set(self.at_limit[..., take])
             every = (value, error, low, high, at_limit)
             if name != slot.name:
-                return Estimate(*(x[..., names.index(name)] for x in every))
-            return Estimate(*(x.reshape(p.value.shape) for x in every))
+                return Estimate(*(_number(x[..., names.index(name)]) for x in every))
+            return Estimate(*(_number(x.reshape(p.value.shape)) for x in every))
         return None
 
     def _first_lane(self) -> "FitResult":
@@ -286,6 +298,14 @@ def only_arrays(params: PyTree) -> PyTree:
     """The tree with arrays for its only leaves, so that a result can leave `jax.jit` and `jax.vmap` although the model
     holds functions or strings."""
     return jtu.tree_map(lambda leaf: leaf if eqx.is_array(leaf) else _Static(leaf), params)
+
+
+def _number(x: Any) -> Any:
+    """A single number as one of NumPy, which in float64 is a Python float, too, so that `json` takes it."""
+    if not is_concrete(x) or x.ndim != 0:
+        return x
+    number = np.asarray(x)[()]
+    return bool(number) if isinstance(number, np.bool_) else number
 
 
 def _safe_sqrt(x: Array) -> Array:

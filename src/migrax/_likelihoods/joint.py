@@ -71,7 +71,8 @@ class AbstractJoint(AbstractLikelihood):
                 said = [f"lack {', '.join(map(repr, missing))}"] * bool(missing)
                 said += [f"have {', '.join(map(repr, unknown))}, which it does not know"] * bool(unknown)
                 raise ValueError(f"this Joint has the parts {self._keys()}; the data {' and '.join(said)}")
-        elif not isinstance(data, tuple | list) or len(data) != len(named):
+        # a list of numbers has become a vector
+        elif not (isinstance(data, tuple | list) or jnp.ndim(data) == 1) or len(data) != len(named):
             got = f"{len(data)} of them" if isinstance(data, tuple | list) else given(data)
             raise ValueError(f"the data of this Joint are a tuple of {len(named)}, one for each part, got {got}")
         its: Any = data

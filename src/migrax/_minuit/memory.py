@@ -74,6 +74,13 @@ class Memory:
         new.errors, new.merrors, new.counts = self.errors.copy(), MErrors(self.merrors), dict(self.counts)
         return new
 
+    def numbers_alone(self) -> "Memory":
+        """A copy that knows neither the likelihood nor what was found with it, for a pickled view of its numbers."""
+        new = self.copy()
+        new.nll, new.data, new.result, new.fmin, new.merrors = _no_likelihood, None, None, None, MErrors()
+        new.touch()
+        return new
+
     def touch(self) -> None:
         """What was found last is not about the numbers any more."""
         self.result_is_of_now = self.fmin_is_of_now = False
@@ -130,6 +137,10 @@ class Memory:
                 jnp.asarray(value, dtype), low, high, False if released else fixed, old.period
             )
         return jtu.tree_unflatten(treedef, leaves)
+
+
+def _no_likelihood(params: Any, data: Any) -> Any:
+    raise TypeError("this is a view of a Minuit that was pickled: it has its numbers, but no likelihood")
 
 
 COUNTS = ("nfcn", "ngrad", "nhessian")

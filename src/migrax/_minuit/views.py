@@ -90,6 +90,16 @@ class View:
                 hint = f": write m.{_ATTRIBUTES[self._title]}[{name!r}]"
             raise AttributeError(f"a {self._title} has no attribute {name!r}{hint}", name=name, obj=self)
 
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self._memory.names)
+
+    def __reduce__(self) -> Any:
+        """Of pickle and copy: the numbers of now without the likelihood, which may be a function without a name."""
+        return _OF[self._title], (self._memory.numbers_alone(),)
+
+    def __deepcopy__(self, memo: Any) -> "View":
+        return _OF[self._title](self._memory.copy())
+
     def __invert__(self) -> list[bool]:
         """`~m.fixed`: those that are free."""
         if self._title != "FixedView":
@@ -164,6 +174,9 @@ def limits_view(memory: Memory) -> View:
         memory.touch()
 
     return View("LimitView", memory, get, put, pairs=True)
+
+
+_OF = {"ValueView": values_view, "ErrorView": errors_view, "FixedView": fixed_view, "LimitView": limits_view}
 
 
 def _is_pair(x: Any) -> bool:

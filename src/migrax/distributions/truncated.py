@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution
+from ._foreign import check_density
+from ._foreign_integrals import Foreign
 from ._interval import clip, sample_by_bisection
 from ._quadrature import log_sum
 from ._ranges import outside_of, pairs_of
@@ -37,7 +39,7 @@ class Truncated(AbstractDistribution):
     ):
         """**Arguments:**
 
-        - `base`: any distribution.
+        - `base`: any distribution; of another library (numpyro, TFP, ...) one of a single observable with a `cdf`.
         - `low`, `high`: the range, with ends that may be infinite (`high` is, if it is left out); or
         - `low`: without `high`, a list of ranges `(low, high)` that grow, or an array of shape `(ranges, 2)`. The ends
             may be parameters. Two ranges may touch; where parameters make them overlap the density is NaN.
@@ -45,8 +47,9 @@ class Truncated(AbstractDistribution):
         **Raises:** `TypeError` for a base that is no distribution; `ValueError` for ranges that are empty, overlap or
         are not in order, where they are known (not traced).
         """
+        check_density(base, "what Truncated cuts")
         if not isinstance(base, AbstractDistribution):
-            raise TypeError(f"Truncated takes a distribution, got {type(base).__name__}")
+            base = Foreign(base)
         self.base, self.gaps = base, ()
         pairs = pairs_of(low, "Truncated") if high is None else None
         if pairs is not None:

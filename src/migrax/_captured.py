@@ -1,0 +1,367 @@
+"""What functions see beside their arguments: closures, globals, defaults, attributes. A compiled program holds these as
+constants, so that it is right only as long as they are the same."""
+
+import dataclasses
+import dis
+import functools
+import hashlib
+import sys
+import types
+import warnings
+import weakref
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+_PLAIN = (type(None), bool, int, str, bytes, type(Ellipsis), type(NotImplemented))
+_NUMBERS = (float, complex)
+# Their functions and objects hold nothing of the user's, if not under one of the names below.
+_KNOWN = frozenset(("jax", "jaxlib", "numpy", "scipy", "migrax", "equinox", "optimistix", "lineax", "jaxtyping"))
+_INNER = ("__wrapped__", "__func__", "func", "fget", "method")
+_MOST = 20_000  # objects: beyond these a function is connected to a whole application
+_LONG = 64  # lists of numbers are read as arrays from here on
+
+
+class Captured:
+    """What some functions see now, as far as it can change.
+
+    **Attributes:**
+
+    - `entries`: by its place, each variable's content in a form that can be compared and hashed.
+    - `nbytes`: of the arrays among them.
+    - `jitted`: functions of `jax.jit` that see something: JAX keeps what they saw when they were traced.
+    - `opaque`: names of types that cannot be looked into.
+    """
+
+    def __init__(self, roots: Iterable[Any]):
+        self.entries: dict[tuple[int, Any], Any] = {}
+        self.nbytes = 0
+        self.jitted: list[Any] = []
+        self.opaque: set[str] = set()
+        self._numbers: dict[int, int] = {}  # by id the objects that were met
+        self._alive: list[Any] = []  # so that ids are not used again
+        self._contents = 0  # how many variables are neither functions nor modules
+        for i, root in enumerate(roots):
+            self.entries[-1, i] = self._of(root, frozenset())
+
+    def without(self, ignored: frozenset[tuple[int, Any]]) -> tuple[Any, ...]:
+        if not ignored:
+            return tuple(self.entries.values())
+        return tuple(value for place, value in self.entries.items() if place not in ignored)
+
+    def prepare(self) -> None:
+        """Before a new program is traced: forgets what JAX keeps of the user's own jitted functions that see something,
+        and says what cannot be seen."""
+        for f in self.jitted:
+            f.clear_cache()
+        for what in sorted(self.opaque):
+            warnings.warn(
+                f"the likelihood uses {what}, which cannot be looked into: a change inside is not noticed, and a "
+                "compiled fit goes on with what it saw first. Give what may change as data",
+                stacklevel=2,
+            )
+
+    def written_since(self, before: "Captured") -> frozenset[tuple[int, Any]]:
+        """Counters and lists of plain numbers and texts that have changed: what a function writes itself."""
+        both = ((place, value, before.entries.get(place)) for place, value in self.entries.items())
+        return frozenset(
+            place for place, now, then in both if then is not None and now != then and _plain(now) and _plain(then)
+        )
+
+    def _of(self, x: Any, names: frozenset[str]) -> Any:
+        """The content of `x`, of which code uses the attributes `names`."""
+        kind = type(x)
+        if kind in _PLAIN:
+            self._contents += 1
+            return kind, x
+        if kind in _NUMBERS:
+            self._contents += 1
+            return kind, repr(x)  # NaN is not equal to itself, and -0.0 is to 0.0
+        if isinstance(x, Tracer):
+            return Identity(x)
+        if isinstance(x, jax.Array | np.ndarray | np.generic):
+            return self._array(x)
+        if isinstance(x, types.ModuleType):
+            return self._module(x, names)
+        number = self._numbers.get(id(x))
+        if number is not None:
+            return "met", number
+        number = self._numbers[id(x)] = len(self._numbers)
+        self._alive.append(x)
+        if number > _MOST:
+            self.opaque.add("so many objects")
+            return Identity(x)
+        return self._object(x, number, names)
+
+    def _object(self, x: Any, number: int, names: frozenset[str]) -> Any:
+        if isinstance(x, types.FunctionType):
+            return self._function(x, number)
+        if isinstance(x, type):
+            return self._class(x, number)
+        if isinstance(x, types.MethodType):
+            return "method", self._of(x.__func__, names), self._of(x.__self__, names)
+        if isinstance(x, functools.partial):
+            return "partial", *(self._of(part, names) for part in (x.func, x.args, x.keywords))
+        if isinstance(x, types.BuiltinFunctionType | types.MethodWrapperType):
+            holder = getattr(x, "__self__", None)
+            inside = None if isinstance(holder, types.ModuleType | type) else self._of(holder, names)
+            return "builtin", x.__name__, inside if inside is not None else Identity(x)
+        if isinstance(x, list | tuple | set | frozenset | dict | Mapping):
+            return self._container(x, number, names)
+        return self._instance(x, number, names)
+
+    def _array(self, x: Any) -> Any:
+        self._contents += 1
+        if isinstance(x, jax.Array):
+            self.nbytes += x.size * x.dtype.itemsize
+            return _content_of(Identity(x))
+        if x.dtype.hasobject:
+            return "objects", x.shape, self._of(x.tolist(), frozenset())
+        self.nbytes += x.nbytes
+        whole = (x.dtype.str, x.shape, _hashed(np.asarray(x)))
+        if type(x) is np.ndarray or isinstance(x, np.generic):
+            return whole
+        more = [_hashed(np.ma.getmaskarray(x))] if isinstance(x, np.ma.MaskedArray) else [repr(getattr(x, "unit", ""))]
+        return *whole, *more
+
+    def _function(self, f: types.FunctionType, number: int) -> Any:
+        inside = f.__globals__.get("__name__", "")
+        library = _is_library(inside)
+        if library and _is_library(f.__module__ or inside) and f.__closure__ is None:
+            return Identity(f)
+        globals_, names, imports = _names(f.__code__)
+        entries = self.entries
+        entries[number, "code"] = f.__code__
+        if f.__defaults__:
+            entries[number, "defaults"] = self._of(f.__defaults__, names)
+        if f.__kwdefaults__:
+            entries[number, "kwdefaults"] = self._of(f.__kwdefaults__, names)
+        for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
+            try:
+                content = cell.cell_contents
+            except ValueError:  # empty as yet
+                continue
+            if not (library and _is_stranger(content)):
+                entries[number, name] = self._of(content, names)
+        for name, attribute in vars(f).items():
+            entries[number, "." + name] = self._of(attribute, names)
+        if not library:
+            # a name that is not there is a builtin
+            self._named(number, f.__globals__, globals_, names)
+            for name in imports:
+                if name in sys.modules:
+                    entries[number, "import " + name] = self._of(sys.modules[name], names)
+        return "function", number
+
+    def _named(self, number: int, space: Mapping[str, Any], wanted: Iterable[str], names: frozenset[str]) -> None:
+        for name in wanted:
+            if name in space and (number, name) not in self.entries:
+                self.entries[number, name] = None  # in work: modules may refer to each other
+                self.entries[number, name] = self._of(space[name], names)
+
+    def _module(self, module: types.ModuleType, names: frozenset[str]) -> Any:
+        if _is_library(module.__name__):
+            return Identity(module)
+        number = self._numbers.setdefault(id(module), len(self._numbers))
+        self._named(number, vars(module), names, names)
+        return "module", number
+
+    def _class(self, cls: type, number: int) -> Any:
+        for base in cls.__mro__:
+            if _is_library(base.__module__):
+                continue
+            for name, x in vars(base).items():
+                special = name.startswith("__") or name == "_abc_impl"
+                if not special or isinstance(x, types.FunctionType):
+                    self.entries[number, (base.__qualname__, name)] = self._of(x, frozenset())
+        return Identity(cls)
+
+    def _container(self, x: Any, number: int, names: frozenset[str]) -> Any:
+        kind: Any = type(x)
+        if isinstance(x, list | tuple) and len(x) >= _LONG and all(type(a) in (int, float) for a in x):
+            array = np.asarray(x)
+            if not array.dtype.hasobject:
+                self._contents += 1
+                return kind, array.dtype.str, len(x), _hashed(array)
+        if isinstance(x, Mapping):
+            inside: Any = tuple((self._of(k, names), self._of(v, names)) for k, v in x.items())
+        elif isinstance(x, list | tuple):
+            inside = tuple(self._of(a, names) for a in x)
+        else:
+            inside = frozenset(self._of(a, names) for a in x)
+        if kind not in (list, tuple, set, frozenset, dict):  # attributes beside the entries
+            return Identity(kind), inside, self._attributes(x, number)
+        return kind, inside
+
+    def _instance(self, x: Any, number: int, names: frozenset[str]) -> Any:
+        kind, module = type(x), type(x).__module__
+        library = _is_library(module)
+        jitted, before = hasattr(x, "clear_cache"), self._contents
+        if not library:
+            self._of(kind, frozenset())
+            return Identity(kind), self._attributes(x, number)
+        if isinstance(x, eqx.Module | types.SimpleNamespace):
+            return Identity(kind), self._attributes(x, number)
+        if callable(getattr(x, "__wrapped__", None)) and _is_library(getattr(x, "__module__", None) or module):
+            inner = x.__wrapped__
+            if isinstance(inner, types.FunctionType) and inner.__closure__ is None and _is_library(inner.__module__):
+                return Identity(x)
+        inner = [self._of(getattr(x, name), names) for name in _INNER if callable(getattr(x, name, None))]
+        if jitted and self._contents > before:
+            self.jitted.append(x)
+        if inner:
+            return Identity(kind), *inner
+        if callable(getattr(kind, "__array__", None)):  # of pandas and its like
+            try:
+                labels = tuple(map(str, getattr(x, "columns", ())))
+                return Identity(kind), labels, self._of(np.asarray(x), names)
+            except Exception:
+                return Identity(x)
+        if _top(module) in _KNOWN or _top(module) in sys.stdlib_module_names:
+            return Identity(x)
+        return Identity(kind), self._attributes(x, number)
+
+    def _attributes(self, x: Any, number: int) -> Any:
+        found = dict(getattr(x, "__dict__", {}))
+        slots = [getattr(base, "__slots__", ()) for base in type(x).__mro__]
+        for name in (name for group in slots for name in ((group,) if isinstance(group, str) else group)):
+            if name not in ("__dict__", "__weakref__") and hasattr(x, name):
+                found[name] = getattr(x, name)
+        if not found and not any(slots) and not hasattr(x, "__dict__"):
+            self.opaque.add(f"{type(x).__module__}.{type(x).__qualname__}")
+            return Identity(x)
+        for name, value in found.items():
+            self.entries[number, name] = self._of(value, frozenset())
+        return number
+
+
+class Identity:
+    """Equal to that of the same object only, which it does not keep alive."""
+
+    __slots__ = ("_hash", "_of")
+
+    def __init__(self, x: Any):
+        self._hash = id(x)
+        try:
+            self._of = weakref.ref(x)
+        except TypeError:
+            self._of = lambda: x
+
+    def __call__(self) -> Any:
+        return self._of()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        mine = self()
+        return isinstance(other, Identity) and mine is not None and mine is other()
+
+
+def roots_of(tree: Any) -> list[Any]:
+    """What in the static parts of the modules of a tree may be, or hold, a function. Its leaves are not among them."""
+    found: list[Any] = []
+    _gather(tree, found, False)
+    return found
+
+
+def _gather(x: Any, found: list[Any], static: bool) -> None:
+    if isinstance(x, dict):
+        x = tuple(x.values())
+    if isinstance(x, list | tuple):
+        for entry in x:
+            _gather(entry, found, static)
+    elif isinstance(x, eqx.Module):
+        for field in dataclasses.fields(x):
+            _gather(getattr(x, field.name, None), found, static or field.metadata.get("static", False))
+        if not _is_library(type(x).__module__):
+            found.append(type(x))  # whose methods the likelihood may call
+    elif static and not isinstance(x, (*_PLAIN, *_NUMBERS)):
+        found.append(x)
+    elif dataclasses.is_dataclass(x) and not isinstance(x, type):
+        found.extend(f for f in vars(x).values() if callable(f) and not isinstance(f, eqx.Module))
+
+
+def can_change(x: Any) -> bool:
+    """Whether something that may change is seen by `x`."""
+    if isinstance(x, (*_PLAIN, *_NUMBERS)) or eqx.is_array(x):
+        return False
+    entries = Captured([x]).entries
+    return len(entries) > 1 or not isinstance(entries[-1, 0], Identity)
+
+
+def _plain(content: Any) -> bool:
+    if isinstance(content, tuple):
+        return all(map(_plain, content))
+    return content is None or isinstance(content, (*_PLAIN, *_NUMBERS, type)) or _is_of_tracer(content)
+
+
+def _is_of_tracer(content: Any) -> bool:
+    return isinstance(content, Identity) and (content() is None or isinstance(content(), Tracer))
+
+
+def _hashed(array: np.ndarray) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).digest()
+
+
+@functools.lru_cache(maxsize=1024)
+def _content_of(identity: Identity) -> Any:
+    """Of an array of JAX, which cannot change: it is read once."""
+    array = identity()
+    if jnp.issubdtype(array.dtype, jax.dtypes.extended) or not array.is_fully_addressable or array.is_deleted():
+        return identity
+    return str(array.dtype), array.shape, array.weak_type, _hashed(np.asarray(array))
+
+
+@functools.lru_cache(maxsize=4096)
+def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """The globals, attributes and modules that code uses, that of inner functions included."""
+    globals_, names, imports = set(), set(), set()
+    for op in dis.get_instructions(code):
+        if op.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            globals_.add(op.argval)
+        elif op.opname == "IMPORT_NAME":
+            imports.add(op.argval)
+        elif op.opname == "IMPORT_FROM" or op.opname.startswith(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER")):
+            names.add(op.argval)
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            for mine, its in zip((globals_, names, imports), _names(inner), strict=True):
+                mine |= its
+    return frozenset(globals_), frozenset(names), frozenset(imports)
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _is_library(module: str) -> bool:
+    return _is_installed(_top(module or ""))
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_installed(name: str) -> bool:
+    """Whether a package is one that was installed, or Python's own, and not the user's."""
+    if name == "__main__":
+        return False
+    if name in _KNOWN or name in sys.stdlib_module_names:
+        return True
+    module = sys.modules.get(name)
+    paths = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+    return any(path and not {"site-packages", "dist-packages"}.isdisjoint(Path(path).parts) for path in paths)
+
+
+def _is_stranger(x: Any) -> bool:
+    """An object of a library, in a closure of a library."""
+    ours = isinstance(x, (*_callables(), list, tuple, dict, np.ndarray, jax.Array, eqx.Module))
+    return not ours and _is_library(type(x).__module__) and type(x) not in (*_PLAIN, *_NUMBERS)
+
+
+def _callables() -> tuple[type, ...]:
+    return (types.FunctionType, types.MethodType, functools.partial, type(jax.jit(len)))
