@@ -61,7 +61,7 @@ def from_pyhf(
         raise document.error("is a document of HS3: read it by mx.io.from_hs3")
     measured = _measurement(document, measurement)
     channels = _channels(document)
-    spec = Spec(channels, _configs(measured), _poi(measured, channels), measured["name"].text())
+    spec = Spec(channels, _configs(measured), _poi(measured, channels), measured["name"].label())
     return build(spec, _observations(document, channels), chosen)
 
 
@@ -71,9 +71,9 @@ def _measurement(document: Node, name: str | None) -> Node:
     if name is None:
         return found[0]
     for one in found:
-        if one["name"].text() == name:
+        if one["name"].label() == name:
             return one
-    raise ValueError(f"there is no measurement {name!r}; there are {', '.join(repr(m['name'].text()) for m in found)}")
+    raise ValueError(f"there is no measurement {name!r}; there are {', '.join(repr(m['name'].label()) for m in found)}")
 
 
 def _poi(measured: Node, channels: tuple[Channel, ...]) -> str | None:
@@ -121,7 +121,7 @@ def _channel(node: Node) -> Channel:
     samples = node["samples"].some()
     node.unique([sample["name"] for sample in samples])
     bins = samples[0]["data"].numbers().size
-    return Channel(node["name"].text(), tuple(_sample(sample, bins) for sample in samples), node.where)
+    return Channel(node["name"].label(), tuple(_sample(sample, bins) for sample in samples), node.where)
 
 
 def _sample(node: Node, bins: int) -> Sample:
@@ -133,7 +133,7 @@ def _sample(node: Node, bins: int) -> Sample:
         if key in seen:
             raise ValueError(f"{modifier.where}: the {modifier.kind} {shown(modifier.name)} is at {seen[key]} already")
         seen[key] = modifier.where
-    return Sample(node["name"].text(), nominal, tuple(modifiers), node.where)
+    return Sample(node["name"].label(), nominal, tuple(modifiers), node.where)
 
 
 def _modifier(node: Node, bins: int) -> Modifier:
@@ -165,7 +165,7 @@ def _factor(node: Node) -> float:
 def _observations(document: Node, channels: tuple[Channel, ...]) -> dict[str, np.ndarray]:
     entries = document["observations"].some()
     document.unique([entry["name"] for entry in entries])
-    given = {entry["name"].text(): entry for entry in entries}
+    given = {entry["name"].label(): entry for entry in entries}
     found = {}
     for channel in channels:
         if channel.name not in given:
