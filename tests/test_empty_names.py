@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from workspaces import NORM, modifier, one, peer, points, tree
 
 import migrax as mx
+from workspaces import NORM, modifier, one, peer, points, tree
 
 pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver")  # pyhf
 

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pyhf
 import pytest
-from test_hs3_channels import AXES, BACKGROUND, SIGNAL, VALUES, add, modifier, sample, spec
 
 import hs3
 import migrax as mx
+from test_hs3_channels import AXES, BACKGROUND, SIGNAL, VALUES, add, modifier, sample, spec
 
 
 def single(code, low, high, nominal, x, total):

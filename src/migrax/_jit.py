@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ._labels import unlabelled
 from ._parameter import is_concrete
 
 P = ParamSpec("P")
@@ -19,12 +20,13 @@ QUICK = {"xla_cpu_use_fusion_emitters": False}
 
 
 def jit(fn: Callable[P, T]) -> Callable[P, T]:
-    """As `eqx.filter_jit`."""
+    """As `eqx.filter_jit`, without the names of likelihoods that no program depends on."""
     plain = eqx.filter_jit(fn)
     quick: Callable[P, T] = eqx.filter_jit(fn, compiler_options=QUICK)  # pyright: ignore[reportCallIssue]
 
     @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        args, kwargs = unlabelled((args, kwargs))
         if _at_top_level((args, kwargs)) and quick_is_there():
             try:
                 return quick(*args, **kwargs)
@@ -36,6 +38,7 @@ def jit(fn: Callable[P, T]) -> Callable[P, T]:
         return plain(*args, **kwargs)
 
     def memory(*args: P.args, **kwargs: P.kwargs) -> int | None:
+        args, kwargs = unlabelled((args, kwargs))
         stage: Any = quick if quick_is_there() else plain
         told = stage.lower(*args, **kwargs).compile().compiled.memory_analysis()
         if told is None:

@@ -32,6 +32,7 @@ class AbstractLikelihood(eqx.Module):
     - `varying(params, data)` and `constant(data)`, whose sum the value is: a fit walks on the first alone, which is
         cheaper and loses no digits to the other.
     - `prefit(params, data)`: names, values and errors of constrained parameters.
+    - `unlabelled()`: the same without names that no program depends on, so that those that differ in them share one.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

@@ -1,5 +1,6 @@
 """The expected yields of all channels that have the same number of bins, in a few array operations."""
 
+import dataclasses
 import functools
 
 import equinox as eqx
@@ -23,8 +24,8 @@ class Block(eqx.Module):
         there is none. Those of normsys and histosys are of shape `(c, 1, ...)` where most samples of a channel share
         them: then less is gathered, whose transpose is slow.
     - `channels`, `samples`: their names.
-    - `codes`: the interpolations of normsys and histosys. `norm_stages`, `shape_stages`: all normsys, or histosys, where
-        one code is not enough; the arrays above have none of them then.
+    - `codes`: the interpolations of normsys and histosys. `norm_stages`, `shape_stages`: all normsys, or histosys,
+        where one code is not enough; the arrays above have none of them then.
     """
 
     nominal: Float[Array, "c s n"]
@@ -41,6 +42,11 @@ class Block(eqx.Module):
     codes: tuple[int, int] = eqx.field(static=True)
     norm_stages: tuple[Stage, ...] = ()
     shape_stages: tuple[Stage, ...] = ()
+
+    def unlabelled(self) -> "Block":
+        """The same, with numbers for the names of its samples."""
+        names = tuple(tuple(map(str, range(len(samples)))) for samples in self.samples)
+        return dataclasses.replace(self, samples=names)
 
     def expected(self, numbers: Float[Array, " k"], vectors: Float[Array, "v n"]) -> Float[Array, "c s n"]:
         """The yields of each sample. `numbers`: the scalar parameters, and 1; `vectors`: those with an entry for each

@@ -32,6 +32,17 @@ def build(
     **Raises:** `ValueError` where the modifiers do not fit together, or nothing floats.
     """
     wanted, slices = needs(spec)
+    likelihood = likelihood_of(spec, codes, wanted, slices)
+    params = {name: parameter(need) for name, need in wanted.items()}
+    aux = {name: jnp.asarray(need.observed.reshape(need.shape)) for name, need in wanted.items() if need.constraint}
+    data = {"main": {name: jnp.asarray(counts) for name, counts in observed.items()}, "aux": aux}
+    return likelihood, params, data
+
+
+def likelihood_of(
+    spec: Spec, codes: tuple[int, int], wanted: dict[str, Need], slices: dict[str, Slices]
+) -> HistFactory:
+    """The likelihood, with what is needed of each parameter. **Raises:** `ValueError`, if nothing floats."""
     if not wanted:
         raise ValueError("channels: no sample has a modifier, so that there is no parameter")
     numbers = tuple(name for name, need in wanted.items() if need.shape == ())
@@ -42,14 +53,10 @@ def build(
     layout = Layout(tuple((name, wanted[name].shape) for name in sorted(wanted)))
     vectors = tuple(_rows(pieces, block.nominal.shape[-1], layout) for block, pieces in made)
     main = Histograms(tuple(block for block, _ in made), layout, Table(layout.positions(numbers)), vectors)
-    likelihood = HistFactory(main, _auxiliary(wanted, layout), spec.poi, spec.measurement)
-    params = {name: _parameter(need) for name, need in wanted.items()}
-    aux = {name: jnp.asarray(need.observed.reshape(need.shape)) for name, need in wanted.items() if need.constraint}
-    data = {"main": {name: jnp.asarray(counts) for name, counts in observed.items()}, "aux": aux}
-    return likelihood, params, data
+    return HistFactory(main, _auxiliary(wanted, layout), spec.poi, spec.measurement)
 
 
-def _parameter(need: Need) -> Parameter:
+def parameter(need: Need) -> Parameter:
     shaped = lambda x: x.reshape(need.shape)  # noqa: E731
     return Parameter(*(shaped(x) for x in (need.start, need.lower, need.upper)), fixed=shaped(need.fixed))
 

@@ -48,13 +48,13 @@ class Histograms(AbstractLikelihood):
         """What is to be added for minus the log of the Poisson probabilities."""
         return poisson_constant(self._counts(data))
 
-    def by_sample(self, params: PyTree) -> dict[str, dict[str, Float[Array, " bins"]]]:
-        """The expected counts of each sample in each channel."""
-        found = {}
-        for block, yields in self._yields(self.layout.vector(resolve(params))):
-            for c, (channel, samples) in enumerate(zip(block.channels, block.samples, strict=True)):
-                found[channel] = {sample: yields[c, s] for s, sample in enumerate(samples)}
-        return found
+    def by_sample(self, params: PyTree) -> list[list[Float[Array, " bins"]]]:
+        """The expected counts of each channel, and of each of its samples, in the order of the blocks."""
+        return [
+            [yields[c, s] for s in range(len(samples))]
+            for block, yields in self._yields(self.layout.vector(resolve(params)))
+            for c, samples in enumerate(block.samples)
+        ]
 
     def _yields(self, x: Float[Array, " p"]) -> list[tuple[Block, Array]]:
         numbers = jnp.concatenate([x[self.numbers.array], jnp.ones(1, x.dtype)])

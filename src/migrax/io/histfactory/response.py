@@ -42,8 +42,8 @@ def usual(kind: str, codes: tuple[int, int]) -> Response:
 
 
 def code_of(kind: str, responses: Iterable[Response]) -> int | None:
-    """The code of a whole block, where one is enough: all normsys are exponential factors beyond one standard deviation,
-    all histosys differences, and of the same code. `None` where stages are needed."""
+    """The code of a whole block, where one is enough: all normsys are exponential factors beyond one standard
+    deviation, all histosys differences, and of the same code. `None` where stages are needed."""
     found = set(responses)
     if len(found) != 1:
         return None

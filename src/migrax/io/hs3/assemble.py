@@ -297,7 +297,7 @@ class Assembly:
             warnings.warn(
                 "parameters with a domain and without a value in a parameter point start at their default, or in the "
                 f"middle of their domain: {listed}",
-                stacklevel=5,
+                stacklevel=4,
             )
         if not found:
             raise self.analysis.likelihood.error("nothing in it depends on a parameter")

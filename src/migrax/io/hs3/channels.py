@@ -122,8 +122,8 @@ class Read(NamedTuple):
 
 
 def apart(reads: list[Read]) -> list[Read]:
-    """The same channels, with normfactors of parameters that other modifiers have, too, under names of their own: in the
-    model they are other parameters, which are bound to the same one of the document."""
+    """The same channels, with normfactors of parameters that other modifiers have, too, under names of their own: in
+    the model they are other parameters, which are bound to the same one of the document."""
     kinds: dict[str, set[str]] = {}
     for read in reads:
         for sample in read.channel.samples:

@@ -64,8 +64,8 @@ def read_interpolation(node: Node, kind: str) -> Response:
     names = _NAMES[kind]
     if not isinstance(value, str) or value not in names:
         raise node.error(
-            f"{shown(value)} is no interpolation of a {kind}; there are {', '.join(names)}, ROOT's codes (integers), and "
-            'structures such as {"type": "mult", "in": "poly6", "out": "exp"}'
+            f"{shown(value)} is no interpolation of a {kind}; there are {', '.join(names)}, ROOT's codes (integers), "
+            'and structures such as {"type": "mult", "in": "poly6", "out": "exp"}'
         )
     return names[value]
 
@@ -87,8 +87,8 @@ def read_structure(node: Node) -> Response:
     if (inside.value, last) not in supported:
         pairs = ", ".join(f"{a} with {b or 'null'}" for a, b in supported)
         raise node.error(
-            f"{inside.value} within and {outside.value or 'the same'} beyond one standard deviation is not supported; of "
-            f"the type {kind.value!r} there are {pairs}"
+            f"{inside.value} within and {outside.value or 'the same'} beyond one standard deviation is not supported; "
+            f"of the type {kind.value!r} there are {pairs}"
         )
     return Response(kind.value == "mult", supported[inside.value, last])
 

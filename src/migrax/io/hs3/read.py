@@ -72,7 +72,7 @@ def from_hs3(
         "default_values", or the first. A parameter that it does not have is taken from these.
     - `interpolation`: of HistFactory's normsys and histosys, as for `mx.io.from_pyhf`, where the document does not say;
         default: `{"normsys": "code4", "histosys": "code4p"}`, as ROOT's. Documents say it for a modifier
-        (`"interpolation"`) or a channel (`"default_interpolation"`), as `{"type": "mult", "in": "poly6", "out": "exp"}`:
+        (`"interpolation"`) or a channel (`"default_interpolation"`): `{"type": "mult", "in": "poly6", "out": "exp"}`;
         a factor ("mult") is of poly1, poly2 with poly1, poly6 with poly1, exp, or poly6 with exp; a difference ("add")
         of the first three. Older ones have names or ROOT's integers.
     - `shapesys`: whether the errors ("vals") of HistFactory's shapesys are `"relative"`, as ROOT writes them, or
