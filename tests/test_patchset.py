@@ -11,6 +11,7 @@ import pyhf
 import pytest
 
 import migrax as mx
+from migrax._jit import jit
 from migrax._labels import unlabelled
 from migrax.io.histfactory.main import Histograms
 from workspaces import MU, modifier, workspace
@@ -91,17 +92,17 @@ def one(i, stack=STACK):
     return jax.tree.map(lambda x: x[i], stack)
 
 
-def peers(i, patches=SET):
+def peers(i):
     """pyhf's model and data of a point."""
-    found = pyhf.Workspace(pyhf.PatchSet(patches).apply(BACKGROUND, patches["patches"][i]["metadata"]["name"]))
+    found = pyhf.Workspace(pyhf.PatchSet(SET).apply(BACKGROUND, SET["patches"][i]["metadata"]["name"]))
     model = found.model(modifier_settings={"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}})
     return model, found.data(model)
 
 
-def cls_of_pyhf(i, patches=SET):
+def cls_of_pyhf(i, at=1.0):
     pyhf.set_backend("numpy", "scipy")
-    model, data = peers(i, patches)
-    observed, expected = pyhf.infer.hypotest(1.0, data, model, test_stat="qtilde", return_expected_set=True)
+    model, data = peers(i)
+    observed, expected = pyhf.infer.hypotest(at, data, model, test_stat="qtilde", return_expected_set=True)
     return float(observed), np.array([float(x) for x in expected])
 
 
@@ -130,10 +131,11 @@ def test_the_points_are_named():
 
 
 def test_the_value_of_each_is_the_one_that_is_read_alone():
-    value = jax.vmap(lambda nll, params, data: nll(mx.resolve(params), data))(*STACK)
+    value = jax.jit(lambda nll, params, data: nll(mx.resolve(params), data))
+    stacked = jax.jit(jax.vmap(lambda nll, params, data: nll(mx.resolve(params), data)))(*STACK)
     for i, patch in enumerate(SET["patches"]):
         nll, params, data = mx.io.from_pyhf(BACKGROUND, patch=(SET, patch["metadata"]["name"]))
-        np.testing.assert_allclose(value[i], nll(mx.resolve(params), data), rtol=1e-13)
+        np.testing.assert_allclose(stacked[i], value(unlabelled(nll), params, data), rtol=1e-13)
 
 
 def test_signals_one_by_one_share_one_program(monkeypatch):
@@ -169,11 +171,9 @@ def test_a_likelihood_of_the_users_keeps_the_names():
             return self.inner(params, data) + 1e-3 * penalty
 
     nll, params, data = mx.io.from_pyhf(BACKGROUND, patch=(SET, "sig_300_0"))
-    own = Own(nll, "sig_300")
-    result = mx.fit(own, params, data)
-    assert bool(result.valid)
-    at = mx.resolve(result.params)
-    np.testing.assert_allclose(float(result.nll), float(own(at, data)), rtol=1e-9)
+    own, at = Own(nll, "sig_300"), mx.resolve(params)
+    found = jit(lambda nll, params, data: nll(params, data))(own, at, data)
+    np.testing.assert_allclose(found, nll(at, data) + 1e-3 * np.sum([3.0, 0.9]), rtol=1e-12)
 
 
 def test_a_program_of_the_users_keeps_the_names():
@@ -193,16 +193,16 @@ def test_fits_are_those_of_each_alone():
     np.testing.assert_allclose(fits.nll[3], alone.nll, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_limits_of_all_points_in_one_call():
+    """At the limits CLs is 5 % in pyhf."""
     chosen = mx.io.from_pyhf(BACKGROUND, patchset=(SET, [SET["patches"][4]["metadata"]["name"], (300, 0)]))
     assert chosen[0].points.names == ("sig_400_4", "sig_300_0")
     limits = jax.vmap(lambda nll, params, data: mx.upper_limit(nll, params, data, "mu"))(*chosen)
     assert bool(jnp.all(limits.valid))
-    pyhf.set_backend("numpy", "scipy")
-    model, data = peers(4)
-    observed, expected = pyhf.infer.intervals.upper_limits.upper_limit(data, model, rtol=1e-6)
-    np.testing.assert_allclose(limits.observed[0], observed, rtol=2e-3)
-    np.testing.assert_allclose(limits.expected[0], np.array(expected), rtol=4e-3)
+    np.testing.assert_allclose(cls_of_pyhf(4, at=float(limits.observed[0]))[0], 0.05, atol=2e-4)
+    np.testing.assert_allclose(cls_of_pyhf(4, at=float(limits.expected[0, 2]))[1][2], 0.05, atol=2e-4)
+    np.testing.assert_allclose(cls_of_pyhf(0, at=float(limits.observed[1]))[0], 0.05, atol=2e-4)
 
 
 class TestPadding:

@@ -1,5 +1,6 @@
 """Pictures on logarithmic axes: their limits are those of what is drawn, whether the scale is set before or after."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,21 +116,29 @@ LIMITS = np.array([3e-3, 0.04, 0.6, 11.0, 200.0])
 MASSES = np.array([100.0, 300.0, 1000.0, 3000.0, 10000.0])
 
 
-def limits():
-    """As `jax.vmap` gives them, with these numbers."""
-    nll = mx.PoissonNLL(lambda p: p["mu"] * jnp.array([5.0, 2.0]) + 10.0)
-    one = mx.upper_limit(nll, {"mu": mx.Parameter(0.5, lower=0.0, upper=20.0)}, jnp.array([12.0, 9.0]), "mu")
+NLL = mx.PoissonNLL(lambda p: p["mu"] * jnp.array([5.0, 2.0]) + 10.0)
+PARAMS, DATA = {"mu": mx.Parameter(0.5, lower=0.0, upper=20.0)}, jnp.array([12.0, 9.0])
+
+
+@pytest.fixture(scope="module")
+def band():
+    """Limits as `jax.vmap` gives them, with numbers over five decades."""
+    one = mx.upper_limit(NLL, PARAMS, DATA, "mu")
     many = jax.tree.map(lambda x: jnp.stack([x] * 5), one)
-    scale = jnp.asarray(LIMITS)[:, None]
-    return many, lambda m: (m.observed, m.expected), (scale[:, 0], scale * jnp.array([0.5, 0.7, 1.0, 1.4, 2.0]))
+    numbers = jnp.asarray(LIMITS)
+    values = (numbers, numbers[:, None] * jnp.array([0.5, 0.7, 1.0, 1.4, 2.0]))
+    return eqx.tree_at(lambda m: (m.observed, m.expected), many, values)
+
+
+@pytest.fixture(scope="module")
+def tests():
+    each = [mx.hypotest(NLL, PARAMS, DATA, "mu", mu) for mu in (0.0, 1.0, 2.0, 3.0)]
+    return jax.tree.map(lambda *a: jnp.stack(a), *each)
 
 
 @pytest.mark.parametrize("scale", ["before", "after"])
-def test_limits_on_two_logarithmic_axes(scale):
-    import equinox as eqx
-
-    many, where, values = limits()
-    band, ax = eqx.tree_at(where, many, values), new_axes()
+def test_limits_on_two_logarithmic_axes(scale, band):
+    ax = new_axes()
     if scale == "before":
         ax.set(xscale="log", yscale="log")
     mx.plot.limit_band(MASSES, band, ax)
@@ -143,11 +152,8 @@ def test_limits_on_two_logarithmic_axes(scale):
 
 
 @pytest.mark.parametrize("scale", ["before", "after"])
-def test_cls_on_a_logarithmic_axis(scale):
-    nll = mx.PoissonNLL(lambda p: p["mu"] * jnp.array([5.0, 2.0]) + 10.0)
-    params = {"mu": mx.Parameter(0.5, lower=0.0, upper=20.0)}
-    test = jax.jit(jax.vmap(lambda mu: mx.hypotest(nll, params, jnp.array([12.0, 9.0]), "mu", mu)))
-    tests, ax = test(jnp.linspace(0.0, 3.0, 5)), new_axes()
+def test_cls_on_a_logarithmic_axis(scale, tests):
+    ax = new_axes()
     if scale == "before":
         ax.set_yscale("log")
     mx.plot.cls_scan(tests, ax)
