@@ -147,12 +147,6 @@ def shared_errors(s):
     background["modifiers"] = [m for m in background["modifiers"] if m["type"] == "staterror"]
 
 
-def two_codes(s):
-    modifier(s, 0, interpolation="code1")
-    more = {"name": "other", "type": "normsys", "parameter": "alpha_shape", "data": {"lo": 0.9, "hi": 1.1}}
-    add(s, **more, interpolation="code4")
-
-
 def strange_constraint(s):
     s["distributions"].append({**hs3.gaussian("soft", "alpha_scale", 0.0, 2.0)})
     modifier(s, 0, constraint_name="soft")
@@ -171,13 +165,12 @@ def twice(s):
 
 BROKEN = {
     "a kind": (lambda s: modifier(s, 0, type="lumi"), "'lumi' is no modifier that is supported; there are normfactor"),
-    "twice": (lambda s: add(s, **BACKGROUND["modifiers"][0]), "the normsys of 'alpha_scale' is at .* already"),
+    "twice": (lambda s: add(s, **BACKGROUND["modifiers"][2]), "the staterror of 'g0' is at .* already"),
     "normfactor": (lambda s: sample(s, 1)["modifiers"][0].update(constraint="Gauss"), "constraint of a normfactor"),
     "normsys": (lambda s: modifier(s, 0, constraint="Poisson"), "'Poisson' is no constraint that is supported here"),
     "a constraint by name": (strange_constraint, "must be a Gaussian with a sigma of 1"),
     "a factor": (lambda s: modifier(s, 0, data={"lo": 0.0, "hi": 1.1}), "a factor must be positive"),
     "interpolation": (lambda s: modifier(s, 0, interpolation="spline"), "'spline' is no interpolation of a normsys"),
-    "two interpolations": (two_codes, "another interpolation of normsys than at"),
     "too few parameters": (lambda s: modifier(s, 2, parameters=["g0"]), "has 1 entries, the channel 3 bins"),
     "lists that differ": (lists_that_differ, "parameters of 'g0' differ|begins with 'g0'"),
     "shared errors": (shared_errors, "a staterror cannot share its parameters with the channel at"),

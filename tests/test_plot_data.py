@@ -104,7 +104,7 @@ def test_counts(fits):
     np.testing.assert_allclose(edges, EDGES)
     np.testing.assert_allclose(below.get_lines()[-1].get_ydata(), nll.pulls(result.params, counts))
     assert below.get_xlabel() == "Mass [GeV]"
-    assert (main.get_ylabel(), below.get_ylabel()) == ("Events / bin", "Pull")
+    assert (main.get_ylabel(), below.get_ylabel()) == ("Events / 0.5 GeV", "Pull")
 
 
 def test_bins_without_edges_are_numbered(fits):

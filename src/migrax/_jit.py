@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from ._captured import Captured, can_change, roots_of
 from ._hints import refuse_unhashable
+from ._labels import unlabelled
 from ._parameter import is_concrete
 
 P = ParamSpec("P")
@@ -135,6 +136,7 @@ class _Programs:
         return int(told.argument_size_in_bytes + told.output_size_in_bytes + told.temp_size_in_bytes)
 
     def _with(self, args: Any, kwargs: Any, use: Callable[[_Program, tuple[Any, ...]], T]) -> T:
+        args, kwargs = unlabelled((args, kwargs))
         leaves, treedef = jax.tree.flatten((args, kwargs))
         dynamic = tuple(x if eqx.is_array(x) else None for x in leaves)
         static = tuple(None if eqx.is_array(x) else x for x in leaves)

@@ -34,6 +34,7 @@ class AbstractLikelihood(eqx.Module):
     - `kinks`: the places where the slope of the likelihood jumps, by the names of parameters, or `None`. A minimum may
         lie there though no derivative is zero.
     - `prefit(params, data)`: names, values and errors of constrained parameters.
+    - `unlabelled()`: the same without names that no program depends on, so that those that differ in them share one.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

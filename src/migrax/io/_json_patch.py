@@ -1,9 +1,12 @@
 """JSON Patch (RFC 6902) and pyhf's sets of patches, by the package jsonpatch."""
 
+import copy
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ._node import Node, load, shown
 
@@ -17,6 +20,11 @@ def patched(document: Any, patch: Any) -> Any:
     if patch is None:
         return document
     operations = _of_set(document, *patch) if isinstance(patch, tuple) and len(patch) == 2 else load(patch, "patch")
+    return changed(document, operations)
+
+
+def changed(document: Any, operations: Any, in_place: bool = False) -> Any:
+    """The document with these operations; itself, with `in_place`. **Raises:** as `patched`."""
     if isinstance(operations, Mapping):
         if "patches" in operations:
             names = [repr(p["metadata"]["name"].value) for p in Node(operations, "")["patches"].items()]
@@ -27,16 +35,16 @@ def patched(document: Any, patch: Any) -> Any:
         operation["op"].text()
         if not isinstance(operation["path"].value, str):
             raise operation["path"].error("must be a path")
-    return _apply(document, operations)
+    return _apply(document, operations, in_place)
 
 
-def _apply(document: Any, operations: list[Any]) -> Any:
+def _apply(document: Any, operations: list[Any], in_place: bool) -> Any:
     try:
         import jsonpatch
     except ImportError:
         raise ImportError('patches need the package jsonpatch: pip install "migrax[pyhf]"') from None
     try:
-        return jsonpatch.apply_patch(document, operations)
+        return jsonpatch.apply_patch(document, copy.deepcopy(operations) if in_place else operations, in_place)
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
         raise ValueError(f"the patch does not fit this document: {error}") from None
     except (TypeError, KeyError, IndexError, AttributeError) as error:  # that jsonpatch lets through
@@ -45,18 +53,75 @@ def _apply(document: Any, operations: list[Any]) -> Any:
 
 def _of_set(document: Any, source: Any, which: Any) -> list[Any]:
     """The operations of one patch of a set, which must be a set for this document."""
+    every, _ = _read_set(document, source)
+    return _chosen(every, which).operations
+
+
+class Patch(NamedTuple):
+    """One of a set: its name, its values (such as masses), and its operations."""
+
+    name: str
+    values: tuple[Any, ...]
+    operations: list[Any]
+
+
+def patches_of(document: Any, patchset: Any) -> tuple[list[Patch], tuple[str, ...]]:
+    """The patches of a set for this document, and the labels of their values: a set or a path to one, `(set, names or
+    values)` for some of it, or a list of patches.
+
+    **Raises:** `ValueError` for an unknown name, none at all, or a set for another document.
+    """
+    if isinstance(patchset, list):
+        return [_alone(one, i) for i, one in enumerate(Node(patchset, "the list of patches").some())], ()
+    wanted = None
+    if isinstance(patchset, tuple):
+        if len(patchset) != 2 or isinstance(patchset[1], str) or not isinstance(patchset[1], Sequence):
+            raise ValueError("patchset is a set, a pair of it and a list of names or values, or a list of patches")
+        patchset, wanted = patchset
+    every, labels = _read_set(document, patchset)
+    found = every if wanted is None else [_chosen(every, which) for which in wanted]
+    if not found:
+        raise ValueError("no patch is chosen of the set")
+    names = [one.name for one in found]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise ValueError(f"the patch {name!r} is chosen twice")
+    return found, labels
+
+
+def _alone(one: Node, i: int) -> Patch:
+    path = isinstance(one.value, str | os.PathLike)
+    operations = load(one.value, "patch")
+    if isinstance(operations, Mapping):
+        raise one.error("a list of patches has an array of operations for each, or a path to one")
+    return Patch(Path(one.value).stem if path else str(i), (), operations)
+
+
+def _read_set(document: Any, source: Any) -> tuple[list[Patch], tuple[str, ...]]:
+    """All patches of a set, which must be a set for this document, and the labels of their values."""
+    if hasattr(source, "patches") and hasattr(source, "metadata"):  # a pyhf.PatchSet
+        each = [{"metadata": one.metadata, "patch": one.patch} for one in source.patches]
+        source = {"metadata": source.metadata, "patches": each}
     patchset = Node(load(source, "the set of patches"), "")
-    for kind, digest in (patchset["metadata"]["digests"].value or {}).items():
+    about = patchset["metadata"]
+    digests = about.get("digests")
+    for kind, digest in ({} if digests.missing else digests.value).items():
         if kind not in ("sha256", "md5"):
             continue
         text = json.dumps(document, sort_keys=True, ensure_ascii=False).encode("utf8")
         if hashlib.new(kind, text, usedforsecurity=False).hexdigest() != str(digest).lower():
             raise ValueError(f"the set of patches is for another document: its {kind} is {shown(digest)}")
-    names = []
+    found = []
     for patch in patchset["patches"].some():
-        about = patch["metadata"]
-        name, values = about["name"].text(), about.get("values").value
-        if which == name or (isinstance(which, list | tuple) and list(which) == list(values or [])):
-            return patch["patch"].value
-        names.append(name)
-    raise ValueError(f"the set has no patch {which!r}; it has {', '.join(map(repr, names[:20]))}")
+        values = patch["metadata"].get("values")
+        told = () if values.missing else tuple(value.value for value in values.items())
+        found.append(Patch(patch["metadata"]["name"].text(), told, patch["patch"].value))
+    labels = about.get("labels")
+    return found, () if labels.missing else tuple(label.text() for label in labels.items())
+
+
+def _chosen(every: list[Patch], which: Any) -> Patch:
+    for patch in every:
+        if which == patch.name or (isinstance(which, list | tuple) and tuple(which) == patch.values):
+            return patch
+    raise ValueError(f"the set has no patch {which!r}; it has {', '.join(repr(p.name) for p in every[:20])}")

@@ -108,6 +108,12 @@ class Node(NamedTuple):
             raise self._wrong("a name")
         return self.value
 
+    def label(self) -> str:
+        """A name of what is no parameter: it may be empty, as in pyhf."""
+        if not isinstance(self.value, str):
+            raise self._wrong("a name")
+        return self.value
+
     def number(self) -> float:
         """A finite number."""
         if isinstance(self.value, bool) or not isinstance(self.value, int | float | np.number):
@@ -143,7 +149,7 @@ class Node(NamedTuple):
         """That no two of them are the same."""
         seen: dict[str, str] = {}
         for name in names:
-            if name.text() in seen:
+            if name.label() in seen:
                 raise name.error(f"{shown(name.value)} is the name at {seen[name.value]} already")
             seen[name.value] = name.where
 

@@ -1,7 +1,9 @@
 """HistFactory workspaces in pyhf's JSON format, read without pyhf."""
 
+import dataclasses
 import difflib
 import os
+import pickle
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from .._parameter import Parameter
-from ._json_patch import patched
+from ._json_patch import changed, patched, patches_of
 from ._node import Node, load, shown
-from .histfactory import HistFactory
+from .histfactory import HistFactory, SignalPoints
 from .histfactory.build import build
 from .histfactory.interpolation import codes
+from .histfactory.points import stacked
 from .histfactory.spec import Channel, Config, Modifier, Sample, Spec
 
 
@@ -21,6 +24,7 @@ def from_pyhf(
     workspace: str | os.PathLike[str] | Mapping[str, Any],
     *,
     patch: Any = None,
+    patchset: Any = None,
     measurement: str | None = None,
     interpolation: Mapping[str, Any] | None = None,
 ) -> tuple[HistFactory, dict[str, Parameter], dict[str, Any]]:
@@ -41,6 +45,9 @@ def from_pyhf(
     - `workspace`: a path to a JSON file, what was read from one, or a `pyhf.Workspace`.
     - `patch`: a JSON Patch (a path, or its list of operations), such as one signal of a published likelihood; or a pair
         of a patch set and the name (or the values) of one of its patches. Needs `pip install "migrax[pyhf]"`.
+    - `patchset`: a set of patches (a path, its JSON, or a `pyhf.PatchSet`), all of whose signals are read as a stack:
+        every array of what is returned has a leading axis of them, for `jax.vmap`. Of some, a pair of the set and a
+        list of names (or values); or a list of patches (paths, or lists of operations).
     - `measurement`: the name of one; default: the first.
     - `interpolation`: of normsys `"code4"` (default) or `"code1"`, of histosys `"code4p"` (default), `"code0"`,
         `"code2"` or `"code2c"`, as in `{"normsys": "code1", "histosys": "code0"}`; what pyhf takes for
@@ -50,19 +57,64 @@ def from_pyhf(
     **Returns:** `(likelihood, params, data)`: an `mx.io.HistFactory`, whose templates are arrays; a dictionary of
     `mx.Parameter`; and `{"main": {channel: counts}, "aux": {parameter: global observable}}`. The parameter of interest
     is `likelihood.poi`; `None`, with a warning, if no modifier has it, as in a published background without a signal.
+    Workspaces that differ in their numbers and the names of samples alone share all compiled programs.
+
+    Of a `patchset`, `likelihood.points` has the names and values of the signals. A test of each is one call:
+
+    ```python
+    likelihood, params, data = mx.io.from_pyhf("background.json", patchset="patchset.json")
+    tests = jax.vmap(lambda nll, params, data: mx.hypotest(nll, params, data, nll.poi, 1.0))(likelihood, params, data)
+    tests.cls, likelihood.points.values
+    ```
+
+    and so are fits and limits. One of them is `jax.tree.map(lambda x: x[i], (likelihood, params, data))`. A sample that
+    a signal lacks has no events there, a variation that it lacks is none.
 
     **Raises:** `ValueError` for a workspace that is not right, with the place in the JSON and the reason.
     """
     chosen = codes(interpolation)
-    document = Node(patched(load(workspace, "workspace"), patch), "")
+    source = load(workspace, "workspace")
+    if patchset is not None:
+        if patch is not None:
+            raise ValueError("patch and patchset are two ways to say one thing: give one of them")
+        return _stack(source, patchset, measurement, chosen)
+    return build(*_read(source if patch is None else patched(source, patch), measurement), chosen)
+
+
+def _stack(
+    source: Any, patchset: Any, measurement: str | None, chosen: tuple[int, int]
+) -> tuple[HistFactory, dict[str, Parameter], dict[str, Any]]:
+    patches, labels = patches_of(source, patchset)
+    specs, observed, known = [], [], {}
+    copies = pickle.dumps(dict(source))  # the quickest way to many of them
+    for one in patches:
+        try:
+            spec, counts = _read(changed(pickle.loads(copies), one.operations, in_place=True), measurement, known)
+        except ValueError as error:
+            raise ValueError(f"the patch {one.name!r}: {error}") from None
+        specs.append(spec)
+        observed.append(counts)
+    names = tuple(one.name for one in patches)
+    likelihood, params, data = stacked(specs, observed, chosen, names)
+    points = SignalPoints(names, labels, tuple(one.values for one in patches))
+    return dataclasses.replace(likelihood, points=points), params, data
+
+
+_Known = dict[str, tuple[Any, int, Sample]]
+
+
+def _read(source: Any, measurement: str | None, known: _Known | None = None) -> tuple[Spec, dict[str, np.ndarray]]:
+    """The model and the observed counts. `known`: samples that are read, by their places: of many documents that are
+    nearly the same, each is read once."""
+    document = Node(source, "")
     if not document.get("channels").missing and document.get("measurements").missing:
         raise document.error("is the specification of a model: a workspace has observations and measurements too")
     if document.get("channels").missing and not document.get("distributions").missing:
         raise document.error("is a document of HS3: read it by mx.io.from_hs3")
     measured = _measurement(document, measurement)
-    channels = _channels(document)
-    spec = Spec(channels, _configs(measured), _poi(measured, channels), measured["name"].text())
-    return build(spec, _observations(document, channels), chosen)
+    channels = _channels(document, {} if known is None else known)
+    spec = Spec(channels, _configs(measured), _poi(measured, channels), measured["name"].label())
+    return spec, _observations(document, channels)
 
 
 def _measurement(document: Node, name: str | None) -> Node:
@@ -71,9 +123,9 @@ def _measurement(document: Node, name: str | None) -> Node:
     if name is None:
         return found[0]
     for one in found:
-        if one["name"].text() == name:
+        if one["name"].label() == name:
             return one
-    raise ValueError(f"there is no measurement {name!r}; there are {', '.join(repr(m['name'].text()) for m in found)}")
+    raise ValueError(f"there is no measurement {name!r}; there are {', '.join(repr(m['name'].label()) for m in found)}")
 
 
 def _poi(measured: Node, channels: tuple[Channel, ...]) -> str | None:
@@ -88,7 +140,7 @@ def _poi(measured: Node, channels: tuple[Channel, ...]) -> str | None:
     hint = f"Is {near[0]!r} meant?" if near else "If this is a background whose signals are patches, give patch=..."
     warnings.warn(
         f"{poi.where}: {shown(name)} is the parameter of no modifier, so that likelihood.poi is None. {hint}",
-        stacklevel=3,
+        stacklevel=4,
     )
     return None
 
@@ -111,17 +163,23 @@ def _configs(measured: Node) -> dict[str, Config]:
     return configs
 
 
-def _channels(document: Node) -> tuple[Channel, ...]:
+def _channels(document: Node, known: _Known) -> tuple[Channel, ...]:
     found = document["channels"].some()
     document.unique([channel["name"] for channel in found])
-    return tuple(_channel(channel) for channel in found)
+    return tuple(_channel(channel, known) for channel in found)
 
 
-def _channel(node: Node) -> Channel:
+def _channel(node: Node, known: _Known) -> Channel:
     samples = node["samples"].some()
     node.unique([sample["name"] for sample in samples])
     bins = samples[0]["data"].numbers().size
-    return Channel(node["name"].text(), tuple(_sample(sample, bins) for sample in samples), node.where)
+    return Channel(node["name"].label(), tuple(_once(sample, bins, known) for sample in samples), node.where)
+
+
+def _once(node: Node, bins: int, known: _Known) -> Sample:
+    if node.where not in known or known[node.where][:2] != (node.value, bins):
+        known[node.where] = (node.value, bins, _sample(node, bins))
+    return known[node.where][2]
 
 
 def _sample(node: Node, bins: int) -> Sample:
@@ -133,7 +191,7 @@ def _sample(node: Node, bins: int) -> Sample:
         if key in seen:
             raise ValueError(f"{modifier.where}: the {modifier.kind} {shown(modifier.name)} is at {seen[key]} already")
         seen[key] = modifier.where
-    return Sample(node["name"].text(), nominal, tuple(modifiers), node.where)
+    return Sample(node["name"].label(), nominal, tuple(modifiers), node.where)
 
 
 def _modifier(node: Node, bins: int) -> Modifier:
@@ -165,7 +223,7 @@ def _factor(node: Node) -> float:
 def _observations(document: Node, channels: tuple[Channel, ...]) -> dict[str, np.ndarray]:
     entries = document["observations"].some()
     document.unique([entry["name"] for entry in entries])
-    given = {entry["name"].text(): entry for entry in entries}
+    given = {entry["name"].label(): entry for entry in entries}
     found = {}
     for channel in channels:
         if channel.name not in given:

@@ -69,6 +69,35 @@ def pale(n: int) -> list[Any]:
     return [tuple(0.45 + 0.55 * np.array(colour[:3])) for colour in shades(n, 0.95)]
 
 
+def limit_y(ax: "Axes", low: float, top: float, smallest: float, room: float) -> None:
+    """The limits of a picture of positive numbers, whose y axis may be logarithmic, or become so by `set_yscale`.
+
+    **Arguments:**
+
+    - `low`, `top`: where a linear axis begins, and the largest number.
+    - `smallest`: the least that is to be seen on a logarithmic axis.
+    - `room`: what is left free above, in units of `top`.
+    """
+    if not 0 < smallest < top:
+        if top > 0 and ax.get_yscale() != "log":
+            ax.set_ylim(low, room * top)
+        return
+    if ax.get_yscale() == "log":
+        ax.set_ylim(smallest, top * (top / smallest) ** (room - 1))
+        return
+    ax.set_ylim(low, room * top, auto=low >= 0)
+    if low >= 0:  # what matplotlib sets the limits by, when the scale changes
+        ax.dataLim.intervaly = (smallest, room * top)  # pyright: ignore[reportAttributeAccessIssue]
+        ax.lines[0].sticky_edges.y.append(low)  # and a linear one begins there still
+
+
+def smallest_positive(*values: np.ndarray) -> float:
+    """Of numbers that may be NaN; 0 if there is none."""
+    flat = np.concatenate([np.ravel(x) for x in values])
+    positive = flat[np.isfinite(flat) & (flat > 0)]
+    return float(np.min(positive)) if positive.size else 0.0
+
+
 def concrete(values: Any) -> np.ndarray:
     return np.asarray(values, dtype=float)
 

@@ -1,5 +1,6 @@
 """The data and the fitted model, with the pulls below."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from jaxtyping import ArrayLike
 
 from .._result import FitResult
 from .._typing import PyTree
-from ._axes import ACCENT, FAINT, LINE, check, check_single, pale, panels
+from ._axes import ACCENT, FAINT, LINE, check, check_single, limit_y, pale, panels, smallest_positive
 from ._picture import Picture, check_data, picture_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def data_and_model(
     the models of `mx.io.from_pyhf`), the largest at the bottom, and of more than nine the smallest as one; up to nine
     samples have the same colours and order in all channels; points with the curve; unbinned events as a histogram with
     the density, whose integrals over the bins are what the pulls are taken to. The error of a plain count is its square
-    root, that of the pulls the likelihood's own. What a mask leaves out is not drawn.
+    root, that of the pulls the likelihood's own. What a mask leaves out is not drawn. `set_yscale("log")` may come
+    before or after.
 
     ```python
     mx.plot.data_and_model(nll, result, counts, edges=edges, xlabel="Mass [GeV]")
@@ -48,7 +50,7 @@ def data_and_model(
     - `edges`: of `n` bins, shape `(n + 1,)`, or `(n, 2)` for bins with gaps between them; default: bins are numbered.
         Of unbinned events: those of the histogram, or a number of bins.
     - `part`: which part of an `mx.Joint`, or which channel, where there are several.
-    - `xlabel`: what is measured, with its unit.
+    - `xlabel`: what is measured, with its unit in brackets, which the other axis has too: "Events / 5 GeV".
 
     **Returns:** the `ax`; for a new figure the pair.
 
@@ -61,8 +63,8 @@ def data_and_model(
     shown = picture_of(likelihood, result.params, data, edges, part)
     grid = {"nrows": 2, "sharex": True, "height_ratios": (3, 1)}
     main, below = panels(ax, grid)
-    _draw_data(main, shown)
     label = shown.xlabel if xlabel is None else xlabel
+    _draw_data(main, shown, label)
     if below is None:
         main.set_xlabel(label)
         return ax
@@ -71,7 +73,7 @@ def data_and_model(
     return (main, below) if ax is None else ax
 
 
-def _draw_data(ax: "Axes", shown: Picture) -> None:
+def _draw_data(ax: "Axes", shown: Picture, label: str) -> None:
     above = 2 if shown.x.size <= _MANY else 4  # so many points would hide the model
     if shown.edges is None:
         ax.plot(shown.at, shown.model, color=ACCENT, linewidth=1.6, label="Model", zorder=above)
@@ -93,10 +95,22 @@ def _draw_data(ax: "Axes", shown: Picture) -> None:
         from matplotlib.ticker import MaxNLocator
 
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set(ylabel=shown.ylabel)
+    ax.set(ylabel=_per_bin(shown, label))
     handles, labels = ax.get_legend_handles_labels()
     order = [labels.index("Data"), labels.index("Model"), *reversed(range(len(shown.samples)))]
     ax.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, ncols=2 if len(order) > 4 else 1)
+
+
+def _per_bin(shown: Picture, label: str) -> str:
+    """With the width of bins in place of the bin, where all have the same; its unit is what `label` has in brackets."""
+    numbered = shown.xlabel == "Bin"
+    if numbered or shown.ylabel != "Events / bin" or shown.x.size < 2:
+        return shown.ylabel
+    widths = np.diff(shown.x if shown.edges is None else shown.edges)
+    if not np.allclose(widths, widths[0]):
+        return shown.ylabel
+    unit = re.search(r"[\[(]([^\[\]()]+)[\])]\s*$", label)
+    return f"Events / {widths[0]:.4g}" + (f" {unit[1].strip()}" if unit else "")
 
 
 def _size(shown: Picture) -> float:
@@ -109,8 +123,9 @@ def _limits(ax: "Axes", shown: Picture) -> None:
         tops = np.concatenate([shown.y + shown.error, shown.model])
         top = np.max(tops[np.isfinite(tops)], initial=0.0)
         lows = (shown.y - shown.error)[np.isfinite(shown.y)]
-        low = min(np.min(lows, initial=0.0), 0.0)
-        ax.set_ylim(low, (1.3 if shown.samples else 1.15) * top if top > 0 else None)
+        low = min(float(np.min(lows, initial=0.0)), 0.0)
+        smallest = smallest_positive(shown.y) or 1e-3 * smallest_positive(shown.model)
+        limit_y(ax, low, float(top), 0.5 * smallest, 1.3 if shown.samples else 1.15)
     edges = shown.at if shown.edges is None else shown.edges
     ax.set_xlim(edges[0], edges[-1])
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from .._hypotest import HypoTest, UpperLimit
-from ._axes import ACCENT, LINE, ONE_SIGMA, TWO_SIGMA, axes, concrete
+from ._axes import ACCENT, LINE, ONE_SIGMA, TWO_SIGMA, axes, concrete, limit_y, smallest_positive
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,9 @@ def cls_scan(tests: HypoTest, ax: "Axes | None" = None, *, cl: float | None = 0.
             f"{100 * cl:g} % CL", (1, 1 - cl), (-4, 3), color=ACCENT, ha="right", va="bottom",
             xycoords=("axes fraction", "data"), textcoords="offset points",
         )  # fmt: skip
-    ax.set(xlabel=tests.name, ylabel=r"$\mathrm{CL_s}$", ylim=(0, 1.02))
+    ax.set(xlabel=tests.name, ylabel=r"$\mathrm{CL_s}$")
+    drawn = (concrete(tests.cls), concrete(tests.expected_cls), *(() if cl is None else (np.array(1 - cl),)))
+    limit_y(ax, 0.0, 1.0, max(0.5 * smallest_positive(*drawn), 1e-8), 1.02)
     ax.margins(x=0)
     ax.legend(frameon=False)
     return ax
@@ -61,7 +63,7 @@ def limit_band(x: ArrayLike, limits: UpperLimit, ax: "Axes | None" = None, *, xl
 
     - `x`: shape `(n,)`.
     - `limits`: `n` vmapped limits. Those that are not found leave gaps.
-    - `ax`: where to draw; default: a new figure.
+    - `ax`: where to draw; default: a new figure. Its axes may be logarithmic, before or after.
     - `xlabel`: what `x` is, with its unit.
 
     **Returns:** the `ax`.
@@ -80,8 +82,8 @@ def limit_band(x: ArrayLike, limits: UpperLimit, ax: "Axes | None" = None, *, xl
     if xlabel is not None:
         ax.set(xlabel=xlabel)
     drawn = np.concatenate([observed, concrete(limits.expected).ravel()])
-    highest = np.max(drawn[np.isfinite(drawn)], initial=0.0)
-    ax.set_ylim(0, 1.35 * highest if highest > 0 else None)  # with room for the legend
+    highest = float(np.max(drawn[np.isfinite(drawn)], initial=0.0))
+    limit_y(ax, 0.0, highest, 0.5 * smallest_positive(drawn), 1.35)  # with room for the legend
     ax.margins(x=0)
     ax.legend(frameon=False, ncols=2, loc="upper right")
     return ax

@@ -1,5 +1,6 @@
 """The expected yields of all channels that have the same number of bins, in a few array operations."""
 
+import dataclasses
 import functools
 
 import equinox as eqx
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .interpolation import factor, shares
+from .response import Stage
 from .table import Table
 
 
@@ -22,6 +24,8 @@ class Block(eqx.Module):
         there is none. Those of normsys and histosys are of shape `(c, 1, ...)` where most samples of a channel share
         them: then less is gathered, whose transpose is slow.
     - `channels`, `samples`: their names.
+    - `codes`: the interpolations of normsys and histosys. `norm_stages`, `shape_stages`: all normsys, or histosys,
+        where one code is not enough; the arrays above have none of them then.
     """
 
     nominal: Float[Array, "c s n"]
@@ -36,13 +40,27 @@ class Block(eqx.Module):
     channels: tuple[str, ...] = eqx.field(static=True)
     samples: tuple[tuple[str, ...], ...] = eqx.field(static=True)
     codes: tuple[int, int] = eqx.field(static=True)
+    norm_stages: tuple[Stage, ...] = ()
+    shape_stages: tuple[Stage, ...] = ()
+
+    def unlabelled(self) -> "Block":
+        """The same, with numbers for the names of its samples."""
+        names = tuple(tuple(map(str, range(len(samples)))) for samples in self.samples)
+        return dataclasses.replace(self, samples=names)
 
     def expected(self, numbers: Float[Array, " k"], vectors: Float[Array, "v n"]) -> Float[Array, "c s n"]:
         """The yields of each sample. `numbers`: the scalar parameters, and 1; `vectors`: those with an entry for each
         bin, and ones."""
         nominal = self.nominal.astype(numbers.dtype)
         factors = product(numbers[self.factors.array]) * product_of_many(self._norms(numbers))
-        yields = (nominal + self._shifts(numbers, nominal)) * factors[..., None]
+        yields = nominal + self._shifts(numbers, nominal)
+        for stage in self.shape_stages:
+            yields = stage(yields, numbers)
+        yields = yields * factors[..., None]
+        if self.norm_stages:
+            yields = yields * functools.reduce(
+                lambda total, stage: stage(total, numbers), self.norm_stages, jnp.ones_like(nominal[..., :1])
+            )
         if self.gammas.array.shape[-1] == 0:
             return yields
         return yields * product(jnp.moveaxis(vectors[self.gammas.array], 2, -1))

@@ -1,6 +1,7 @@
 """From what a file says to the arrays of a `HistFactory` likelihood, its parameters and data."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from .layout import Layout
 from .likelihood import HistFactory
 from .main import Histograms
 from .parameters import Need, Slices, needs
+from .response import Response, Stage, Variation, code_of, stages, usual
 from .spec import Channel, Modifier, Sample, Spec
 from .table import Table
 
@@ -30,6 +32,17 @@ def build(
     **Raises:** `ValueError` where the modifiers do not fit together, or nothing floats.
     """
     wanted, slices = needs(spec)
+    likelihood = likelihood_of(spec, codes, wanted, slices)
+    params = {name: parameter(need) for name, need in wanted.items()}
+    aux = {name: jnp.asarray(need.observed.reshape(need.shape)) for name, need in wanted.items() if need.constraint}
+    data = {"main": {name: jnp.asarray(counts) for name, counts in observed.items()}, "aux": aux}
+    return likelihood, params, data
+
+
+def likelihood_of(
+    spec: Spec, codes: tuple[int, int], wanted: dict[str, Need], slices: dict[str, Slices]
+) -> HistFactory:
+    """The likelihood, with what is needed of each parameter. **Raises:** `ValueError`, if nothing floats."""
     if not wanted:
         raise ValueError("channels: no sample has a modifier, so that there is no parameter")
     numbers = tuple(name for name, need in wanted.items() if need.shape == ())
@@ -40,14 +53,10 @@ def build(
     layout = Layout(tuple((name, wanted[name].shape) for name in sorted(wanted)))
     vectors = tuple(_rows(pieces, block.nominal.shape[-1], layout) for block, pieces in made)
     main = Histograms(tuple(block for block, _ in made), layout, Table(layout.positions(numbers)), vectors)
-    likelihood = HistFactory(main, _auxiliary(wanted, layout), spec.poi, spec.measurement)
-    params = {name: _parameter(need) for name, need in wanted.items()}
-    aux = {name: jnp.asarray(need.observed.reshape(need.shape)) for name, need in wanted.items() if need.constraint}
-    data = {"main": {name: jnp.asarray(counts) for name, counts in observed.items()}, "aux": aux}
-    return likelihood, params, data
+    return HistFactory(main, _auxiliary(wanted, layout), spec.poi, spec.measurement)
 
 
-def _parameter(need: Need) -> Parameter:
+def parameter(need: Need) -> Parameter:
     shaped = lambda x: x.reshape(need.shape)  # noqa: E731
     return Parameter(*(shaped(x) for x in (need.start, need.lower, need.upper)), fixed=shaped(need.fixed))
 
@@ -86,8 +95,9 @@ def _block(
     for i, j, sample in _samples(channels):
         nominal[i, j] = sample.nominal
     factors = _table(channels, s, _SCALING, len(numbers), lambda m, channel: position[m.name])
-    norms, norm_at = _variations(channels, s, "normsys", position, np.ones((c, s, 1, 1)))
-    shapes, shape_at = _variations(channels, s, "histosys", position, nominal[:, :, None])
+    norm_code, shape_code = (code_of(kind, _responses(channels, kind, codes)) for kind in ("normsys", "histosys"))
+    norms, norm_at = _variations(channels, s, "normsys", position, np.ones((c, s, 1, 1)), norm_code)
+    shapes, shape_at = _variations(channels, s, "histosys", position, nominal[:, :, None], shape_code)
     vectors: dict[tuple[str, int, int], int] = {}
     gammas = _table(
         channels, s, _BY_BIN, -1, lambda m, channel: vectors.setdefault(_piece(m, channel, slices), len(vectors))
@@ -105,9 +115,33 @@ def _block(
         gammas=Table(gammas),
         channels=tuple(channel.name for channel in channels),
         samples=tuple(tuple(sample.name for sample in channel.samples) for channel in channels),
-        codes=codes,
+        codes=(codes[0] if norm_code is None else norm_code, codes[1] if shape_code is None else shape_code),
+        norm_stages=_stages(channels, "normsys", position, np.ones((c, s, 1)), codes) if norm_code is None else (),
+        shape_stages=_stages(channels, "histosys", position, nominal, codes) if shape_code is None else (),
     )
     return block, tuple(vectors)
+
+
+def _responses(channels: list[Channel], kind: str, codes: tuple[int, int]) -> set[Response]:
+    """Those of all modifiers of a kind; the usual one where there are none."""
+    normal = usual(kind, codes)
+    found = {m.response or normal for _, _, sample in _samples(channels) for m in sample.modifiers if m.kind == kind}
+    return found or {normal}
+
+
+def _stages(
+    channels: list[Channel], kind: str, position: dict[str, int], nominal: np.ndarray, codes: tuple[int, int]
+) -> tuple[Stage, ...]:
+    normal = usual(kind, codes)
+    variations = {
+        (i, j): [
+            Variation(position[m.name], m.response or normal, np.atleast_1d(m.lo), np.atleast_1d(m.hi))
+            for m in sample.modifiers
+            if m.kind == kind
+        ]
+        for i, j, sample in _samples(channels)
+    }
+    return stages(variations, nominal, len(position))
 
 
 def _samples(channels: list[Channel]) -> Iterator[tuple[int, int, Sample]]:
@@ -126,27 +160,41 @@ def _table(
 
 
 def _variations(
-    channels: list[Channel], s: int, kind: str, position: dict[str, int], neutral: np.ndarray
+    channels: list[Channel], s: int, kind: str, position: dict[str, int], neutral: np.ndarray, code: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The lower and upper variations, of shape `(2, c, s, most, n)`, and where their parameters stand."""
-    chosen = {(i, j): [m for m in sample.modifiers if m.kind == kind] for i, j, sample in _samples(channels)}
-    every = [sorted({m.name for j in range(s) for m in chosen.get((i, j), ())}) for i in range(len(channels))]
+    """The lower and upper variations, of shape `(2, c, s, most, n)`, and where their parameters stand. None, without a
+    code that all have."""
+    chosen = {
+        (i, j): [] if code is None else _numbered(m for m in sample.modifiers if m.kind == kind)
+        for i, j, sample in _samples(channels)
+    }
+    every = [sorted({key for j in range(s) for key, _ in chosen.get((i, j), ())}) for i in range(len(channels))]
     most, union = max(map(len, chosen.values())), max(map(len, every))
     entries = sum(map(len, chosen.values()))
     shared = entries >= _SHARED * len(channels) * s * union
     size = union if shared else most
     at = np.full((len(channels), 1 if shared else s, size), len(position))
     if shared:
-        for i, names in enumerate(every):
-            at[i, 0, : len(names)] = [position[name] for name in names]
+        for i, keys in enumerate(every):
+            at[i, 0, : len(keys)] = [position[name] for name, _ in keys]
     found = np.repeat(np.stack([neutral, neutral]), size, axis=3)
     for (i, j), modifiers in chosen.items():
-        for k, modifier in enumerate(modifiers):
-            k = every[i].index(modifier.name) if shared else k
+        for k, (key, modifier) in enumerate(modifiers):
+            k = every[i].index(key) if shared else k
             found[:, i, j, k] = np.stack([np.atleast_1d(modifier.lo), np.atleast_1d(modifier.hi)])
             if not shared:
                 at[i, j, k] = position[modifier.name]
     return found, at
+
+
+def _numbered(modifiers: Iterable[Modifier]) -> list[tuple[tuple[str, int], Modifier]]:
+    """Each with its parameter's name, and how many of the same parameter the sample has before it."""
+    seen: Counter[str] = Counter()
+    found = []
+    for modifier in modifiers:
+        found.append(((modifier.name, seen[modifier.name]), modifier))
+        seen[modifier.name] += 1
+    return found
 
 
 def _piece(modifier: Modifier, channel: Channel, slices: dict[str, Slices]) -> tuple[str, int, int]:

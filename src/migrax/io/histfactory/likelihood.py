@@ -1,7 +1,8 @@
 """`HistFactory`: binned channels, their templates, and the constraints of the parameters that move them."""
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,6 +18,18 @@ from .auxiliary import Auxiliary
 from .main import Histograms
 
 
+class SignalPoints(NamedTuple):
+    """The signals of a stack (`mx.io.from_pyhf(..., patchset=)`).
+
+    **Attributes:** `names`: of each; `values`: such as its masses, a tuple for each; `labels`: what these are.
+    `np.array(likelihood.points.values)` has a row for each.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    values: tuple[tuple[Any, ...], ...]
+
+
 class HistFactory(AbstractLikelihood):
     """A HistFactory model (K. Cranmer et al., CERN-OPEN-2012-016), as `mx.io.from_pyhf` makes it.
 
@@ -29,12 +42,21 @@ class HistFactory(AbstractLikelihood):
     - `main`: the `Histograms`; `aux`: the `Auxiliary` measurements.
     - `poi`: the name of the parameter of interest, or `None`.
     - `measurement`: the name of the measurement.
+    - `points`: of a stack of signals (`mx.io.from_pyhf(..., patchset=)`), an `mx.io.SignalPoints` of their names and
+        values; all arrays then have a leading axis of them, for `jax.vmap`. Else `None`.
     """
 
     main: Histograms
     aux: Auxiliary
     poi: str | None = eqx.field(static=True)
     measurement: str = eqx.field(static=True)
+    points: SignalPoints | None = eqx.field(static=True, default=None)
+
+    def unlabelled(self) -> "HistFactory":
+        """The same, without the names of samples, points and the measurement, which no value depends on."""
+        blocks = tuple(block.unlabelled() for block in self.main.blocks)
+        main = dataclasses.replace(self.main, blocks=blocks)
+        return HistFactory(main, self.aux, None, "")
 
     @property
     def _joint(self) -> Joint:
@@ -46,6 +68,7 @@ class HistFactory(AbstractLikelihood):
 
     def varying(self, params: PyTree, data: Any) -> Scalar:
         """What of the value depends on the parameters, relative to the saturated model: a fit walks on this."""
+        self._check_one()
         check_data(data)
         main, aux = data["main"], data["aux"]
         x = self.main.layout.vector(resolve(params))
@@ -53,8 +76,17 @@ class HistFactory(AbstractLikelihood):
 
     def constant(self, data: Any) -> Scalar:
         """The rest, which depends on the data alone."""
+        self._check_one()
         check_data(data)
         return self.main.constant(data["main"]) + self.aux.constant(data["aux"])
+
+    def _check_one(self) -> None:
+        """**Raises:** `ValueError` for a stack of points."""
+        if (shape := self.main.blocks[0].nominal.shape)[3:]:
+            raise ValueError(
+                f"the likelihood holds {shape[0]} points: call a function of one by jax.vmap(lambda nll, params, data: "
+                "...)(likelihood, params, data), or take one, jax.tree.map(lambda x: x[0], (likelihood, params, data))"
+            )
 
     @property
     def kinks(self) -> dict[str, float] | None:
@@ -77,7 +109,9 @@ class HistFactory(AbstractLikelihood):
 
     def expected(self, params: PyTree) -> dict[str, dict[str, Float[Array, " bins"]]]:
         """The expected counts of each sample in each channel; `prediction(params)["main"]` are their sums."""
-        return _by_sample(self.main, resolve(params))
+        self._check_one()
+        found = zip(self.samples.items(), _by_sample(self.main, resolve(params)), strict=True)
+        return {channel: dict(zip(samples, each, strict=True)) for (channel, samples), each in found}
 
     def template(self, channel: str, sample: str) -> Float[Array, " bins"]:
         """The nominal yields of a sample.
@@ -85,7 +119,7 @@ class HistFactory(AbstractLikelihood):
         **Raises:** `ValueError` for an unknown channel or sample.
         """
         b, c, s = self._at(channel, sample)
-        return self.main.blocks[b].nominal[c, s]
+        return self.main.blocks[b].nominal[..., c, s, :]
 
     def with_template(self, channel: str, sample: str, yields: ArrayLike) -> "HistFactory":
         """The model with other nominal yields of a sample. Its variations (histosys) stay, if there are some, as
@@ -93,6 +127,7 @@ class HistFactory(AbstractLikelihood):
 
         **Raises:** `ValueError` for an unknown channel or sample, or another number of bins.
         """
+        self._check_one()
         b, c, s = self._at(channel, sample)
         old, new = self.main.blocks[b].nominal[c, s], jnp.asarray(yields)
         if new.shape != old.shape:
@@ -158,12 +193,12 @@ class HistFactory(AbstractLikelihood):
         samples = sum(len(names) for block in blocks for names in block.samples)
         return (
             f"HistFactory({self.measurement!r}: {len(self.channels)} channels, {samples} samples, {bins} bins, "
-            f"poi={self.poi!r})"
+            f"poi={self.poi!r}{'' if self.points is None else f', {len(self.points.names)} points'})"
         )
 
 
 @jit
-def _by_sample(main: Histograms, params: PyTree) -> dict[str, dict[str, Float[Array, " bins"]]]:
+def _by_sample(main: Histograms, params: PyTree) -> list[list[Float[Array, " bins"]]]:
     return main.by_sample(params)
 
 

@@ -19,6 +19,7 @@ from ..._poisson_draw import draw_poisson
 from ..._typing import PyTree
 from .block import Block
 from .layout import Layout
+from .response import EXPONENTIAL, LINEAR
 from .table import Table
 
 
@@ -50,22 +51,25 @@ class Histograms(AbstractLikelihood):
         """What is to be added for minus the log of the Poisson probabilities."""
         return poisson_constant(self._counts(data))
 
-    def by_sample(self, params: PyTree) -> dict[str, dict[str, Float[Array, " bins"]]]:
-        """The expected counts of each sample in each channel."""
-        found = {}
-        for block, yields in self._yields(self.layout.vector(resolve(params))):
-            for c, (channel, samples) in enumerate(zip(block.channels, block.samples, strict=True)):
-                found[channel] = {sample: yields[c, s] for s, sample in enumerate(samples)}
-        return found
+    def by_sample(self, params: PyTree) -> list[list[Float[Array, " bins"]]]:
+        """The expected counts of each channel, and of each of its samples, in the order of the blocks."""
+        return [
+            [yields[c, s] for s in range(len(samples))]
+            for block, yields in self._yields(self.layout.vector(resolve(params)))
+            for c, samples in enumerate(block.samples)
+        ]
 
     @property
     def kinks(self) -> dict[str, float] | None:
-        """Where slopes jump: at 0, for the parameters of a normsys with code 1 or a histosys with code 0."""
+        """Where slopes jump: at 0, for the parameters of a normsys or histosys that is linear (code 0) or exponential
+        (code 1) piece by piece."""
         names = [name for name, shape in self.layout.entries if shape == ()]
         at = [np.zeros(0, int)]
         for block in self.blocks:
             norm, shape = block.codes
             at += [np.ravel(block.norms.array)] * (norm == 1) + [np.ravel(block.shapes.array)] * (shape == 0)
+            stages = (*block.norm_stages, *block.shape_stages)
+            at += [np.ravel(stage.at.array) for stage in stages if stage.response.code in (LINEAR, EXPONENTIAL)]
         # the last number is no parameter
         kinked = [int(i) for i in np.unique(np.concatenate(at)) if i < len(names)]
         return {names[i]: 0.0 for i in kinked} or None

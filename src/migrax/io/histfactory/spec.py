@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from .response import Response
+
 
 class Modifier(NamedTuple):
     """One effect on a sample.
@@ -15,6 +17,7 @@ class Modifier(NamedTuple):
     - `errors`: absolute ones of the bins, of shapesys and staterror.
     - `constraint`: "normal" or "poisson", where it is not the one that is usual for the kind.
     - `where`: where in the file it stands, for messages.
+    - `response`: how normsys and histosys interpolate, where the file says it of this one.
     """
 
     kind: str
@@ -24,6 +27,7 @@ class Modifier(NamedTuple):
     hi: Any = None
     errors: Float[np.ndarray, " n"] | None = None
     constraint: str | None = None
+    response: Response | None = None
 
 
 class Sample(NamedTuple):

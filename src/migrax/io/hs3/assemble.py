@@ -12,7 +12,7 @@ from ..._parameter import Parameter
 from .._node import Node, shown
 from ..histfactory.build import build
 from ..histfactory.spec import Spec
-from .channels import ChannelReader, Channels, Read, edges_of
+from .channels import AS_FACTOR, ChannelReader, Channels, Read, apart, edges_of
 from .constraints import constraint
 from .densities import KINDS, Density, Reader
 from .document import Analysis, Document, Point, range_of
@@ -235,9 +235,9 @@ class Assembly:
 
     def _add_channels(self) -> None:
         bindings: dict[str, tuple[Operand, ...] | Operand] = {}
-        codes: dict[str, dict[int, str]] = {}
         lists: dict[str, str] = {}
-        for read, _ in self.channels:
+        reads = apart([read for read, _ in self.channels])
+        for read in reads:
             for name, of in read.bindings.items():
                 if bindings.setdefault(name, of) != of:
                     raise ValueError(
@@ -245,28 +245,19 @@ class Assembly:
                     )
                 if isinstance(of, tuple) and lists.setdefault(name, read.channel.where) != read.channel.where:
                     self._check_shared(read, name, lists[name])
-            for kind, each in read.codes.items():
-                codes[kind] = each | codes.get(kind, {})
-        for kind, each in codes.items():
-            if len(each) > 1:
-                first, second, *_ = each.values()
-                raise ValueError(f"{second}: another interpolation of {kind} than at {first}: that is not supported")
-        chosen = [
-            next(iter(codes.get(kind, {code: ""})))
-            for kind, code in zip(("normsys", "histosys"), self.codes, strict=True)
-        ]
-        spec = Spec(tuple(read.channel for read, _ in self.channels), {}, None, self.analysis.name)
+        spec = Spec(tuple(read.channel for read in reads), {}, None, self.analysis.name)
         names = [channel.name for channel in spec.channels]
         if len(set(names)) < len(names):
             raise self.analysis.likelihood.error("a histfactory_dist is in it twice")
         observed = {read.channel.name: counts for read, counts in self.channels}
-        model, params, data = build(spec, observed, (chosen[0], chosen[1]))
+        model, params, data = build(spec, observed, self.codes)
         for read, _ in self.channels:
             for name, least in read.thresholds.items():
                 errors = {n: float(e) for n, _, e in model.aux.prefit(None, data["aux"])}
                 params[name] = fixed_below(params[name], errors, name, least)
         self._add_part(_CHANNELS, Channels(model, self.graph, tuple(sorted(bindings.items()))), data)
-        for name, of in bindings.items():
+        # of a parameter with several uses, the start and the bounds are those of the one with a constraint
+        for name, of in sorted(bindings.items(), key=lambda item: not item[0].endswith(AS_FACTOR)):
             p = params[name]
             if isinstance(of, tuple):
                 for i, one in enumerate(of):
@@ -293,12 +284,21 @@ class Assembly:
         return names
 
     def _params(self) -> dict[str, Parameter]:
-        names, found = self._needed(), {}
+        names, found, guessed = self._needed(), {}, []
         for name in sorted(names):
             if name not in self.measured:
                 by = names[name]
                 where = self.document.distributions[by].where if by in self.document.distributions else shown(by)
                 found[name] = parameter(name, self.values, self.ranges, where, self.defaults.get(name))
+                if name not in self.values and name in self.ranges:
+                    guessed.append(f"{name} at {float(found[name].value):g}")
+        if guessed:
+            listed = ", ".join(guessed[:10]) + (f" and {len(guessed) - 10} more" if len(guessed) > 10 else "")
+            warnings.warn(
+                "parameters with a domain and without a value in a parameter point start at their default, or in the "
+                f"middle of their domain: {listed}",
+                stacklevel=4,
+            )
         if not found:
             raise self.analysis.likelihood.error("nothing in it depends on a parameter")
         return found

@@ -14,17 +14,16 @@ from ..._parameter import resolve
 from ..._typing import PyTree
 from .._node import Node, shown
 from ..histfactory import HistFactory
+from ..histfactory.response import Response, usual
 from ..histfactory.spec import Channel, Modifier, Sample
 from .graph import Graph, Operand, operand
+from .interpolation import check_factors, read_interpolation, read_structure
 from .keys import check_keys
 
 Bindings = tuple[tuple[str, tuple[Operand, ...] | Operand], ...]
 
-_CODES = {
-    "normsys": {"log": 1, "code1": 1, "poly6": 4, "code4": 4},
-    "histosys": {"lin": 0, "code0": 0, "parabolic": 2, "code2": 2, "poly6": 4, "code4p": 4},
-}
 _NONE = "Const"  # ROOT's word for no constraint
+AS_FACTOR = " (normfactor)"
 
 
 class Channels(AbstractLikelihood):
@@ -125,13 +124,35 @@ class Read(NamedTuple):
     - `counts`: the observed ones.
     - `bindings`: of the parameters that it needs.
     - `thresholds`: of staterror, by parameter: those of smaller relative errors are fixed.
-    - `codes`: the interpolations, by kind and code, with where they are asked for.
+    - `response`: the interpolation of modifiers that do not say theirs.
     """
 
     channel: Channel
     bindings: dict[str, tuple[Operand, ...] | Operand]
     thresholds: dict[str, float]
-    codes: dict[str, dict[int, str]]
+    response: Response | None
+
+
+def apart(reads: list[Read]) -> list[Read]:
+    """The same channels, with normfactors of parameters that other modifiers have, too, under names of their own: in
+    the model they are other parameters, which are bound to the same one of the document."""
+    kinds: dict[str, set[str]] = {}
+    for read in reads:
+        for sample in read.channel.samples:
+            for m in sample.modifiers:
+                kinds.setdefault(m.name, set()).add(m.kind)
+    both = {name for name, found in kinds.items() if "normfactor" in found and len(found) > 1}
+    if not both:
+        return reads
+    named = lambda m: m._replace(name=m.name + AS_FACTOR) if m.kind == "normfactor" and m.name in both else m  # noqa: E731
+    found = []
+    for read in reads:
+        samples = tuple(s._replace(modifiers=tuple(map(named, s.modifiers))) for s in read.channel.samples)
+        used = {m.name for s in samples for m in s.modifiers}
+        bindings = {name + AS_FACTOR: of for name, of in read.bindings.items()} | read.bindings
+        kept = {name: of for name, of in bindings.items() if name in used}
+        found.append(read._replace(channel=read.channel._replace(samples=samples), bindings=kept))
+    return found
 
 
 class ChannelReader:
@@ -143,7 +164,7 @@ class ChannelReader:
         self.relative: bool = relative
         self.known: set[str] = known
         self.constraints: Mapping[str, Node] = constraints
-        self.codes: dict[str, int] = {"normsys": codes[0], "histosys": codes[1]}
+        self.codes: tuple[int, int] = codes
 
     def read(self, node: Node) -> Read:
         """**Raises:** `ValueError` with the place in the document and the reason."""
@@ -151,7 +172,8 @@ class ChannelReader:
         bins = _bins(node)
         if not node.get("staterror").missing:
             check_keys(node["staterror"], "staterror of a channel")
-        read = Read(Channel(name, (), node.where), {}, {}, {})
+        default = node.get("default_interpolation")
+        read = Read(Channel(name, (), node.where), {}, {}, None if default.missing else read_structure(default))
         samples = node["samples"].some()
         node.unique([sample["name"] for sample in samples])
         each = tuple(self._sample(node, sample, bins, read) for sample in samples)
@@ -163,7 +185,7 @@ class ChannelReader:
         modifiers = [] if listed.missing else [self._modifier(channel, node, m, bins, read) for m in listed.items()]
         seen: dict[tuple[str, str], str] = {}
         for m in modifiers:
-            if (m.kind, m.name) in seen:
+            if (m.kind, m.name) in seen and m.errors is not None:  # whose errors would count twice
                 raise ValueError(f"{m.where}: the {m.kind} of {shown(m.name)} is at {seen[m.kind, m.name]} already")
             seen[m.kind, m.name] = m.where
         return Sample(node["name"].text(), contents, tuple(modifiers), node.where)
@@ -176,17 +198,26 @@ class ChannelReader:
             return Modifier(kind, self._bound(node, "", read), node.where)
         if kind in ("normsys", "histosys"):
             self._check_constraint(node, ("Gauss",))
-            self._code(kind, node, read)
             name = self._bound(node, "alpha_", read)
-            if kind == "normsys":
-                lo, hi = (_factor(node["data"][key]) for key in ("lo", "hi"))
-                return Modifier(kind, name, node.where, lo, hi)
-            lo, hi = (node["data"][key]["contents"].numbers(bins, "the channel has") for key in ("lo", "hi"))
-            return Modifier(kind, name, node.where, lo, hi)
+            return self._varied(kind, name, sample, node, bins, read)
         if kind in ("shapefactor", "shapesys", "staterror"):
             return self._by_bin(kind, channel, sample, node, bins, read)
         known = "normfactor, normsys, histosys, shapefactor, shapesys and staterror"
         raise node["type"].error(f"{shown(kind)} is no modifier that is supported; there are {known}")
+
+    def _varied(self, kind: str, name: str, sample: Node, node: Node, bins: int, read: Read) -> Modifier:
+        """A normsys or histosys."""
+        said = node.get("interpolation")
+        said = node["data"].get("interpolation") if said.missing else said
+        response = read.response if said.missing else read_interpolation(said, kind)
+        used = usual(kind, self.codes) if response is None else response
+        if kind == "normsys":
+            lo, hi = (_factor(node["data"][key], used) for key in ("lo", "hi"))
+            return Modifier(kind, name, node.where, lo, hi, response=response)
+        lo, hi = (node["data"][key]["contents"].numbers(bins, "the channel has") for key in ("lo", "hi"))
+        if used.multiplies:
+            lo, hi = check_factors(node, used, sample["data"]["contents"].numbers(bins), lo, hi)
+        return Modifier(kind, name, node.where, lo, hi, response=response)
 
     def _by_bin(self, kind: str, channel: Node, sample: Node, node: Node, bins: int, read: Read) -> Modifier:
         listed = node.get("parameters")
@@ -232,7 +263,8 @@ class ChannelReader:
             name = prefix + own if prefix + own in self.known else own
         else:
             name = node["parameter"].text()
-        read.bindings[name] = name
+        if read.bindings.setdefault(name, name) != name:
+            raise node.error(f"{shown(name)} is the first one of a list of parameters elsewhere in the channel")
         return name
 
     def _check_constraint(self, node: Node, supported: tuple[str, ...]) -> None:
@@ -244,16 +276,6 @@ class ChannelReader:
             unit = other["type"].text() in ("gaussian_dist", "normal_dist") and other["sigma"].value in (1, 1.0)
             if not unit:
                 raise named.error("the constraint of a normsys or histosys must be a Gaussian with a sigma of 1")
-
-    def _code(self, kind: str, node: Node, read: Read) -> None:
-        said = node.get("interpolation")
-        said = node["data"].get("interpolation") if said.missing else said
-        if not said.missing and said.value not in _CODES[kind]:
-            raise said.error(
-                f"{shown(said.value)} is no interpolation of a {kind}; there are {', '.join(_CODES[kind])}"
-            )
-        code = self.codes[kind] if said.missing else _CODES[kind][said.value]
-        read.codes.setdefault(kind, {}).setdefault(code, node.where)
 
 
 def _said(modifier: Node) -> Node:
@@ -294,8 +316,8 @@ def edges_of(axis: Node) -> np.ndarray:
     return np.linspace(low, high, int(n) + 1)
 
 
-def _factor(node: Node) -> float:
+def _factor(node: Node, response: Response) -> float:
     found = node.number()
-    if found <= 0:
+    if response.exponential and found <= 0:
         raise node.error(f"a factor must be positive, as its logarithm is taken; it is {found:g}")
     return found

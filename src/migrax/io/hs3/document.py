@@ -111,7 +111,7 @@ class Document(NamedTuple):
 
     def values(self, analysis: Analysis) -> dict[str, Point]:
         """Of parameters: those of the point that the analysis begins with, or "default_values", or the first one; then
-        those of others, for parameters that it does not have."""
+        those of others, and of the axes of domains, for parameters that it does not have."""
         order = [n for n in (analysis.init, "default_values") if n is not None and n in self.points]
         found: dict[str, Point] = {}
         for name in dict.fromkeys((*order, *self.points)):
@@ -119,6 +119,13 @@ class Document(NamedTuple):
                 const = check_keys(entry, "parameter").get("const")
                 value = Point(entry["value"].number(), not const.missing and const.flag())
                 found.setdefault(entry["name"].text(), value)
+        for domain in (*analysis.domains, *self.domains.values()):
+            axes = domain.get("axes")
+            for axis in [] if axes.missing else axes.items():
+                if not axis.get("value").missing:
+                    const = axis.get("const")
+                    value = Point(axis["value"].number(), not const.missing and const.flag())
+                    found.setdefault(axis["name"].text(), value)
         return found
 
 

@@ -16,8 +16,8 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "unbinned": ("axes", "entries", "weights", "entries_uncertainties"),
     "binned": ("axes", "contents", "uncertainty"),
     "data of the type point": ("value", "uncertainty"),
-    "histfactory_dist": ("axes", "samples", "staterror"),
-    "histfactory_yield": ("axes", "samples", "staterror"),
+    "histfactory_dist": ("axes", "samples", "staterror", "default_interpolation"),
+    "histfactory_yield": ("axes", "samples", "staterror", "default_interpolation"),
     "staterror of a channel": ("constraint", "relThreshold"),
     "sample": ("data", "modifiers"),
     "modifier": (

@@ -19,15 +19,18 @@ def parameter(
     where: str,
     default: Parameter | None = None,
 ) -> Parameter:
-    """The parameter of this name, of what stands at `where`; the `default` is that of a HistFactory channel.
+    """The parameter of this name, of what stands at `where`; the `default` is that of a HistFactory channel. Without a
+    value it starts at its default, or in the middle of its domain.
 
-    **Raises:** `ValueError` for one without a value, or outside its domain.
+    **Raises:** `ValueError` for one without any of these, or outside its domain.
     """
     if default is not None and jnp.ndim(default.value) > 0:
         return _with_entries(default, name, points)
     point = points.get(name)
     lower, upper = ranges.get(name, (-np.inf, np.inf))
     if point is None:
+        if default is None and np.isfinite(lower) and np.isfinite(upper):
+            return Parameter(0.5 * (lower + upper), lower, upper)
         if default is None:
             near = difflib.get_close_matches(name, points, 1)
             hint = f" (is {near[0]!r} meant?)" if near else ""

@@ -71,7 +71,10 @@ def from_hs3(
     - `point`: the name of the parameter point to start at. Default: the one that the analysis begins with, or
         "default_values", or the first. A parameter that it does not have is taken from these.
     - `interpolation`: of HistFactory's normsys and histosys, as for `mx.io.from_pyhf`, where the document does not say;
-        default: `{"normsys": "code4", "histosys": "code4p"}`, as ROOT's.
+        default: `{"normsys": "code4", "histosys": "code4p"}`, as ROOT's. Documents say it for a modifier
+        (`"interpolation"`) or a channel (`"default_interpolation"`): `{"type": "mult", "in": "poly6", "out": "exp"}`;
+        a factor ("mult") is of poly1, poly2 with poly1, poly6 with poly1, exp, or poly6 with exp; a difference ("add")
+        of the first three. Older ones have names or ROOT's integers.
     - `shapesys`: whether the errors ("vals") of HistFactory's shapesys are `"relative"`, as ROOT writes them, or
         `"absolute"`, as pyhs3 does. Default: by which of them the document says has written it.
     - `bins`: of binned data with a distribution that is not HistFactory's, whether the probability of a bin is the
@@ -87,6 +90,8 @@ def from_hs3(
 
     **Raises:** `ValueError` for a document that is not right or not supported, with the place in the JSON and the
     reason; `ImportError` without the engine.
+
+    **Warns** of parameters that have a domain and no value: they start at their default, or in its middle.
     """
     if engine not in ("native", "pyhs3"):
         raise ValueError(f'engine must be "native" or "pyhs3", got {engine!r}')
