@@ -133,7 +133,7 @@ def _active_set(gradient: Array, hessian: Array, x: Array, space: Space, goal: S
     guess = (push > weak[None]) & (push * room <= goal) & (diagonal[None] * room < push) & jnp.isfinite(room)
     guess = guess.at[1].set(guess[1] & ~guess[0])
     still = jnp.zeros(x.shape, bool) if held is None else held
-    guess &= ~still
+    guess &= ~still[None]
     sign = jnp.array([[-1.0], [1.0]], x.dtype)
 
     def body(carry: tuple[Array, Array, _Model, Array]) -> tuple[Array, Array, _Model, Array]:
@@ -146,7 +146,7 @@ def _active_set(gradient: Array, hessian: Array, x: Array, space: Space, goal: S
         variance = jnp.sum(model.metric.root() ** 2, axis=1)
         hair = jnp.minimum(2 * weak * variance, 1e-3 * jnp.sqrt(variance))
         leaves = (sign * model.step[None] > room + hair[None]) & model.metric.positive_definite
-        return sides, jnp.where(sides, stays, leaves) & ~still, model, count + 1
+        return sides, jnp.where(sides, stays, leaves) & ~still[None], model, count + 1
 
     unset = _Model(Metric.unit(x), jnp.zeros(x.shape, bool), jnp.zeros_like(x))
     carry = (~guess, guess, unset, jnp.array(0))
