@@ -15,6 +15,7 @@ P = mx.Parameter
 RANDOM = np.random.default_rng(5)
 X = np.concatenate([RANDOM.normal(5.0, 0.5, 30), RANDOM.uniform(0.0, 10.0, 300)])
 EVENTS = mx.Events(X, np.full(330, 0.1))
+PLAIN = mx.Events(X, np.ones(330))  # the likelihood without weights, by the program that those with weights have
 
 
 def mixture(p):
@@ -31,11 +32,11 @@ def start(scale):
 
 def test_upper_limit():
     """Weights of 0.1 are another unit of the yields: a tenth of the limits without them."""
-    weighted, plain = mx.upper_limit(NLL, start(0.1), EVENTS, "s"), mx.upper_limit(NLL, start(1.0), jnp.asarray(X), "s")
+    weighted, plain = mx.upper_limit(NLL, start(0.1), EVENTS, "s"), mx.upper_limit(NLL, start(1.0), PLAIN, "s")
     assert bool(weighted.valid & plain.valid)
     np.testing.assert_allclose(weighted.observed, 0.1 * plain.observed, rtol=1e-7)
     np.testing.assert_allclose(weighted.expected, 0.1 * plain.expected, rtol=1e-7)
-    assert plain.scales is None
+    assert float(plain.scales[""]) == 1
     np.testing.assert_allclose(weighted.scales[""], 10.0, rtol=1e-12)
     assert "Weighted events count by their effective number: the likelihood is scaled by Σw/Σw² (10)" in repr(weighted)
 
@@ -58,6 +59,7 @@ def test_interval_and_statistics():
     found = mx.interval(ALONE, ALONE_START, EVENTS, "s")
     np.testing.assert_allclose([found.lower, found.upper], ENDS, rtol=1e-8)
     np.testing.assert_allclose(found.scales[""], 10.0)
+    assert mx.interval(ALONE, ALONE_START, jnp.asarray(X), "s").scales is None
     np.testing.assert_allclose(mx.TMu()(ALONE, ALONE_START, EVENTS, "s", 30.0).value, rise(300.0), rtol=1e-7)
 
 
@@ -78,23 +80,31 @@ def test_minos_and_profiles():
 
 
 def test_derivative_by_the_weights():
-    """All weights times k: the end of the interval times k."""
+    """All weights times k: as the value tested, over k."""
 
-    def upper(k):
-        return mx.interval(ALONE, ALONE_START, mx.Events(X, k * jnp.full(330, 0.1)), "s").upper
+    def statistic(k):
+        return mx.TMu()(ALONE, ALONE_START, mx.Events(X, k * jnp.full(330, 0.1)), "s", 30.0).value
 
-    np.testing.assert_allclose(jax.jit(jax.value_and_grad(upper))(1.0), [ENDS[1], ENDS[1]], rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.value_and_grad(statistic))(1.0), [rise(300.0), 60.0], rtol=1e-6)
 
 
-# b of events and of a control region without weights, 20 b: in units of events without weights 2 b
-CONTROL = mx.Joint({"events": NLL, "control": mx.PoissonNLL(lambda p: 20 * p["b"] * jnp.ones(1))})
-UNITS = mx.Joint({"events": NLL, "control": mx.PoissonNLL(lambda p: 2 * p["b"] * jnp.ones(1))})
+# b of events and of a control region without weights
+CONTROL = mx.Joint({"events": NLL, "control": mx.PoissonNLL(lambda p: p["ratio"] * p["b"] * jnp.ones(1))})
 
 
 def test_each_part_has_its_own_factor():
+    """A control region of 20 b, in the units of events without weights of 2 b."""
     count = jnp.array([590.0])
-    weighted = mx.hypotest(CONTROL, start(0.1), {"events": EVENTS, "control": count}, "s", 4.0)
-    plain = mx.hypotest(UNITS, start(1.0), {"events": jnp.asarray(X), "control": count}, "s", 40.0)
+    weighted, plain = (
+        mx.hypotest(
+            CONTROL,
+            start(scale) | {"ratio": P(2 / scale, fixed=True)},
+            {"events": events, "control": count},
+            "s",
+            40 * scale,
+        )
+        for scale, events in ((0.1, EVENTS), (1.0, PLAIN))
+    )
     assert bool(weighted.valid & plain.valid)
     np.testing.assert_allclose(weighted.statistic, plain.statistic, rtol=1e-6)
     np.testing.assert_allclose(weighted.cls, plain.cls, rtol=1e-6)
@@ -105,9 +115,9 @@ def test_each_part_has_its_own_factor():
 
 def test_weights_that_go_with_the_parameter():
     """One factor for all events is not right where the heavy ones are those of the signal."""
-    wide = np.where(np.abs(X - 5.0) < 1.5, 1.0, 0.02)
+    heavy = np.where(np.arange(330) < 30, 1.0, 0.2)
     with pytest.warns(UserWarning, match="discovery scales .* the weights go with what 's' describes") as caught:
-        mx.discovery(NLL, start(0.3), mx.Events(X, wide), "s")
+        mx.discovery(NLL, start(0.3), mx.Events(X, heavy), "s")
     assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -124,7 +134,8 @@ def test_masks_disks_and_weights_that_add_up_to_nothing():
     np.testing.assert_allclose(masked.factor, np.sum(kept) / np.sum(kept**2), rtol=1e-12)
     disk = mx.OnDisk((X, weight), 100)
     np.testing.assert_allclose(mx.effective(ALONE, disk).factor, np.sum(weight) / np.sum(weight**2), rtol=1e-12)
-    found = mx.interval(ALONE, ALONE_START, mx.Events(X, -weight), "s")
+    with pytest.warns(UserWarning, match="the weights of the events add up to -"):
+        found = mx.interval(ALONE, ALONE_START, mx.Events(X, -weight), "s")
     assert not bool(found.valid)
     assert np.isnan(found.upper)
 

@@ -276,3 +276,16 @@ def test_bad_declaration():
         mx.Likelihood(measured, events="yes")
     with pytest.raises(ValueError, match="takes data that are arrays with one row an event"):
         mx.fit(mx.Likelihood(measured, events=True), {"m": 0.0}, 0.4, hesse="sandwich")
+
+
+def test_a_histogram_of_a_wrong_shape():
+    """Normal, of width 1 where it is 2: robust as that of the events, the standard deviation over the root of n."""
+    edges = np.linspace(-12.0, 14.0, 261)
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    counts = np.histogram(X, edges)[0]
+    shape = mx.BinnedNLL(log_expected=lambda p: -0.5 * (centres - p["mean"]) ** 2)
+    found = mx.fit(shape, {"mean": P(0.5)}, jnp.asarray(counts), hesse="sandwich")
+    mean = np.average(centres, weights=counts)
+    np.testing.assert_allclose(found.values[0], mean, rtol=1e-7)
+    spread = np.sqrt(np.average((centres - mean) ** 2, weights=counts))
+    np.testing.assert_allclose(found.errors[0], spread / np.sqrt(300), rtol=1e-7)

@@ -141,6 +141,8 @@ def limit(
         "fitted": found.best,
         "valid": answered,
     }
+    if found.scales is not None:
+        numbers["scales"] = {name: float(scale) for name, scale in found.scales.items()}
     none = f"\nNone allowed: {name} is excluded without a signal already" * (LimitStatus.NONE_ALLOWED in every)
     told(f"{found}{none}", numbers, json_to)
     if plot_to is not None:

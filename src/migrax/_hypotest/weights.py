@@ -41,7 +41,15 @@ def warn_if_off(
         return
     if not np.any(np.asarray(known) > _ALIKE):
         return
-    plain, robust = (hesse(likelihood, free.params, data, kind=kind).errors for kind in ("hesse", "sandwich"))
+    try:
+        plain, robust = (hesse(likelihood, free.params, data, kind=kind).errors for kind in ("hesse", "sandwich"))
+    except ValueError as error:
+        warnings.warn(
+            f"{what} scales the likelihood of weighted events to their effective number, which cannot be checked by "
+            f"robust errors: {error}",
+            stacklevel=3,
+        )
+        return
     for i in index:
         ratio = float(robust[i] / plain[i])
         if abs(ratio - 1) > _OFF:
@@ -50,5 +58,5 @@ def warn_if_off(
                 f"here: the weights go with what {free.names[i]!r} describes, whose robust error is "
                 f"{ratio:.2f} times that of the scaled likelihood. Numbers of standard deviations and distances from "
                 "the best fit are off by about as much",
-                stacklevel=4,
+                stacklevel=3,
             )

@@ -63,9 +63,10 @@ class UnbinnedNLL(AbstractLikelihood):
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Events | Array) -> Float[Array, "n n"]:
         """J of the sandwich: the sum of the squares of the events' scores, weights and all."""
-        return of_events(self._scores, at, x, rows_of(data, "UnbinnedNLL"), self.chunk_size)
+        return of_events(self.terms, at, x, rows_of(data, "UnbinnedNLL"), self.chunk_size)
 
-    def _scores(self, params: PyTree, data: Any) -> Float[Array, " n"]:
+    def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
+        """-weight log_prob(x) of each event, whose gradients are the scores."""
         return scores_of(self._log_prob, resolve(params), as_chunk(data, "UnbinnedNLL"))
 
     def _terms(self, params: PyTree, data: Any) -> Float[Array, " n"]:
@@ -177,9 +178,10 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Events | Array) -> Float[Array, "n n"]:
         """J of the sandwich: the sum of the squares of the events' scores, weights and all. The total is none."""
-        return of_events(self._scores, at, x, rows_of(data, "ExtendedUnbinnedNLL"), self.chunk_size)
+        return of_events(self.terms, at, x, rows_of(data, "ExtendedUnbinnedNLL"), self.chunk_size)
 
-    def _scores(self, params: PyTree, data: Any) -> Float[Array, " n"]:
+    def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
+        """-weight log_density(x) of each event, whose gradients are the scores: the total does not fluctuate."""
         return scores_of(self._log_density, resolve(params), as_chunk(data, "ExtendedUnbinnedNLL"))
 
     def _terms(self, params: PyTree, data: Any) -> Float[Array, " n"]:
