@@ -13,6 +13,7 @@ from .._hints import check_callable, given
 from .._parameter import resolve
 from .._typing import PyTree
 from .base import AbstractLikelihood
+from .least_squares import NEEDS_SCALE
 
 
 def _parts(parts: Any) -> Any:
@@ -42,7 +43,11 @@ class AbstractJoint(AbstractLikelihood):
     def __call__(self, params: PyTree, data: Any) -> Scalar:
         """The sum of the parts."""
         params = resolve(params)
-        return functools.reduce(jnp.add, [jnp.asarray(part(params, d)) for _, part, d in self.items(data)])
+        items = list(self.items(data))
+        for name, part, d in items:
+            if hasattr(part, "scale_is_unknown") and part.scale_is_unknown(d):
+                raise TypeError(f"the part {name!r} of Joint {NEEDS_SCALE}")
+        return functools.reduce(jnp.add, [jnp.asarray(part(params, d)) for _, part, d in items])
 
     def _named(self) -> list[tuple[str | int, Any]]:
         # sorted, as JAX orders the data
