@@ -109,13 +109,21 @@ BAD = {
         SIDE,
         r"is 1\.10517 at .*more than 1",
     ),
-    "too large without a range": (mx.UnbinnedNLL(lambda p, x: over_sides(p, x) + 0.1), SIDE, "not normalised.* more than 1"),
+    "too large without a range": (
+        mx.UnbinnedNLL(lambda p, x: over_sides(p, x) + 0.1),
+        SIDE,
+        "not normalised.* more than 1",
+    ),
     "two observables, too large": (
         mx.UnbinnedNLL(lambda p, x: plane(over_sides)(p, x) + 0.5),
         np.stack([SIDE, Y], axis=1),
         r"\(\[.*\], \[.*\]\) x \[.* is 1\.6\d+ .*more than 1",
     ),
-    "events outside": (mx.UnbinnedNLL(over_all, range=(0.0, 9.0)), X, rf"^{np.sum(X > 9)} of {X.size} events are outside"),
+    "events outside": (
+        mx.UnbinnedNLL(over_all, range=(0.0, 9.0)),
+        X,
+        rf"^{np.sum(X > 9)} of {X.size} events are outside",
+    ),
 }
 
 

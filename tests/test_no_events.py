@@ -57,7 +57,7 @@ def test_a_yield_goes_to_its_bound():
     minos = mx.minos(YIELD, result, NONE)
     np.testing.assert_allclose(minos.upper, 0.5, rtol=1e-6)  # where -log L has risen by 1/2
     profile = mx.profile(YIELD, result, NONE, "s", np.array([1.0, 2.0]))
-    np.testing.assert_allclose(profile.rise, [1.0, 2.0], rtol=1e-9)
+    np.testing.assert_allclose(profile.rise, [2.0, 4.0], rtol=1e-9)  # in units of an error's
 
 
 def test_the_limit_by_toys_is_the_closed_form():

@@ -40,7 +40,9 @@ def test_float32_and_a_single_range():
     cut = Truncated(Normal(jnp.float32(0.3), jnp.float32(1.0)), np.float32([[-1, 0], [1, 2]]))
     assert cut.log_prob(x.astype(jnp.float32)).dtype == jnp.float32
     p = stats.norm(0.3, 1.0)
-    np.testing.assert_allclose(cut.cdf(jnp.float32(0.5)), 1 / (1 + (p.cdf(2) - p.cdf(1)) / (p.cdf(0) - p.cdf(-1))), rtol=1e-6)
+    np.testing.assert_allclose(
+        cut.cdf(jnp.float32(0.5)), 1 / (1 + (p.cdf(2) - p.cdf(1)) / (p.cdf(0) - p.cdf(-1))), rtol=1e-6
+    )
 
 
 def test_far_in_a_tail():
@@ -174,9 +176,7 @@ def test_the_limit_does_not_look_at_blinded_bins():
     """Asymptotic CLs of the bins that count (Cowan et al. 2011, eqs. 16 and 62 to 66), by SciPy."""
     nll = mx.PoissonNLL(lambda p: p["mu"] * jnp.asarray(MU) + 10.0, mask=MASK)
     seen = np.array([14.0, 12.0, np.nan, np.nan, 10.0, 9.0])
-    limits = [
-        float(mx.upper_limit(nll, ONE, np.where(MASK, seen, blind), "mu").observed) for blind in (np.nan, 1e6)
-    ]
+    limits = [float(mx.upper_limit(nll, ONE, np.where(MASK, seen, blind), "mu").observed) for blind in (np.nan, 1e6)]
     assert limits[0] == limits[1]
     s, b = MU[MASK], 10.0
 
@@ -228,15 +228,17 @@ def test_pictures_of_bins_with_gaps():
     nll = mx.PoissonNLL(lambda p: p["mu"] * jnp.array([4.0, 9.0, 3.0, 2.0]))
     counts = np.array([5.0, 8.0, 2.0, 4.0])
     result = mx.fit(nll, ONE, counts)
-    main, below = mx.plot.data_and_model(nll, result, counts, edges=ROWS)
+    main, _ = mx.plot.data_and_model(nll, result, counts, edges=ROWS)
     steps = next(p for p in main.patches if p.get_label() == "Model").get_data()
     np.testing.assert_allclose(steps.edges, [0, 1, 4, 6, 7, 9, 10])
-    np.testing.assert_allclose(steps.values, float(result.values[0]) * np.array([4, 9, np.nan, 3, np.nan, 2]), rtol=1e-12)
+    np.testing.assert_allclose(
+        steps.values, float(result.values[0]) * np.array([4, 9, np.nan, 3, np.nan, 2]), rtol=1e-12
+    )
     with pytest.raises(ValueError, match=r"or have shape \(4, 2\)"):
         mx.plot.data_and_model(nll, result, counts, edges=ROWS[:3])
     x = np.asarray(model({"tau": 4.0, "s": 50.0, "b": 500.0}).sample(jax.random.key(4), (550,)))
     fitted = mx.fit(UNBINNED, START, x)
-    main, below = mx.plot.data_and_model(UNBINNED, fitted, x, edges=[[0.0, 2.0], [2.0, 4.0], [6.0, 10.0]])
+    main, _below = mx.plot.data_and_model(UNBINNED, fitted, x, edges=[[0.0, 2.0], [2.0, 4.0], [6.0, 10.0]])
     steps = next(p for p in main.patches if p.get_label() == "Model").get_data()
     assert np.isnan(steps.values[2])
     np.testing.assert_allclose(np.nansum(steps.values), 550.0, rtol=1e-6)

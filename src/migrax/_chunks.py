@@ -145,9 +145,7 @@ def _length(rows: PyTree) -> int:
     lengths = {jnp.shape(a)[0] if jnp.ndim(a) else None for a in jtu.tree_leaves(rows)}
     if len(lengths) != 1 or None in lengths:
         shapes = [jnp.shape(a) for a in jtu.tree_leaves(rows)]
-        raise ValueError(
-            f"rows must be arrays with one leading axis of the same length, got shapes {shapes}"
-        )
+        raise ValueError(f"rows must be arrays with one leading axis of the same length, got shapes {shapes}")
     return lengths.pop()  # pyright: ignore[reportReturnType]
 
 

@@ -18,7 +18,6 @@ from .base import AbstractLikelihood
 from .counts import floats
 from .loss import LOSSES, check_loss
 
-
 NEEDS_SCALE = (
     "needs the errors of the points, which are unknown here (no yerr, or scale_covariance=True). Where all points have "
     "the same error, mx.Points(x, y, yerr=np.sqrt(result.chi2 / result.ndof)) takes it from the scatter"
@@ -142,8 +141,8 @@ class LeastSquares(AbstractLikelihood):
 
     **Unknown errors.** Without errors of `y`, or with `scale_covariance=True`, which takes them for relative ones, the
     covariance of `mx.fit` and `mx.hesse` is multiplied by chi2/ndof at the minimum, as
-    `scipy.optimize.curve_fit(absolute_sigma=False)` does; so is the rise `up` of the result, by which MINOS, profiles and
-    contours are measured. The errors are then those of the scatter, and chi2 says nothing about the fit. Whatever needs
+    `scipy.optimize.curve_fit(absolute_sigma=False)` does; so is the rise `up` of the result, by which MINOS, profiles
+    and contours are measured. The errors are then those of the scatter, and chi2 says nothing about the fit. Whatever needs
     a likelihood in absolute units (`mx.Joint`, toys, Asimov data, tests and limits, the goodness of fit) is refused.
 
     **Arguments:**

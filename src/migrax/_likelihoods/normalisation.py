@@ -129,9 +129,7 @@ def _over_events(density: Density, params: PyTree, events: Occupied) -> list[str
     return []
 
 
-def _too_large(
-    density: Density, params: PyTree, events: Occupied, pieces: list[np.ndarray], looked: _Measured
-) -> str:
+def _too_large(density: Density, params: PyTree, events: Occupied, pieces: list[np.ndarray], looked: _Measured) -> str:
     return (
         f"the density is not normalised: its integral over {_words(pieces)}, where all events are, is "
         f"{looked.integral:.6g} at the fitted parameters, more than {_wanted(density, looked)}. "
@@ -157,9 +155,7 @@ def _wanted(density: Density, looked: _Measured) -> str:
     return "1" if density.total is None else f"the total of {looked.expected:.6g}"
 
 
-def _hint(
-    density: Density, params: PyTree, events: Occupied, pieces: list[np.ndarray], looked: _Measured
-) -> str:
+def _hint(density: Density, params: PyTree, events: Occupied, pieces: list[np.ndarray], looked: _Measured) -> str:
     if looked.missing > 0 or density.total is not None or density.distribution is not None:
         return ""
     inner, padded = _panels(events, pieces)

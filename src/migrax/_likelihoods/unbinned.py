@@ -15,9 +15,9 @@ from .._poisson_draw import draw_poisson
 from .._typing import PyTree
 from ..distributions import _foreign
 from .base import AbstractLikelihood
+from .event_range import EventRange, as_range, check_observables
 from .events import Events, as_chunk, as_events, event_faults, kind_for, log_densities, rows_of, scores_of, sum_over
 from .expected_events import expected_events
-from .event_range import EventRange, as_range, check_observables
 from .normalisation import Density, complaints_of
 
 

@@ -12,7 +12,6 @@ from .._fit import covariance_kind, fit
 from .._fix import fix
 from .._hesse import covariance_matrix
 from .._jit import jit
-from .._likelihoods.least_squares import NEEDS_SCALE
 from .._objective import check_up, constant_of, objective
 from .._result import Covariance
 from .._sandwich import sandwich
@@ -43,10 +42,7 @@ def look(nll: Callable, params: PyTree, data: PyTree, up: float) -> Look:
     """Value, distance to the minimum and covariance at `params`, by the rules of `mx.fit`: with the sandwich where the
     likelihood asks for it, and without an error for a parameter that a bound holds at its minimum."""
     found = _look(nll, params, data, check_up(up))
-    kind = covariance_kind(nll, data, True)
-    if kind == "scaled":
-        raise TypeError(f"mx.Minuit {NEEDS_SCALE}; mx.fit scales the errors itself")
-    if kind == "sandwich":
+    if covariance_kind(nll, data, True) == "sandwich":
         x, _ = ravel(params)
         found = found._replace(covariance=sandwich(nll, params, x, data, found.covariance, check_up(up)))
     return found
