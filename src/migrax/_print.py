@@ -129,7 +129,7 @@ def scale_line(result: FitResult) -> str:
     if not _is_scaled(result):
         return ""
     if int(np.asarray(result.ndof)) < 1:
-        return "The errors of the points are unknown, and no degree of freedom is left to take them from the scatter."
+        return "The errors of the points are unknown, and no degree of freedom is left to take them from scatter."
     scale = float(np.sqrt(2 * np.asarray(result.up)))
     return (
         f"Errors from the scatter: those of the points times sqrt(χ²/ndof) = {scale:.4g} (1 for points without errors). "
