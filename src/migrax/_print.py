@@ -132,8 +132,8 @@ def scale_line(result: FitResult) -> str:
         return "The errors of the points are unknown, and no degree of freedom is left to take them from scatter."
     scale = float(np.sqrt(2 * np.asarray(result.up)))
     return (
-        f"Errors from the scatter: those of the points times sqrt(χ²/ndof) = {scale:.4g} (1 for points without errors). "
-        "χ² says nothing about the fit."
+        f"Errors from the scatter: those of the points times sqrt(χ²/ndof) = {scale:.4g} "
+        "(1 for points without errors). χ² says nothing about the fit."
     )
 
 

@@ -143,7 +143,8 @@ class LeastSquares(AbstractLikelihood):
     covariance of `mx.fit` and `mx.hesse` is multiplied by chi2/ndof at the minimum, as
     `scipy.optimize.curve_fit(absolute_sigma=False)` does; so is the rise `up` of the result, by which MINOS, profiles
     and contours are measured. The errors are then those of the scatter, and chi2 says nothing about the fit. Whatever
-    needs a likelihood in absolute units (`mx.Joint`, toys, Asimov data, tests and limits, the goodness of fit) is refused.
+    needs a likelihood in absolute units (`mx.Joint`, toys, Asimov data, tests, limits, the goodness of fit) is
+    refused.
 
     **Arguments:**
 
