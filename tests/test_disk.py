@@ -101,7 +101,6 @@ def test_not_finite(memmap):
 
 BAD = {
     "a list": (lambda: mx.OnDisk([1.0, 2.0]), TypeError, "got list"),
-    "no rows": (lambda: mx.OnDisk(np.zeros(0)), ValueError, "has no rows"),
     "lengths": (lambda: mx.OnDisk((X, X[:5])), ValueError, "different lengths: 20123, 5"),
     "chunk_size": (lambda: mx.OnDisk(X, 0), ValueError, "at least 1, got 0"),
     "an iterator used up": (lambda: mx.OnDisk(lambda: iter([])), ValueError, "has no chunks"),

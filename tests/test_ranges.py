@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 import migrax as mx
 from migrax.distributions import Exponential, Mixture, Normal, Truncated
@@ -170,9 +170,29 @@ def test_blinded_bins_count_for_nothing():
     assert int(good.ndof) == 3
     assert int(good.num_failed) == 0
     assert abs(float(good.p_value) - stats.chi2.sf(deviance, 3)) < 0.1
-    limits = [float(mx.upper_limit(nll, ONE, np.where(MASK, SEEN, blind), "mu").observed) for blind in (np.nan, 1e6)]
-    assert np.isfinite(limits[0])
+
+
+def test_the_limit_does_not_look_at_blinded_bins():
+    """Asymptotic CLs of the bins that count (Cowan et al. 2011, eqs. 16 and 62 to 66), by SciPy."""
+    nll = mx.PoissonNLL(lambda p: p["mu"] * jnp.asarray(MU) + 10.0, mask=MASK)
+    seen = np.array([14.0, 12.0, np.nan, np.nan, 10.0, 9.0])
+    limits = [float(mx.upper_limit(nll, ONE, np.where(MASK, seen, blind), "mu").observed) for blind in (np.nan, 1e6)]
     assert limits[0] == limits[1]
+    s, b = MU[MASK], 10.0
+
+    def ratio(n, mu):
+        value = lambda mu: np.sum(mu * s + b - n * np.log(mu * s + b))  # noqa: E731
+        best = optimize.minimize_scalar(value, bounds=(0.0, 5.0), method="bounded", options={"xatol": 1e-12})
+        return max(2 * (value(mu) - min(best.fun, value(0.0))), 0.0)
+
+    def above(mu):
+        q, a = np.sqrt(ratio(seen[MASK], mu)), np.sqrt(ratio(np.full(4, b), mu))
+        high = q > a
+        both = (q**2 + a**2) / (2 * a) if high else q
+        alone = (q**2 - a**2) / (2 * a) if high else q - a
+        return stats.norm.sf(both) / stats.norm.sf(alone) - 0.05
+
+    np.testing.assert_allclose(limits[0], optimize.brentq(above, 0.05, 3.0), rtol=1e-6)
 
 
 def test_blinded_bins_of_a_shape():
@@ -208,7 +228,7 @@ def test_pictures_of_bins_with_gaps():
     nll = mx.PoissonNLL(lambda p: p["mu"] * jnp.array([4.0, 9.0, 3.0, 2.0]))
     counts = np.array([5.0, 8.0, 2.0, 4.0])
     result = mx.fit(nll, ONE, counts)
-    main, below = mx.plot.data_and_model(nll, result, counts, edges=ROWS)
+    main, _ = mx.plot.data_and_model(nll, result, counts, edges=ROWS)
     steps = next(p for p in main.patches if p.get_label() == "Model").get_data()
     np.testing.assert_allclose(steps.edges, [0, 1, 4, 6, 7, 9, 10])
     np.testing.assert_allclose(
@@ -218,7 +238,7 @@ def test_pictures_of_bins_with_gaps():
         mx.plot.data_and_model(nll, result, counts, edges=ROWS[:3])
     x = np.asarray(model({"tau": 4.0, "s": 50.0, "b": 500.0}).sample(jax.random.key(4), (550,)))
     fitted = mx.fit(UNBINNED, START, x)
-    main, below = mx.plot.data_and_model(UNBINNED, fitted, x, edges=[[0.0, 2.0], [2.0, 4.0], [6.0, 10.0]])
+    main, _below = mx.plot.data_and_model(UNBINNED, fitted, x, edges=[[0.0, 2.0], [2.0, 4.0], [6.0, 10.0]])
     steps = next(p for p in main.patches if p.get_label() == "Model").get_data()
     assert np.isnan(steps.values[2])
     np.testing.assert_allclose(np.nansum(steps.values), 550.0, rtol=1e-6)

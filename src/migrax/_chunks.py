@@ -39,9 +39,9 @@ def chunked_sum(
         `mx.OnDisk`.
     - `chunk_size`: rows a chunk; `None` for all at once (10⁴ for `mx.OnDisk`).
 
-    **Returns:** the sum, a scalar.
+    **Returns:** the sum, a scalar: 0 for no rows.
 
-    **Raises:** `ValueError` if the leading axes differ, there are no rows, or `terms` returns another shape.
+    **Raises:** `ValueError` if the leading axes differ, or `terms` returns another shape.
     """
     size = _size(rows, chunk_size)
     if size is None:
@@ -143,11 +143,9 @@ def _length(rows: PyTree) -> int:
     if isinstance(rows, OnDisk):
         return rows.size
     lengths = {jnp.shape(a)[0] if jnp.ndim(a) else None for a in jtu.tree_leaves(rows)}
-    if len(lengths) != 1 or None in lengths or 0 in lengths:
+    if len(lengths) != 1 or None in lengths:
         shapes = [jnp.shape(a) for a in jtu.tree_leaves(rows)]
-        raise ValueError(
-            f"rows must be arrays with one leading axis of the same length (at least 1), got shapes {shapes}"
-        )
+        raise ValueError(f"rows must be arrays with one leading axis of the same length, got shapes {shapes}")
     return lengths.pop()  # pyright: ignore[reportReturnType]
 
 

@@ -43,7 +43,8 @@ class OnDisk(eqx.Module):
         - `dtype`: that of the rows when they are summed; default the floating-point type of JAX.
         - `progress`: if `True` show a bar for each pass over the data (extra `tqdm`).
 
-        **Raises:** `TypeError`, `ValueError` for no rows, arrays of different lengths, or what is neither.
+        **Raises:** `TypeError`, `ValueError` for arrays of different lengths, an iterator without a chunk, or what is
+        neither.
         """
         if isinstance(chunk_size, bool) or int(chunk_size) != chunk_size or chunk_size < 1:
             raise ValueError(f"chunk_size must be a whole number of at least 1, got {chunk_size!r}")
@@ -51,12 +52,12 @@ class OnDisk(eqx.Module):
         if isinstance(source, np.ndarray | tuple) or hasattr(source, "shape"):
             n = _rows(source)
             self.chunk_size = min(int(chunk_size), max(n, 1))
-            lengths = [min(self.chunk_size, n - first) for first in range(0, n, self.chunk_size)]
+            lengths = [min(self.chunk_size, n - first) for first in range(0, n, self.chunk_size)] or [0]
             row = jax.tree.map(lambda a: tuple(a.shape[1:]), source, is_leaf=_is_array)
             chunks = _FromArrays(source, self.chunk_size)
         elif callable(source):
             lengths, row = _count(source)
-            self.chunk_size = max(lengths)
+            self.chunk_size = max(*lengths, 1)
             chunks = _FromIterator(source, len(lengths))
         else:
             raise TypeError(
@@ -64,8 +65,6 @@ class OnDisk(eqx.Module):
                 f"a function that returns an iterator, got {type(source).__name__}"
             )
         self.size = sum(lengths)
-        if self.size == 0:
-            raise ValueError("OnDisk has no rows")
         kind = jnp.result_type(float) if dtype is None else jnp.dtype(dtype)
         as_shape = lambda s: jax.ShapeDtypeStruct((self.chunk_size, *s), kind)  # noqa: E731
         self._shapes = jax.tree.map(as_shape, row, is_leaf=_is_shape)
@@ -162,6 +161,8 @@ class _Reader:
 
     def _full(self, a: Any) -> np.ndarray:
         a = np.asarray(a, dtype=self.dtype)
+        if a.shape[0] == 0:  # no events at all, or none in this chunk
+            return np.zeros((self.chunk_size, *a.shape[1:]), self.dtype)
         missing = self.chunk_size - a.shape[0]
         return np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]) if missing else np.ascontiguousarray(a)
 
@@ -187,8 +188,8 @@ def _count(source: Callable[[], Any]) -> tuple[list[int], Any]:
     for chunk in source():
         shapes = jax.tree.map(lambda a: tuple(np.shape(a)[1:]), chunk)
         rows = {np.shape(a)[0] for a in jtu.tree_leaves(chunk)}
-        if len(rows) != 1 or 0 in rows or (row is not None and shapes != row):
-            raise ValueError(f"chunk {len(lengths)} has other shapes than those before it, or no rows")
+        if len(rows) != 1 or (row is not None and shapes != row):
+            raise ValueError(f"chunk {len(lengths)} has other shapes than those before it")
         lengths.append(rows.pop())
         row = shapes
     if not lengths:

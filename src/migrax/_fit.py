@@ -142,8 +142,13 @@ def fit(
     if complaints is not None and is_concrete(result.values):
         for sentence in complaints(result.params, data):
             warnings.warn(sentence, stacklevel=3)
-    if covariance_kind(nll, data, hesse) == "sandwich":
+    kind = covariance_kind(nll, data, hesse)
+    if kind == "sandwich":
         result = robust(nll, result, data)
+    elif kind == "scaled":
+        if isinstance(up, int | float) and up != 0.5:
+            warnings.warn(f"up={up} is not heeded: the errors of the points are unknown", stacklevel=3)
+        result = scaled(result)
     if not throw:
         return result
     if is_concrete(result.valid):
@@ -153,7 +158,7 @@ def fit(
     return eqx.error_if(result, ~result.valid, "mx.fit(throw=True): the fit is not valid")
 
 
-def covariance_kind(nll: Any, data: PyTree, hesse: bool | Kind) -> Kind | None:
+def covariance_kind(nll: Any, data: PyTree, hesse: bool | Kind) -> str | None:
     """What was asked for; for `hesse=True` what the likelihood says is right for its data."""
     if isinstance(hesse, str):
         return hesse
@@ -167,6 +172,25 @@ def robust(nll: Callable, result: FitResult, data: PyTree) -> FitResult:
     assert result.covariance is not None
     covariance = sandwich(nll, result.params, result.values, data, result.covariance, result.up, 5)
     return eqx.tree_at(lambda r: (r.covariance, r.errors), result, (covariance, covariance.errors))
+
+
+def scaled(result: FitResult) -> FitResult:
+    """The result in units of the scatter: with the covariance, and the rise over one error, times chi2/ndof. NaN
+    without a degree of freedom."""
+    assert result.covariance is not None
+    assert result.chi2 is not None
+    old, up = result.covariance, 0.5 * scale_of(result.chi2, result.ndof)
+    covariance = Covariance(old.matrix * (up / result.up), old.valid & jnp.isfinite(up), old.names, "scaled")
+    room = jnp.minimum(result.values - result.lower, result.upper - result.values)
+    at_limit = (room <= 0) | (room < 0.5 * lax.stop_gradient(covariance.errors))
+    changed = (covariance, covariance.errors, up, at_limit)
+    return eqx.tree_at(lambda r: (r.covariance, r.errors, r.up, r.at_limit), result, changed)
+
+
+def scale_of(chi2: Array, ndof: Any) -> Array:
+    """chi2/ndof; NaN without a degree of freedom."""
+    some = jnp.asarray(ndof) > 0
+    return jnp.where(some, chi2 / jnp.where(some, ndof, 1), jnp.nan)
 
 
 def check_covariance(covariance: Covariance | ArrayLike, params: PyTree) -> Array:

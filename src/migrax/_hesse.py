@@ -11,6 +11,7 @@ from ._derivatives import expand, inverse
 from ._jit import jit
 from ._objective import check_up, objective, prepare
 from ._one_mode import accuracy_of
+from ._parameter import resolve
 from ._result import Covariance
 from ._sandwich import Kind, check_kind, sandwich
 from ._solvers.metric import Metric, decompose
@@ -56,6 +57,12 @@ def hesse(
     params, data = prepare(params, data)
     check_kind(kind, "kind")
     covariance, x = _hesse(nll, params, data, check_up(up))
+    likelihood: Any = nll
+    if kind == "hesse" and hasattr(nll, "scale_is_unknown") and likelihood.scale_is_unknown(data):
+        chi2, ndof = 2 * likelihood(resolve(params), data), likelihood.ndata(data) - x.size
+        scale = jnp.where(ndof > 0, chi2 / jnp.where(ndof > 0, ndof, 1), jnp.nan)
+        valid = covariance.valid & jnp.isfinite(scale)
+        return Covariance(covariance.matrix * scale, valid, covariance.names, "scaled")
     return covariance if kind == "hesse" else sandwich(nll, params, x, data, covariance, check_up(up))
 
 

@@ -73,7 +73,7 @@ def minimum_record(result: FitResult) -> _display.Minimum:
     """What the box of a fit shows."""
     status = Status(int(result.status))
     edm, goal = float(result.edm), GOAL * 2 * float(result.up)
-    chi2 = None if result.chi2 is None else float(result.chi2)
+    chi2 = None if result.chi2 is None or _is_scaled(result) else float(result.chi2)
     covariance = "not computed"
     if result.covariance is not None:
         at = "exact" if bool(result.valid) else "elsewhere"
@@ -123,6 +123,23 @@ def _rows(result: FitResult) -> list[_display.Row]:
                 _display.Row(name, float(values[i]), error, minos, low.get(i), high.get(i), not slot.free[i], at_limit)
             )
     return rows
+
+
+def _is_scaled(result: FitResult) -> bool:
+    return result.covariance is not None and result.covariance.kind == "scaled"
+
+
+def scale_line(result: FitResult) -> str:
+    """Below a table of parameters, where their errors come from if not from those of the points; else empty."""
+    if not _is_scaled(result):
+        return ""
+    if int(np.asarray(result.ndof)) < 1:
+        return "The errors of the points are unknown, and no degree of freedom is left to take them from scatter."
+    scale = float(np.sqrt(2 * np.asarray(result.up)))
+    return (
+        f"Errors from the scatter: those of the points times sqrt(χ²/ndof) = {scale:.4g} "
+        "(1 for points without errors). χ² says nothing about the fit."
+    )
 
 
 def constants_line(params: Any) -> str:
@@ -181,6 +198,7 @@ def result_text(result: FitResult) -> str:
         return _display.batch_text(_batch(result))
     parts = [_display.minimum_text(minimum_record(result)), _display.parameters_text(_rows(result), _kind(result))]
     parts += constants_lines(result.params)
+    parts += textwrap.wrap(scale_line(result), 100)
     if result.covariance is not None and bool(result.covariance.valid):
         parts.append(_display.correlation_text(result.names, np.asarray(result.covariance.matrix)))
     return "\n".join(parts)
@@ -194,7 +212,7 @@ def result_html(result: FitResult) -> str:
     parts = [
         _display_html.minimum_html(minimum_record(result)),
         _display_html.parameters_html(_rows(result), _kind(result)),
-        *(_display_html.paragraph(line) for line in [constants_line(result.params)] if line),
+        *(_display_html.paragraph(line) for line in [constants_line(result.params), scale_line(result)] if line),
     ]
     if result.covariance is not None and bool(result.covariance.valid):
         parts.append(_display_html.matrix_html(result.names, np.asarray(result.covariance.matrix)))

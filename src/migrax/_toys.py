@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, Scalar
 from ._derivatives import expand
 from ._fit import check_covariance, covariance_kind, fit
 from ._jit import jit
+from ._likelihoods.least_squares import NEEDS_SCALE
 from ._objective import check_up, objective, prepare
 from ._parameter import Where, is_concrete, names, select
 from ._progress import bar
@@ -118,6 +119,8 @@ def fit_toys(
     one = jax.tree.map(lambda a: a[0], first)
     matrix = _expected(nll, params, where, data, up) if covariance is None else check_covariance(covariance, params)
     kind = covariance_kind(nll, one, hesse)
+    if kind == "scaled":
+        raise TypeError(f"with errors, fit_toys {NEEDS_SCALE}; fit_toys(hesse=False) has none")
     sides = None if minos is False else select(params, names(params) if minos is True else minos)
     begin = None if starts is None else _check_starts(starts, params, where.n)
     job, kept = Job(nll, params, where, begin, matrix, up, bool(hesse), kind, sides, mesh), None

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from .._fit import fit
+from .._fit import covariance_kind, fit
 from .._jit import jit
+from .._likelihoods.least_squares import NEEDS_SCALE
 from .._objective import prepare
 from .._parameter import is_concrete
 from .._profile import evaluate
@@ -68,6 +69,8 @@ def ratio(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], 
     """The conditional fits at `values`, all at once. Where one of them is lower than the free fit, this is done again
     from there (outside of `jax.jit`; inside, its status says so)."""
     _, data = prepare(free.params, data)
+    if covariance_kind(nll, data, True) == "scaled":
+        raise TypeError(f"a test or a limit {NEEDS_SCALE}")
     found = _conditional(nll, free, data, index, values)
     for _ in range(3):
         better = _better(nll, free, data, found)

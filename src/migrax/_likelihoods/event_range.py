@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._hints import given
+from .._parameter import is_concrete
 from ..distributions._ranges import pairs_of
 
 EventRange = tuple[Float[Array, "ranges 2"], ...]
@@ -51,13 +52,20 @@ def _one(ranges: Any, alone: bool) -> Float[Array, "ranges 2"]:
 def _depth(entry: Any) -> int:
     if isinstance(entry, list | tuple):
         return 1 + max((_depth(item) for item in entry), default=0)
-    return jax.numpy.ndim(entry)
+    return jnp.ndim(entry)
 
 
-def pieces_of(ranges: EventRange, dim: int) -> list[np.ndarray]:
+def check_observables(ranges: EventRange | None, data: Any) -> None:
+    """**Raises:** `ValueError` unless there are ranges for each observable of the events in memory."""
+    x = data.x if hasattr(data, "x") else data
+    if ranges is not None and isinstance(x, jax.Array | np.ndarray):
+        pieces_of(ranges, int(np.prod(x.shape[1:])))
+
+
+def pieces_of(ranges: EventRange, dim: int) -> list[Any]:
     """For each observable the ranges, shape (k, 2).
 
     **Raises:** `ValueError` unless there are ranges for each of the `dim` observables."""
     if len(ranges) != dim:
         raise ValueError(f"range is that of {len(ranges)} observables, the events have {dim}")
-    return [np.asarray(ends) for ends in ranges]
+    return [np.asarray(ends) if is_concrete(ends) else ends for ends in ranges]

@@ -160,7 +160,7 @@ def filled(events: Events) -> Events:
     """The events with the `x` of one that counts in the rows that do not: what stands there (NaN, or where the density
     is 0) would make NaN of the derivatives, although it is multiplied by 0. Without any event it is 0."""
     counts = _counts(events)
-    if counts is None:
+    if counts is None or events.x.shape[0] == 0:
         return events
     some = jnp.where(jnp.any(counts), events.x[jnp.argmax(counts)], 0.0)
     x = jnp.where(counts.reshape(-1, *[1] * (events.x.ndim - 1)), events.x, some)

@@ -49,7 +49,9 @@ def expected_events(d: Any, total: Array) -> Events:
     empty = widths.ravel() == 0  # the same quantile twice
     log_density = jnp.where(empty, -jnp.inf, d.log_prob(x))
     weight = jnp.where(empty, 0.0, widths.ravel() * jnp.exp(log_density))
-    return Events(x, total * weight / jnp.sum(weight), expected=True)
+    nothing = total == 0  # is expected, and a mixture without yields has no shape
+    shares = jnp.where(nothing, 0.0, weight / jnp.where(nothing, 1.0, jnp.sum(weight)))
+    return Events(x, total * shares, expected=True)
 
 
 def _edges(d: Any, rule: _Rule) -> list[Float[Array, " edges"]]:

@@ -13,6 +13,7 @@ from .._hints import check_callable, given
 from .._parameter import resolve
 from .._typing import PyTree
 from .base import AbstractLikelihood
+from .least_squares import NEEDS_SCALE
 from .spread import At, spread_of, treatment
 
 
@@ -43,7 +44,11 @@ class AbstractJoint(AbstractLikelihood):
     def __call__(self, params: PyTree, data: Any) -> Scalar:
         """The sum of the parts."""
         params = resolve(params)
-        return functools.reduce(jnp.add, [jnp.asarray(part(params, d)) for _, part, d in self.items(data)])
+        items = list(self.items(data))
+        for name, part, d in items:
+            if hasattr(part, "scale_is_unknown") and part.scale_is_unknown(d):
+                raise TypeError(f"the part {name!r} of Joint {NEEDS_SCALE}")
+        return functools.reduce(jnp.add, [jnp.asarray(part(params, d)) for _, part, d in items])
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
         """J of the sandwich: the sum of those of the parts."""

@@ -19,10 +19,16 @@ from .counts import floats
 from .loss import LOSSES, check_loss
 from .spread import At, of_events, of_residuals
 
+NEEDS_SCALE = (
+    "needs the errors of the points, which are unknown here (no yerr, or scale_covariance=True). Where all points have "
+    "the same error, mx.Points(x, y, yerr=np.sqrt(result.chi2 / result.ndof)) takes it from the scatter"
+)
+_LOSS_NEEDS_ERRORS = "a loss that is not 'linear' says what is far off in units of the errors of y: give Points a yerr"
+
 
 class Points(eqx.Module):
     """Measured points: `y` with standard errors `yerr` at `x`, which may have standard errors `xerr` of its own; or `y`
-    with a covariance matrix."""
+    with a covariance matrix; or without errors, all alike and unknown."""
 
     x: Float[Array, "n *dim"]
     y: Float[Array, " n"]
@@ -30,6 +36,7 @@ class Points(eqx.Module):
     xerr: Float[Array, "n *dim"] | None
     covariance: Float[Array, "n n"] | None
     mask: Bool[Array, " n"] | None
+    known: bool = eqx.field(static=True)  # the errors are
 
     def __init__(
         self,
@@ -46,7 +53,8 @@ class Points(eqx.Module):
         - `x`: shape `(n,)`, or `(n, dim)` for several coordinates a point.
         - `y`: shape `(n,)`.
         - `yerr`: a positive number or shape `(n,)`, in the units of `y`; or
-        - `covariance`: the covariance matrix of `y`, shape `(n, n)`, in its units squared.
+        - `covariance`: the covariance matrix of `y`, shape `(n, n)`, in its units squared. With neither, all points
+            count alike, and the errors of a fit come from their scatter around the curve: see `mx.LeastSquares`.
         - `xerr`: `None`, or a number or an array of the shape of `x`, in the units of `x`.
         - `mask`: `None`, or booleans of shape `(n,)`: `True` for the points that count.
 
@@ -60,12 +68,14 @@ class Points(eqx.Module):
             raise ValueError(
                 f"x must have shape (n,) or (n, dim) and y (n,), got {self.x.shape} and {self.y.shape}{hint}"
             )
-        if (yerr is None) == (covariance is None):
+        if yerr is not None and covariance is not None:
             raise TypeError("Points takes either yerr or covariance: the errors of y")
+        self.known = yerr is not None or covariance is not None
+        if xerr is not None and not self.known:
+            raise TypeError("errors of x count beside those of y, which are not given: Points(x, y, yerr, xerr)")
         self.covariance = None if covariance is None else _matrix(covariance, self.y)
         if self.covariance is None:
-            assert yerr is not None
-            self.yerr = _error(yerr, self.y, "yerr", allow_zero=False)
+            self.yerr = _error(1.0 if yerr is None else yerr, self.y, "yerr", allow_zero=False)
         else:
             self.yerr = jnp.sqrt(jnp.diagonal(self.covariance))
         self.xerr = None if xerr is None else _error(xerr, self.x, "xerr", allow_zero=True)
@@ -130,6 +140,13 @@ class LeastSquares(AbstractLikelihood):
     mx.fit(line, {"a": 0.0, "b": 1.0}, mx.Points(x, y, yerr=0.1))
     ```
 
+    **Unknown errors.** Without errors of `y`, or with `scale_covariance=True`, which takes them for relative ones, the
+    covariance of `mx.fit` and `mx.hesse` is multiplied by chi2/ndof at the minimum, as
+    `scipy.optimize.curve_fit(absolute_sigma=False)` does; so is the rise `up` of the result, by which MINOS, profiles
+    and contours are measured. The errors are then those of the scatter, and chi2 says nothing about the fit. Whatever
+    needs a likelihood in absolute units (`mx.Joint`, toys, Asimov data, tests, limits, the goodness of fit) is
+    refused.
+
     **Arguments:**
 
     - `model`: `model(params, x) -> (n,)`, the curve at the points; each row of `x` must matter to its own value alone.
@@ -139,21 +156,43 @@ class LeastSquares(AbstractLikelihood):
         behaves like z near 0. Not with a covariance matrix.
     - `chunk_size`: if given, the sum is streamed over this many points at a time (see `mx.chunked_sum`). Not with a
         covariance matrix.
+    - `scale_covariance`: `True` if the errors of the points are known up to a common factor only.
 
-    **Raises:** `TypeError` if `model` cannot be called with two arguments, `ValueError` for an unknown loss.
+    **Raises:** `TypeError` if `model` cannot be called with two arguments, `ValueError` for an unknown loss, or one
+    that is not linear where errors are unknown.
     """
 
     model: Callable[[Any, Array], Array]
     loss: str | Callable[[Array], Array] = "linear"
     chunk_size: int | None = eqx.field(static=True, default=None)
+    scale_covariance: bool = eqx.field(static=True, default=False, kw_only=True)
 
     def __check_init__(self) -> None:
         check_callable(self.model, "the model of LeastSquares", "model(params, x)")
         check_loss(self.loss)
+        if not isinstance(self.scale_covariance, bool):
+            raise TypeError(f"scale_covariance is True or False, got {self.scale_covariance!r}")
+        if self.scale_covariance and not self.is_chi2:
+            raise ValueError(_LOSS_NEEDS_ERRORS)
+
+    def covariance_kind(self, data: Points) -> str:
+        """The covariance that is right for these data: `"scaled"` where their errors are unknown."""
+        return "scaled" if self.scale_is_unknown(data) else "hesse"
+
+    def scale_is_unknown(self, data: Any) -> bool:
+        """Whether the likelihood is known up to a factor only."""
+        return self.scale_covariance or (isinstance(data, Points) and not data.known)
+
+    def _needs_scale(self, data: Any, what: str) -> None:
+        """**Raises:** `TypeError` where the errors of the points are unknown."""
+        if self.scale_is_unknown(data):
+            raise TypeError(f"{what} {NEEDS_SCALE}")
 
     def __call__(self, params: PyTree, data: Points) -> Scalar:
         """chi2/2 of the points `data`."""
         _check_points(data)
+        if not (data.known or self.is_chi2):
+            raise ValueError(_LOSS_NEEDS_ERRORS)
         if data.covariance is None:
             return chunked_sum(self.terms, params, data, chunk_size=self.chunk_size)
         if self.chunk_size is not None:
@@ -233,12 +272,14 @@ class LeastSquares(AbstractLikelihood):
     def expected_data(self, params: PyTree, data: Points | None = None) -> Points:
         """The points of `data` moved onto the curve: the Asimov data."""
         data = _needed(data, "LeastSquares.expected_data")
+        self._needs_scale(data, "Asimov data")
         return eqx.tree_at(lambda points: points.y, data, self._curve(params, data.x, data.y))
 
     def sample(self, params: PyTree, key: Array, data: Points | None = None) -> Points:
         """The points of `data` measured anew: `y` around the curve at its `x`, and `x`, where it has errors, around
         itself."""
         data = _needed(data, "LeastSquares.sample")
+        self._needs_scale(data, "a toy")
         in_x, in_y = jax.random.split(key)
         noise = jax.random.normal(in_y, data.y.shape, data.y.dtype)
         noise = data.yerr * noise if data.covariance is None else jnp.linalg.cholesky(data.covariance) @ noise
@@ -249,18 +290,26 @@ class LeastSquares(AbstractLikelihood):
         return eqx.tree_at(lambda points: points.x, drawn, x)
 
     def pulls(self, params: PyTree, data: Points) -> Float[Array, " n"]:
-        """(y - f(x)) / error, that of `x` included; NaN for masked points."""
+        """(y - f(x)) / error, that of `x` included; NaN for masked points. Of points without errors these are taken
+        from the root mean square of y - f(x)."""
         _check_points(data)
         f, spread = self._curve(params, data.x, data.y), 0.0
         if data.xerr is not None:
             f, spread = self._with_x_errors(params, data)
         pulls = (data.y - f) / jnp.sqrt(data.yerr**2 + spread)
+        if not data.known:
+            pulls = pulls / jnp.sqrt(jnp.mean(pulls**2, where=data.mask))
         return pulls if data.mask is None else jnp.where(data.mask, pulls, jnp.nan)
 
     @property
     def deviance(self) -> Callable[[PyTree, Points], Scalar] | None:
         """`deviance(params, points)`: chi2. `None` for a loss that is not linear."""
-        return (lambda params, data: 2 * self(params, data)) if self.is_chi2 else None
+
+        def deviance(params: PyTree, data: Points) -> Scalar:
+            self._needs_scale(data, "the goodness of fit")
+            return 2 * self(params, data)
+
+        return deviance if self.is_chi2 else None
 
     def faults(self, params: PyTree, data: Points) -> PyTree:
         """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""

@@ -50,7 +50,7 @@ def complaints_of(density: Density, params: PyTree, data: Any, what: str) -> lis
     Nothing is said of more than two observables, where something is traced, or where the integral is not precise
     (steps, a peak that none of the events is in).
     """
-    if not is_concrete(*jax.tree.leaves((params, data))):
+    if not is_concrete(*jax.tree.leaves((params, data, density.range))):
         return []
     events = occupied(data, what)
     dim, found = events.some.shape[1], []

@@ -33,7 +33,7 @@ def occupied(data: Any, what: str) -> Occupied:
     """Reads the events once; where there may be gaps in a large sample, twice."""
     size = data.size if isinstance(data, OnDisk) else 0
     kept, lows, highs, sums, rows, positive, expected, flat = [], [], [], np.zeros(2), 0, True, False, True
-    for x, weight, is_expected, flat in _chunks(data, what):
+    for x, weight, is_expected, flat in _chunks(data, what):  # noqa: B007
         if x.shape[0] == 0:
             continue
         step = -(-max(size, x.shape[0]) // _KEPT)

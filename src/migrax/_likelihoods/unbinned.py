@@ -15,7 +15,7 @@ from .._poisson_draw import draw_poisson
 from .._typing import PyTree
 from ..distributions import _foreign
 from .base import AbstractLikelihood
-from .event_range import EventRange, as_range
+from .event_range import EventRange, as_range, check_observables
 from .events import Events, as_chunk, as_events, event_faults, kind_for, log_densities, rows_of, scores_of, sum_over
 from .expected_events import expected_events
 from .normalisation import Density, complaints_of
@@ -59,6 +59,7 @@ class UnbinnedNLL(AbstractLikelihood):
     def __call__(self, params: PyTree, data: Events | Array) -> Scalar:
         """-sum(weight log_prob(x)) of the events `data`: `mx.Events`, an array of shape `(n,)` or `(n, dim)`, or
         `mx.OnDisk`."""
+        check_observables(self.range, data)
         return sum_over(self._terms, params, data, self.chunk_size, "UnbinnedNLL")
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Events | Array) -> Float[Array, "n n"]:
@@ -173,6 +174,7 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
     def __call__(self, params: PyTree, data: Events | Array) -> Scalar:
         """total - sum(weight log_density(x)) of the events: `mx.Events`, an array of shape `(n,)` or `(n, dim)`, or
         `mx.OnDisk`."""
+        check_observables(self.range, data)
         total = self._total(resolve(params))
         return total + sum_over(self._terms, params, data, self.chunk_size, "ExtendedUnbinnedNLL")
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from .._hints import check_callable
+from .._likelihoods.least_squares import NEEDS_SCALE
 from .._objective import check_up, prepare
 from .._parameter import Parameter, bounds_of, flatten, is_concrete, mark
 from .._result import FitResult
@@ -151,6 +152,8 @@ def begin(nll: Callable[[Any, Any], Any], params: PyTree, data: PyTree, up: Arra
     check_callable(nll)
     refuse_traced(nll, params, data, up)
     params, data = prepare(params, data)
+    if hasattr(nll, "scale_is_unknown") and nll.scale_is_unknown(data):  # pyright: ignore[reportFunctionMemberAccess]
+        raise TypeError(f"mx.Minuit {NEEDS_SCALE}; mx.fit scales the errors itself")
     template = mark(params)
     leaves, slots, _ = flatten(template)
     names = tuple(name for slot in slots for name in slot.element_names())

@@ -1,5 +1,6 @@
 """Ranges of one observable with gaps between them: pairs of ends, and bins that need not touch."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,7 +57,7 @@ def _check_order(ends: list[np.ndarray], what: str) -> None:
 def outside_of(x: Array, ranges: Pairs) -> Bool[Array, "..."]:
     """Which `x` are in none of the ranges, whose ends belong to them. A NaN is not outside."""
     outside = (x < ranges[0][0]) | (x > ranges[-1][1])
-    for (_, start), (stop, _) in zip(ranges[:-1], ranges[1:], strict=True):
+    for (_, start), (stop, _) in itertools.pairwise(ranges):
         outside = outside | ((x > start) & (x < stop))
     return outside
 

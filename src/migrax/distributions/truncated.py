@@ -1,5 +1,6 @@
 """A distribution cut to a range, or to several."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -54,7 +55,7 @@ class Truncated(AbstractDistribution):
         pairs = pairs_of(low, "Truncated") if high is None else None
         if pairs is not None:
             low, high = pairs[0][0], pairs[-1][1]
-            self.gaps = tuple((left[1], right[0]) for left, right in zip(pairs[:-1], pairs[1:], strict=True))
+            self.gaps = tuple((left[1], right[0]) for left, right in itertools.pairwise(pairs))
         self.low, self.high = cast(Array, low), cast(Array, np.inf if high is None else high)
 
     @property
@@ -102,7 +103,7 @@ class Truncated(AbstractDistribution):
             return self.base.log_integral(self.low, self.high)
         ends = [end for pair in self.ranges for end in pair]
         wrong = jnp.array(False)
-        for left, right in zip(ends[:-1], ends[1:], strict=True):
+        for left, right in itertools.pairwise(ends):
             wrong = wrong | ~(jnp.asarray(left) <= right)
         return jnp.where(wrong, jnp.nan, self._mass(self.low, self.high))
 

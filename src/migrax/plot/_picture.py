@@ -179,6 +179,8 @@ def _of_points(nll: LeastSquares, params: PyTree, data: Any, edges: Any) -> Pict
         raise ValueError(f"data_and_model draws points along one coordinate, got x of shape {data.x.shape}")
     used = np.ones(data.x.shape, bool) if data.mask is None else np.asarray(data.mask)
     x, y, error = (np.where(used, np.asarray(a, dtype=float), np.nan) for a in (data.x, data.y, data.yerr))
+    if not data.known:
+        error = np.full_like(error, np.nan)
     low, high = np.nanmin(x), np.nanmax(x)
     x_error = None if data.xerr is None else np.asarray(data.xerr)
     margin = 0.03 * (high - low) + (0.0 if x_error is None else np.max(x_error[used], initial=0.0))
@@ -201,6 +203,10 @@ def _of_events(nll: UnbinnedNLL | ExtendedUnbinnedNLL, params: PyTree, data: Any
     x, weight = x[used], weight[used]
     if edges is None:
         edges = int(np.clip(np.sqrt(x.size), 10, _BINS))
+    if x.size == 0 and np.ndim(edges) == 0:
+        if nll.range is None:
+            raise ValueError("there are no events, which would tell the range of the picture: say edges=")
+        edges = np.linspace(float(nll.range[0][0, 0]), float(nll.range[0][-1, 1]), int(edges) + 1)
     given_edges = edges if np.ndim(edges) == 2 else np.histogram_bin_edges(x, edges)
     low, high = (np.asarray(side, float) for side in bin_ends(given_edges))
     bins, shown_bins = _without_gaps(given_edges, low.size)
