@@ -176,7 +176,9 @@ def _bound(bound: ArrayLike, which: str, value: Array) -> Array:
             f"the {which}{_word(which)} is {bound!r}: a parameter has no name of its own, its path in the tree is it"
         )
     if isinstance(bound, tuple | list) and value.ndim == 0:
-        raise TypeError(f"the {which}{_word(which)} is {bound}: give two numbers, mx.Parameter(value, lower=..., upper=...)")
+        raise TypeError(
+            f"the {which}{_word(which)} is {bound}: give two numbers, mx.Parameter(value, lower=..., upper=...)"
+        )
     if not _fits(np.shape(bound), value.shape):
         raise ValueError(
             f"the {which}{_word(which)} of shape {np.shape(bound)} does not broadcast to the value's {value.shape}"

@@ -214,7 +214,9 @@ class FitResult(eqx.Module):
                 continue
             p = leaves[slot.leaf]
             flat = (*p.value.shape[: p.value.ndim - len(slot.shape)], slot.size)  # a batch has axes before
-            low, high = (_spread(b, s, p.value, len(flat) - 1).reshape(flat) for s, b in zip((-1, 1), bounds_of(p), strict=True))
+            low, high = (
+                _spread(b, s, p.value, len(flat) - 1).reshape(flat) for s, b in zip((-1, 1), bounds_of(p), strict=True)
+            )
             value = p.value.reshape(flat)
             free, take = np.flatnonzero(slot.free), slice(here, position)
             error = jnp.zeros_like(value).at[..., free].set(self.errors[..., take])
