@@ -35,7 +35,8 @@ def at(b, tilt=TILT):
 
 def test_the_lowest_branch_from_the_deeper_minimum():
     profile = mx.profile(wells, at(-1.0), TILT, "a", GRID)
-    assert np.all(profile.valid) and not profile.new_minimum
+    assert np.all(profile.valid)
+    assert not profile.new_minimum
     np.testing.assert_allclose(profile.nll, lowest(GRID), atol=1e-8)
 
 
@@ -43,7 +44,8 @@ def test_below_the_minimum_it_is_said_and_followed():
     result = at(1.0)
     with pytest.warns(UserWarning, match=r"profile met a lower likelihood .* a = -1"):
         profile = mx.profile(wells, result, TILT, "a", GRID)
-    assert np.all(profile.valid) and profile.new_minimum
+    assert np.all(profile.valid)
+    assert profile.new_minimum
     np.testing.assert_allclose(profile.nll, lowest(GRID), atol=1e-8)
     np.testing.assert_allclose(profile.rise, 2 * (lowest(GRID) - float(result.nll)), atol=1e-8)
     assert np.min(profile.rise) < -1

@@ -25,9 +25,9 @@ class Points(NamedTuple):
 def follow(run: Callable[[Array, np.ndarray], Points], found: Points, shape: tuple[int, ...]) -> Points:
     """The points, each at the lowest of the minima that can be reached from those of its neighbours.
 
-    A fit that starts near the minimum of the whole stays on its branch, also where another one is lower. So each point is
-    fitted from its neighbour on one side after the other, as long as some get lower. Nothing is done for a profile of
-    one branch: where all points lie above the minimum and one after the other on a smooth way.
+    A fit that starts near the minimum of the whole stays on its branch, also where another one is lower. So each point
+    is fitted from its neighbour on one side after the other, as long as some get lower. Nothing is done for a profile
+    of one branch: where all points lie above the minimum and one after the other on a smooth way.
 
     **Arguments:**
 
@@ -74,7 +74,7 @@ def _neighbours(shape: tuple[int, ...], axis: int, step: int) -> np.ndarray:
 
 
 def _jumps(found: Points, shape: tuple[int, ...]) -> bool:
-    """Whether the way from point to point is uneven: a step of a parameter more than three times its neighbours' two."""
+    """Whether the way from point to point is uneven: a step of a parameter more than three times those beside it."""
     x = np.asarray(found.x).reshape(*shape, -1)
     size = np.nanmax(x, initial=0.0) - np.nanmin(x, initial=0.0)
     for axis, length in enumerate(shape):

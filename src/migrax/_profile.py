@@ -73,9 +73,10 @@ def profile(
 ) -> Profile:
     """The likelihood along one or two parameters, minimised over all others at each point, all points at once.
 
-    Where there are several minima over the others, each point has the lowest that is known: points are fitted again from
-    where their neighbours are, until none gets lower. (Not inside `jax.jit`, where each is fitted once, from the
-    fit's minimum along the tangent.) For a parameter with a period the grid may be anywhere.
+    Where there are several minima over the others, each point has the lowest that is known: if points fall below the
+    minimum, or one jumps, all are fitted again from where their neighbours are, until none gets lower. (Not inside
+    `jax.jit`, where each is fitted once, from the fit's minimum along the tangent.) For a parameter with a period the
+    grid may be anywhere.
 
     **Arguments:**
 
