@@ -76,7 +76,8 @@ def _neighbours(shape: tuple[int, ...], axis: int, step: int) -> np.ndarray:
 def _jumps(found: Points, shape: tuple[int, ...]) -> bool:
     """Whether the way from point to point is uneven: a step of a parameter more than three times those beside it."""
     x = np.asarray(found.x).reshape(*shape, -1)
-    size = np.nanmax(x, initial=0.0) - np.nanmin(x, initial=0.0)
+    there, points = np.isfinite(x), tuple(range(len(shape)))
+    size = np.max(x, points, where=there, initial=-np.inf) - np.min(x, points, where=there, initial=np.inf)
     for axis, length in enumerate(shape):
         if length < 2:
             continue
@@ -85,7 +86,7 @@ def _jumps(found: Points, shape: tuple[int, ...]) -> bool:
             return True
         before, here, after = (np.take(steps, range(i, length - 3 + i), axis) for i in range(3))
         ends = np.take(steps, [0, -1], axis), np.take(steps, [1, -2], axis)
-        tiny = 1e-6 * size
+        tiny = 1e-6 * np.maximum(size, 0.0)
         uneven = (here > 3 * np.maximum(before, after) + tiny).any() or (ends[0] > 3 * ends[1] + tiny).any()
         if uneven:
             return True
