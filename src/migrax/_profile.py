@@ -1,6 +1,7 @@
 """Profiles and scans: the likelihood along one or two parameters, the others refitted or held."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from ._branches import Points, follow
 from ._conditional import conditional_shift
 from ._held import refit as refit_at
 from ._jit import jit
@@ -33,7 +35,9 @@ class Profile(eqx.Module):
     - `names`: the one or two parameters.
     - `grid`: their values, one array `(m,)`, `(l,)` for each, in the user's units.
     - `nll`: shape `(m,)` or `(m, l)`, in its own units; NaN where the point failed.
-    - `rise`: the same above the minimum in units of UP: what chi2 is compared with.
+    - `rise`: the same above the minimum of the result that was given, in units of UP: what chi2 is compared with.
+        Negative where the likelihood is lower than there, and so no error can be read off it.
+    - `new_minimum`: whether it is, at any point that is valid.
     - `points`: shape `(m, n_free)` or `(m, l, n_free)`, all free parameters there.
     - `status`: an `mx.Status` number for each point: that of its fit, or whether the NLL is finite in a scan.
     - `valid`: where the status is `VALID`.
@@ -43,6 +47,7 @@ class Profile(eqx.Module):
     rise: Float[Array, "*batch"]
     points: Float[Array, "*batch n"]
     status: Int[Array, "*batch"]
+    new_minimum: Bool[Array, "*lanes"]
     grid: tuple[Float[Array, "*batch m"], ...]
     names: tuple[str, ...] = eqx.field(static=True)
     free_names: tuple[str, ...] = eqx.field(static=True)
@@ -69,6 +74,11 @@ def profile(
 ) -> Profile:
     """The likelihood along one or two parameters, minimised over all others at each point, all points at once.
 
+    Where there are several minima over the others, each point has the lowest that is known: if points fall below the
+    minimum, or one jumps, all are fitted again from where their neighbours are, until none gets lower. (Not inside
+    `jax.jit`, where each is fitted once, from the fit's minimum along the tangent.) For a parameter with a period the
+    grid may be anywhere.
+
     **Arguments:**
 
     - `nll`, `data`: as they were given to `mx.fit`.
@@ -83,6 +93,9 @@ def profile(
 
     **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, an empty grid, values outside the bounds, an
     invalid result.
+
+    **Warns** where the likelihood is lower than at the minimum of the result: fit again from there. Inside `jax.jit`
+    look at `Profile.new_minimum`.
     """
     return _along(nll, ready(nll, result, data, "profile", refit), data, where, grid, sigmas, "profile")
 
@@ -104,7 +117,7 @@ def scan(
 
     **Returns:** a `Profile`. A point at which the likelihood is not finite has a status that says so and is NaN.
 
-    **Raises:** as `mx.profile`.
+    **Raises**, **Warns** as `mx.profile`.
     """
     return _along(nll, ready(nll, result, data, "scan", refit), data, where, grid, sigmas, "scan")
 
@@ -120,15 +133,35 @@ def _along(
     _, data = prepare(result.params, data)
     mesh = jnp.stack(jnp.meshgrid(*grids, indexing="ij"), axis=-1)
     shape = mesh.shape[:-1]
-    found = by_stages(
-        lambda lanes, skip, robust: evaluate(nll, result, data, jnp.asarray(index), lanes, skip, robust, what),
-        mesh.reshape(-1, len(grids)),
-        lambda found: (np.asarray(found[3]) != int(Status.VALID)) & (what == "profile"),
-        (nll, result, data),
-    )
-    value, rise, points, status = (a.reshape(*shape, *a.shape[1:]) for a in found)
+    lanes = mesh.reshape(-1, len(grids))
+
+    def run(starts: Float[Array, "m n"], wanted: Bool[np.ndarray, " m"]) -> Points:
+        return by_stages(
+            lambda lanes, skip, robust: evaluate(nll, result, data, jnp.asarray(index), lanes, skip, robust, what),
+            (lanes, starts),
+            lambda found: (np.asarray(found.status) != int(Status.VALID)) & wanted,
+            (nll, result, data),
+        )
+
+    every = np.full(len(lanes), what == "profile")
+    found = run(jnp.full((len(lanes), result.values.size), jnp.nan, result.values.dtype), every)
+    if what == "profile" and is_concrete(*found):
+        found = follow(run, found, shape)
     names = tuple(result.names[i] for i in index)
-    return Profile(value, rise, points, status, grids, names, result.names)
+    if is_concrete(*found) and np.any(found.lower):
+        warnings.warn(_lower_told(result, found, lanes, names, what), stacklevel=3)
+    value, rise, points, status, lower = (a.reshape(*shape, *a.shape[1:]) for a in found)
+    return Profile(value, rise, points, status, jnp.any(lower), grids, names, result.names)
+
+
+def _lower_told(result: FitResult, found: Points, lanes: Array, names: tuple[str, ...], what: str) -> str:
+    lowest = int(np.nanargmin(np.where(np.asarray(found.lower), np.asarray(found.value), np.nan)))
+    place = ", ".join(f"{name} = {float(x):.6g}" for name, x in zip(names, lanes[lowest], strict=True))
+    return (
+        f"{what} met a lower likelihood than at the minimum of the result: the NLL is {float(found.value[lowest]):.6g} "
+        f"at {place}, it was {float(result.nll):.6g}. The rise is above the result's, and no error can be read off it: "
+        "fit again, from there"
+    )
 
 
 def _grids(result: FitResult, index: tuple[int, ...], grid: Any, sigmas: float, what: str) -> tuple[Array, ...]:
@@ -177,12 +210,12 @@ def evaluate(
     result: FitResult,
     data: PyTree,
     index: Array,
-    lanes: Float[Array, "m k"],
+    lanes: tuple[Float[Array, "m k"], Float[Array, "m n"]],
     skip: Bool[Array, " m"],
     robust: bool,
     what: str,
-) -> tuple[Array, Array, Array, Array]:
-    """The NLL, its rise, the free parameters and the status at each point.
+) -> Points:
+    """Each point from its own start or, where that is NaN, from the minimum along the tangent.
 
     `what`: `"profile"`, `"scan"`, or `"value"`, a profile without other parameters, where an infinite NLL is a value as
     any: data that are impossible there. NaN is none.
@@ -192,10 +225,11 @@ def evaluate(
     rows = (jnp.arange(n) == index[:, None]).astype(minimum.x.dtype)
     held = jnp.any(rows > 0, axis=0)
 
-    def one(values: Array, skip: Array) -> tuple[Array, Array, Array]:
+    def one(values: Array, begin: Array, skip: Array) -> tuple[Array, Array, Array]:
         at = jnp.where(held, values @ rows, minimum.x)
         if what == "profile":
             start = at + jnp.where(held, 0.0, conditional_shift(minimum.covariance, rows, at - minimum.x))
+            start = jnp.where(jnp.all(jnp.isfinite(begin)), begin, start)
             fitted = refit_at(minimum, Hold(rows, at), minimum.space.clip(start), skip, robust)
             value, x, status = fitted.value, fitted.x, fitted.status
         elif what == "value":
@@ -210,6 +244,7 @@ def evaluate(
         good = (status == int(Status.VALID)) & minimum.valid
         return jnp.where(good, value, jnp.nan), jnp.where(good, x, jnp.nan), status
 
-    value, points, status = jax.vmap(one)(lanes, skip)
+    value, points, status = jax.vmap(one)(*lanes, skip)
     rise = 2 * (value - minimum.fn(minimum.x, minimum.theta))
-    return value * 2 * result.up + constant_of(nll, minimum.theta), rise, points, status
+    value = value * 2 * result.up + constant_of(nll, minimum.theta)
+    return Points(value, rise, points, status, rise < -2 * minimum.lower)

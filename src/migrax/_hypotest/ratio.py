@@ -83,10 +83,11 @@ def ratio(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], 
 def _conditional(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], values: Array) -> Ratio:
     positions = jnp.asarray(index)
     what = "profile" if len(index) < len(free.names) else "value"
-    _, rise, points, status = by_stages(
+    tangent = jnp.full((values.shape[0], free.values.size), jnp.nan, free.values.dtype)
+    _, rise, points, status, _ = by_stages(
         lambda lanes, skip, robust: evaluate(nll, free, data, positions, lanes, skip, robust, what),
-        values,
-        lambda found: np.asarray(found[3]) != int(Status.VALID),
+        (values, tangent),
+        lambda found: np.asarray(found.status) != int(Status.VALID),
         (nll, free, data),
     )
     rise, status = _checked(rise, status, free.valid, free.status)

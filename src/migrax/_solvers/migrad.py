@@ -105,9 +105,12 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
     tol: float = 0.1
     up: float = 0.5
     max_refused: int = 12
+    verbose: bool | Callable[..., None] = False
 
     def __check_init__(self) -> None:
         check_positive(self, "max_refused")
+        if not (isinstance(self.verbose, bool) or callable(self.verbose)):
+            raise TypeError(f"Migrad(verbose=...) must be True, False or a function, got {self.verbose!r}")
 
     def init(
         self,
@@ -207,6 +210,15 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
             wanted = new.terminate & ~lost & ~confirmed & ~state.terminate  # of lanes that wait nothing is wanted
             fn, args = jax.tree.map(lambda a: lax.stop_gradient(a) if eqx.is_array(a) else a, (fn, args))
             new = self._verify(wanted, new, flatten_fn(fn, y, args)[2], mode, goal, noise_of(options, new.f))
+        if self.verbose is not False:
+            (_print_step if self.verbose is True else self.verbose)(
+                num_gradients=("Gradients", new.num_gradients),
+                loss_this_step=("loss on this step", f),
+                loss_last_accepted_step=("loss on the last accepted step", new.f),
+                edm=("EDM", new.edm),
+                y=("y", y),
+                y_last_accepted_step=("y on the last accepted step", unravel(new.x)),
+            )
         return unravel(new.x + new.step * new.direction), new, aux
 
     def _accepted(
@@ -322,7 +334,15 @@ Migrad.__init__.__doc__ = """**Arguments:**
 - `up`: by how much the function rises over one error: 0.5 for minus log L, 1.0 for a chi-squared.
 - `max_refused`: how often to shorten one step. Then the search starts again with the diagonal of the metric, and after
     as many more it gives up.
+- `verbose`: `True` prints each step. A function is called with what there is to say, as those of Optimistix's solvers:
+    pairs of a label and a (traced) value, by name: `num_gradients`, `loss_this_step`, `loss_last_accepted_step`, `edm`,
+    `y`, `y_last_accepted_step`. Inside `mx.fit` the loss is above the start's, in units of 2 UP, and `y` in the
+    coordinates of the search, whose unit is an error.
 """
+
+
+def _print_step(**said: tuple[str, Any]) -> None:
+    jax.debug.print(", ".join(f"{label}: {{}}" for label, _ in said.values()), *(value for _, value in said.values()))
 
 
 def _replace(state: _MigradState[Any], **new: Any) -> _MigradState[Any]:
