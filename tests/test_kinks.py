@@ -154,6 +154,25 @@ def test_only_a_minimum_is_called_one(kind):
     np.testing.assert_allclose(result.values, expected, atol=1e-9)
 
 
+def test_a_way_down_between_the_axes_is_seen():
+    """Along each axis the origin is a minimum, and along a = b it is not: other kinks, |a| = |b|, go through it."""
+
+    def nll(params, data):
+        a, b = params["a"], params["b"]
+        return jnp.abs(a) + jnp.abs(b) - 3 * jnp.minimum(jnp.abs(a), jnp.abs(b)) + data * (a**2 + b**2)
+
+    result = mx.fit(mx.Likelihood(nll, kinks={"a": 0.0, "b": 0.0}), {"a": 0.0, "b": 0.0}, jnp.array(1.0))
+    at_origin = np.allclose(result.values, 0.0, atol=1e-3)
+    assert not (bool(result.valid) and at_origin)
+
+
+def test_hesse_on_a_kink_is_that_of_the_fit():
+    result = mx.fit(NLL, PARAMS, data_of(COUNTS[2]))
+    assert np.any(np.asarray(result.values[1:]) == 0)
+    again = mx.hesse(NLL, result.params, data_of(COUNTS[2]))
+    np.testing.assert_allclose(again.matrix, result.covariance.matrix, rtol=1e-9)
+
+
 def test_several_kinks_of_a_vector():
     """The lasso with an orthogonal design: soft thresholds."""
     y = jnp.array([2.0, -0.3, 0.6, -1.7, 0.0])
