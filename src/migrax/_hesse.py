@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Scalar
 
-from ._derivatives import expand, inverse
+from ._derivatives import inverse
 from ._jit import jit
+from ._kinks import expand_on_average
 from ._objective import check_up, objective, prepare
 from ._one_mode import accuracy_of
 from ._parameter import resolve
@@ -47,6 +48,8 @@ def hesse(
     - `kind`: `"hesse"`, or `"sandwich"` for the robust covariance H⁻¹JH⁻¹ of weighted events or a likelihood that is
         not quite right (see `mx.fit`). Of migrax's likelihoods it is scaled by 2 `up`, as the other.
 
+    On a kink that the likelihood knows of (`mx.Likelihood(kinks=...)`) it is the mean of the two sides.
+
     Bounds play no part: unlike the covariance of `mx.fit`, a parameter on its bound has a variance here.
 
     **Returns:** a `Covariance`, `matrix` of shape `(n_free, n_free)` = 2 UP H⁻¹. It is NaN, and not `valid`, where the
@@ -69,7 +72,7 @@ def hesse(
 @jit
 def _hesse(nll: Callable, params: PyTree, data: PyTree, up: Scalar) -> tuple[Covariance, Array]:
     fn, theta, x, space = objective(nll, params, data, up)
-    at = expand(fn, x, theta)
+    at = expand_on_average(fn, x, theta, space.kinks)
     metric = decompose(at.hessian, at.gradient)
     # not the value: over long data it would cost a third more
     usable = metric.positive_definite & jnp.all(jnp.isfinite(at.gradient))

@@ -49,10 +49,12 @@ def side(at: Float[Array, " n"]) -> Float[Array, " n"]:
 
 
 def on_kinks(x: Float[Array, " n"], kinks: Float[Array, "m n"]) -> Float[Array, " n"]:
-    """How far beside `x` to look at the sides of the parameters that are on their kinks; 0 for the others."""
+    """How far beside `x` to look at the sides of the parameters that are on their kinks; 0 for the others.
+
+    No two as far: on a diagonal, other kinks through the same point (of `abs(a - b)`) would not be seen."""
     at = nearest(x, kinks)
-    reach = side(at)
-    return jnp.where(jnp.abs(x - at) <= reach, reach, 0.0)
+    uneven = 2.5 + jnp.cos(2.399963229728653 * jnp.arange(1, x.size + 1, dtype=x.dtype))
+    return jnp.where(jnp.abs(x - at) <= side(at), uneven * side(at), 0.0)
 
 
 def snapped(x: Float[Array, " n"], kinks: Float[Array, "m n"]) -> Float[Array, " n"]:
@@ -113,7 +115,7 @@ def around(
 
 def _level(x: Array) -> Array:
     """A slope over one error that is none."""
-    return jnp.maximum(1e-6, 10 * jnp.finfo(x.dtype).eps)
+    return jnp.maximum(1e-6, 1e3 * jnp.finfo(x.dtype).eps)
 
 
 def with_jumps(
@@ -162,6 +164,24 @@ def mean_gradient(fn: Objective, x: Float[Array, " n"], theta: PyTree, reach: Fl
     """The mean of the gradients of the two sides."""
     sides = jax.vmap(lambda s: jax.grad(fn)(x + s * reach, theta))(jnp.array([1.0, -1.0], x.dtype))
     return 0.5 * (sides[0] + sides[1])
+
+
+def expand_on_average(
+    fn: Objective, x: Float[Array, " n"], theta: PyTree, kinks: Float[Array, "m n"] | None
+) -> Expansion:
+    """`expand` or, on kinks, the mean of their two sides with second differences where the slopes bracket zero."""
+    if kinks is None:
+        return expand(fn, x, theta)
+    reach, none = lax.stop_gradient(on_kinks(x, kinks)), jnp.zeros(x.shape, bool)
+    found = jax.vmap(lambda s: expand(fn, x + s * reach, theta))(jnp.array([1.0, -1.0], x.dtype))
+    above, below = (jax.tree.map(lambda a, i=i: a[i], found) for i in range(2))
+    at, where = around(above, below, x, kinks, reach, jnp.full_like(x, -jnp.inf), jnp.full_like(x, jnp.inf))
+    return with_jumps(at, where.jump, where.held, none)
+
+
+def comes_to(kinks: Float[Array, "m n"] | None, a: Float[Array, " n"], b: Float[Array, " n"]) -> Bool[Array, ""]:
+    """Whether a step from `a` to `b` comes to a kink, or crosses one."""
+    return jnp.array(False) if kinks is None else jnp.any((a - kinks) * (b - kinks) <= 0)
 
 
 def gradient_at(

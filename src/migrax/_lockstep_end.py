@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Scalar
 from ._derivatives import Expansion, expand
 from ._fit import result_of
 from ._inner import Problem, no_counts
+from ._kinks import comes_to
 from ._objective import Theta
 from ._result import FitResult
 from ._solve import Outcome
@@ -92,6 +93,7 @@ def with_hessian(setting: Setting, theta: Theta, found: Found, goal: Scalar) -> 
     known = jnp.diagonal(newton.inverse) < _FAMILIAR * jnp.sum(root**2, axis=1)
     familiar &= jnp.all(newton.active | known)
     good = found.done & newton.good & (newton.edm <= _ACCEPTED * goal) & familiar
+    good &= ~comes_to(setting.space.kinks, x, x + newton.step)  # beyond a kink this Hessian says nothing
     return End(x + newton.step, at, newton.active, newton.edm, newton.inverse, good)
 
 

@@ -200,7 +200,7 @@ def kinks_of(nll: Any, params: PyTree, space: Space) -> Float[Array, "m n"] | No
 
     **Raises:** `ValueError` for those of an unknown parameter.
     """
-    named = nll.kinks if isinstance(nll, AbstractLikelihood) and hasattr(nll, "kinks") else None
+    named = getattr(nll, "kinks", None) if isinstance(nll, AbstractLikelihood) else None
     if not named:
         return None
     _, slots, _ = flatten(params)

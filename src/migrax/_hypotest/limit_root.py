@@ -82,9 +82,9 @@ class _Sides(NamedTuple):
 
     def at(self, mu: Scalar, near: Float[Array, "2 n"], skip: Bool[Array, "2"], robust: bool) -> _Point:
         if isinstance(self.sides, _Side):
-            nll, fits, data, *rest = self.sides
-            one = lambda fit, data, near, skip: _Side(nll, fit, data, *rest).at(mu, near, skip, robust)  # noqa: E731
-            return eqx.filter_vmap(one)(fits, data, near, skip)
+            side = self.sides
+            one = lambda fit, data, near, skip: side._replace(fit=fit, data=data).at(mu, near, skip, robust)  # noqa: E731
+            return eqx.filter_vmap(one)(side.fit, side.data, near, skip)
         each = [side.at(mu, near[k], skip[k], robust) for k, side in enumerate(self.sides)]
         return jax.tree.map(lambda a, b: jnp.stack([a, b]), *each)
 

@@ -154,7 +154,8 @@ class AbstractJoint(AbstractLikelihood):
         """Those of all parts: see `AbstractLikelihood`."""
         found: dict[str, Any] = {}
         for _, part in self._named():
-            places = part.kinks if isinstance(part, AbstractLikelihood) and hasattr(part, "kinks") else None
+            # a user's own module may have a field of this name
+            places = getattr(part, "kinks", None) if isinstance(part, AbstractLikelihood) else None
             for name, at in (places or {}).items():
                 at = jnp.ravel(jnp.asarray(at, float))
                 found[name] = jnp.concatenate([found[name], at]) if name in found else at
