@@ -90,8 +90,14 @@ def test_tables_of_pandas():
     for function, data in ((of_table, frame), (nll, frame["m"]), (of_table, {"m": frame["m"]})):
         np.testing.assert_allclose(mx.fit(function, START, data).values, [3.0])
     np.testing.assert_allclose(mx.fit(lambda p, _: nll(p, frame["m"].to_numpy()), START).values, [3.0])
-    with pytest.raises(TypeError, match="missing values"):
-        mx.fit(nll, START, pandas.Series([1, None, 3], dtype="Int64"))
+    assert "NaN" in mx.fit(nll, START, pandas.Series([1.0, None, 3.0])).message
+
+
+def test_columns_of_something_else():
+    with pytest.raises(TypeError, match=r"data\['m'\] is a Column of object that holds something else than numbers"):
+        mx.fit(of_table, START, {"m": Column(np.array([1.0, "a"], dtype=object))})
+    with pytest.raises(TypeError, match=r"data is a Table without a column of numbers: \['label'\]"):
+        mx.fit(of_table, START, Table(label=["a", "b"]))
 
 
 def test_lists_of_a_joint():

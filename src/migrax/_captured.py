@@ -288,9 +288,14 @@ def _gather(x: Any, found: list[Any], static: bool) -> None:
         found.extend(f for f in vars(x).values() if callable(f) and not isinstance(f, eqx.Module))
 
 
+def may_see(x: Any) -> bool:
+    """Whether `x` is something that could see anything: no number, text or array."""
+    return not isinstance(x, (*_PLAIN, *_NUMBERS)) and not eqx.is_array(x)
+
+
 def can_change(x: Any) -> bool:
     """Whether something that may change is seen by `x`."""
-    if isinstance(x, (*_PLAIN, *_NUMBERS)) or eqx.is_array(x):
+    if not may_see(x):
         return False
     entries = Captured([x]).entries
     return len(entries) > 1 or not isinstance(entries[-1, 0], Identity)
@@ -307,7 +312,7 @@ def _is_of_tracer(content: Any) -> bool:
 
 
 def _hashed(array: np.ndarray) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).digest()
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).digest()
 
 
 @functools.lru_cache(maxsize=1024)
