@@ -218,7 +218,7 @@ def test_results_for_json_and_editors():
     result = mx.fit(_of_three, RESULT_OF, X)
     one = result["mu"]
     told = json.loads(
-        json.dumps({"mu": one.value, "error": one.error, "at_limit": one.at_limit, "k": result["k"].value})
+        json.dumps({"mu": one.value, "error": one.error, "at_limit": bool(one.at_limit), "k": result["k"].value})
     )
     assert told == {"mu": pytest.approx(3.0), "error": pytest.approx(1 / np.sqrt(3)), "at_limit": False, "k": 2.0}
     assert json.dumps(result["v[0]"].value) == json.dumps(float(result["v[0]"].value))
