@@ -69,9 +69,10 @@ class Captured:
 
     def written_since(self, before: "Captured") -> frozenset[tuple[int, Any]]:
         """Counters and lists of plain numbers and texts that have changed: what a function writes itself."""
-        both = ((place, value, before.entries.get(place)) for place, value in self.entries.items())
+        none = (type(None), None)  # where something may have been read in
+        both = ((place, value, before.entries.get(place, none)) for place, value in self.entries.items())
         return frozenset(
-            place for place, now, then in both if then is not None and now != then and _plain(now) and _plain(then)
+            place for place, now, then in both if then != none and now != then and _plain(now) and _plain(then)
         )
 
     def _of(self, x: Any, names: frozenset[str]) -> Any:
@@ -122,13 +123,13 @@ class Captured:
             self.nbytes += x.size * x.dtype.itemsize
             return _content_of(Identity(x))
         if x.dtype.hasobject:
-            return "objects", x.shape, self._of(x.tolist(), frozenset())
+            return Numbers(("objects", x.shape, self._of(x.tolist(), frozenset())))
         self.nbytes += x.nbytes
-        whole = (x.dtype.str, x.shape, _hashed(np.asarray(x)))
+        whole = Numbers((x.dtype.str, x.shape, _hashed(np.asarray(x))))
         if type(x) is np.ndarray or isinstance(x, np.generic):
             return whole
         more = [_hashed(np.ma.getmaskarray(x))] if isinstance(x, np.ma.MaskedArray) else [repr(getattr(x, "unit", ""))]
-        return *whole, *more
+        return Numbers((*whole, *more))
 
     def _function(self, f: types.FunctionType, number: int) -> Any:
         inside = f.__globals__.get("__name__", "")
@@ -241,6 +242,12 @@ class Captured:
         return number
 
 
+class Numbers(tuple[Any, ...]):
+    """The content of an array."""
+
+    __slots__ = ()
+
+
 class Identity:
     """Equal to that of the same object only, which it does not keep alive."""
 
@@ -288,15 +295,22 @@ def _gather(x: Any, found: list[Any], static: bool) -> None:
         found.extend(f for f in vars(x).values() if callable(f) and not isinstance(f, eqx.Module))
 
 
+def may_see(x: Any) -> bool:
+    """Whether `x` is something that could see anything: no number, text or array."""
+    return not isinstance(x, (*_PLAIN, *_NUMBERS)) and not eqx.is_array(x)
+
+
 def can_change(x: Any) -> bool:
     """Whether something that may change is seen by `x`."""
-    if isinstance(x, (*_PLAIN, *_NUMBERS)) or eqx.is_array(x):
+    if not may_see(x):
         return False
     entries = Captured([x]).entries
     return len(entries) > 1 or not isinstance(entries[-1, 0], Identity)
 
 
 def _plain(content: Any) -> bool:
+    if isinstance(content, Numbers):
+        return False
     if isinstance(content, tuple):
         return all(map(_plain, content))
     return content is None or isinstance(content, (*_PLAIN, *_NUMBERS, type)) or _is_of_tracer(content)
@@ -307,7 +321,7 @@ def _is_of_tracer(content: Any) -> bool:
 
 
 def _hashed(array: np.ndarray) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).digest()
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).digest()
 
 
 @functools.lru_cache(maxsize=1024)
@@ -316,7 +330,7 @@ def _content_of(identity: Identity) -> Any:
     array = identity()
     if jnp.issubdtype(array.dtype, jax.dtypes.extended) or not array.is_fully_addressable or array.is_deleted():
         return identity
-    return str(array.dtype), array.shape, array.weak_type, _hashed(np.asarray(array))
+    return Numbers((str(array.dtype), array.shape, array.weak_type, _hashed(np.asarray(array))))
 
 
 @functools.lru_cache(maxsize=4096)

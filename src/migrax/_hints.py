@@ -136,7 +136,8 @@ def _of_call(error: Exception, nll: Any, params: Any, data: Any, names: Sequence
             f"migrax: an array was indexed by a name: params is {_kind(params)}, data is {_kind(data)}, and the "
             "functions of a likelihood take the parameters first, as in log_prob(params, x)"
         )
-    if "'dict'" in str(error) and isinstance(params, dict) and len(taken) == 2 and not hasattr(nll, "parts"):
+    operand = isinstance(error, TypeError) and "'dict'" in str(error)
+    if operand and isinstance(params, dict) and len(taken) == 2 and not hasattr(nll, "parts"):
         inside = ", ".join(f"p[{name!r}]" for name in names[:2])
         return (
             f"migrax: a likelihood is called as nll(params, data), and {taken[0]} is params, a dictionary: take its "

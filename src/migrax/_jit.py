@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ._captured import Captured, can_change, roots_of
+from ._captured import Captured, can_change, may_see, roots_of
 from ._hints import refuse_unhashable
 from ._labels import unlabelled
 from ._parameter import is_concrete
@@ -112,7 +112,7 @@ class _Problem:
         self.ignored: frozenset[Any] = frozenset()  # what the functions write themselves when they are traced
 
     def seen(self, static: tuple[Any, ...]) -> Captured | None:
-        return Captured([*self.inside, *(x for x in static if callable(x))]) if self.changes else None
+        return Captured([*self.inside, *filter(may_see, static)]) if self.changes else None
 
     def key(self, seen: Captured | None) -> tuple[Any, ...]:
         return () if seen is None else seen.without(self.ignored)
@@ -167,8 +167,8 @@ class _Programs:
                     seen.prepare()
                 self._programs[place] = program
                 self._problems.setdefault(key, problem)
+                self._drop()
             self._programs.move_to_end(place)
-            self._drop()
         return program
 
     def _rename(self, key: Any, problem: _Problem, before: Captured, now: Captured | None, program: _Program) -> None:

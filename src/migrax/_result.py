@@ -306,8 +306,7 @@ def _number(x: Any) -> Any:
     """A single number as one of NumPy, which in float64 is a Python float, too, so that `json` takes it."""
     if not is_concrete(x) or x.ndim != 0:
         return x
-    number = np.asarray(x)[()]
-    return bool(number) if isinstance(number, np.bool_) else number
+    return np.asarray(x)[()]
 
 
 def _safe_sqrt(x: Array) -> Array:

@@ -53,6 +53,7 @@ class Events(eqx.Module):
         if isinstance(x, OnDisk):
             raise TypeError("events on disk are no mx.Events: weighted ones are mx.OnDisk((x, weight))")
         refuse_strangers(x, "x is")
+        refuse_strangers(weight, "weight is")
         self.x = floats(x)
         if self.x.ndim not in (1, 2):
             raise ValueError(f"x must have shape (n,) or (n, dim), got {self.x.shape}")

@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Scalar
 
 from .._chunks import chunked_sum
 from .._faults import Fault
-from .._hints import check_callable, given
+from .._hints import check_callable, given, refuse_strangers
 from .._parameter import is_concrete, resolve
 from .._typing import PyTree
 from .base import AbstractLikelihood
@@ -59,8 +59,11 @@ class Points(eqx.Module):
         - `mask`: `None`, or booleans of shape `(n,)`: `True` for the points that count.
 
         **Raises:** `ValueError` for shapes that do not fit together, errors that are not positive, a covariance that is
-        not symmetric and positive definite; `TypeError` for neither or both of `yerr` and `covariance`.
+        not symmetric and positive definite; `TypeError` for neither or both of `yerr` and
+        `covariance`, and for quantities with a unit.
         """
+        for name, value in (("x", x), ("y", y), ("yerr", yerr), ("xerr", xerr), ("covariance", covariance)):
+            refuse_strangers(value, f"{name} is")
         self.x, self.y = floats(x), floats(y)
         if self.y.ndim != 1 or self.x.ndim not in (1, 2) or self.x.shape[:1] != self.y.shape:
             many = self.y.ndim == 2 and self.y.shape[1:] == self.x.shape[:1]
