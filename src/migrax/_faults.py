@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int
 
+from ._explicit import without_explicit_types
 from ._parameter import is_concrete
 from ._result import FitResult
 from ._status import Status
@@ -95,7 +96,7 @@ def explain(nll: Any, result: FitResult, data: PyTree) -> FitResult:
         return result
     if int(result.status) not in _NOT_FINITE or int(result.bad_data[0]) >= 0:
         return result
-    found = jtu.tree_leaves(nll.faults(result.params, data))
+    found = jtu.tree_leaves(without_explicit_types(nll.faults, result.params, data))
     codes = np.concatenate([np.zeros(0), *(np.ravel(code) for code in found)])
     if not np.any(codes):
         return result

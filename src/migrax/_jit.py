@@ -8,10 +8,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ._explicit import explicit_mesh, where_xla_decides
 from ._parameter import is_concrete
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_CLOSED_OVER = (
+    "the likelihood closes over an array whose sharding is part of its type (AxisType.Explicit, as of jax.make_mesh): "
+    "give it as data, the third argument of mx.fit, or call with jax.set_mesh"
+)
 
 # XLA's newer emitters take some 10 ms for each of the hundreds of small fusions of a fit, the older ones a third of
 # that, and the programs are as fast (benchmarks/first_call.py, warm_fit.py).
@@ -19,13 +25,12 @@ QUICK = {"xla_cpu_use_fusion_emitters": False}
 
 
 def jit(fn: Callable[P, T]) -> Callable[P, T]:
-    """As `eqx.filter_jit`."""
+    """As `eqx.filter_jit`, also of arrays whose sharding is part of their type: what comes out is then everywhere."""
     plain = eqx.filter_jit(fn)
     quick: Callable[P, T] = eqx.filter_jit(fn, compiler_options=QUICK)  # pyright: ignore[reportCallIssue]
 
-    @functools.wraps(fn)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        if _at_top_level((args, kwargs)) and quick_is_there():
+    def run(leaves: list[Any], args: Any, kwargs: Any) -> T:
+        if _at_top_level(leaves) and quick_is_there():
             try:
                 return quick(*args, **kwargs)
             except ValueError as error:
@@ -34,6 +39,21 @@ def jit(fn: Callable[P, T]) -> Callable[P, T]:
                 if "compiler_options" not in str(error):
                     raise
         return plain(*args, **kwargs)
+
+    @functools.wraps(fn)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        leaves = _arrays((args, kwargs))
+        mesh = explicit_mesh(leaves)
+        try:
+            if mesh is None:
+                return run(leaves, args, kwargs)
+            return where_xla_decides(lambda inputs: run(_arrays(inputs), *inputs), mesh, (args, kwargs))
+        except ValueError as error:
+            if mesh is None and "Closure-converted function called with different" in str(error):
+                raise ValueError(_CLOSED_OVER) from error
+            if "should match the aval mesh" not in str(error):
+                raise
+        return run(leaves, args, kwargs)  # it closes over an array of the mesh that is set, and so sees it as it is
 
     def memory(*args: P.args, **kwargs: P.kwargs) -> int | None:
         stage: Any = quick if quick_is_there() else plain
@@ -47,8 +67,11 @@ def jit(fn: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def _at_top_level(inputs: Any) -> bool:
-    leaves = [leaf for leaf in jax.tree.leaves(inputs) if eqx.is_array(leaf)]
+def _arrays(inputs: Any) -> list[Any]:
+    return [leaf for leaf in jax.tree.leaves(inputs) if eqx.is_array(leaf)]
+
+
+def _at_top_level(leaves: list[Any]) -> bool:
     return is_concrete(jnp.asarray(0.0), *leaves)  # a number is traced while something else is
 
 
