@@ -12,7 +12,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array
 
 from ._parameter import is_concrete
 from ._typing import PyTree
@@ -63,6 +62,7 @@ def _called_directly(fn: Callable[[PyTree], PyTree], mesh: AbstractMesh, arrays:
         if not isinstance(a, jax.Array) or not isinstance(a.sharding, NamedSharding):
             return a
         before = a.sharding.mesh
+        assert isinstance(before, Mesh)  # abstract ones are of tracers
         after = Mesh(before.devices, before.axis_names, axis_types=_types(before, old, new))
         return jax.device_put(a, NamedSharding(after, a.sharding.spec if spec is None else spec))
 

@@ -26,8 +26,8 @@ QUICK = {"xla_cpu_use_fusion_emitters": False}
 
 def jit(fn: Callable[P, T]) -> Callable[P, T]:
     """As `eqx.filter_jit`, also of arrays whose sharding is part of their type: what comes out is then everywhere."""
-    plain = eqx.filter_jit(fn)
-    quick: Callable[P, T] = eqx.filter_jit(fn, compiler_options=QUICK)  # pyright: ignore[reportCallIssue]
+    plain: Callable[..., T] = eqx.filter_jit(fn)
+    quick: Callable[..., T] = eqx.filter_jit(fn, compiler_options=QUICK)  # pyright: ignore[reportCallIssue]
 
     def run(leaves: list[Any], args: Any, kwargs: Any) -> T:
         if _at_top_level(leaves) and quick_is_there():

@@ -106,13 +106,19 @@ def fit_toys(
         raise TypeError(
             "fit_toys works in batches and cannot be inside jax.jit, jax.vmap or jax.grad: vmap mx.fit there"
         )
-    options = {"hesse": hesse, "minos": minos, "batch_size": batch_size, "progress": progress, "store": store}
+    options: dict[str, Any] = {
+        "hesse": hesse,
+        "minos": minos,
+        "batch_size": batch_size,
+        "progress": progress,
+        "store": store,
+    }
     options |= {"mesh": as_mesh(mesh_of(arrays) if mesh is None else mesh), "reduce": reduce}
     explicit = explicit_mesh(arrays)
+    inputs = (nll, params, toys, data, starts, covariance, up)
     if explicit is None:
-        return _fit_toys(nll, params, toys, data, starts, covariance, up, **options)
-    inputs = (nll, params, toys, data, starts, covariance)
-    return where_xla_decides(lambda inputs: _fit_toys(*inputs, up, **options), explicit, inputs)
+        return _fit_toys(*inputs, **options)
+    return where_xla_decides(lambda inputs: _fit_toys(*inputs, **options), explicit, inputs)
 
 
 def _fit_toys(
