@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int
 
+from ._explicit import without_explicit_types
 from ._nan_origin import describe
 from ._parameter import is_concrete
 from ._result import FitResult, Note
@@ -102,7 +103,7 @@ def explain(nll: Any, result: FitResult, data: PyTree) -> FitResult:
         result = dataclasses.replace(result, blame=Note(_described(nll, result, data)))
     if not hasattr(nll, "faults"):
         return result
-    found = jtu.tree_leaves(nll.faults(result.params, data))
+    found = jtu.tree_leaves(without_explicit_types(nll.faults, result.params, data))
     codes = np.concatenate([np.zeros(0), *(np.ravel(code) for code in found)])
     if not np.any(codes):
         return result

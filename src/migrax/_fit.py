@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Scalar
 
 from . import _other_names
 from ._derivatives import attach
+from ._explicit import without_explicit_types
 from ._faults import explain, find_not_finite, nothing_found
 from ._hesse import covariance_matrix
 from ._inner import Problem
@@ -140,7 +141,7 @@ def fit(
     result = explain(nll, result, data)
     complaints: Any = getattr(nll, "complaints", None)
     if complaints is not None and is_concrete(result.values):
-        for sentence in complaints(result.params, data):
+        for sentence in without_explicit_types(complaints, result.params, data):
             warnings.warn(sentence, stacklevel=3)
     kind = covariance_kind(nll, data, hesse)
     if kind == "sandwich":

@@ -12,12 +12,18 @@ import jax
 import jax.numpy as jnp
 
 from ._captured import Captured, can_change, may_see, roots_of
+from ._explicit import explicit_mesh, where_xla_decides
 from ._hints import refuse_unhashable
 from ._labels import unlabelled
 from ._parameter import is_concrete
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_CLOSED_OVER = (
+    "the likelihood closes over an array whose sharding is part of its type (AxisType.Explicit, as of jax.make_mesh): "
+    "give it as data, the third argument of mx.fit, or call with jax.set_mesh"
+)
 
 # XLA's newer emitters take some 10 ms for each of the hundreds of small fusions of a fit, the older ones a third of
 # that, and the programs are as fast (benchmarks/first_call.py, warm_fit.py).
@@ -30,7 +36,8 @@ _BYTES = 2**28
 
 
 def jit(fn: Callable[P, T]) -> Callable[P, T]:
-    """As `eqx.filter_jit`, for functions of likelihoods.
+    """As `eqx.filter_jit`, for functions of likelihoods, also of arrays whose sharding is part of their type: what comes
+    out is then everywhere.
 
     What is no array is static, and so is what the functions among it see beside their arguments (`Captured`): where
     that has changed since the last call they are traced again.
@@ -39,7 +46,17 @@ def jit(fn: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        return kept.call(args, kwargs)
+        mesh = explicit_mesh(_arrays((args, kwargs)))
+        try:
+            if mesh is None:
+                return kept.call(args, kwargs)
+            return where_xla_decides(lambda inputs: kept.call(*inputs), mesh, (args, kwargs))
+        except ValueError as error:
+            if mesh is None and "Closure-converted function called with different" in str(error):
+                raise ValueError(_CLOSED_OVER) from error
+            if "should match the aval mesh" not in str(error):
+                raise
+        return kept.call(args, kwargs)  # it closes over an array of the mesh that is set, and so sees it as it is
 
     # bytes of the compiled program's arguments, results and intermediate arrays, where XLA tells
     call.memory = lambda *args, **kwargs: kept.memory(args, kwargs)  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
@@ -92,7 +109,7 @@ class _Program:
         return (self.quick if quick_is_there() else self.plain).lower(dynamic)
 
     def _called(self, dynamic: tuple[Any, ...]) -> Any:
-        if _at_top_level(dynamic) and quick_is_there():
+        if _at_top_level(_arrays(dynamic)) and quick_is_there():
             try:
                 return self.quick(dynamic)
             except ValueError as error:
@@ -191,8 +208,11 @@ class _Programs:
                 self._problems.pop(key, None)
 
 
-def _at_top_level(inputs: Any) -> bool:
-    leaves = [leaf for leaf in jax.tree.leaves(inputs) if eqx.is_array(leaf)]
+def _arrays(inputs: Any) -> list[Any]:
+    return [leaf for leaf in jax.tree.leaves(inputs) if eqx.is_array(leaf)]
+
+
+def _at_top_level(leaves: list[Any]) -> bool:
     return is_concrete(jnp.asarray(0.0), *leaves)  # a number is traced while something else is
 
 

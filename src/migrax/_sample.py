@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ._explicit import without_explicit_types
 from ._objective import prepare
 from ._parameter import resolve
 from ._typing import PyTree
@@ -44,8 +45,12 @@ def sample(likelihood: Any, params: PyTree, key: Array, n: int | None = None, *,
     params, data = prepare(params, data)
     at = resolve(params)
     if n is None:
-        return draw_one(likelihood, at, key, data)
-    return jax.vmap(lambda i: draw_one(likelihood, at, jax.random.fold_in(key, i), data))(jnp.arange(n))
+        return without_explicit_types(draw_one, likelihood, at, key, data)
+
+    def draw(at: PyTree, key: Array, data: PyTree) -> PyTree:
+        return jax.vmap(lambda i: draw_one(likelihood, at, jax.random.fold_in(key, i), data))(jnp.arange(n))
+
+    return without_explicit_types(draw, at, key, data)
 
 
 def draw_one(likelihood: Any, params: PyTree, key: Array, data: PyTree) -> PyTree:
@@ -75,7 +80,7 @@ def asimov(likelihood: Any, params: PyTree, *, data: PyTree = None) -> PyTree:
     """
     expected = _method(likelihood, "expected_data", "expected_data=lambda params: ...")
     params, data = prepare(params, data)
-    return expected(resolve(params), *(() if data is None else (data,)))
+    return without_explicit_types(expected, resolve(params), *(() if data is None else (data,)))
 
 
 def _method(likelihood: Any, name: str, how: str) -> Any:

@@ -32,6 +32,31 @@ def as_mesh(mesh: Any) -> Mesh | None:
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
 
 
+def mesh_of(arrays: list[Any]) -> Mesh | None:
+    """That of `jax.set_mesh`, or the one over which some of the arrays are spread."""
+    here = jnp.zeros(()).sharding  # in the mesh that is set, if one is
+    if isinstance(here, NamedSharding):
+        return here.mesh if isinstance(here.mesh, Mesh) else None
+    for a in arrays:
+        if isinstance(a, jax.Array) and len(a.sharding.device_set) > 1:
+            if isinstance(a.sharding, NamedSharding) and isinstance(a.sharding.mesh, Mesh):
+                return a.sharding.mesh
+            devices = sorted(a.sharding.device_set, key=lambda device: device.id)
+            return Mesh(np.array(devices), ("toys",))
+    return None
+
+
+def on_one_device(tree: PyTree) -> PyTree:
+    """Arrays that are over several devices of this process, on the first of them."""
+
+    def moved(a: Any) -> Any:
+        if not isinstance(a, jax.Array) or len(a.sharding.device_set) == 1 or not a.is_fully_addressable:
+            return a
+        return jax.device_put(a, min(a.sharding.device_set, key=lambda device: device.id))
+
+    return jax.tree.map(moved, tree)
+
+
 def over_lanes(mesh: Mesh | None, tree: PyTree) -> PyTree:
     """Arrays whose leading axis is spread over the devices."""
     return _put(tree, None if mesh is None else NamedSharding(mesh, PartitionSpec(mesh.axis_names)))

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, Float, Scalar
 
 from ._derivatives import expand
+from ._explicit import explicit_mesh, where_xla_decides
 from ._fit import check_covariance, covariance_kind, fit
 from ._jit import jit
 from ._likelihoods.least_squares import NEEDS_SCALE
@@ -20,7 +21,7 @@ from ._parameter import Where, is_concrete, names, select
 from ._progress import bar
 from ._result import Covariance, FitResult
 from ._sample import asimov
-from ._sharding import as_mesh
+from ._sharding import as_mesh, mesh_of, on_one_device
 from ._solvers.metric import decompose
 from ._space import ravel
 from ._store import Store, digest
@@ -82,7 +83,8 @@ def fit_toys(
         each of shape `(n, n_free)`; NaN for a side that was not found and for other parameters.
     - `batch_size`: toys in one batch. Default: what suits the memory and the cores.
     - `mesh`: a `jax.sharding.Mesh`, over all of whose devices each batch is spread; every device works on its own until
-        its toys are done. With several processes (`jax.distributed.initialize`) each calls this in the same way, with
+        its toys are done. Default: the mesh over which the arrays given are spread, or that of `jax.set_mesh`, if there
+        is one. With several processes (`jax.distributed.initialize`) each calls this in the same way, with
         the same toys, and gets all of the fits; a `store` must be one that all of them see.
     - `progress`: if `True`, show toys done, toys per second, failures and the time left (extra `tqdm`), in a terminal
         or a notebook.
@@ -100,11 +102,45 @@ def fit_toys(
 
     **Warns**, once, where a batch does not fit into memory: it goes on with smaller pieces.
     """
-    if not is_concrete(jnp.asarray(0.0), *(a for a in jax.tree.leaves((nll, params, toys, data)) if eqx.is_array(a))):
+    arrays = [a for a in jax.tree.leaves((nll, params, toys, data, starts, covariance)) if eqx.is_array(a)]
+    if not is_concrete(jnp.asarray(0.0), *arrays):
         raise TypeError(
             "fit_toys works in batches and cannot be inside jax.jit, jax.vmap or jax.grad: vmap mx.fit there"
         )
-    mesh, at_once = as_mesh(mesh), _whole_number(batch_size)
+    options: dict[str, Any] = {
+        "hesse": hesse,
+        "minos": minos,
+        "batch_size": batch_size,
+        "progress": progress,
+        "store": store,
+    }
+    options |= {"mesh": as_mesh(mesh_of(arrays) if mesh is None else mesh), "reduce": reduce}
+    explicit = explicit_mesh(arrays)
+    inputs = (nll, params, toys, data, starts, covariance, up)
+    if explicit is None:
+        return _fit_toys(*inputs, **options)
+    return where_xla_decides(lambda inputs: _fit_toys(*inputs, **options), explicit, inputs)
+
+
+def _fit_toys(
+    nll: Any,
+    params: PyTree,
+    toys: PyTree,
+    data: PyTree,
+    starts: PyTree,
+    covariance: Any,
+    up: ArrayLike,
+    *,
+    hesse: bool,
+    minos: bool | Where,
+    batch_size: int | None,
+    mesh: Mesh | None,
+    progress: bool,
+    store: str | os.PathLike[str] | None,
+    reduce: Callable[[FitResult], Any] | None,
+) -> Any:
+    """`fit_toys` of arrays whose shardings are in the hands of XLA."""
+    at_once = _whole_number(batch_size)
     up = check_up(up)
     if isinstance(starts, str):
         params, covariance = _asimov_start(nll, params, toys, data, covariance, up, starts)
@@ -203,7 +239,9 @@ def _inverse_of_mean(nll: Any, params: PyTree, toys: PyTree, up: Scalar) -> Floa
 
 def _problem(job: Job, toy: PyTree) -> str:
     """A fingerprint of what decides the numbers: the likelihood and the draws as XLA sees them, and all arrays."""
-    fn, theta, x, space = objective(job.nll, job.params, toy, job.up)
+    # as on one device: where the arrays are, or a mesh that is set, decides nothing
+    nll, params, toy, up = on_one_device((job.nll, job.params, toy, job.up))
+    fn, theta, x, space = objective(nll, params, toy, up)
     compiled: Any = eqx.filter_jit(lambda x, theta: fn(x, theta))
     text = compiled.lower(x, theta).as_text()
     arrays = [a for a in jax.tree.leaves((job.nll, job.params)) if eqx.is_array(a)]
