@@ -36,8 +36,8 @@ _BYTES = 2**28
 
 
 def jit(fn: Callable[P, T]) -> Callable[P, T]:
-    """As `eqx.filter_jit`, for functions of likelihoods, also of arrays whose sharding is part of their type: what comes
-    out is then everywhere.
+    """As `eqx.filter_jit`, for functions of likelihoods, also of arrays whose sharding is part of their type: what
+    comes out is then everywhere.
 
     What is no array is static, and so is what the functions among it see beside their arguments (`Captured`): where
     that has changed since the last call they are traced again.
