@@ -10,6 +10,7 @@ from scipy import optimize, stats
 import explicit
 from test_sharding import finish, start
 
+pytestmark = pytest.mark.slow  # one process of its own, a minute
 N = explicit.X.size
 MEAN, SIGMA = explicit.X.mean(), explicit.X.std()
 OF_LANES = np.stack([explicit.LANES.mean(axis=1), explicit.LANES.std(axis=1)], axis=1)

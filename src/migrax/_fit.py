@@ -165,7 +165,7 @@ def covariance_kind(nll: Any, data: PyTree, hesse: bool | Kind) -> str | None:
         return hesse
     if not hesse:
         return None
-    return nll.covariance_kind(data) if hasattr(nll, "covariance_kind") else "hesse"
+    return without_explicit_types(nll.covariance_kind, data) if hasattr(nll, "covariance_kind") else "hesse"
 
 
 def robust(nll: Callable, result: FitResult, data: PyTree) -> FitResult:
