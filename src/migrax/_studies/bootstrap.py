@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
@@ -128,7 +129,7 @@ def bootstrap(
     values, valid, status = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     space = ravel(result.params)[1]
     if space.has_period:
-        values = np.asarray(result.values + space.nearest(values - result.values))
+        values = np.asarray(result.values + space.nearest(jnp.asarray(values) - result.values))
     return _bootstrap(result, np.where(valid[:, None], values, np.nan), valid, status, kind)
 
 

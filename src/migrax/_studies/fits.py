@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -71,7 +72,7 @@ def _fits(names: tuple[str, ...], parts: list[tuple[np.ndarray, ...]], truth: Py
     statuses = tuple(status_counts(status[~valid]))
     true = _true_values(truth, names)
     # a phase is off by the shorter way round
-    values = np.asarray(true + space.nearest(values - true)) if space.has_period else values
+    values = np.asarray(true + space.nearest(jnp.asarray(values - true))) if space.has_period else values
     return Fits(names, values, errors, lower, upper, valid, statuses, true)
 
 
