@@ -105,7 +105,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
     tol: float = 0.1
     up: float = 0.5
     max_refused: int = 12
-    verbose: bool | Callable[..., None] = False
+    verbose: bool | Callable[..., None] = eqx.field(static=True, default=False)
 
     def __check_init__(self) -> None:
         check_positive(self, "max_refused")
