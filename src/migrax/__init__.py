@@ -26,8 +26,8 @@ Solvers          `Migrad`, `Newton`, `Simplex`, `LevenbergMarquardt`, for `fit` 
 Likelihoods      `PoissonNLL`, `BinnedNLL`, `TemplateNLL` with `Counts`; `LeastSquares` with `Points`; `UnbinnedNLL`,
                  `ExtendedUnbinnedNLL` with `Events`; `NormalConstraint`, `PoissonConstraint`,
                  `LogNormalConstraint`; `Joint` (or `+`) of several; any function of your own, dressed by
-                 `Likelihood`; `chunked_sum` and `OnDisk` for long data; `sample`, `asimov`,
-                 `goodness_of_fit`, `GoodnessOfFit`
+                 `Likelihood`; `External` for those outside of JAX; `chunked_sum` and `OnDisk` for long data;
+                 `effective` for weighted events; `sample`, `asimov`, `goodness_of_fit`, `GoodnessOfFit`
 Toys             `fit_toys` of `Toys`, or of any data with a leading axis; `pull_study`, `PullStudy`;
                  `coverage_study`, `CoverageStudy`; `bias`, `Bias`; `bootstrap`, `Bootstrap`
 Hypotheses       `hypotest`, `HypoTest`; `discovery`, `Discovery`; `upper_limit`, `UpperLimit`, `LimitStatus`;

@@ -117,7 +117,7 @@ def ready(nll: Callable, result: Any, data: PyTree, what: str, refit: bool) -> F
     if refit and isinstance(result, FitResult) and is_concrete(result.valid) and not np.all(result.valid):
         result = fit(nll, result.params, data, up=result.up)
     check_result(result, what)
-    weighted = covariance_kind(nll, prepare({}, data)[1], True) == "sandwich"
+    weighted = _is_weighted(nll, data)
     if weighted or (result.covariance is not None and result.covariance.kind == "sandwich"):
         way = "; mx.effective(nll, data) is the likelihood scaled to the effective number of events, to fit and look at"
         warnings.warn(
@@ -126,6 +126,13 @@ def ready(nll: Callable, result: Any, data: PyTree, what: str, refit: bool) -> F
             stacklevel=3,
         )
     return result
+
+
+def _is_weighted(nll: Callable, data: PyTree) -> bool:
+    try:
+        return covariance_kind(nll, prepare({}, data)[1], True) == "sandwich"
+    except (TypeError, ValueError):  # data that it does not know: what comes next says so
+        return False
 
 
 def positions(result: FitResult, where: Where | None, what: str) -> tuple[int, ...]:

@@ -101,6 +101,7 @@ class Note:
     """Text beside the numbers of a result. All are equal, so that results with and without one have one structure."""
 
     __slots__ = ("text",)
+    text: str
 
     def __init__(self, text: str):
         self.text = text

@@ -80,7 +80,8 @@ def bin_ends(edges: ArrayLike) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
             f"the edges of bins must have shape (n + 1,), or (n, 2) for bins with gaps between them, got {array.shape}"
         )
     if is_concrete(array):
-        a, b = np.asarray(low), np.asarray(high)
+        numbers = np.asarray(array)  # under jit a part of them is traced
+        a, b = (numbers[:, 0], numbers[:, 1]) if numbers.ndim == 2 else (numbers[:-1], numbers[1:])
         if not np.all(good := b > a):
             i = int(np.argmin(good))
             raise ValueError(f"the edges of bins must grow: bin {i} goes from {a[i]} to {b[i]}")
