@@ -204,7 +204,7 @@ BAD = {
     "variance": (lambda: mx.Counts([1.0, 2.0], [1.0]), ValueError, r"variance must have shape \(2,\)"),
     "negative variance": (lambda: mx.Counts([1.0, 2.0], [1.0, -1.0]), ValueError, r"variance\[1\] is -1.0"),
     "no variance": (lambda: mx.Counts([1.0, 2.0], [1.0, 0.0]), ValueError, r"variance\[1\] is 0.0 for a content of 2"),
-    "a list": (lambda: mx.fit(mx.BinnedNLL(log_expected=log_shape), SHAPE, [1, 2]), TypeError, "got list"),
+    "a tuple": (lambda: mx.fit(mx.BinnedNLL(log_expected=log_shape), SHAPE, (1, 2)), TypeError, "got tuple"),
 }
 
 
