@@ -143,7 +143,6 @@ def test_goodness_of_fit():
 
 
 BAD = {
-    "neither": (lambda: mx.Points(X, Y), TypeError, "either yerr or covariance"),
     "both": (lambda: mx.Points(X, Y, 0.1, covariance=COVARIANCE), TypeError, "either yerr or covariance"),
     "shape": (lambda: mx.Points(X, Y, covariance=np.eye(3)), ValueError, r"must have shape \(15, 15\)"),
     "not positive": (
