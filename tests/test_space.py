@@ -14,7 +14,8 @@ BOUNDS = {"none": (-INF, INF), "lower": (2.0, INF), "upper": (-INF, 2.0), "both"
 
 
 def space(lower, upper):
-    return Space(jnp.array([lower]), jnp.array([upper]), jnp.ones(1), ("x",), True)
+    endless = jnp.full(1, jnp.inf)
+    return Space(jnp.array([lower]), jnp.array([upper]), jnp.ones(1), ("x",), True, endless, jnp.zeros(1), False)
 
 
 @pytest.mark.parametrize("kind", BOUNDS)
