@@ -158,7 +158,7 @@ def test_float32_samples():
 
 
 def test_not_a_distribution():
-    with pytest.raises(TypeError, match="what Truncated cuts must be a distribution .* got float"):
+    with pytest.raises(TypeError, match=r"what Truncated cuts must be a distribution .* got float"):
         Truncated(3.0, 0.0, 1.0)  # pyright: ignore[reportArgumentType]
 
 
