@@ -346,3 +346,17 @@ def test_what_cannot_be_seen_is_said():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mx.fit(nll, START)
+
+
+def test_what_holds_nothing_else_is_no_mystery():
+    """Containers without attributes, and objects of Python's that say by empty slots that they hold nothing."""
+
+    class Marker:
+        __slots__ = ()
+
+    table, marker = types.MappingProxyType({"scale": 2.0}), Marker()
+
+    def read():
+        return table["scale"], marker
+
+    assert Captured([read]).opaque == set()

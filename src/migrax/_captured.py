@@ -197,7 +197,7 @@ class Captured:
         else:
             inside = frozenset(self._of(a, names) for a in x)
         if kind not in (list, tuple, set, frozenset, dict):  # attributes beside the entries
-            return Identity(kind), inside, self._attributes(x, number)
+            return Identity(kind), inside, self._attributes(x, number) if hasattr(x, "__dict__") else None
         return kind, inside
 
     def _instance(self, x: Any, number: int, names: frozenset[str]) -> Any:
@@ -234,7 +234,9 @@ class Captured:
         for name in (name for group in slots for name in ((group,) if isinstance(group, str) else group)):
             if name not in ("__dict__", "__weakref__") and hasattr(x, name):
                 found[name] = getattr(x, name)
-        if not found and not any(slots) and not hasattr(x, "__dict__"):
+        # a class of Python without a `__dict__` says by its `__slots__` what it holds, nothing if they are empty
+        tells = hasattr(x, "__dict__") or any("__slots__" in vars(base) for base in type(x).__mro__)
+        if not found and not tells:
             self.opaque.add(f"{type(x).__module__}.{type(x).__qualname__}")
             return Identity(x)
         for name, value in found.items():
