@@ -27,7 +27,7 @@ from ._result import Covariance, FitResult, only_arrays
 from ._sandwich import Kind, check_kind, sandwich
 from ._solve import GOAL, Outcome, solve, stationarity
 from ._solvers import LevenbergMarquardt, Migrad
-from ._space import Space, resolve_at, update
+from ._space import Space, ravel, resolve_at, update
 from ._status import Status
 from ._typing import PyTree
 
@@ -124,11 +124,11 @@ def fit(
         )
     solver = _check_solver(solver, nll)
     adjoint = optx.ImplicitAdjoint() if adjoint is None else adjoint
-    if isinstance(adjoint, optx.RecursiveCheckpointAdjoint):
+    if isinstance(adjoint, optx.RecursiveCheckpointAdjoint) and ravel(params)[1].has_bounds:
         raise TypeError(
-            "a fit runs until it is at its minimum, and optx.RecursiveCheckpointAdjoint differentiates loops of a "
-            "known length only: leave adjoint out (optx.ImplicitAdjoint, the exact derivative of the minimum), also "
-            "for derivatives of derivatives"
+            "within bounds a fit has loops inside its loop, which optx.RecursiveCheckpointAdjoint cannot "
+            "differentiate: leave adjoint out (optx.ImplicitAdjoint, the exact derivative of the minimum), also for "
+            "derivatives of derivatives"
         )
     if not isinstance(adjoint, optx.AbstractAdjoint):
         raise TypeError(f"adjoint must be an optx.AbstractAdjoint such as optx.ImplicitAdjoint(), got {adjoint!r}")
