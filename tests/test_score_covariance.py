@@ -118,7 +118,9 @@ def test_each_part_knows_its_own():
 # One parameter of events and of a control region: b = (sum(w) + n) / 3, so that its variance is (sum(w²) + n) / 9.
 SHARED = mx.Joint(
     {
-        "events": mx.ExtendedUnbinnedNLL(lambda p, x: jnp.log(p["b"] / np.ptp(X)) + 0.0 * x, lambda p: p["b"]),
+        "events": mx.ExtendedUnbinnedNLL(
+            lambda p, x: jnp.log(p["b"] / np.ptp(X)) + 0.0 * x, lambda p: p["b"], range=(X.min(), X.max())
+        ),
         "control": mx.PoissonNLL(lambda p: 2 * p["b"] * jnp.ones(1)),
     }
 )
