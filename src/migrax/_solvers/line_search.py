@@ -7,12 +7,14 @@ from jaxtyping import Array, Bool, Scalar
 # the usual 1e-4 a step counts that is thousands of times longer than the way on which the slope means anything: for a
 # parameter whose likelihood is periodic or levels off, a place far away, in another period. Approximate Wolfe: 1e-4.
 _DECREASE, _WOLFE = 0.2, 1e-4
+# Of a step no longer than this (in a fit: errors) it is enough that value and slope have become smaller.
+_NEAR = 3.0
 # A refused step is cut to no less than 0.05 of itself, as in MINUIT; by ten if it met NaN or infinity.
 _SHORTEST, _LONGEST, _CUT = 0.05, 0.5, 0.1
 
 
 def accept(
-    f: Scalar, slope: Scalar, step: Scalar, f_trial: Scalar, slope_trial: Scalar, noise: Scalar
+    f: Scalar, slope: Scalar, step: Scalar, f_trial: Scalar, slope_trial: Scalar, noise: Scalar, length: Scalar
 ) -> Bool[Array, ""]:
     """Whether the trial is good enough.
 
@@ -21,7 +23,11 @@ def accept(
     """
     finite = jnp.isfinite(f_trial) & jnp.isfinite(slope_trial)
     decreased = f_trial <= f + _DECREASE * step * slope
-    by_slopes = (jnp.abs(f_trial - f) <= noise) & (jnp.abs(slope_trial) <= (1 - 2 * _WOLFE) * jnp.abs(slope))
+    by_slopes = (
+        (f_trial <= f + noise)
+        & ((f_trial >= f - noise) | (length <= _NEAR))
+        & (jnp.abs(slope_trial) <= (1 - 2 * _WOLFE) * jnp.abs(slope))
+    )
     return finite & (decreased | by_slopes)
 
 

@@ -189,7 +189,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         good = (
             finite
             & jnp.any(x != state.x)
-            & accept(state.f, slope, state.step, f, slope_trial, noise_of(options, state.f))
+            & accept(state.f, slope, state.step, f, slope_trial, noise_of(options, state.f), _length(state))
         )
         accepted = state.first | good
         goal = scalar_option(options, "goal", self.goal, f.dtype)
@@ -339,6 +339,10 @@ Migrad.__init__.__doc__ = """**Arguments:**
     `y`, `y_last_accepted_step`. Inside `mx.fit` the loss is above the start's, in units of 2 UP, and `y` in the
     coordinates of the search, whose unit is an error.
 """
+
+
+def _length(state: _MigradState[Any]) -> Scalar:
+    return jnp.sqrt(jnp.sum((state.step * state.direction) ** 2))
 
 
 def _print_step(**said: tuple[str, Any]) -> None:
