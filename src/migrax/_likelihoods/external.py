@@ -14,13 +14,13 @@ from .._hints import check_callable
 from .._parameter import Where, pick_values, resolve
 from .._space import ravel, resolve_at
 from .._typing import PyTree
-from .base import AbstractLikelihood
 from .constraint import static_where
+from .own_draws import AbstractWithOwnDraws, check_draws
 
 _DISAGREE = 0.05  # relative: of a change of the value and the integral of its gradient
 
 
-class External(AbstractLikelihood):
+class External(AbstractWithOwnDraws):
     """A likelihood from outside of JAX that returns its value and its exact gradient.
 
     ```python
@@ -73,10 +73,7 @@ class External(AbstractLikelihood):
         expected_data: Callable[[Any], Any] | None = None,
     ):
         check_callable(value_and_gradient, "the function of External", "value_and_gradient(x, data)")
-        if sample is not None:
-            check_callable(sample, "sample of External", "sample(params, key)")
-        if expected_data is not None:
-            check_callable(expected_data, "expected_data of External", "expected_data(params)")
+        check_draws(sample, expected_data, "External")
         self.value_and_gradient = value_and_gradient
         self.where = None if where is None else static_where(where)
         self._sample, self._expected_data = sample, expected_data
@@ -91,18 +88,6 @@ class External(AbstractLikelihood):
     def _taken(self, params: PyTree) -> PyTree:
         params = resolve(params)
         return params if self.where is None else pick_values(params, self.where).values
-
-    @property
-    def sample(self) -> Callable[..., Any] | None:
-        """`sample(params, key, data=None)`: one toy; `None` if none was given."""
-        own = self._sample
-        return None if own is None else lambda params, key, data=None: own(resolve(params), key)
-
-    @property
-    def expected_data(self) -> Callable[..., Any] | None:
-        """`expected_data(params, data=None)`: the Asimov data; `None` if none was given."""
-        own = self._expected_data
-        return None if own is None else lambda params, data=None: own(resolve(params))
 
     def complaints(self, params: PyTree, data: PyTree) -> list[str]:
         """A gradient whose integral over about an error is not the change of the value."""

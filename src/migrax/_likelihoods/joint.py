@@ -14,6 +14,7 @@ from .._parameter import resolve
 from .._typing import PyTree
 from .base import AbstractLikelihood
 from .least_squares import NEEDS_SCALE
+from .own_draws import AbstractWithOwnDraws, check_draws
 from .spread import At, spread_of, treatment
 
 
@@ -222,7 +223,7 @@ def _draw(name: str | int, part: Any, params: PyTree, key: Array, data: Any) -> 
     return _method(name, part, "sample")(params, key, data)
 
 
-class Likelihood(AbstractLikelihood):
+class Likelihood(AbstractWithOwnDraws):
     """A plain function `nll(params, data)` dressed as a likelihood: with what toys and Asimov data need.
 
     ```python
@@ -266,10 +267,7 @@ class Likelihood(AbstractLikelihood):
         check_callable(nll)
         if not (events is None or isinstance(events, bool)):
             raise TypeError(f"events of Likelihood must be True, False or None, got {events!r}")
-        if sample is not None:
-            check_callable(sample, "sample of Likelihood", "sample(params, key)")
-        if expected_data is not None:
-            check_callable(expected_data, "expected_data of Likelihood", "expected_data(params)")
+        check_draws(sample, expected_data, "Likelihood")
         if kinks is not None and not isinstance(kinks, Mapping):
             raise TypeError(f'kinks are places by the names of parameters, as in {{"alpha": 0.0}}; got {kinks!r}')
         self.nll, self._sample, self._expected_data, self.events = nll, sample, expected_data, events
@@ -287,15 +285,3 @@ class Likelihood(AbstractLikelihood):
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
         """J of the sandwich: of the rows of the data, or the second derivative."""
         return spread_of(self, treatment(self, data, "")[0], at, x, x, data).matrix
-
-    @property
-    def sample(self) -> Callable[..., Any] | None:
-        """`sample(params, key, data=None)`: one toy; `None` if none was given."""
-        own = self._sample
-        return None if own is None else lambda params, key, data=None: own(resolve(params), key)
-
-    @property
-    def expected_data(self) -> Callable[..., Any] | None:
-        """`expected_data(params, data=None)`: the Asimov data; `None` if none was given."""
-        own = self._expected_data
-        return None if own is None else lambda params, data=None: own(resolve(params))

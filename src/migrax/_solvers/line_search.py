@@ -18,8 +18,9 @@ def accept(
 ) -> Bool[Array, ""]:
     """Whether the trial is good enough.
 
-    It is if it decreases sufficiently or, where the change is below the rounding noise of the values, if the slopes say
-    so (the approximate Wolfe condition; Hager and Zhang, SIAM J. Optim. 16 (2005) 170, eq. 4.1).
+    It is if it decreases sufficiently. Where the change is below the rounding noise of the values, or the step (of that
+    `length`) is short and leads down, the slopes decide (the approximate Wolfe condition; Hager and Zhang, SIAM J.
+    Optim. 16 (2005) 170, eq. 4.1).
     """
     finite = jnp.isfinite(f_trial) & jnp.isfinite(slope_trial)
     decreased = f_trial <= f + _DECREASE * step * slope

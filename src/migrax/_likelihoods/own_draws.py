@@ -1,0 +1,38 @@
+"""Likelihoods whose toys and Asimov data are drawn by functions of the user's."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array
+
+from .._hints import check_callable
+from .._parameter import resolve
+from .base import AbstractLikelihood
+
+
+class AbstractWithOwnDraws(AbstractLikelihood):
+    """With `sample(params, key)` and `expected_data(params)` of the user's, or `None`."""
+
+    _sample: eqx.AbstractVar[Callable[[Any, Array], Any] | None]
+    _expected_data: eqx.AbstractVar[Callable[[Any], Any] | None]
+
+    @property
+    def sample(self) -> Callable[..., Any] | None:
+        """`sample(params, key, data=None)`: one toy; `None` if none was given."""
+        own = self._sample
+        return None if own is None else lambda params, key, data=None: own(resolve(params), key)
+
+    @property
+    def expected_data(self) -> Callable[..., Any] | None:
+        """`expected_data(params, data=None)`: the Asimov data; `None` if none was given."""
+        own = self._expected_data
+        return None if own is None else lambda params, data=None: own(resolve(params))
+
+
+def check_draws(sample: Any, expected_data: Any, what: str) -> None:
+    """**Raises:** `TypeError` for what cannot be called so."""
+    if sample is not None:
+        check_callable(sample, f"sample of {what}", "sample(params, key)")
+    if expected_data is not None:
+        check_callable(expected_data, f"expected_data of {what}", "expected_data(params)")
