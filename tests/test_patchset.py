@@ -81,11 +81,8 @@ SET = patchset([named(i, m, signal(f"sig_{m}", 3.0 + 2.0 * i, 0.3 + 0.1 * i)) fo
 STACK = mx.io.from_pyhf(BACKGROUND, patchset=SET)
 
 
-def test_point(nll, params, data):
+def hypotest_of_point(nll, params, data):
     return mx.hypotest(nll, params, data, "mu", 1.0)
-
-
-test_point.__test__ = False
 
 
 def one(i, stack=STACK):
@@ -108,7 +105,7 @@ def cls_of_pyhf(i, at=1.0):
 
 @pytest.fixture(scope="module")
 def tests():
-    return jax.vmap(test_point)(*STACK)
+    return jax.vmap(hypotest_of_point)(*STACK)
 
 
 def test_cls_of_all_points_in_one_call_is_pyhfs(tests):

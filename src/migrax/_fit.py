@@ -15,7 +15,7 @@ from . import _other_names
 from ._derivatives import attach
 from ._explicit import without_explicit_types
 from ._faults import explain, find_not_finite, nothing_found
-from ._hesse import covariance_matrix
+from ._hesse import covariance_matrix, scale_of
 from ._inner import Problem
 from ._jit import jit
 from ._kinks import attach_sides
@@ -123,15 +123,7 @@ def fit(
             stacklevel=3,
         )
     solver = _check_solver(solver, nll)
-    adjoint = optx.ImplicitAdjoint() if adjoint is None else adjoint
-    if isinstance(adjoint, optx.RecursiveCheckpointAdjoint) and ravel(params)[1].has_bounds:
-        raise TypeError(
-            "within bounds a fit has loops inside its loop, which optx.RecursiveCheckpointAdjoint cannot "
-            "differentiate: leave adjoint out (optx.ImplicitAdjoint, the exact derivative of the minimum), also for "
-            "derivatives of derivatives"
-        )
-    if not isinstance(adjoint, optx.AbstractAdjoint):
-        raise TypeError(f"adjoint must be an optx.AbstractAdjoint such as optx.ImplicitAdjoint(), got {adjoint!r}")
+    adjoint = _check_adjoint(adjoint, params)
     if max_steps is not None and (isinstance(max_steps, bool) or int(max_steps) != max_steps or max_steps < 1):
         raise ValueError(f"max_steps must be a whole number of at least 1, got {max_steps!r}")
     if not isinstance(hesse, bool | np.bool_):
@@ -188,12 +180,6 @@ def scaled(result: FitResult) -> FitResult:
     return eqx.tree_at(lambda r: (r.covariance, r.errors, r.up, r.at_limit), result, changed)
 
 
-def scale_of(chi2: Array, ndof: Any) -> Array:
-    """chi2/ndof; NaN without a degree of freedom."""
-    some = jnp.asarray(ndof) > 0
-    return jnp.where(some, chi2 / jnp.where(some, ndof, 1), jnp.nan)
-
-
 def check_covariance(covariance: Covariance | ArrayLike, params: PyTree) -> Array:
     """**Raises:** `ValueError` for a matrix of other parameters, or one that can be no covariance."""
     free = names(params)
@@ -211,6 +197,20 @@ def check_covariance(covariance: Covariance | ArrayLike, params: PyTree) -> Arra
         if np.any(variance < 0) or np.any((a - a.T) ** 2 > 1e-6 * np.outer(variance, variance)):
             raise ValueError(f"covariance must be symmetric, with a diagonal of variances (squared errors), got\n{a}")
     return matrix
+
+
+def _check_adjoint(adjoint: optx.AbstractAdjoint | None, params: PyTree) -> optx.AbstractAdjoint:
+    if adjoint is None:
+        return optx.ImplicitAdjoint()
+    if isinstance(adjoint, optx.RecursiveCheckpointAdjoint) and ravel(params)[1].has_bounds:
+        raise TypeError(
+            "within bounds a fit has loops inside its loop, which optx.RecursiveCheckpointAdjoint cannot "
+            "differentiate: leave adjoint out (optx.ImplicitAdjoint, the exact derivative of the minimum), also for "
+            "derivatives of derivatives"
+        )
+    if not isinstance(adjoint, optx.AbstractAdjoint):
+        raise TypeError(f"adjoint must be an optx.AbstractAdjoint such as optx.ImplicitAdjoint(), got {adjoint!r}")
+    return adjoint
 
 
 def _has_residuals(nll: Any) -> bool:

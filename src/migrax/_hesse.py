@@ -29,6 +29,12 @@ def covariance_matrix(
     return jnp.where(usable, inverse(lax.stop_gradient(matrix), hessian), jnp.nan)
 
 
+def scale_of(chi2: Array, ndof: Any) -> Array:
+    """chi2/ndof, by which the covariance of points of unknown errors is scaled; NaN without a degree of freedom."""
+    some = jnp.asarray(ndof) > 0
+    return jnp.where(some, chi2 / jnp.where(some, ndof, 1), jnp.nan)
+
+
 def hesse(
     nll: Callable[[Any, Any], ArrayLike],
     params: PyTree,
@@ -62,8 +68,7 @@ def hesse(
     covariance, x = _hesse(nll, params, data, check_up(up))
     likelihood: Any = nll
     if kind == "hesse" and hasattr(nll, "scale_is_unknown") and likelihood.scale_is_unknown(data):
-        chi2, ndof = 2 * likelihood(resolve(params), data), likelihood.ndata(data) - x.size
-        scale = jnp.where(ndof > 0, chi2 / jnp.where(ndof > 0, ndof, 1), jnp.nan)
+        scale = scale_of(2 * likelihood(resolve(params), data), likelihood.ndata(data) - x.size)
         valid = covariance.valid & jnp.isfinite(scale)
         return Covariance(covariance.matrix * scale, valid, covariance.names, "scaled")
     return covariance if kind == "hesse" else sandwich(nll, params, x, data, covariance, check_up(up))

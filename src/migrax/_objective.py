@@ -29,6 +29,9 @@ from ._space import Space, ravel, resolve_at
 from ._tables import as_arrays
 from ._typing import PyTree
 
+# Data in float32: rounding to seven digits moves the NLL of fewer numbers by less than a thousandth.
+_LONG = 10_000
+
 
 class Theta(NamedTuple):
     """Everything that the objective depends on beside the free parameters; travels as an argument, so that it can be
@@ -107,9 +110,6 @@ def float32_data_complaint(params: PyTree, data: PyTree) -> str | None:
         f"data{long[0]} is float32, and the parameters are float64: what the likelihood sums of the data alone has "
         "seven digits, and so the minimum may miss some. Give the data in float64, as with x.astype(float)"
     )
-
-
-_LONG = 10_000  # rounding to seven digits moves the NLL of fewer numbers by less than a thousandth
 
 
 def _is_fine(leaf: Any) -> bool:
