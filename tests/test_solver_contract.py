@@ -430,7 +430,7 @@ def test_module(name):
     assert solver != cls(tol=2 * TIGHT)
     assert repr(cls(tol=0.5)) == eqx.tree_pformat(cls(tol=0.5)) == f"{name}(tol=0.5)"
     assert solver.goal == pytest.approx(0.002 * TIGHT * 0.5)
-    assert (solver.rtol, solver.atol, solver.norm) == (0.0, solver.goal, optx.max_norm)
+    assert (solver.rtol, solver.atol, solver.norm) == (1e-6, 1e-6, optx.max_norm)
     assert all(isinstance(leaf, float | int) for leaf in jax.tree.leaves(solver))
     assert "**Arguments:**" in cls.__init__.__doc__
     for field in cls.__dataclass_fields__:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from ._blocks import in_blocks
 from ._conditional import conditional_shift
 from ._held import refit as refit_at
 from ._jit import jit
@@ -239,4 +239,4 @@ def _shifted(
         fitted = refit_at(minimum, Hold(rows, held), minimum.space.clip(start), skip | ~usable, robust)
         return fitted.x, jnp.where(usable, fitted.status, int(Status.OUTSIDE_BOUNDS))
 
-    return jax.vmap(one)(*lanes, skip)
+    return in_blocks(one, (*lanes, skip), minimum.x.size)

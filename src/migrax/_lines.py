@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ._blocks import in_blocks
 from ._jit import jit
 from ._minimum import Minimum, at_minimum
 from ._result import FitResult
@@ -61,7 +62,7 @@ def _look(
         aim = Aim(rows, base.astype(dtype), direction, jnp.ones((), dtype), lane.rise.astype(dtype))
         return search(minimum, aim, skip | ~usable, robust)
 
-    return jax.vmap(one)(lanes, skip)
+    return in_blocks(one, (lanes, skip), minimum.x.size)
 
 
 def _both_move(minimum: Minimum, rows: Array, lanes: Lanes) -> Minimum:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from ._blocks import in_blocks
 from ._fit import fit
 from ._jit import jit
 from ._minimum import at_minimum, positions, ready, rise
@@ -227,4 +227,4 @@ def _sides(
         return search(minimum, aim, skip, robust)
 
     dtype = minimum.x.dtype
-    return jax.vmap(one)(which, side.astype(dtype), rise.astype(dtype), skip)
+    return in_blocks(one, (which, side.astype(dtype), rise.astype(dtype), skip), minimum.x.size)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from ._blocks import in_blocks
 from ._branches import Points, follow
 from ._conditional import conditional_shift
 from ._held import refit as refit_at
@@ -244,7 +244,7 @@ def evaluate(
         good = (status == int(Status.VALID)) & minimum.valid
         return jnp.where(good, value, jnp.nan), jnp.where(good, x, jnp.nan), status
 
-    value, points, status = jax.vmap(one)(*lanes, skip)
+    value, points, status = in_blocks(one, (*lanes, skip), n)
     rise = 2 * (value - minimum.fn(minimum.x, minimum.theta))
     value = value * 2 * result.up + constant_of(nll, minimum.theta)
     return Points(value, rise, points, status, rise < -2 * minimum.lower)

@@ -7,18 +7,20 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from scipy.special import log_ndtr, ndtri_exp
 
 from .._fit import fit
 from .._jit import jit
 from .._objective import prepare
 from .._parameter import Where, is_concrete
 from .._result import FitResult
-from .._stages import by_stages
 from .._toy_source import Toys
 from .._typing import PyTree
+from . import formulas
 from .asymptotic import Asymptotic, alternative_of, reference
 from .hypotest import check_cl, check_kinds
-from .limit_root import Problem, find_limits
+from .limit_root import find_limits
+from .limit_sides import Problem
 from .limit_status import LimitStatus
 from .ratio import ratio
 from .statistics import AbstractStatistic, QMu, QTilde, poi_positions
@@ -127,14 +129,18 @@ def upper_limit(
         limits = toy_limits(likelihood, found, data, index, float(at[0]), cl, cls, statistic, calculator)
         return _result(free, index[0], cl, cls, *limits)
     there = reference(likelihood, found, data)
-    problem = Problem(likelihood, found, data, there, jnp.asarray(index[0]), at, jnp.asarray(1 - cl))
-    limits, status = by_stages(
-        lambda lanes, skip, robust: find_limits(problem, lanes, skip, statistic.tilde, cls, robust),
-        jnp.asarray(np.arange(6)),
-        lambda found: np.asarray(found[1]) == int(LimitStatus.FIT_FAILED),
-        problem,
+    problem = Problem(
+        likelihood, found, data, there, jnp.asarray(index[0]), at, jnp.asarray(1 - cl), distances(cl, cls)
     )
+    limits, status = find_limits(problem, statistic.tilde, cls)
     return _result(free, index[0], cl, cls, limits, status, None, there.free, scales_of(factors))
+
+
+def distances(cl: float, cls: bool) -> Float[Array, "5"]:
+    """How many standard deviations of the estimate the alternative is away from the limits that are expected where the
+    data are `formulas.BANDS` off: CCGV eqs. 88, 89, solved for them. Not positive: nothing is allowed."""
+    band = np.asarray(formulas.BANDS, float)
+    return jnp.asarray(band - ndtri_exp(np.log(1 - cl) + (log_ndtr(band) if cls else 0.0)))
 
 
 def _result(

@@ -37,6 +37,9 @@ State = TypeVar("State", bound=AbstractState)
 class AbstractEDMSolver(optx.AbstractIterativeSolver[Y, Out, Aux, State]):
     """A solver that stops when the function is as near to its minimum as asked, never because a step was small.
 
+    What is near is a matter of the function's units, which `up` tells. Without a fit around it that knows them the step
+    that is left must be small, too: see `settled`.
+
     In Optimistix's loop the `y` of these solvers is the point that is evaluated next, which may turn out to be a bad
     one; the point that they return is `state.x`. So each step hands on the aux of the very `y` that it was called
     with, as Optimistix asks (`optx.BestSoFarMinimiser` rests on it), and the last evaluation is not lost.
@@ -48,31 +51,36 @@ class AbstractEDMSolver(optx.AbstractIterativeSolver[Y, Out, Aux, State]):
     def __check_init__(self) -> None:
         for name in ("tol", "up"):
             check_positive(self, name)
+        for name in ("rtol", "atol"):
+            value = getattr(self, name)
+            if isinstance(value, int | float) and not value >= 0:  # anything else may be traced
+                raise ValueError(f"{type(self).__name__}({name}=...) must not be negative, got {value!r}")
 
     @property
     def goal(self) -> float:
         """Where to stop: the distance to the minimum in units of the function (MINUIT's 0.002 tol UP)."""
         return 0.002 * self.tol * self.up
 
-    # Optimistix asks every solver for these three. Here the tolerance is on the function alone.
+    # Optimistix asks every solver for a norm. Here each parameter has its own tolerance.
     if TYPE_CHECKING:
-        # what a type checker must know: they are not arguments
-        rtol: float = eqx.field(init=False)
-        atol: float = eqx.field(init=False)
+        # what a type checker must know: it is no argument
         norm: Callable[[PyTree], Scalar] = eqx.field(init=False)
     else:
 
         @property
-        def rtol(self) -> float:
-            return 0.0
-
-        @property
-        def atol(self) -> float:
-            return self.goal
-
-        @property
         def norm(self) -> Callable[[PyTree], Scalar]:
             return optx.max_norm
+
+    def settled(
+        self, options: dict[str, Any], x: Float[Array, " n"], f: Scalar, step: Float[Array, " n"], edm: Scalar
+    ) -> Bool[Array, ""]:
+        """Whether the step that is left is small, too: within `rtol` and `atol` of each parameter, and of the function
+        as the EDM says, or lost in the noise. With the option `goal` the EDM alone decides, as in `mx.fit`."""
+        if options.get("goal") is not None:
+            return jnp.array(True)
+        rtol = jnp.maximum(self.rtol, 8 * jnp.finfo(x.dtype).eps)
+        small = jnp.all(jnp.abs(step) <= self.atol + rtol * jnp.abs(x)) & (edm <= self.atol + rtol * jnp.abs(f))
+        return small | (edm <= noise_of(options, f))
 
     @abc.abstractmethod
     def stats(self, state: State) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class LevenbergMarquardt(  # pyright: ignore[reportIncompatibleVariableOverride]
     tol: float = 0.1
     up: float = 0.5
     factor: float = 0.3
+    rtol: float = 1e-6
+    atol: float = 1e-6
 
     def __check_init__(self) -> None:
         check_positive(self, "factor")
@@ -99,4 +101,7 @@ LevenbergMarquardt.__init__.__doc__ = """**Arguments:**
 - `factor`: the first trust region is this times the length of the scaled start (or this, for a start at zero).
     MINPACK's 100 lets several of the NIST problems jump into a region without a minimum; with 0.3 all 27 are solved
     from both of their starts.
+- `rtol`: where no option `goal` is given (`mx.fit`, which knows the units, gives it), the step that is left must be
+    within `atol + rtol |y|` for each number of `y`, and the EDM within `atol + rtol |f|`, unless it is noise.
+- `atol`: see `rtol`.
 """

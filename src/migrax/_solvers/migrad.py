@@ -106,6 +106,8 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
     up: float = 0.5
     max_refused: int = 12
     verbose: bool | Callable[..., None] = eqx.field(static=True, default=False)
+    rtol: float = 1e-6
+    atol: float = 1e-6
 
     def __check_init__(self) -> None:
         check_positive(self, "max_refused")
@@ -194,7 +196,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         accepted = state.first | good
         goal = scalar_option(options, "goal", self.goal, f.dtype)
         # zeros, as NaN would spoil derivatives even where it is not selected
-        moved = self._accepted(state, x, f, jnp.where(finite, grad, 0.0), aux, goal)
+        moved = self._accepted(state, x, f, jnp.where(finite, grad, 0.0), aux, goal, options)
         stayed = self._refused(state, shorten(state.f, slope, state.step, f, slope_trial, state.num_refused > 0), goal)
         new = select(accepted, moved, stayed)
         lost = state.first & ~finite
@@ -209,7 +211,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
             confirmed = accepted & state.confirming & (new.edm <= CONFIRMS * state.edm)
             wanted = new.terminate & ~lost & ~confirmed & ~state.terminate  # of lanes that wait nothing is wanted
             fn, args = jax.tree.map(lambda a: lax.stop_gradient(a) if eqx.is_array(a) else a, (fn, args))
-            new = self._verify(wanted, new, flatten_fn(fn, y, args)[2], mode, goal, noise_of(options, new.f))
+            new = self._verify(wanted, new, flatten_fn(fn, y, args)[2], mode, goal, options)
         if self.verbose is not False:
             (_print_step if self.verbose is True else self.verbose)(
                 num_gradients=("Gradients", new.num_gradients),
@@ -229,6 +231,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         grad: Float[Array, " n"],
         aux: Any,
         goal: Scalar,
+        options: dict[str, Any],
     ) -> _MigradState[Any]:
         """Updates the metric, looks at the EDM and plans a full step from here."""
         metric, dcov, trusted = select(
@@ -239,7 +242,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         bad = ~(grad @ direction < 0) & jnp.any(grad != 0)
         metric, direction = _where_reset(bad, metric, direction, grad)
         edm = -0.5 * (grad @ direction)
-        done = trusted & (edm * (1 + 3 * dcov) <= goal)
+        done = trusted & (edm * (1 + 3 * dcov) <= goal) & self.settled(options, x, f, direction, edm)
         direction = jnp.where(state.first, direction + state.direction, direction)
         stationary = ~done & jnp.all(direction == 0)
         return _replace(
@@ -279,14 +282,20 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         )
 
     def _verify(
-        self, wanted: Bool[Array, ""], state: _MigradState[Any], flat: Callable, mode: str, goal: Scalar, noise: Scalar
+        self,
+        wanted: Bool[Array, ""],
+        state: _MigradState[Any],
+        flat: Callable,
+        mode: str,
+        goal: Scalar,
+        options: dict[str, Any],
     ) -> _MigradState[Any]:
         """Where the search ended, looks at the exact Hessian: is this the minimum, or is there a way to go on?
 
         Beside the floor of a narrow curved valley even the exact EDM is small, as the walls' curvature is along the
         valley, too. So a Newton step must confirm it.
         """
-        x = lax.stop_gradient(state.x)
+        x, noise = lax.stop_gradient(state.x), noise_of(options, state.f)
         no = jnp.array(False)
         blank = _Look(state.metric, jnp.zeros_like(x), state.edm, no, no)
         # A loop of at most one turn: under vmap `lax.cond` would look in every step.
@@ -296,6 +305,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         gave_up = state.result != optx.RESULTS.successful
         # A search that found no way down is at the minimum only as far as the noise can tell.
         reached = seen.minimum & (seen.edm <= jnp.where(gave_up, jnp.minimum(10 * goal, noise), goal))
+        reached &= self.settled(options, x, state.f, seen.metric @ state.grad, seen.edm) | gave_up
         confirmed = reached & (gave_up | (seen.edm <= jnp.maximum(TINY * goal, noise)))
         confirmed |= ~seen.finite & ~gave_up
         direction = -seen.metric @ state.grad + seen.push
@@ -338,6 +348,9 @@ Migrad.__init__.__doc__ = """**Arguments:**
     pairs of a label and a (traced) value, by name: `num_gradients`, `loss_this_step`, `loss_last_accepted_step`, `edm`,
     `y`, `y_last_accepted_step`. Inside `mx.fit` the loss is above the start's, in units of 2 UP, and `y` in the
     coordinates of the search, whose unit is an error.
+- `rtol`: where no option `goal` is given (`mx.fit`, which knows the units, gives it), the step that is left must be
+    within `atol + rtol |y|` for each number of `y`, and the EDM within `atol + rtol |f|`, unless it is noise.
+- `atol`: see `rtol`.
 """
 
 

@@ -47,6 +47,8 @@ class Newton(  # pyright: ignore[reportIncompatibleVariableOverride]
     tol: float = 0.1
     up: float = 0.5
     radius: float = 10.0
+    rtol: float = 1e-6
+    atol: float = 1e-6
 
     def __check_init__(self) -> None:
         check_positive(self, "radius")
@@ -83,4 +85,7 @@ Newton.__init__.__doc__ = """**Arguments:**
 - `up`: by how much the function rises over one error: 0.5 for minus log L, 1.0 for a chi-squared.
 - `radius`: of the first trust region, in coordinates in which the Hessian has a unit diagonal (so in errors, if `up` is
     0.5 and the parameters are not correlated).
+- `rtol`: where no option `goal` is given (`mx.fit`, which knows the units, gives it), the step that is left must be
+    within `atol + rtol |y|` for each number of `y`, and the EDM within `atol + rtol |f|`, unless it is noise.
+- `atol`: see `rtol`.
 """

@@ -66,6 +66,8 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
 
     tol: float = 0.1
     up: float = 0.5
+    rtol: float = 1e-6
+    atol: float = 1e-6
 
     def init(
         self,
@@ -122,6 +124,7 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
         complete = phase == _REFLECT
         goal = scalar_option(options, "goal", self.goal, f.dtype)
         done = complete & (spread <= goal) & jnp.all(width <= _WIDTH * size)
+        done &= self.settled(options, x, f, width, spread)
         lost = complete & ~jnp.isfinite(f)
         result = optx.RESULTS.where(done & ~varies, optx.RESULTS.nonlinear_divergence, state.result)
         new = _SimplexState(
@@ -151,6 +154,10 @@ Simplex.__init__.__doc__ = """**Arguments:**
 
 - `tol`: MINUIT's tolerance. The solver stops when the values in the simplex differ by less than 0.002 `tol` `up`.
 - `up`: by how much the function rises over one error: 0.5 for minus log L, 1.0 for a chi-squared.
+- `rtol`: where no option `goal` is given (`mx.fit`, which knows the units, gives it), the simplex must be within `atol
+    + rtol |y|` for each number of `y`, and the differences of the values within `atol + rtol |f|`, unless they are
+    noise.
+- `atol`: see `rtol`.
 """
 
 

@@ -127,6 +127,7 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState[Any]])
         confirmed = accepted & (state.edm <= goal) & (state.metric.edm(grad) <= CONFIRMS * state.edm)
         # The EDM says something only if the model holds as far as its minimum.
         done = (edm <= goal) & (plan.inside | nothing) & self.believes(metric, nothing | confirmed)
+        done &= self.settled(options, x, f, plan.step, edm)
         # Nowhere to go: the model promises nothing, or the step is lost in the rounding of x.
         stuck = ~done & (~(plan.predicted > 0) | jnp.all(x + plan.step == x))
         lost = state.first & ~finite
