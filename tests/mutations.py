@@ -100,10 +100,24 @@ MUTATIONS = (
     ),
     Mutation(
         "CLs: divided by the p-value of the background",
-        "_hypotest/limit_root.py",
+        "_hypotest/limit_curve.py",
         "return log_sb - (log_b if self.cls else 0.0) - self.log_alpha",
         "return log_sb - self.log_alpha",
         "tests/test_hypotest.py",
+    ),
+    Mutation(
+        "limits: the parameter of interest at its bound has no covariance",
+        "_hypotest/limit_crossing.py",
+        "v = others + jnp.outer(tangent, tangent) / jnp.where(curvature > 0, curvature, 1.0)",
+        "v = minimum.covariance",
+        "tests/test_limit_crossings.py -k same_as_by_newton",
+    ),
+    Mutation(
+        "crossings: what does not move begins at its bound",
+        "_search.py",
+        "start=jnp.where(minimum.active & ~held, x, base)",
+        "start=base",
+        "tests/test_contour.py -k another_parameter_at_its_bound",
     ),
     Mutation(
         "limits: the derivative of the root",

@@ -333,12 +333,13 @@ def test_one_element_is_enough_and_equal_content_is_equal():
 
 
 def test_what_cannot_be_seen_is_said():
-    class Opaque:  # as an object of an extension: neither __dict__ nor slots
+    class Opaque:
         __slots__ = ()
 
         def __call__(self, mu):
             return 3.0 * mu
 
+    del Opaque.__slots__  # as a type of an extension: no __dict__, and nothing says what there is
     opaque = Opaque()
     nll = lambda p, _: half_square(opaque(p["mu"]), A)  # noqa: E731
     with pytest.warns(UserWarning, match=r"Opaque, which cannot be looked into.*Give what may change as data"):

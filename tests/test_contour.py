@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from iminuit import Minuit
+from scipy.optimize import minimize_scalar
 
 import migrax as mx
+from migrax import _contour
 from quadratic import AT, COVARIANCE, fitted, quadratic
 
 P = mx.Parameter
@@ -186,6 +188,77 @@ def with_a_hole(p, hole):
     """The quadratic of a circle, NaN where a and b are both beyond `hole`."""
     value = 0.5 * (p["a"] ** 2 + p["b"] ** 2 + (p["n"] - 0.1 * p["a"]) ** 2)
     return jnp.where((p["a"] > hole) & (p["b"] > hole), jnp.nan, value)
+
+
+TEMPLATES = np.exp(
+    -0.5 * ((np.linspace(0.25, 9.75, 20) - np.array([[4.0], [5.5], [4.8]])) / [[1.0], [1.2], [2.0]]) ** 2
+)
+TEMPLATES = TEMPLATES / TEMPLATES.sum(axis=1, keepdims=True)
+# of 60, 80 and 6 events; the third yield is fitted at its bound, and leaves it on one side of the contour
+OF_TEMPLATES = np.random.default_rng(3).poisson(np.array([60, 80, 6]) @ TEMPLATES)
+
+
+def yields(dtype):
+    templates, counts = jnp.asarray(TEMPLATES, dtype), jnp.asarray(OF_TEMPLATES, dtype)
+    nll = mx.PoissonNLL(lambda p: jnp.stack([p["a"], p["b"], p["c"]]) @ templates + 0.1)
+    params = {name: P(np.asarray(start, dtype), lower=0.0) for name, start in {"a": 50, "b": 70, "c": 10}.items()}
+    return nll, params, counts
+
+
+@functools.cache
+def yields_contour():
+    nll, params, counts = yields(float)
+    result = mx.fit(nll, params, counts)
+    return nll, result, counts, mx.contour(nll, result, counts, ("a", "b"), cl=0.68, size=12)
+
+
+def test_another_parameter_at_its_bound():
+    """Each point has risen as far as its level says, minimised over that parameter, by SciPy."""
+    nll, result, counts, contour = yields_contour()
+    assert float(result["c"].value) == 0.0
+    assert contour.valid.all()
+    c = contour.points[:, 2]
+    assert (c == 0).any()
+    assert (c > 1).any()
+    for a, b, _ in contour.points:
+
+        def of_c(c, a=a, b=b):
+            return float(nll({"a": a, "b": b, "c": c}, counts))
+
+        least = minimize_scalar(of_c, bounds=(0.0, 60.0), method="bounded", options={"xatol": 1e-9})
+        rise = 2 * (min(least.fun, of_c(0.0)) - float(result.nll))
+        np.testing.assert_allclose(rise, -2 * np.log1p(-0.68), rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:migrax is made for float64:UserWarning")
+def test_another_parameter_at_its_bound_in_float32():
+    with jax.enable_x64(False):
+        nll, params, counts = yields(np.float32)
+        result = mx.fit(nll, params, counts)
+        contour = mx.contour(nll, result, counts, ("a", "b"), cl=0.68, size=12)
+        minos = mx.minos(nll, result, counts, ["a", "b"], cl=1.5)
+    assert contour.valid.all()
+    assert minos.valid.all()
+    np.testing.assert_allclose(contour.values, yields_contour()[3].values, rtol=1e-4)
+
+
+def test_an_extreme_that_fails_fails_alone(monkeypatch):
+    nll, result, counts, whole = yields_contour()
+    sides = _contour.sides
+
+    def without_the_top(*args):
+        result, found = sides(*args)
+        lost = np.arange(4) == 1
+        status = jnp.where(lost, int(mx.Side.FAILED), found.status)
+        return result, found._replace(x=jnp.where(lost[:, None], jnp.nan, found.x), status=status)
+
+    monkeypatch.setattr(_contour, "sides", without_the_top)
+    contour = mx.contour(nll, result, counts, ("a", "b"), cl=0.68, size=12)
+    assert np.sum(contour.status != int(mx.Side.FOUND)) == 1
+    assert np.isnan(contour.points[4]).all()
+    right = whole.values[jnp.array([0, 6, 10])]  # the other extremes
+    for point in right:
+        assert np.nanmin(np.abs(contour.values - point).max(axis=1)) < 1e-6
 
 
 def test_a_point_that_fails_changes_no_other():

@@ -478,3 +478,43 @@ def test_copies_of_the_function_in_the_program(name):
     options = {"metric": jnp.eye(2)} if solver != name else {}
     jaxpr = jax.make_jaxpr(lambda y: solve(solver, residuals, y, None, options, throw=False).value)(START)
     assert str(jaxpr).count("= lgamma ") == COPIES[name]
+
+
+class TestUnits:
+    """Without a fit nobody knows the function's units: an EDM of 1e-4 may be much."""
+
+    @staticmethod
+    def residual(y, _):
+        """As of an ODE whose parameter is 0.5 where the residuals vanish; small numbers."""
+        return 1e-2 * (jnp.exp(-y * jnp.linspace(0.0, 1.0, 5)) - jnp.exp(-0.5 * jnp.linspace(0.0, 1.0, 5)))
+
+    @pytest.mark.parametrize("name", ["Migrad", "Newton", "Simplex"])
+    def test_of_a_small_function(self, name):
+        found = optx.minimise(lambda y, _: jnp.sum(self.residual(y, _) ** 2), getattr(mx, name)(), 0.2, max_steps=500)
+        np.testing.assert_allclose(found.value, 0.5, rtol=1e-4)
+
+    @pytest.mark.parametrize("name", ["Migrad", "Newton"])
+    def test_without_reverse_mode(self, name):
+        def fn(y, _):
+            return jnp.sum(lax.fori_loop(0, jnp.array(1), lambda _, r: r, self.residual(y, None)) ** 2)
+
+        found = optx.minimise(fn, getattr(mx, name)(), 0.2, options={"autodiff_mode": "fwd"}, max_steps=500)
+        np.testing.assert_allclose(found.value, 0.5, rtol=1e-5)
+
+    def test_least_squares(self):
+        found = optx.least_squares(self.residual, mx.LevenbergMarquardt(), 0.2)
+        np.testing.assert_allclose(found.value, 0.5, rtol=1e-5)
+
+    def test_as_asked(self):
+        """Fewer steps for less; with a `goal` the EDM alone decides, as in a fit."""
+
+        def fn(y, _):
+            return jnp.sum(self.residual(y, _) ** 2)
+
+        def steps(options=None, **kwargs):
+            return int(optx.minimise(fn, mx.Newton(**kwargs), 0.2, options=options).stats["num_steps"])
+
+        assert steps(rtol=1e-12, atol=1e-12) >= steps() > steps(rtol=1.0, atol=1.0)
+        assert steps(options={"goal": 1e-4}) == steps(rtol=1.0, atol=1.0)
+        with pytest.raises(ValueError, match="rtol"):
+            mx.Newton(rtol=-1.0)

@@ -50,7 +50,7 @@ def rays(
 ) -> tuple[Found, Bool[Array, " c"]]:
     """The crossings of the rays of all levels, shape `(c, size)`, and whether these are the whole contour: it is met
     once by each ray. Rays that would begin outside are not followed."""
-    fans = _fans(extremes, jnp.array(index), size)
+    fans = _fans(_guessed(result, extremes, jnp.array(index)), jnp.array(index), size)
     inside = _inside(nll, result, data, fans.base, extremes.rise)
     fans = fans._replace(directions=jnp.where(inside[:, None, None], fans.directions, jnp.nan))
     c, n = extremes.x.shape[0], extremes.x.shape[-1]
@@ -59,6 +59,19 @@ def rays(
     flat = look(nll, result, data, index, lanes)
     found = jax.tree.map(lambda a: a.reshape(c, size, *a.shape[1:]), flat)
     return _joined(found, fans, extremes, inside, jnp.array(index))
+
+
+@jit
+def _guessed(result: FitResult, extremes: Extremes, index: Int[Array, "2"]) -> Extremes:
+    """With the extremes of the covariance's ellipse in the places of those that were not found, so that the rays are
+    sent all the same."""
+    assert result.covariance is not None
+    v, sigma = result.covariance.matrix[index], result.errors[index]
+    way = v / jnp.where(sigma > 0, sigma, jnp.nan)[:, None]
+    guess = result.values + jnp.sqrt(extremes.rise)[:, None, None] * jnp.concatenate([way, -way])
+    failed = extremes.status > int(Side.AT_LIMIT)
+    x = jnp.where(failed[..., None], jnp.clip(guess, result.lower, result.upper), extremes.x)
+    return extremes._replace(x=x, status=jnp.where(failed, int(Side.FOUND), extremes.status))
 
 
 @jit
@@ -127,20 +140,22 @@ def _joined(
     def one(found: Found, fan: Fan, extremes: Extremes, inside: Array) -> tuple[Found, Array]:
         at = fan.places
         corners = extremes.x[:, index]
-        half = 0.5 * (jnp.max(corners, axis=0) - jnp.min(corners, axis=0))
+        half = 0.5 * (jnp.nanmax(corners, axis=0) - jnp.nanmin(corners, axis=0))
         aimed = _norm(fan.directions[at] / half)
         reached = _norm((found.x[at][:, index] - fan.base[index]) / half)
         # an extreme point is flat: along the contour it is known to the root of the precision
         same = max(_SAME, 30 * float(jnp.finfo(aimed.dtype).eps) ** 0.5)
-        met = (found.status[at] <= int(Side.AT_LIMIT)) & (jnp.abs(reached - aimed) <= same * aimed)
-        x, status = found.x.at[at].set(extremes.x), found.status.at[at].set(extremes.status)
+        known = extremes.status <= int(Side.AT_LIMIT)
+        met = ~known | ((found.status[at] <= int(Side.AT_LIMIT)) & (jnp.abs(reached - aimed) <= same * aimed))
+        # where an extreme is not known, neither is whether the ray that was sent to it ends at one
+        x = found.x.at[at].set(extremes.x)
+        status = found.status.at[at].set(jnp.where(known, extremes.status, int(Side.FAILED)))
         good = status <= int(Side.AT_LIMIT)
         pair = good & jnp.roll(good, -1)
         gaps = jnp.where(pair, _norm((jnp.roll(x, -1, axis=0) - x)[:, index] / half), 0.0)
         whole = jnp.max(gaps) * jnp.sum(pair) <= _GAP * jnp.sum(gaps)
-        failed = ~jnp.all(extremes.status <= int(Side.AT_LIMIT))
-        status = jnp.where(failed, int(Side.FAILED), status)
-        return found._replace(x=x, status=status), failed | (inside & jnp.all(met) & whole)
+        # without all of the extremes it cannot be walked along: each ray says what it found
+        return found._replace(x=x, status=status), ~jnp.all(known) | (inside & jnp.all(met) & whole)
 
     return jax.vmap(one)(found, fans, extremes, inside)
 

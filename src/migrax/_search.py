@@ -83,7 +83,8 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
     skip = skip | ~minimum.valid
     variance = jnp.where(held & (minimum.errors > 0), minimum.errors, 1.0) ** 2
     way = Way(
-        start=base,
+        # what does not move is at its bound, wherever the line begins
+        start=jnp.where(minimum.active & ~held, x, base),
         origin=None if aim.base is None else minimum.fn(x, minimum.theta),
         e=jnp.where(held, aim.direction / variance, 0.0),
         covariance=conditional(minimum.covariance, _across(aim)),
