@@ -29,7 +29,7 @@ PYTHONS := $(PYTHON)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs notebooks clean
+.PHONY: help demo test coverage lint bench docs notebooks clean
 # Two pip runs must not fill one environment at once.
 .NOTPARALLEL:
 
@@ -45,6 +45,9 @@ test: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.jax_cache
 test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.5
 test: $(VENV)/.stamp-test ## run the tests with two workers; make test ARGS="-k migrad" hands on options
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q $(ARGS)
+
+coverage: ## run the tests with the coverage of lines and branches, which takes a third longer
+	@$(MAKE) --no-print-directory test EXTRAS_test=test,tqdm,peers,coverage ARGS="--cov $(ARGS)"
 
 lint: $(VENV)/.stamp-lint ## check style, formatting and types
 	@$(BIN)/ruff check .
