@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._jit import jit
 from .._parameter import is_concrete
-from .limit_crossing import cross
+from .limit_crossing import Crossed, cross
 from .limit_curve import Curve, Height, curve_of
 from .limit_sides import Problem
 from .limit_status import LimitStatus
@@ -24,34 +24,41 @@ _FAR = {8: 1e40, 4: 1e30}  # errors: beyond it the signal does nothing
 
 def find_limits(problem: Problem, tilde: bool, cls: bool) -> tuple[Float[Array, "6"], Int[Array, "6"]]:
     """The observed limit and those expected at -2 to 2 standard deviations, and an `mx.LimitStatus` for each."""
-    limits, status = crossings(problem, tilde, cls)
-    if is_concrete(status) and np.all(np.asarray(status) >= 0):
-        return limits, status
-    return roots(problem, limits, status, tilde, cls)
+    crossed = crossings(problem, tilde, cls)
+    if not (is_concrete(crossed.status) and np.all(np.asarray(crossed.status) >= 0)):
+        crossed = roots(problem, crossed, tilde, cls)
+    return limits_at(problem, crossed, tilde, cls), crossed.status
 
 
 @jit
-def crossings(problem: Problem, tilde: bool, cls: bool) -> tuple[Float[Array, "6"], Int[Array, "6"]]:
-    """The limits that are found with one gradient a step; a status of -1 for the others."""
-    curve = curve_of(problem, tilde, cls)
-    still = jax.tree.map(lambda a: lax.stop_gradient(a) if eqx.is_array(a) else a, curve)
-    lanes = jnp.arange(6)
-    observed, expected = cross(still)
-    end = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), observed, expected)
-    status = jnp.where(still.valid, end.status, int(LimitStatus.FIT_FAILED))
-    found = status == int(LimitStatus.FOUND)
-    limits = jax.vmap(lambda lane, at, x, found: _limit_at(curve, lane, at, x, found))(lanes, end.mu, end.x, found)
-    return limits, status
+def crossings(problem: Problem, tilde: bool, cls: bool) -> Crossed:
+    """The limits that are found with one gradient a step, with a leading axis of six; a status of -1 for the others."""
+    still = _still(curve_of(problem, tilde, cls))
+    found = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), *cross(still))
+    return found._replace(status=jnp.where(still.valid, found.status, int(LimitStatus.FIT_FAILED)))
 
 
 @jit
-def roots(
-    problem: Problem, limits: Float[Array, "6"], status: Int[Array, "6"], tilde: bool, cls: bool
-) -> tuple[Float[Array, "6"], Int[Array, "6"]]:
+def roots(problem: Problem, crossed: Crossed, tilde: bool, cls: bool) -> Crossed:
     """The same, with those that are missing found by Newton's method."""
+    still = _still(curve_of(problem, tilde, cls))
+    known = crossed.status >= 0
+    found = jax.vmap(lambda lane, skip: _newton(still, lane, skip))(jnp.arange(6), known)
+    return jax.tree.map(lambda a, b: jnp.where(known.reshape(-1, *[1] * (a.ndim - 1)), a, b), crossed, found)
+
+
+@jit
+def limits_at(problem: Problem, crossed: Crossed, tilde: bool, cls: bool) -> Float[Array, "6"]:
+    """The limits with their derivatives; NaN where there is none."""
     curve = curve_of(problem, tilde, cls)
-    found, why = jax.vmap(lambda lane, skip: _newton(curve, lane, skip))(jnp.arange(6), status >= 0)
-    return jnp.where(status >= 0, limits, found), jnp.where(status >= 0, status, why)
+    mu, x, status = jax.tree.map(lax.stop_gradient, crossed)
+    found = status == int(LimitStatus.FOUND)
+    one = lambda lane, mu, x, found: _limit_at(curve, lane, mu, x, found)  # noqa: E731
+    return jax.vmap(one)(jnp.arange(6), mu, x, found)
+
+
+def _still(curve: Curve) -> Curve:
+    return jax.tree.map(lambda a: lax.stop_gradient(a) if eqx.is_array(a) else a, curve)
 
 
 def _limit_at(curve: Curve, lane: Array, where: Scalar, x: Float[Array, "2 n"], found: Bool[Array, ""]) -> Scalar:
@@ -73,9 +80,8 @@ class _State(NamedTuple):
     limit: Scalar  # the last step of Newton's method
 
 
-def _newton(curve: Curve, lane: Int[Array, ""], skip: Bool[Array, ""]) -> tuple[Scalar, Int[Array, ""]]:
+def _newton(still: Curve, lane: Int[Array, ""], skip: Bool[Array, ""]) -> Crossed:
     """Newton's method within a bracket."""
-    still = jax.tree.map(lambda a: lax.stop_gradient(a) if eqx.is_array(a) else a, curve)
     first = jnp.minimum(jnp.maximum(still.best, still.at) + 2 * still.error, still.upper)
     # the data matter to the observed limit alone
     unseen = jnp.stack([skip | (lane > 0), skip])
@@ -83,8 +89,7 @@ def _newton(curve: Curve, lane: Int[Array, ""], skip: Bool[Array, ""]) -> tuple[
     begin = _begin(still, lane, first, hopeless)
     body = lambda s: _step(still, s, still.look(lane, s.trial, s.x, unseen, True))  # noqa: E731
     end = lax.while_loop(lambda s: s.status < 0, body, begin)
-    found = end.status == int(LimitStatus.FOUND)
-    return _limit_at(curve, lane, end.limit, end.x, found), end.status
+    return Crossed(end.limit, end.x, end.status)
 
 
 @eqx.filter_custom_jvp
