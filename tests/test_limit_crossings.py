@@ -138,8 +138,11 @@ def test_blocks_are_the_same(what, monkeypatch):
     }[what]
     at_once = run()
     monkeypatch.setitem(_blocks._BYTES, "cpu", 3 * _blocks._COPIES * 16 * 8)  # three lanes
+    mapped, lax_map = [], jax.lax.map
+    monkeypatch.setattr(jax.lax, "map", lambda *args, **kwargs: mapped.append(args) or lax_map(*args, **kwargs))
     jax.clear_caches()  # the size of a block is no part of a program's key
     blocks = run()
     jax.clear_caches()
+    assert any(jax.tree.leaves(lanes)[0].shape[1] <= 3 for _, lanes in mapped)
     assert np.all(np.isfinite(at_once))
     np.testing.assert_allclose(blocks, at_once, rtol=1e-9)

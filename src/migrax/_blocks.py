@@ -22,7 +22,7 @@ def in_blocks(one: Callable[..., Any], lanes: tuple[PyTree, ...], n: int) -> Any
         return jax.vmap(one)(*lanes)
     blocks = -(-count // most)
     size = -(-count // blocks)
-    # the last block is filled up with lanes that are done already
+    # the last block is filled up with the first lanes again
     order = jnp.arange(blocks * size) % count
     blocked = jax.tree.map(lambda a: a[order].reshape(blocks, size, *a.shape[1:]), lanes)
     done = jax.lax.map(lambda block: jax.vmap(one)(*block), blocked)

@@ -38,6 +38,8 @@ _MAX_EVALUATIONS = 60  # of the parabolas
 
 
 class Crossed(NamedTuple):
+    """A limit, not yet differentiable."""
+
     mu: Scalar
     x: Float[Array, "2 n"]  # the conditional fits there; NaN for the data where they do not matter
     status: Int[Array, ""]  # an `mx.LimitStatus`, or -1: not found
@@ -68,10 +70,10 @@ class _Model(NamedTuple):
 
 
 class _State(NamedTuple):
-    trial: Float[Array, "k n"]  # evaluated next, with the parameter of interest at
-    there: Float[Array, " k"]
-    q: Float[Array, "k n"]  # the best points
-    at: Float[Array, " k"]
+    trial: Float[Array, "k n"]  # evaluated next
+    there: Float[Array, " k"]  # the parameter of interest of `trial`
+    q: Float[Array, "k n"]  # the best point of each side
+    at: Float[Array, " k"]  # the parameter of interest of `q`
     g: Float[Array, "k n"]
     push: Float[Array, "k n"]  # the gradient of those that do not move, too
     v: Float[Array, "k n n"]
