@@ -295,3 +295,30 @@ def test_kinks_of_an_unknown_parameter_are_refused():
         mx.fit(mx.Likelihood(lambda p, d: p["alpha"] ** 2, kinks={"alpa": 0.0}), {"alpha": 1.0})
     with pytest.raises(TypeError, match="by the names of parameters"):
         mx.Likelihood(lambda p, d: p["alpha"] ** 2, kinks=[0.0])
+
+
+def test_a_minimum_on_kinks_where_only_the_curvature_jumps():
+    """Of Asimov data: all slopes are 0 there, on either side, and the second derivatives are not the same. Rounding
+    puts each parameter on one side or the other, and this is no reason to call the minimum singular."""
+    rng = np.random.default_rng(3)
+    up, down = (jnp.asarray(1 + 0.03 * rng.normal(size=(8, 6))) for _ in range(2))
+    nominal = jnp.full(6, 30.0)
+
+    def nll(params, data):
+        alpha = params["alpha"][:, None]
+        factor = jnp.prod(jnp.where(alpha >= 0, up ** jnp.abs(alpha), down ** jnp.abs(alpha)), axis=0)
+        nu = 2 * params["mu"] + nominal * factor
+        return jnp.sum(nu - data * jnp.log(nu)) + 0.5 * jnp.sum(params["alpha"] ** 2)
+
+    kinked = mx.Likelihood(nll, kinks={"alpha": 0.0})
+
+    @jax.jit
+    @jax.vmap
+    def many(mu, alpha):
+        return mx.fit(kinked, {"mu": mx.Parameter(mu, lower=0.0, upper=50.0), "alpha": mx.Parameter(alpha)}, nominal)
+
+    starts = jnp.asarray(np.concatenate([np.zeros((5, 8)), rng.normal(size=(15, 8))]))
+    found = many(jnp.asarray(rng.uniform(0.1, 3, 20)), starts)
+    assert np.all(np.asarray(found.valid)), np.bincount(np.asarray(found.status))
+    assert np.all(np.asarray(found.values[:, :8]) == 0)
+    np.testing.assert_allclose(found.values[:, 8], 0.0, atol=1e-12)

@@ -18,6 +18,9 @@ from jaxtyping import Array, Bool, Float, Scalar
 from ._derivatives import Expansion, expand
 from ._typing import PyTree
 
+# A part of an error that is nothing: it changes the objective by 1e-16.
+_HAIR = 1e-8
+
 Objective = Callable[[Float[Array, " n"], PyTree], Scalar]
 
 
@@ -57,10 +60,12 @@ def on_kinks(x: Float[Array, " n"], kinks: Float[Array, "m n"]) -> Float[Array, 
     return jnp.where(jnp.abs(x - at) <= side(at), uneven * side(at), 0.0)
 
 
-def snapped(x: Float[Array, " n"], kinks: Float[Array, "m n"]) -> Float[Array, " n"]:
-    """On the kink itself, not beside it by rounding."""
+def snapped(x: Float[Array, " n"], kinks: Float[Array, "m n"], errors: Float[Array, " n"]) -> Float[Array, " n"]:
+    """On the kink itself, not beside it by rounding: else a minimum on kinks where only the second derivative jumps is
+    sought on one side and the other for ever."""
     eps, at = jnp.finfo(x.dtype).eps, nearest(x, kinks)
-    return jnp.where(jnp.abs(x - at) <= 8 * eps * (jnp.abs(x) + jnp.abs(at)), at, x)
+    hair = 8 * eps * (jnp.abs(x) + jnp.abs(at)) + jnp.maximum(_HAIR, 8 * eps) * errors
+    return jnp.where(jnp.abs(x - at) <= hair, at, x)
 
 
 def both_sides(

@@ -55,7 +55,8 @@ def look_at(
     above, below = both_sides(fn, x, theta, reach)
     at, kinks = around(above, below, x, space.kinks, reach, space.lower, space.upper)
     verdict = inspect(at, x, space.between(kinks.lower, kinks.upper), goal, kinks.held)
-    return at, verdict._replace(newton=snapped(verdict.newton, space.kinks), kinks=kinks)
+    errors = jnp.where(verdict.positive_definite, jnp.sqrt(jnp.sum(verdict.metric.root() ** 2, axis=1)), 0.0)
+    return at, verdict._replace(newton=snapped(verdict.newton, space.kinks, errors), kinks=kinks)
 
 
 def on_average(
