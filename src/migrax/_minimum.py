@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -20,6 +21,8 @@ from ._typing import PyTree
 # A value that is lower than at the minimum by more than this (in units of UP = 1/2) is another minimum.
 LOWER = 1e-4
 
+# Of a rise: where the values are rounded to more than this part of it, it cannot be seen.
+_BLUR = 0.1
 
 _NEAR = 20.0  # errors
 
@@ -40,6 +43,10 @@ class Minimum(NamedTuple):
     def lower(self) -> Scalar:
         """By how much the objective must be lower than at the minimum to be another one."""
         return jnp.maximum(LOWER, 10 * self.noise)
+
+    def sees(self, rise: Scalar | float) -> Bool[Array, ""]:
+        """Whether a rise of the objective is more than its rounding."""
+        return self.noise <= _BLUR * rise
 
     @property
     def errors(self) -> Float[Array, " n"]:
@@ -83,9 +90,31 @@ def at_minimum(nll: Callable, result: FitResult, data: PyTree) -> Minimum:
     value = lax.stop_gradient((result.nll - constant_of(nll, theta)) / (2 * result.up)).astype(x.dtype)
     # an invalid fit gives zeros: everything from it fails, and nothing loops over NaN
     covariance = lax.stop_gradient(jnp.where(result.valid, result.covariance.matrix, 0.0))
-    # of the values at the minimum, and of a rise of a few standard deviations
-    noise = 8 * jnp.finfo(x.dtype).eps * (jnp.abs(value) + 1)
-    return Minimum(fn, theta, x, value, noise, covariance, space, result.valid)
+    minimum = Minimum(fn, theta, x, value, _noise(value), covariance, space, result.valid)
+    return minimum._replace(valid=result.valid & minimum.sees(0.5))
+
+
+def _noise(value: Array) -> Array:
+    """Of the values at the minimum, and of a rise of a few standard deviations."""
+    return 8 * jnp.finfo(value.dtype).eps * (jnp.abs(value) + 1)
+
+
+def warn_if_rounded(nll: Callable, result: FitResult, data: PyTree, what: str) -> None:
+    """Outside of `jit`, of values that are rounded to more than what a rise by UP shows: nothing that rests on one is
+    found."""
+    if not is_concrete(result.nll, result.up) or jnp.ndim(result.nll) != 0:
+        return
+    if not float(_noise(result.nll / (2 * result.up))) > 0.5 * _BLUR:
+        return
+    varies = result.nll - constant_of(nll, Theta(eqx.filter(nll, eqx.is_array), result.params, data, result.up))
+    if not float(_noise(varies / (2 * result.up))) > 0.5 * _BLUR:
+        return
+    value = f"{float(result.nll):.2g}, is {result.nll.dtype}"
+    warnings.warn(
+        f"{what} needs to see the likelihood rise by UP = {float(result.up):g}, and its value, {value}, with rounding "
+        "of nearly that size: nothing is found. Give starts and data in float64",
+        stacklevel=4,
+    )
 
 
 def check_has_covariance(result: Any, what: str) -> None:
@@ -125,6 +154,8 @@ def ready(nll: Callable, result: Any, data: PyTree, what: str, refit: bool) -> F
             f"can be trusted (mx.fit has them), not those read off the shape{way if weighted else ''}",
             stacklevel=3,
         )
+    if what != "scan":
+        warn_if_rounded(nll, result, prepare({}, data)[1], what)
     return result
 
 

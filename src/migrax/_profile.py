@@ -237,11 +237,12 @@ def evaluate(
             impossible = lax.stop_gradient(minimum.fn(at, minimum.theta)) == jnp.inf
             value = minimum.fn(jnp.where(impossible, minimum.x, at), minimum.theta)
             value, x = jnp.where(impossible, jnp.inf, value), at
-            status = jnp.where(jnp.isnan(value) | (value == -jnp.inf), int(Status.NOT_FINITE), int(Status.VALID))
+            status = jnp.where(minimum.valid, int(Status.VALID), int(Status.NOT_CONVERGED))
+            status = jnp.where(jnp.isnan(value) | (value == -jnp.inf), int(Status.NOT_FINITE), status)
         else:
             value, x = minimum.fn(at, minimum.theta), at
             status = jnp.where(jnp.isfinite(value), int(Status.VALID), int(Status.NOT_FINITE))
-        good = (status == int(Status.VALID)) & minimum.valid
+        good = (status == int(Status.VALID)) & (result.valid if what == "scan" else minimum.valid)
         return jnp.where(good, value, jnp.nan), jnp.where(good, x, jnp.nan), status
 
     value, points, status = in_blocks(one, (*lanes, skip), n)

@@ -80,7 +80,7 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
     turn = _turn(minimum, aim.direction)
     end = jnp.minimum(_room(minimum, base, aim.direction), turn)
     blocked = end <= 0
-    skip = skip | ~minimum.valid
+    skip = skip | ~minimum.valid | ~minimum.sees(0.5 * aim.rise)
     variance = jnp.where(held & (minimum.errors > 0), minimum.errors, 1.0) ** 2
     way = Way(
         # what does not move is at its bound, wherever the line begins

@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from .._fit import covariance_kind, fit
 from .._jit import jit
 from .._likelihoods.least_squares import NEEDS_SCALE
+from .._minimum import warn_if_rounded
 from .._objective import prepare
 from .._parameter import is_concrete
 from .._profile import evaluate
@@ -71,6 +72,7 @@ def ratio(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], 
     _, data = prepare(free.params, data)
     if covariance_kind(nll, data, True) == "scaled":
         raise TypeError(f"a test or a limit {NEEDS_SCALE}")
+    warn_if_rounded(nll, free, data, "a test or a limit")
     found = _conditional(nll, free, data, index, values)
     for _ in range(3):
         better = _better(nll, free, data, found)
