@@ -82,3 +82,14 @@ def test_a_million_events_in_chunks():
         # a sum in chunks is another program
         chunked = mx.UnbinnedNLL(distribution=DISTRIBUTION, chunk_size=10_000)
         check_fit(mx.fit(chunked, started(np.float32), X))
+
+
+def test_inside_of_jit_of_a_result_from_outside():
+    """It is warned of while it is traced, and nothing is found."""
+    params = started(np.float32)
+    nll = mx.Likelihood(lambda p, d: 1e6 + 0.5 * (p["mu"] - d) ** 2 + 0.5 * (p["sigma"] - 2.0) ** 2)
+    result = mx.fit(nll, params, jnp.float32(0.5))
+    assert bool(result.valid)
+    with pytest.warns(UserWarning, match="needs to see the likelihood rise"):
+        status = jax.jit(lambda d: mx.minos(nll, result, d, "mu").upper_status)(jnp.float32(0.5))
+    assert np.all(np.asarray(status) == int(mx.Side.FAILED))

@@ -94,9 +94,9 @@ def at_minimum(nll: Callable, result: FitResult, data: PyTree) -> Minimum:
     return minimum._replace(valid=result.valid & minimum.sees(0.5))
 
 
-def _noise(value: Array) -> Array:
+def _noise(value: Any) -> Any:
     """Of the values at the minimum, and of a rise of a few standard deviations."""
-    return 8 * jnp.finfo(value.dtype).eps * (jnp.abs(value) + 1)
+    return 8 * jnp.finfo(value.dtype).eps * (abs(value) + 1)
 
 
 def warn_if_rounded(nll: Callable, result: FitResult, data: PyTree, what: str) -> None:
@@ -104,12 +104,15 @@ def warn_if_rounded(nll: Callable, result: FitResult, data: PyTree, what: str) -
     found."""
     if not is_concrete(result.nll, result.up) or jnp.ndim(result.nll) != 0:
         return
-    if not float(_noise(result.nll / (2 * result.up))) > 0.5 * _BLUR:
+    # by NumPy: an operation of JAX's inside of `jit` would be traced
+    nll_value, dtype = np.asarray(result.nll), result.nll.dtype
+    blurred = lambda value: _noise((value / (2 * np.asarray(result.up))).astype(dtype)) > 0.5 * _BLUR  # noqa: E731
+    if not blurred(nll_value):
         return
-    varies = result.nll - constant_of(nll, Theta(eqx.filter(nll, eqx.is_array), result.params, data, result.up))
-    if not float(_noise(varies / (2 * result.up))) > 0.5 * _BLUR:
+    constant = constant_of(nll, Theta(eqx.filter(nll, eqx.is_array), result.params, data, result.up))
+    if not is_concrete(constant) or not blurred(nll_value - np.asarray(constant)):
         return
-    value = f"{float(result.nll):.2g}, is {result.nll.dtype}"
+    value = f"{float(nll_value):.2g}, is {dtype}"
     warnings.warn(
         f"{what} needs to see the likelihood rise by UP = {float(result.up):g}, and its value, {value}, with rounding "
         "of nearly that size: nothing is found. Give starts and data in float64",
