@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -65,7 +66,7 @@ def test_the_parameter_point_to_start_at(tmp_path):
 
 
 def problem_of(path, *, point):
-    return read(path, patch=None, analysis=None, point=point, fixed=())
+    return read(path, patch=None, signal=None, analysis=None, point=point, fixed=())
 
 
 def test_limit(tmp_path):
@@ -162,6 +163,32 @@ def test_impacts(tmp_path):
     assert sum(name in done.stdout for name in found) == 1
 
 
+def test_a_patch_of_a_set(tmp_path):
+    """As that patch alone; which one must be said."""
+    workspace = json.loads(Path(HIFA).read_text())
+    operation = {"op": "replace", "path": "/observations/0/data/0", "value": 0.0}
+    patches = {
+        "metadata": {"name": "set", "description": "d", "references": {}, "digests": {}, "labels": ["m"]},
+        "patches": [
+            {"metadata": {"name": f"signal_{m}", "values": [m]}, "patch": [operation] * (m == 2)} for m in (1, 2)
+        ],
+        "version": "1.0.0",
+    }
+    path, one, every = tmp_path / "w.json", tmp_path / "p.json", tmp_path / "set.json"
+    path.write_text(json.dumps(workspace))
+    one.write_text(json.dumps([operation]))
+    every.write_text(json.dumps(patches))
+    alone = json.loads(run("fit", path, "--json", "-", "--patch", one).stdout)
+    chosen = json.loads(run("fit", path, "--json", "-", "--patch", every, "--signal", "signal_2").stdout)
+    assert chosen["nll"] == alone["nll"]
+    for options, code, said in (
+        (["--patch", every], 1, "--signal NAME, with a name of 'signal_1', 'signal_2'"),
+        (["--patch", every, "--signal", "signal_3"], 1, "'signal_1', 'signal_2'"),
+        (["--signal", "signal_1"], 2, "which --patch gives"),
+    ):
+        assert said in " ".join(run("fit", path, *options, code=code).stderr.split())
+
+
 def test_patch_and_measurement(tmp_path):
     spec = workspaces.SMALL["lumi"][0] | {"measurements": [*workspaces.SMALL["lumi"][0]["measurements"]]}
     spec["measurements"].append({"name": "other", "config": {"poi": "", "parameters": [workspaces.LUMI]}})
@@ -189,6 +216,7 @@ def test_patch_and_measurement(tmp_path):
         (["fit", HIFA, "--analysis", "x"], 2, "--analysis x: there is no measurement 'x'; there are: 'measurement'"),
         (["fit", HS3, "--analysis", "simPdf_obsdata"], 2, "did you mean 'simPdf_obsData'"),
         (["fit", HS3, "--patch", HIFA], 2, "--patch is for workspaces of pyhf"),
+        (["fit", HS3, "--signal", "one"], 2, "--signal is for workspaces of pyhf"),
         (
             ["fit", HS3, "--point", "default"],
             2,

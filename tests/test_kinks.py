@@ -113,6 +113,10 @@ def test_fits_from_any_start_are_valid_minima(many):
 def test_a_parameter_on_its_kink_is_there_exactly(many):
     on = np.asarray(many.values[..., 1:]) == 0
     assert np.any(on[1:]), "none of the data has its minimum on a kink"
+    # those where the slope jumps; only the curvature does in nominal data
+    assert np.array_equal(np.asarray(many.on_kink[1:, :, 1:]), on[1:])
+    assert not np.any(many.on_kink[0])
+    assert not np.any(many.on_kink[..., 0])
     assert not np.any(np.asarray(many.at_limit[..., 1:]))
 
 
@@ -128,6 +132,10 @@ def test_errors_on_a_kink_are_second_differences_over_one_error():
     result = mx.fit(kinked, {"a": 0.4, "b": 0.1}, jnp.array(1.5))
     assert bool(result.valid)
     np.testing.assert_allclose(result.values, [0.0, 1.5], atol=1e-12)
+    assert result.on_kink.tolist() == [True, False]
+    line = "On a kink (the slope jumps there; MINOS gives each side's error): a"
+    assert line in repr(result)
+    assert line.replace("'", "&#x27;") in result._repr_html_()
     # with b minimised 2|a| + a^2 remains, on average: 2 t + t^2 = 1/2
     t = np.sqrt(1.5) - 1
     assert float(result["a"].error) == pytest.approx(t, rel=1e-10)

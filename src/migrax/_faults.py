@@ -48,7 +48,7 @@ _SENTENCES = {
 }
 
 _SMALL = 1000  # numbers
-_NOT_FINITE = (int(Status.NOT_FINITE), int(Status.NOT_FINITE_AT_START))
+NOT_FINITE = (int(Status.NOT_FINITE), int(Status.NOT_FINITE_AT_START))
 
 
 def find_not_finite(data: PyTree, status: Array) -> tuple[Int[Array, "2"], tuple[tuple[str, tuple[int, ...]], ...]]:
@@ -70,7 +70,7 @@ def find_not_finite(data: PyTree, status: Array) -> tuple[Int[Array, "2"], tuple
             start += a.size
         return jnp.stack([found, jnp.where(found < 0, int(Fault.NONE), int(Fault.NOT_FINITE))])
 
-    failed = (status == _NOT_FINITE[0]) | (status == _NOT_FINITE[1])
+    failed = (status == NOT_FINITE[0]) | (status == NOT_FINITE[1])
     return lax.cond(failed, find, lambda: none), paths
 
 
@@ -97,7 +97,7 @@ def explain(nll: Any, result: FitResult, data: PyTree) -> FitResult:
     """
     if not is_concrete(result.status, result.bad_data) or np.ndim(result.status) != 0:
         return result
-    if int(result.status) not in _NOT_FINITE or int(result.bad_data[0]) >= 0:
+    if int(result.status) not in NOT_FINITE or int(result.bad_data[0]) >= 0:
         return result
     if is_concrete(*(leaf for leaf in jtu.tree_leaves((nll, result.params, data)) if eqx.is_array(leaf))):
         result = dataclasses.replace(result, blame=Note(_described(nll, result, data)))

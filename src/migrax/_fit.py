@@ -1,10 +1,12 @@
 """`fit`: maximum-likelihood fitting as one XLA program."""
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
@@ -14,7 +16,8 @@ from jaxtyping import Array, ArrayLike, Float, Scalar
 from . import _other_names
 from ._derivatives import attach
 from ._explicit import without_explicit_types
-from ._faults import explain, find_not_finite, nothing_found
+from ._faults import NOT_FINITE, explain, find_not_finite, nothing_found
+from ._find_kinks import kinks_in
 from ._hesse import covariance_matrix, scale_of
 from ._inner import Problem
 from ._jit import jit
@@ -30,6 +33,8 @@ from ._solvers import LevenbergMarquardt, Migrad
 from ._space import Space, ravel, resolve_at, update
 from ._status import Status
 from ._typing import PyTree
+
+_MOST_NAMED = 5
 
 
 class FitError(RuntimeError):
@@ -129,8 +134,8 @@ def fit(
     if not isinstance(hesse, bool | np.bool_):
         check_kind(hesse, "hesse")
     matrix = None if covariance is None else check_covariance(covariance, params)
-    result = _fit(nll, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint)
-    result = explain(nll, result, data)
+    run = functools.partial(_fit, nll, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint)
+    result = explain(nll, _found_by_kinks(nll, run, params, data), data)
     complaints: Any = getattr(nll, "complaints", None)
     if complaints is not None and is_concrete(result.values):
         for sentence in without_explicit_types(complaints, result.params, data):
@@ -149,6 +154,37 @@ def fit(
             raise FitError(result)
         return result
     return eqx.error_if(result, ~result.valid, "mx.fit(throw=True): the fit is not valid")
+
+
+def _found_by_kinks(nll: Callable, run: Callable[..., FitResult], params: PyTree, data: PyTree) -> FitResult:
+    """The result; if that is not valid, the one with the kinks that are seen in the function, if that is."""
+    result = run()
+    if not is_concrete(*jax.tree.leaves(eqx.filter((result, nll, params, data), eqx.is_array))):
+        return result
+    if np.ndim(result.valid) != 0 or bool(result.valid) or int(result.status) in NOT_FINITE:
+        return result
+    fn, theta, x, space = objective(nll, params, data, result.up)
+    if space.kinks is not None or (found := kinks_in(fn, x, theta, space)) is None:
+        return result
+    again = run(kinks=jnp.asarray(found, x.dtype))
+    if not bool(again.valid):
+        return result
+    warnings.warn(
+        f"the slope of the likelihood jumps at {_places(found, np.asarray(again.values), space.names)}: the fit is "
+        "valid with this known. MINOS, toys, limits and jax.jit have to be told, by mx.Likelihood(nll, kinks=...)",
+        stacklevel=4,
+    )
+    return again
+
+
+def _places(found: np.ndarray, values: np.ndarray, names: tuple[str, ...]) -> str:
+    """The nearest kink of each parameter."""
+    each = []
+    for name, value, at in zip(names, values, found.T, strict=True):
+        if not np.all(np.isnan(at)):
+            each.append(f"{name} = {at[np.nanargmin(np.abs(at - value))]:.6g}")
+    more = [f"and for {len(each) - _MOST_NAMED} more parameters"] if len(each) > _MOST_NAMED else []
+    return ", ".join(each[:_MOST_NAMED] + more)
 
 
 def covariance_kind(nll: Any, data: PyTree, hesse: bool | Kind) -> str | None:
@@ -245,8 +281,11 @@ def _fit(
     covariance: Array | None,
     max_steps: int | None,
     adjoint: optx.AbstractAdjoint,
+    kinks: Array | None = None,
 ) -> FitResult:
     fn, theta, x, space = objective(nll, params, data, up)
+    if kinks is not None:
+        space = space.with_kinks(kinks)
     n = x.size
     if covariance is not None:
         covariance = covariance.astype(x.dtype)
@@ -308,6 +347,7 @@ def result_of(
         valid=valid,
         status=outcome.status,
         at_limit=_at_limit(x, space, outcome, lax.stop_gradient(covariance.errors)),
+        on_kink=jnp.zeros_like(x, bool) if outcome.kinks is None else outcome.kinks.held & ~outcome.active,
         stats=outcome.counts,
         direction=outcome.weakest,
         lower=space.lower,

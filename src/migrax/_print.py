@@ -142,6 +142,12 @@ def scale_line(result: FitResult) -> str:
     )
 
 
+def kinks_line(result: FitResult) -> str:
+    """Below a table of parameters, those on a kink; empty if there are none."""
+    names = [name for name, on in zip(result.names, np.asarray(result.on_kink), strict=True) if on]
+    return f"On a kink (the slope jumps there; MINOS gives each side's error): {', '.join(names)}" if names else ""
+
+
 def constants_line(params: Any) -> str:
     """Below a table of parameters, the numbers that do not float, without being fixed; empty if there are none."""
     found = constants(params).items()
@@ -198,7 +204,8 @@ def result_text(result: FitResult) -> str:
         return _display.batch_text(_batch(result))
     parts = [_display.minimum_text(minimum_record(result)), _display.parameters_text(_rows(result), _kind(result))]
     parts += constants_lines(result.params)
-    parts += textwrap.wrap(scale_line(result), 100)
+    for line in (scale_line(result), kinks_line(result)):
+        parts += textwrap.wrap(line, 100)
     if result.covariance is not None and bool(result.covariance.valid):
         parts.append(_display.correlation_text(result.names, np.asarray(result.covariance.matrix)))
     return "\n".join(parts)
@@ -209,10 +216,11 @@ def result_html(result: FitResult) -> str:
         return f"<pre>FitResult(traced, names={result.names})</pre>"
     if np.ndim(result.nll):
         return _display_html.batch_html(_batch(result))
+    lines = [constants_line(result.params), scale_line(result), kinks_line(result)]
     parts = [
         _display_html.minimum_html(minimum_record(result)),
         _display_html.parameters_html(_rows(result), _kind(result)),
-        *(_display_html.paragraph(line) for line in [constants_line(result.params), scale_line(result)] if line),
+        *(_display_html.paragraph(line) for line in lines if line),
     ]
     if result.covariance is not None and bool(result.covariance.valid):
         parts.append(_display_html.matrix_html(result.names, np.asarray(result.covariance.matrix)))

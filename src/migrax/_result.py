@@ -131,6 +131,9 @@ class FitResult(eqx.Module):
     - `edm`: the estimated vertical distance to the minimum before the last Newton step, in units of the function.
     - `valid`: whether this is a minimum that can be trusted; `status` (an `mx.Status` number) says why not.
     - `at_limit`: shape `(n_free,)`, whether a parameter is at a bound or nearer to it than half its error.
+    - `on_kink`: shape `(n_free,)`, whether a parameter lies on a kink that the likelihood knows of (interpolation codes
+        0 and 1, `mx.Likelihood(kinks=...)`), where the slopes of the two sides bracket zero. Its error is that of the
+        rise to both sides; MINOS gives each side's own.
     - `stats`: `num_steps`, `num_values`, `num_gradients` (each with its value), `num_hessians` (each with value and
         gradient).
     - `minos`: `None`, or the lower and upper errors of `mx.minos` (its `result` has them), each of shape `(n_free,)`.
@@ -146,6 +149,7 @@ class FitResult(eqx.Module):
     valid: Bool[Array, "*batch"]
     status: Int[Array, "*batch"]
     at_limit: Bool[Array, "*batch n"]
+    on_kink: Bool[Array, "*batch n"]
     stats: dict[str, Array]
     direction: Float[Array, "*batch n"]
     lower: Float[Array, "*batch n"]

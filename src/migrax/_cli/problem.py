@@ -56,7 +56,14 @@ class Problem(NamedTuple):
         return names(self.params)
 
 
-def read(path: Path, patch: Path | None, analysis: str | None, point: str | None, fixed: tuple[str, ...]) -> Problem:
+def read(
+    path: Path,
+    patch: Path | None,
+    signal: str | None,
+    analysis: str | None,
+    point: str | None,
+    fixed: tuple[str, ...],
+) -> Problem:
     """**Raises:** `click.ClickException` (exit code 1) for a file that is not right, with the place and the reason;
     `click.UsageError` (exit code 2) for options that do not fit to it."""
     try:
@@ -69,11 +76,15 @@ def read(path: Path, patch: Path | None, analysis: str | None, point: str | None
                 refuse(f"--point {point}: a workspace of pyhf has no parameter points, documents of HS3 have")
             if patch is None:  # which may make others
                 _check_name("--analysis", "measurement", analysis, _listed(document, "measurements"))
-            found = io.from_pyhf(document, patch=None if patch is None else str(patch), measurement=analysis)
+            if signal is not None and patch is None:
+                refuse(f"--signal {signal}: names one of a set of patches, which --patch gives")
+            chosen = None if patch is None else str(patch) if signal is None else (str(patch), signal)
+            found = io.from_pyhf(document, patch=chosen, measurement=analysis)
             write = functools.partial(io.to_pyhf, measurement=analysis)
         else:
-            if patch is not None:
-                refuse(f"--patch {patch}: --patch is for workspaces of pyhf")
+            for option, given in (("--patch", patch), ("--signal", signal)):
+                if given is not None:
+                    refuse(f"{option} {given}: {option} is for workspaces of pyhf")
             known = [*_listed(document, "analyses"), *_listed(document, "likelihoods")]
             _check_name("--analysis", "analysis or likelihood", analysis, list(dict.fromkeys(known)))
             _check_name("--point", "parameter point", point, _listed(document, "parameter_points"))
@@ -122,12 +133,13 @@ def on_a_file(command: Callable[..., Any]) -> Callable[..., Any]:
     def run(
         file: Path,
         patch: Path | None,
+        signal: str | None,
         analysis: str | None,
         point: str | None,
         fixed: tuple[str, ...],
         **options: Any,
     ) -> Any:
-        problem = read(file, patch, analysis, point, fixed)
+        problem = read(file, patch, signal, analysis, point, fixed)
         try:
             return command(problem, **options)
         except BrokenPipeError:  # whoever read the table has seen enough; click ends quietly
@@ -140,7 +152,8 @@ def on_a_file(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--fix", "fixed", multiple=True, metavar="NAME[=VALUE]", help="Fix a parameter; may be repeated."),
         click.option("--point", metavar="NAME", help="The parameter point to start at (HS3)."),
         click.option("--analysis", metavar="NAME", help="A measurement (pyhf), or an analysis or a likelihood (HS3)."),
-        click.option("--patch", type=path, help="A JSON Patch to a workspace of pyhf, such as a signal."),
+        click.option("--patch", type=path, help="A JSON Patch to a workspace of pyhf, or a set of them."),
+        click.option("--signal", metavar="NAME", help="The patch of a set of patches."),
         click.option("--json", "json_to", type=JsonFile(), help="Write the numbers there; - is the terminal."),
     ):
         run = option(run)

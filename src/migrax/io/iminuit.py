@@ -125,6 +125,7 @@ def from_iminuit(minuit: "Minuit", params: PyTree) -> FitResult:
         valid=jnp.asarray(bool(minuit.valid)),
         status=jnp.asarray(int(Status.VALID if minuit.valid else Status.NOT_CONVERGED)),
         at_limit=room < 0.5 * covariance.errors,
+        on_kink=jnp.zeros_like(x, bool),
         stats={
             "num_steps": count(0),
             "num_values": count(minuit.nfcn),
