@@ -8,6 +8,8 @@ from ._tables import Row, is_timing, shown_number, shown_rate, shown_time
 Measured = dict[str, Row]
 Line = tuple[str, str, str, str]  # what, ours, the peers', how many times faster than the fastest of them
 
+_ABSENT = "not installed"  # a peer that the extra bench does not bring
+
 
 def table(measured: Measured) -> str:
     """The table in Markdown."""
@@ -25,10 +27,14 @@ def _of(rows: list[Row], name: str, **where: Any) -> Row:
 
 
 def _time(rows: list[Row], name: str, key: str = "time", **where: Any) -> str:
+    if not any(row["name"] == name for row in rows):
+        return _ABSENT
     return shown_time(_of(rows, name, **where)[key]["median_s"])
 
 
 def _rate(rows: list[Row], name: str, key: str = "per_second", **where: Any) -> str:
+    if not any(row["name"] == name for row in rows):
+        return _ABSENT
     return shown_rate(_of(rows, name, **where)[key])
 
 

@@ -64,9 +64,15 @@ KINKS = {
 @pytest.mark.parametrize("solver", [mx.Migrad(), mx.Simplex()], ids=["Migrad", "Simplex"])
 @pytest.mark.parametrize("name", KINKS)
 def test_a_kink_is_called_one(name, solver):
-    result = mx.fit(KINKS[name], {"a": 1.0}, solver=solver)
+    """Where nobody looks for it; a direct call does, and finds it."""
+    result = jax.jit(lambda a: mx.fit(KINKS[name], {"a": a}, solver=solver))(1.0)
     assert int(result.status) == mx.Status.NOT_CONVERGED, result.message
     assert "kink" in result.message
+    at = 0.3 if "0.3" in name else 0.0
+    with pytest.warns(UserWarning, match=f"a = {at:g}:"):
+        result = mx.fit(KINKS[name], {"a": 1.0}, solver=solver)
+    assert bool(result.valid)
+    assert float(result["a"].value) == at
 
 
 @pytest.mark.parametrize("nll", [lambda p, _: -p["a"], lambda p, _: -(p["a"] ** 2)], ids=["-a", "-a^2"])

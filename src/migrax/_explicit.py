@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from ._parameter import is_concrete
 from ._typing import PyTree
@@ -24,8 +24,17 @@ def explicit_mesh(leaves: list[Any]) -> AbstractMesh | None:
     here = jax.sharding.get_abstract_mesh()
     if _is_explicit(here):
         return here
-    meshes = (jax.typeof(leaf).sharding.mesh for leaf in leaves if isinstance(leaf, jax.Array))
-    return next(filter(_is_explicit, meshes), None)
+    for leaf in leaves:
+        if isinstance(leaf, jax.Array) and _may_be_explicit(leaf):
+            mesh = jax.typeof(leaf).sharding.mesh
+            if _is_explicit(mesh):
+                return mesh
+    return None
+
+
+def _may_be_explicit(leaf: jax.Array) -> bool:
+    """A quick look at the array itself, as most are on one device."""
+    return isinstance(leaf, jax.core.Tracer) or type(leaf.sharding) is not SingleDeviceSharding
 
 
 def _is_explicit(mesh: AbstractMesh | Mesh) -> bool:

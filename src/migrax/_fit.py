@@ -159,9 +159,11 @@ def fit(
 def _found_by_kinks(nll: Callable, run: Callable[..., FitResult], params: PyTree, data: PyTree) -> FitResult:
     """The result; if that is not valid, the one with the kinks that are seen in the function, if that is."""
     result = run()
+    if not is_concrete(result.valid) or np.ndim(result.valid) != 0 or bool(result.valid):
+        return result
     if not is_concrete(*jax.tree.leaves(eqx.filter((result, nll, params, data), eqx.is_array))):
         return result
-    if np.ndim(result.valid) != 0 or bool(result.valid) or int(result.status) in NOT_FINITE:
+    if int(result.status) in NOT_FINITE:
         return result
     fn, theta, x, space = objective(nll, params, data, result.up)
     if space.kinks is not None or (found := kinks_in(fn, x, theta, space)) is None:
