@@ -182,8 +182,9 @@ def test_a_patch_of_a_set(tmp_path):
     chosen = json.loads(run("fit", path, "--json", "-", "--patch", every, "--signal", "signal_2").stdout)
     assert chosen["nll"] == alone["nll"]
     for options, code, said in (
-        (["--patch", every], 1, "--signal NAME, with a name of 'signal_1', 'signal_2'"),
-        (["--patch", every, "--signal", "signal_3"], 1, "'signal_1', 'signal_2'"),
+        (["--patch", every], 2, "is a set of patches, name one by --signal, of 'signal_1', 'signal_2'"),
+        (["--patch", every, "--signal", "signal_3"], 2, "there is no patch 'signal_3'; did you mean"),
+        (["--patch", one, "--signal", "signal_1"], 2, "is one patch, and no set of them"),
         (["--signal", "signal_1"], 2, "which --patch gives"),
     ):
         assert said in " ".join(run("fit", path, *options, code=code).stderr.split())

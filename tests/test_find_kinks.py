@@ -74,7 +74,7 @@ def test_a_penalty_of_absolute_values():
     def nll(p, y):
         return 0.5 * jnp.sum((y - p["a"]) ** 2) + weight * jnp.sum(jnp.abs(p["a"]))
 
-    with pytest.warns(UserWarning, match=r"the slope of the likelihood jumps at a\[0\] = 0, .*mx.Likelihood"):
+    with pytest.warns(UserWarning, match=r"the slope of the likelihood jumps.*mx.Likelihood\(nll, kinks=\{'a': 0\}\)"):
         result = mx.fit(nll, {"a": jnp.full(4, 0.1)}, y)
     assert bool(result.valid)
     right = np.sign(y) * np.maximum(np.abs(y) - weight, 0.0)
@@ -96,7 +96,7 @@ def test_a_likelihood_of_migrax_and_the_object():
         return -0.5 * (x - mean) ** 2 - 0.5 * jnp.log(2 * jnp.pi)
 
     nll = mx.UnbinnedNLL(log_density) + mx.Likelihood(lambda p, _: 3.0 * jnp.abs(p["a"] - 0.4))
-    with pytest.warns(UserWarning, match="a = 0.4"):
+    with pytest.warns(UserWarning, match=r"kinks=\{'a': \[0.4, 0.5\]\}"):
         result = mx.fit(nll, {"a": 1.0}, (x, None))
     assert bool(result.valid)
     assert float(result["a"].value) == 0.4
@@ -118,3 +118,29 @@ def test_inside_jit_and_vmap_nothing_is_looked_for():
 
     results = jax.jit(jax.vmap(lambda y: mx.fit(nll, {"a": 0.3}, y)))(jnp.array([0.2, 3.0]))
     assert results.valid.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("kinks", [None, {"a": 0.0}], ids=["seen", "declared"])
+@pytest.mark.parametrize(
+    "nll",
+    [
+        # the value jumps: upwards, downwards, and to what it is nowhere beside
+        lambda p, _: jnp.where(p["a"] <= 0, (p["a"] - 1) ** 2, (p["a"] + 1) ** 2 + 5),
+        lambda p, _: jnp.where(p["a"] >= 0, (p["a"] + 1) ** 2 + 5, (p["a"] - 1) ** 2),
+        lambda p, _: jnp.where(p["a"] > 0, (p["a"] + 1) ** 2, (p["a"] - 1) ** 2 + 100),
+    ],
+)
+def test_a_step_is_no_kink(nll, kinks):
+    """There is no minimum with a slope on both sides: nothing is valid, and no value is the mean of two."""
+    likelihood = nll if kinks is None else mx.Likelihood(nll, kinks=kinks)
+    for start in (-1.0, 1.0):
+        result = mx.fit(likelihood, {"a": start})
+        assert not bool(result.valid)
+
+
+def test_a_side_that_falls_where_only_the_curvature_jumps():
+    """The slope is 0 on both sides of 0, and the right side falls to -1/16 at 1/2."""
+    nll = lambda p, _: jnp.where(p["a"] > 0, -0.5 * p["a"] ** 2, 1.5 * p["a"] ** 2) + p["a"] ** 4  # noqa: E731
+    result = mx.fit(mx.Likelihood(nll, kinks={"a": 0.0}), {"a": -1.0})
+    assert bool(result.valid)
+    assert float(result["a"].value) == pytest.approx(0.5, abs=1e-6)

@@ -69,7 +69,7 @@ def test_a_kink_is_called_one(name, solver):
     assert int(result.status) == mx.Status.NOT_CONVERGED, result.message
     assert "kink" in result.message
     at = 0.3 if "0.3" in name else 0.0
-    with pytest.warns(UserWarning, match=f"a = {at:g}:"):
+    with pytest.warns(UserWarning, match=f"kinks={{'a': {at:g}}}"):
         result = mx.fit(KINKS[name], {"a": 1.0}, solver=solver)
     assert bool(result.valid)
     assert float(result["a"].value) == at

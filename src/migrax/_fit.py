@@ -25,7 +25,7 @@ from ._kinks import attach_sides
 from ._likelihoods import AbstractLikelihood, LeastSquares, Likelihood
 from ._objective import Theta, check_up, constant_of, float32_complaint, float32_data_complaint, objective, prepare
 from ._one_mode import accuracy_of, differentiable
-from ._parameter import is_concrete, names
+from ._parameter import flatten, is_concrete, names
 from ._result import Covariance, FitResult, only_arrays
 from ._sandwich import Kind, check_kind, sandwich
 from ._solve import GOAL, Outcome, solve, stationarity
@@ -171,22 +171,28 @@ def _found_by_kinks(nll: Callable, run: Callable[..., FitResult], params: PyTree
     again = run(kinks=jnp.asarray(found, x.dtype))
     if not bool(again.valid):
         return result
+    _, slots, _ = flatten(params)
+    owners = [slot.name for slot in slots for _ in slot.free_names()]
     warnings.warn(
-        f"the slope of the likelihood jumps at {_places(found, np.asarray(again.values), space.names)}: the fit is "
-        "valid with this known. MINOS, toys, limits and jax.jit have to be told, by mx.Likelihood(nll, kinks=...)",
+        "the slope of the likelihood jumps, and the fit is valid with this known. MINOS, toys, limits and jax.jit have "
+        f"to be told: mx.Likelihood(nll, kinks={_declaration(found, owners)})",
         stacklevel=4,
     )
     return again
 
 
-def _places(found: np.ndarray, values: np.ndarray, names: tuple[str, ...]) -> str:
-    """The nearest kink of each parameter."""
-    each = []
-    for name, value, at in zip(names, values, found.T, strict=True):
-        if not np.all(np.isnan(at)):
-            each.append(f"{name} = {at[np.nanargmin(np.abs(at - value))]:.6g}")
-    more = [f"and for {len(each) - _MOST_NAMED} more parameters"] if len(each) > _MOST_NAMED else []
-    return ", ".join(each[:_MOST_NAMED] + more)
+def _declaration(found: np.ndarray, owners: list[str]) -> str:
+    """What to write for the kinks of `found`, shape `(m, n)`, of parameters of these names."""
+    places: dict[str, set[float]] = {}
+    for name, at in zip(owners, found.T, strict=True):
+        places.setdefault(name, set()).update(at[~np.isnan(at)].tolist())
+    each = [f"{name!r}: {_in_short(sorted(at))}" for name, at in places.items() if at]
+    return f"{{{', '.join(each[:_MOST_NAMED])}{', ...' if len(each) > _MOST_NAMED else ''}}}"
+
+
+def _in_short(at: list[float]) -> str:
+    shown = ", ".join(f"{place:.6g}" for place in at[:_MOST_NAMED])
+    return shown if len(at) == 1 else f"[{shown}{', ...' if len(at) > _MOST_NAMED else ''}]"
 
 
 def covariance_kind(nll: Any, data: PyTree, hesse: bool | Kind) -> str | None:

@@ -115,7 +115,21 @@ def around(
     low = jnp.maximum(lower, jnp.where(rises, at, low))
     high = jnp.minimum(upper, jnp.where(falls, at, high))
     jump = jnp.where(held, jnp.maximum(above.gradient - below.gradient, 0.0), 0.0)
-    return Expansion(mean.value, gradient, mean.hessian), Around(low, high, held, jump, reach)
+    # where only the curvature jumps, one side that falls makes it no minimum, whatever the mean
+    each = jnp.stack([jnp.diagonal(above.hessian), jnp.diagonal(below.hessian)])
+    least = jnp.min(each, axis=0)
+    one_falls = level & (least < -_level(x) * jnp.max(each, axis=0))
+    hessian = mean.hessian + jnp.diag(jnp.where(one_falls, least - size, 0.0))
+    return Expansion(mean.value, gradient, hessian), Around(low, high, held, jump, reach)
+
+
+def is_step(above: Expansion, below: Expansion, reach: Float[Array, " n"]) -> Bool[Array, ""]:
+    """Whether the value itself is another on the two sides, by more than slopes and rounding tell: that is no kink."""
+    eps = jnp.finfo(above.value.dtype).eps
+    slopes = jnp.sum(jnp.maximum(jnp.abs(above.gradient), jnp.abs(below.gradient)) * reach)
+    size = jnp.maximum(jnp.abs(above.value), jnp.abs(below.value))
+    apart = jnp.abs(above.value - below.value)
+    return jnp.any(reach > 0) & (apart > 1e4 * eps * (1 + size) + 4 * slopes)
 
 
 def _level(x: Array) -> Array:

@@ -58,9 +58,9 @@ _PHRASES = {
     ),
     Status.NOT_CONVERGED: (
         "Not converged",
-        "The fit made no further progress although the gradient is not zero there: a kink, noise in the likelihood, "
-        "or the edge of where it is defined (an expected count of 0). Bound the parameters, start elsewhere, or look "
-        "at it with a scan.",
+        "The fit made no further progress although the gradient is not zero there: a kink (say where, by "
+        "mx.Likelihood(nll, kinks=...)), a step, noise in the likelihood, or the edge of where it is defined (an "
+        "expected count of 0). Bound the parameters, start elsewhere, or look at it with a scan.",
     ),
     Status.FALLS_WITHOUT_LIMIT: (
         "Falls without limit",

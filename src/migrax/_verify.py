@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Scalar
 
 from ._derivatives import Expansion, expand
-from ._kinks import Around, around, both_sides, on_kinks, snapped, with_jumps
+from ._kinks import Around, around, both_sides, is_step, on_kinks, snapped, with_jumps
 from ._solvers.metric import Metric, decompose
 from ._space import Space
 from ._typing import PyTree
@@ -56,7 +56,8 @@ def look_at(
     at, kinks = around(above, below, x, space.kinks, reach, space.lower, space.upper)
     verdict = inspect(at, x, space.between(kinks.lower, kinks.upper), goal, kinks.held)
     errors = jnp.where(verdict.positive_definite, jnp.sqrt(jnp.sum(verdict.metric.root() ** 2, axis=1)), 0.0)
-    return at, verdict._replace(newton=snapped(verdict.newton, space.kinks, errors), kinks=kinks)
+    edm = jnp.where(is_step(above, below, reach), jnp.inf, verdict.edm)
+    return at, verdict._replace(newton=snapped(verdict.newton, space.kinks, errors), kinks=kinks, edm=edm)
 
 
 def on_average(

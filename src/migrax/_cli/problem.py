@@ -78,8 +78,7 @@ def read(
                 _check_name("--analysis", "measurement", analysis, _listed(document, "measurements"))
             if signal is not None and patch is None:
                 refuse(f"--signal {signal}: names one of a set of patches, which --patch gives")
-            chosen = None if patch is None else str(patch) if signal is None else (str(patch), signal)
-            found = io.from_pyhf(document, patch=chosen, measurement=analysis)
+            found = io.from_pyhf(document, patch=_chosen(patch, signal), measurement=analysis)
             write = functools.partial(io.to_pyhf, measurement=analysis)
         else:
             for option, given in (("--patch", patch), ("--signal", signal)):
@@ -95,6 +94,23 @@ def read(
     for one in fixed:
         params = _with_fixed(params, one)
     return Problem(nll, params, data, document, write)
+
+
+def _chosen(patch: Path | None, signal: str | None) -> str | tuple[str, str] | None:
+    """What `from_pyhf` takes for a patch, or one of a set."""
+    if patch is None:
+        return None
+    content = load(patch, "the patch")
+    patches = content.get("patches") if isinstance(content, Mapping) else None
+    if not isinstance(patches, list):
+        if signal is not None:
+            refuse(f"--signal {signal}: {patch} is one patch, and no set of them")
+        return str(patch)
+    known = [str(one["metadata"].get("name")) for one in patches if isinstance(one.get("metadata"), Mapping)]
+    if signal is None:
+        refuse(f"--patch {patch}: is a set of patches, name one by --signal, of {', '.join(map(repr, known[:20]))}")
+    refuse_unknown(f"--signal {signal}", "patch", signal, known)
+    return str(patch), signal
 
 
 def _listed(document: Mapping[str, Any], key: str) -> list[str]:

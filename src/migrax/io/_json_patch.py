@@ -29,10 +29,7 @@ def changed(document: Any, operations: Any, in_place: bool = False) -> Any:
         if "patches" in operations:
             names = [repr(p["metadata"]["name"].value) for p in Node(operations, "")["patches"].items()]
             some = ", ".join(names[:20])
-            raise ValueError(
-                "this is a set of patches: give patch=(set, name), on the command line --signal NAME, with a name of "
-                + some
-            )
+            raise ValueError(f"this is a set of patches: give patch=(set, name), with a name of {some}")
         raise ValueError("a patch is an array of operations, and this is an object")
     for operation in Node(operations, "patch").items():
         operation["op"].text()
