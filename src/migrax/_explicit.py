@@ -34,7 +34,7 @@ def explicit_mesh(leaves: list[Any]) -> AbstractMesh | None:
 
 def _may_be_explicit(leaf: jax.Array) -> bool:
     """A quick look at the array itself, as most are on one device."""
-    return isinstance(leaf, jax.core.Tracer) or type(leaf.sharding) is not SingleDeviceSharding
+    return not is_concrete(leaf) or type(leaf.sharding) is not SingleDeviceSharding
 
 
 def _is_explicit(mesh: AbstractMesh | Mesh) -> bool:
