@@ -238,6 +238,17 @@ def _workspace_limit(record: Row) -> Iterator[Line]:
     )
 
 
+def _limit_scaling(record: Row) -> Iterator[Line]:
+    rows = record["rows"]
+    sizes = [row["bins"] for row in rows if row["name"] == "migrax"]
+    yield (
+        f"upper limit with its band, {', '.join(sizes)} parameters",
+        ", ".join(_time(rows, "migrax", "limit", bins=size) for size in sizes),
+        f"pyhf's one test, {sizes[0]} parameters, {_time(rows, 'pyhf, one test', 'limit')}",
+        "",
+    )
+
+
 def _workspace_scaling(record: Row) -> Iterator[Line]:
     rows, models = record["rows"], list(dict.fromkeys(row["model"] for row in record["rows"]))
 
@@ -284,6 +295,7 @@ _ROWS: dict[str, Callable[[Row], Iterator[Line]]] = {
     "hypotest": _hypotest,
     "workspace": _workspace,
     "workspace_limit": _workspace_limit,
+    "limit_scaling": _limit_scaling,
     "workspace_scaling": _workspace_scaling,
     "first_call": _first_call,
 }
