@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ._typing import PyTree
 
 _BYTES = {"cpu": 2**28, "gpu": 2**32, "tpu": 2**32}  # of the matrices of a block
+_FEW = 2  # lanes that go one after the other: loops without lanes are traced and compiled in half the time
 _COPIES = 12  # matrices that a search or a fit holds
 
 
@@ -18,6 +19,8 @@ def in_blocks(one: Callable[..., Any], lanes: tuple[PyTree, ...], n: int) -> Any
     arrays = jax.tree.leaves(lanes)
     count = arrays[0].shape[0]
     most = max(1, _BYTES.get(jax.default_backend(), 2**32) // (_COPIES * n**2 * jnp.result_type(float).itemsize))
+    if count <= _FEW:
+        return jax.lax.map(lambda lane: one(*lane), lanes)
     if count <= most:
         return jax.vmap(one)(*lanes)
     blocks = -(-count // most)

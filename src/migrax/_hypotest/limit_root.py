@@ -43,7 +43,8 @@ def roots(problem: Problem, crossed: Crossed, tilde: bool, cls: bool) -> Crossed
     """The same, with those that are missing found by Newton's method."""
     still = _still(curve_of(problem, tilde, cls))
     known = crossed.status >= 0
-    found = jax.vmap(lambda lane, skip: _newton(still, lane, skip))(jnp.arange(6), known)
+    # one after the other: loops within loops are small and quickly compiled where they are no lanes
+    found = lax.map(lambda each: _newton(still, *each), (jnp.arange(6), known))
     return jax.tree.map(lambda a, b: jnp.where(known.reshape(-1, *[1] * (a.ndim - 1)), a, b), crossed, found)
 
 

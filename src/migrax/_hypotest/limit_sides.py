@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._conditional import conditional_shift
@@ -84,14 +85,18 @@ class Sides(NamedTuple):
     sides: Side | tuple[Side, ...]
 
     def at(self, mu: Scalar, near: Float[Array, "k n"], skip: Bool[Array, " k"], robust: bool) -> _Point:
-        return self.each(lambda side, near, skip: side.at(mu, near, skip, robust), near, skip)
+        return self.each(lambda side, near, skip: side.at(mu, near, skip, robust), near, skip, together=not robust)
 
-    def each(self, fn: Callable[..., Any], *args: PyTree) -> Any:
-        """`fn(side, ...)` of all sides, with their parts of `args`, with a leading axis."""
+    def each(self, fn: Callable[..., Any], *args: PyTree, together: bool = True) -> Any:
+        """`fn(side, ...)` of all sides, with their parts of `args`, with a leading axis: as lanes if `together`, else
+        one after the other, which is compiled sooner where `fn` has loops within loops."""
         if isinstance(self.sides, Side):
             side = self.sides
             one = lambda fit, data, *args: fn(side._replace(fit=fit, data=data), *args)  # noqa: E731
-            return eqx.filter_vmap(one)(side.fit, side.data, *args)
+            if together:
+                return eqx.filter_vmap(one)(side.fit, side.data, *args)
+            arrays, static = eqx.partition((side.fit, side.data, *args), eqx.is_array)
+            return lax.map(lambda lane: one(*eqx.combine(lane, static)), arrays)
         each = [fn(side, *jax.tree.map(lambda a: a[k], args)) for k, side in enumerate(self.sides)]  # noqa: B023
         return jax.tree.map(lambda *a: jnp.stack(a), *each)
 
