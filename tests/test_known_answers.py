@@ -200,7 +200,11 @@ NEVER = {
         {"x": 1.0, "y": 0.0},
         {S.FALLS_WITHOUT_LIMIT},
     ),
-    "kink": (lambda p: jnp.abs(p["a"] - 0.3), {"a": 1.0}, {S.NOT_CONVERGED, S.FALLS_WITHOUT_LIMIT, S.FLAT_DIRECTION}),
+    "kink that is not seen": (
+        lambda p: jnp.abs(jnp.sin(p["a"] - 0.3)),
+        {"a": 1.0},
+        {S.NOT_CONVERGED, S.FALLS_WITHOUT_LIMIT, S.FLAT_DIRECTION},
+    ),
     "unused parameter, bounded": (lambda p: p["a"] ** 2, {"a": P(1.0), "b": P(1.0, 0.0, 2.0)}, {S.FLAT_DIRECTION}),
     "unused parameter, bounded below": (lambda p: p["a"] ** 2, {"a": P(1.0), "b": P(1.0, 0.0)}, {S.FLAT_DIRECTION}),
     "constant, bounded": (lambda p: 0.0 * p["a"] + 3.0, {"a": P(1.0, 0.0, 2.0)}, {S.FLAT_DIRECTION}),
