@@ -174,10 +174,11 @@ def test_a_patch_of_a_set(tmp_path):
         ],
         "version": "1.0.0",
     }
-    path, one, every = tmp_path / "w.json", tmp_path / "p.json", tmp_path / "set.json"
+    path, one, every, broken = (tmp_path / f"{name}.json" for name in ("w", "p", "set", "broken"))
     path.write_text(json.dumps(workspace))
     one.write_text(json.dumps([operation]))
     every.write_text(json.dumps(patches))
+    broken.write_text(json.dumps({"patches": ["signal_1", {"metadata": 1}, {"metadata": {"name": 1}}]}))
     alone = json.loads(run("fit", path, "--json", "-", "--patch", one).stdout)
     chosen = json.loads(run("fit", path, "--json", "-", "--patch", every, "--signal", "signal_2").stdout)
     assert chosen["nll"] == alone["nll"]
@@ -185,6 +186,7 @@ def test_a_patch_of_a_set(tmp_path):
         (["--patch", every], 2, "is a set of patches, name one by --signal, of 'signal_1', 'signal_2'"),
         (["--patch", every, "--signal", "signal_3"], 2, "there is no patch 'signal_3'; did you mean"),
         (["--patch", one, "--signal", "signal_1"], 2, "is one patch, and no set of them"),
+        (["--patch", broken, "--signal", "signal_1"], 2, "there is no patch 'signal_1'"),
         (["--signal", "signal_1"], 2, "which --patch gives"),
     ):
         assert said in " ".join(run("fit", path, *options, code=code).stderr.split())

@@ -87,8 +87,8 @@ def test_a_penalty_of_absolute_values():
     assert not np.any(mx.minos(nll, result, y).valid)
 
 
-def test_a_likelihood_of_migrax_and_the_object():
-    """A density with a kink in a parameter, constrained by one: f = max(a, 1/2) is 1/2 for all a below."""
+def test_a_likelihood_of_migrax():
+    """A density whose mean is max(a, 1/2), beside a penalty that is least at 0.4, where the density is level."""
     x = jnp.linspace(-1.5, 2.5, 41)
 
     def log_density(p, x):
@@ -100,6 +100,18 @@ def test_a_likelihood_of_migrax_and_the_object():
         result = mx.fit(nll, {"a": 1.0}, (x, None))
     assert bool(result.valid)
     assert float(result["a"].value) == 0.4
+
+
+def test_the_places_are_told_in_full():
+    """What the warning says to write makes a valid fit: six digits of the place would not."""
+    at = 0.1234567890123
+
+    def nll(p, _):
+        return 3 * jnp.abs(p["a"] - at) + (p["a"] - 1) ** 2
+
+    with pytest.warns(UserWarning, match=rf"kinks=\{{'a': {at}\}}"):
+        result = mx.fit(nll, {"a": 2.0})
+    assert float(result["a"].value) == at
 
 
 def test_no_second_fit_where_none_helps():

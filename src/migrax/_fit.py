@@ -113,7 +113,8 @@ def fit(
 
     **Warns** of an unbinned density of one or two observables that is not normalised over the range of the events
     (outside of `jax.jit` and `jax.vmap`), of starts in float32 for data in float64, of 10⁴ data or more
-    in float32 for starts in float64, and, for the sandwich, of a function without rows whose second derivative is taken
+    in float32 for starts in float64, of kinks that it had to find itself (a fit called directly that fails without
+    them), and, for the sandwich, of a function without rows whose second derivative is taken
     for J.
     """
     given = data
@@ -191,7 +192,8 @@ def _declaration(found: np.ndarray, owners: list[str]) -> str:
 
 
 def _in_short(at: list[float]) -> str:
-    shown = ", ".join(f"{place:.6g}" for place in at[:_MOST_NAMED])
+    # in full: a kink that is declared beside where it is helps nobody
+    shown = ", ".join(repr(place).removesuffix(".0") for place in at[:_MOST_NAMED])
     return shown if len(at) == 1 else f"[{shown}{', ...' if len(at) > _MOST_NAMED else ''}]"
 
 

@@ -106,7 +106,7 @@ def _chosen(patch: Path | None, signal: str | None) -> str | tuple[str, str] | N
         if signal is not None:
             refuse(f"--signal {signal}: {patch} is one patch, and no set of them")
         return str(patch)
-    known = [str(one["metadata"].get("name")) for one in patches if isinstance(one.get("metadata"), Mapping)]
+    known = _listed({"patches": [one.get("metadata") for one in patches if isinstance(one, Mapping)]}, "patches")
     if signal is None:
         refuse(f"--patch {patch}: is a set of patches, name one by --signal, of {', '.join(map(repr, known[:20]))}")
     refuse_unknown(f"--signal {signal}", "patch", signal, known)
