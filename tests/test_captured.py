@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from migrax import _jit
-from migrax._captured import Captured
+from migrax._util import jit
+from migrax._util.captured import Captured
 
 A, B = np.array([1.0, 2.0, 6.0]), np.array([7.0, 8.0, 12.0])  # means 3 and 9
 START = {"mu": mx.Parameter(0.0)}
@@ -269,8 +269,8 @@ def test_what_a_function_writes_itself_is_no_change():
 
 
 def test_programs_of_old_data_are_dropped(monkeypatch):
-    monkeypatch.setattr(_jit, "_BYTES", 100)
-    door = _jit.jit(lambda nll, p: nll(p))
+    monkeypatch.setattr(jit, "_BYTES", 100)
+    door = jit.jit(lambda nll, p: nll(p))
     kept = []
     for i in range(4):
         data = np.full(10, float(i))

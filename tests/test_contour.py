@@ -10,7 +10,7 @@ from iminuit import Minuit
 from scipy.optimize import minimize_scalar
 
 import migrax as mx
-from migrax import _contour
+from migrax._profile import contour as contour_file
 from quadratic import AT, COVARIANCE, fitted, quadratic
 
 P = mx.Parameter
@@ -244,7 +244,7 @@ def test_another_parameter_at_its_bound_in_float32():
 
 def test_an_extreme_that_fails_fails_alone(monkeypatch):
     nll, result, counts, whole = yields_contour()
-    sides = _contour.sides
+    sides = contour_file.sides
 
     def without_the_top(*args):
         result, found = sides(*args)
@@ -252,7 +252,7 @@ def test_an_extreme_that_fails_fails_alone(monkeypatch):
         status = jnp.where(lost, int(mx.Side.FAILED), found.status)
         return result, found._replace(x=jnp.where(lost[:, None], jnp.nan, found.x), status=status)
 
-    monkeypatch.setattr(_contour, "sides", without_the_top)
+    monkeypatch.setattr(contour_file, "sides", without_the_top)
     contour = mx.contour(nll, result, counts, ("a", "b"), cl=0.68, size=12)
     assert np.sum(contour.status != int(mx.Side.FOUND)) == 1
     assert np.isnan(contour.points[4]).all()

@@ -15,8 +15,8 @@ from iminuit._repr_text import pdg_format
 from iminuit.cost import LeastSquares
 from iminuit.util import Matrix, Param, Params
 
-from migrax import _display as text, _display_html as page
-from migrax._display import Batch, Minimum, Row
+from migrax._display import html as page, records, rounding, text
+from migrax._display.records import Batch, Minimum, Row
 
 GOLDEN = Path(__file__).parent / "golden"
 NAN, INF = math.nan, math.inf
@@ -209,7 +209,7 @@ def test_pdg_round_random_numbers_as_iminuit():
     excused = 0
     for _ in range(10_000):
         value, errors = random_numbers(rng)
-        ours, theirs = text.pdg_round(value, *errors), iminuit_cells(value, *errors)
+        ours, theirs = rounding.pdg_round(value, *errors), iminuit_cells(value, *errors)
         if ours == theirs:
             continue
         assert rounded_twice(errors), (value, errors, ours, theirs)
@@ -252,7 +252,7 @@ SPECIAL = [
 
 @pytest.mark.parametrize("numbers", SPECIAL, ids=str)
 def test_pdg_round_special_numbers_as_iminuit(numbers):
-    assert text.pdg_round(*numbers) == iminuit_cells(*numbers)
+    assert rounding.pdg_round(*numbers) == iminuit_cells(*numbers)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_pdg_round_special_numbers_as_iminuit(numbers):
     ],
 )
 def test_pdg_round_where_iminuit_differs(numbers, cells):
-    assert text.pdg_round(*numbers) == cells
+    assert rounding.pdg_round(*numbers) == cells
 
 
 @pytest.mark.parametrize(
@@ -292,13 +292,13 @@ def test_pdg_round_where_iminuit_differs(numbers, cells):
 )
 def test_pdg_rule(error, cell):
     # 1.23... has no zeros to share, so nothing is stripped
-    assert text.pdg_round(1.234567, error)[1] == cell
+    assert rounding.pdg_round(1.234567, error)[1] == cell
 
 
 def test_pdg_round_takes_what_overflows_iminuit():
-    assert text.pdg_round(1.0, 5e-324) == ["1.0", "5e-324"]
-    assert text.pdg_round(1e-320, 1e-321) == ["10e-321", "1e-321"]
-    assert text.pdg_round(-0.0, 1e-12, 1e6) == ["0.0", "1e-12", "1e6"]
+    assert rounding.pdg_round(1.0, 5e-324) == ["1.0", "5e-324"]
+    assert rounding.pdg_round(1e-320, 1e-321) == ["10e-321", "1e-321"]
+    assert rounding.pdg_round(-0.0, 1e-12, 1e6) == ["0.0", "1e-12", "1e6"]
 
 
 def quadratic_exponential(x, y):
@@ -427,7 +427,7 @@ def test_matrix_as_iminuit(n, scale):
 
 
 def test_zero_counts_are_left_out():
-    count = lambda *n: text.numbers(GOOD._replace(num_values=n[0], num_gradients=n[1], num_hessians=n[2]))[2]  # noqa: E731
+    count = lambda *n: records.numbers(GOOD._replace(num_values=n[0], num_gradients=n[1], num_hessians=n[2]))[2]  # noqa: E731
     assert count(5, 0, 0) == "Nfcn = 5"
     assert count(5, 4, 0) == "Nfcn = 5, Ngrad = 4"
     assert count(0, 4, 3) == "Ngrad = 4, Nhessian = 3"
@@ -477,22 +477,22 @@ def test_columns_grow_with_their_cells():
 
 
 def test_correlation():
-    correlation = text.correlation(np.array([[4.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]))
+    correlation = records.correlation(np.array([[4.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]))
     np.testing.assert_allclose(correlation, [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]])
-    negative = text.correlation(np.array([[-1.0, 0.5], [0.5, 1.0]]))
+    negative = records.correlation(np.array([[-1.0, 0.5], [0.5, 1.0]]))
     assert np.isnan(negative[0, 0])
     assert np.isnan(negative[0, 1])
     assert negative[1, 1] == 1
-    np.testing.assert_equal(text.correlation(np.array([[0.0, 0.5], [0.5, 1.0]])), np.eye(2))
-    np.testing.assert_equal(text.correlation(np.array([[1.0, INF], [INF, 1.0]])), [[1, NAN], [NAN, 1]])
-    missing = text.correlation(np.array([[0.0, NAN], [NAN, 1.0]]))
+    np.testing.assert_equal(records.correlation(np.array([[0.0, 0.5], [0.5, 1.0]])), np.eye(2))
+    np.testing.assert_equal(records.correlation(np.array([[1.0, INF], [INF, 1.0]])), [[1, NAN], [NAN, 1]])
+    missing = records.correlation(np.array([[0.0, NAN], [NAN, 1.0]]))
     np.testing.assert_equal(missing, [[1, NAN], [NAN, 1]])
-    np.testing.assert_allclose(text.correlation(covariance([1e-150, 1e150]))[0, 1], covariance([1.0, 1.0])[0, 1])
+    np.testing.assert_allclose(records.correlation(covariance([1e-150, 1e150]))[0, 1], covariance([1.0, 1.0])[0, 1])
 
 
 def test_correlation_of_a_correlation_matrix_is_itself():
     names, matrix = MATRICES["three"]
-    assert text.correlation_text(names, text.correlation(matrix)) == text.correlation_text(names, matrix)
+    assert text.correlation_text(names, records.correlation(matrix)) == text.correlation_text(names, matrix)
 
 
 @pytest.mark.parametrize("show", [text.matrix_text, text.correlation_text, page.matrix_html])
@@ -525,16 +525,16 @@ def test_batch_is_green_only_if_all_fits_are_valid():
 
 
 def test_share_is_never_rounded_to_all_or_none():
-    assert text.share(99_999, 100_000) == "99999 of 100000 (99.9 %)"
-    assert text.share(1, 100_000) == "1 of 100000 (0.1 %)"
-    assert text.share(3, 3) == "3 of 3 (100 %)"
-    assert text.share(0, 3) == "0 of 3 (0 %)"
+    assert rounding.share(99_999, 100_000) == "99999 of 100000 (99.9 %)"
+    assert rounding.share(1, 100_000) == "1 of 100000 (0.1 %)"
+    assert rounding.share(3, 3) == "3 of 3 (100 %)"
+    assert rounding.share(0, 3) == "0 of 3 (0 %)"
 
 
 def test_mean_of_a_batch_is_shown_to_its_own_error():
     # 0.1 / sqrt(10000) = 0.001: a bias of two standard errors of the mean can be seen
     batch = Batch(10_000, 10_000, [], [("mu", 1.00234, 0.1, 0.099, 0)])
-    assert text.batch_cells(batch) == [["1.0023", "0.1000", "0.0990", ""]]
+    assert records.batch_cells(batch) == [["1.0023", "0.1000", "0.0990", ""]]
 
 
 # HTML
@@ -581,8 +581,8 @@ def test_names_and_messages_are_escaped(shown, times):
 def test_html_says_what_the_text_says():
     for m in MINIMA.values():
         cells = [e.text for e in ET.fromstring(page.minimum_html(m)).iter("td")]
-        assert [words for words, _ in text.verdicts(m)] == cells[4:10]
-        assert cells[10:] == ([text.trouble(m)] if not m.valid else [])
+        assert [words for words, _ in records.verdicts(m)] == cells[4:10]
+        assert cells[10:] == ([records.trouble(m)] if not m.valid else [])
 
 
 def test_matrix_html_has_the_correlation_beside_the_covariance():

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from migrax._find_kinks import kinks_in
-from migrax._objective import objective, prepare
+from migrax._derivatives.find_kinks import kinks_in
+from migrax._fit.objective import objective, prepare
 
 DATA = jnp.array([3.0, -1.0, 0.5])
 INDICES = jnp.array([1, -1, 0])

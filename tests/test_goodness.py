@@ -92,7 +92,7 @@ def test_failed_toys_do_not_count():
     assert int(clean.num_failed) == 0
     toys = mx.sample(nll, result.params, jax.random.key(2), 400)
     poisoned = np.isnan(toys[:, 0])
-    from migrax._goodness import _toys  # what it does with toys that were drawn
+    from migrax._toys.goodness_of_fit import _toys
 
     found = _toys(joint, result, {"n": toys})
     np.testing.assert_array_equal(np.isnan(found), poisoned)

@@ -8,7 +8,6 @@ from scipy import stats
 
 import histfactory
 import migrax as mx
-from migrax import _toys
 from migrax._hypotest import ensemble, noisy_root
 from migrax._hypotest.limit_status import LimitStatus
 
@@ -127,7 +126,7 @@ class TestPValues:
         """Each toy has its own, drawn around the conditional nuisance parameters of its hypothesis."""
         nll, params, data = hello
         seen = []
-        fit_toys = _toys.fit_toys
+        fit_toys = mx.fit_toys
         monkeypatch.setattr(ensemble, "fit_toys", lambda *a, **k: seen.append(a[2]) or fit_toys(*a, **k))
         mx.hypotest(nll, params, data, "mu", 1.0, calculator=mx.Toys(50, KEY))
         assert len(seen) == 4  # two hypotheses, free and held

@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm, poisson
 
 import migrax as mx
-from migrax._poisson_draw import draw_poisson
+from migrax._util.poisson_draw import draw_poisson
 
 COUNT = mx.PoissonNLL(lambda p: jnp.atleast_1d(p["s"]))
 PARAMS = {"s": mx.Parameter(1.0, lower=0.0)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from migrax import _jit
+from migrax._util import jit
 
 TOYS = jnp.arange(6.0).reshape(2, 3)
 
@@ -18,19 +18,19 @@ def nll(params, data):
 @pytest.fixture
 def no_such_option(monkeypatch):
     """As a version of XLA that has dropped the option."""
-    monkeypatch.setattr(_jit, "QUICK", {"xla_cpu_no_such_option": False})
-    _jit.quick_is_there.cache_clear()
+    monkeypatch.setattr(jit, "QUICK", {"xla_cpu_no_such_option": False})
+    jit.quick_is_there.cache_clear()
     yield
-    _jit.quick_is_there.cache_clear()
+    jit.quick_is_there.cache_clear()
 
 
 def test_top_level():
-    assert _jit._at_top_level((TOYS, nll, 1.0))
-    assert jax.default_backend() == "cpu" or not _jit.quick_is_there()  # jax 0.12 has dropped the option
+    assert jit._at_top_level((TOYS, nll, 1.0))
+    assert jax.default_backend() == "cpu" or not jit.quick_is_there()  # jax 0.12 has dropped the option
     seen = []
-    jax.jit(lambda: seen.append(_jit._at_top_level((TOYS,))) or TOYS)()
-    jax.vmap(lambda d: seen.append(_jit._at_top_level((d,))) or d)(TOYS)
-    jax.grad(lambda d: seen.append(_jit._at_top_level((d,))) or jnp.sum(d))(TOYS)
+    jax.jit(lambda: seen.append(jit._at_top_level((TOYS,))) or TOYS)()
+    jax.vmap(lambda d: seen.append(jit._at_top_level((d,))) or d)(TOYS)
+    jax.grad(lambda d: seen.append(jit._at_top_level((d,))) or jnp.sum(d))(TOYS)
     assert seen == [False] * 3
 
 
@@ -54,5 +54,5 @@ def test_an_error_of_the_user_comes_alone():
 
 @pytest.mark.usefixtures("no_such_option")
 def test_without_the_option():
-    assert not _jit.quick_is_there()
+    assert not jit.quick_is_there()
     np.testing.assert_allclose(mx.fit(nll, {"mu": 1.0}, TOYS[1]).values, [4.0], atol=1e-9)

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 import migrax as mx
-from migrax._faults import Fault
+from migrax._likelihoods.fault import Fault
 
 MASK = jnp.array([True, True, False, True])
 SHAPE = jnp.array([1.0, 4.0, 3.0, 2.0])

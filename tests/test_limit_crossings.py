@@ -10,8 +10,8 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 import migrax as mx
-from migrax import _blocks
 from migrax._hypotest import limit, limit_root
+from migrax._util import blocks
 
 SIGNAL, BACKGROUND = np.array([5.0, 3.0, 1.0]), np.array([20.0, 40.0, 60.0])
 NOMINAL = {"mu": mx.Parameter(1.0, lower=0.0, upper=20.0), "b": mx.Parameter(np.ones(3), lower=0.0)}
@@ -137,12 +137,12 @@ def test_blocks_are_the_same(what, monkeypatch):
         "contour": lambda: mx.contour(NLL, result, DATA["excess"], ("mu", "b[0]"), size=12).points,
     }[what]
     at_once = run()
-    monkeypatch.setitem(_blocks._BYTES, "cpu", 3 * _blocks._COPIES * 16 * 8)  # three lanes
+    monkeypatch.setitem(blocks._BYTES, "cpu", 3 * blocks._COPIES * 16 * 8)  # three lanes
     mapped, lax_map = [], jax.lax.map
     monkeypatch.setattr(jax.lax, "map", lambda *args, **kwargs: mapped.append(args) or lax_map(*args, **kwargs))
     jax.clear_caches()  # the size of a block is no part of a program's key
-    blocks = run()
+    in_blocks = run()
     jax.clear_caches()
     assert any(jax.tree.leaves(lanes)[0].shape[1] <= 3 for _, lanes in mapped)
     assert np.all(np.isfinite(at_once))
-    np.testing.assert_allclose(blocks, at_once, rtol=1e-9)
+    np.testing.assert_allclose(in_blocks, at_once, rtol=1e-9)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from migrax import _other_names
+from migrax._hints import other_packages
 
 P = mx.Parameter
 X = np.random.default_rng(3).normal(1.0, 2.0, 100)
@@ -81,7 +81,7 @@ def test_a_name_that_nothing_is_near_to():
         _ = mx.plot.qwertz
 
 
-@pytest.mark.parametrize("name", [*_other_names._RESULT, *_other_names._FUNCTIONS])
+@pytest.mark.parametrize("name", [*other_packages._RESULT, *other_packages._FUNCTIONS])
 def test_names_of_a_result(result, name):
     assert not hasattr(result, name)
     with pytest.raises(AttributeError, match=rf"a FitResult has no '{name}': (here it is|it knows nothing)"):
@@ -91,18 +91,18 @@ def test_names_of_a_result(result, name):
 def test_what_the_messages_name_is_there(result):
     """The attributes and the calls that the messages tell to write, written."""
     result = mx.minos(NLL, result, X).result
-    for said in _other_names._RESULT.values():
+    for said in other_packages._RESULT.values():
         for part in said.split(" of ")[0].replace(" and ", ", ").replace(" or ", ", ").split(", "):
             code = part if part.startswith("result") else "result." + part.lstrip(".")
             eval(code, {"result": result})
-    for code in _other_names._FUNCTIONS.values():
+    for code in other_packages._FUNCTIONS.values():
         if not code.startswith("mx.plot"):
             eval(code, {"mx": mx, "result": result, "nll": NLL, "data": X})
-    for ours in _other_names.LIKELIHOODS.values():
+    for ours in other_packages.LIKELIHOODS.values():
         assert hasattr(mx, ours)
 
 
-@pytest.mark.parametrize("code", [code for code in _other_names._FUNCTIONS.values() if code.startswith("mx.plot")])
+@pytest.mark.parametrize("code", [code for code in other_packages._FUNCTIONS.values() if code.startswith("mx.plot")])
 def test_the_pictures_that_the_messages_name_are_there(result, code):
     plt = pytest.importorskip("matplotlib.pyplot")
     eval(code, {"mx": mx, "result": result, "nll": NLL, "data": X})

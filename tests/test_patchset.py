@@ -11,8 +11,8 @@ import pyhf
 import pytest
 
 import migrax as mx
-from migrax._jit import jit
-from migrax._labels import unlabelled
+from migrax._util.jit import jit
+from migrax._util.labels import unlabelled
 from migrax.io.histfactory.main import Histograms
 from workspaces import MU, modifier, workspace
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import migrax as mx
-from migrax._poisson_draw import draw_poisson
+from migrax._util.poisson_draw import draw_poisson
 
 N = 400_000
 MEANS = (1e-3, 0.1, 1.0, 3.3, 10.0, 30.0, 100.0, 163.0, 170.0, 1e3, 1e4, 1e6, 1e8, 1e12)
@@ -39,7 +39,7 @@ def test_frequencies(mean):
 @pytest.mark.parametrize("mean", [0.5, 20.0, 150.0, 1e3, 5e4, 1e7])
 def test_distribution_function(mean):
     """Inversion: the count changes where the uniform number crosses scipy's distribution function."""
-    from migrax._poisson_draw import _invert
+    from migrax._util.poisson_draw import _invert
 
     k = stats.poisson.ppf(np.linspace(0.001, 0.999, 400), mean)
     edge = stats.poisson.cdf(k, mean)
@@ -51,7 +51,7 @@ def test_distribution_function(mean):
 
 def test_tails():
     """To the last numbers below 1: eight standard deviations."""
-    from migrax._poisson_draw import _invert
+    from migrax._util.poisson_draw import _invert
 
     for mean in (0.2, 7.0, 120.0):
         for p in (1e-4, 1e-8, 1e-12):

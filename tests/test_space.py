@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from migrax._space import Space, ravel, resolve_at, update
+from migrax._parameters.space import Space, ravel, resolve_at, update
 
 P = mx.Parameter
 INF = jnp.inf

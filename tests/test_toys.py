@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from migrax import _memory, _toy_batches
+from migrax._toys import memory, scheduler
 
 EDGES = jnp.linspace(-5.0, 5.0, 41)
 TRUTH = {"mu": mx.Parameter(0.3), "n": mx.Parameter(500.0, lower=0.0), "sigma": mx.Parameter(1.2, lower=0.01)}
@@ -231,7 +231,7 @@ def test_a_wrong_covariance_changes_nothing(toys, fits):
 class TestMemory:
     def test_a_batch_that_is_too_large(self, toys, fits, monkeypatch):
         """It goes on in halves, and says so once."""
-        inside = _toy_batches._fit_part
+        inside = scheduler.fit_part
         sizes = []
 
         def small(shared, rows, *rest):
@@ -241,8 +241,8 @@ class TestMemory:
             return inside(shared, rows, *rest)
 
         small.memory = lambda *_: None
-        monkeypatch.setattr(_toy_batches, "_fit_part", small)
-        monkeypatch.setattr(_memory, "_MOST_LANES", {"cpu": 16})
+        monkeypatch.setattr(scheduler, "fit_part", small)
+        monkeypatch.setattr(memory, "_MOST_LANES", {"cpu": 16})
         with pytest.warns(UserWarning, match="out of memory with 256 toys at once: going on with 128") as warned:
             found = mx.fit_toys(NLL, TRUTH, toys, batch_size=256)
         assert len([w for w in warned if "out of memory" in str(w.message)]) == 1
@@ -251,31 +251,31 @@ class TestMemory:
 
     def test_smaller_pieces_while_a_batch_is_under_way(self, toys, fits, monkeypatch):
         """Another thread's shrinking loses no toy of a batch that has begun."""
-        inside = _toy_batches.Calls._inputs
+        inside = scheduler.Calls._inputs
 
         def shrinking(self, first, n, piece):
             if n:
                 self.piece = self.how.rows(16)
             return inside(self, first, n, piece)
 
-        monkeypatch.setattr(_memory, "_MOST_LANES", {"cpu": 16})
-        monkeypatch.setattr(_toy_batches.Calls, "_inputs", shrinking)
+        monkeypatch.setattr(memory, "_MOST_LANES", {"cpu": 16})
+        monkeypatch.setattr(scheduler.Calls, "_inputs", shrinking)
         found = mx.fit_toys(NLL, TRUTH, toys, batch_size=128)
         assert found.values.shape == (N, 3)
         np.testing.assert_allclose(found.values, fits.values, rtol=1e-9, atol=1e-10)
 
     def test_measured(self, toys, fits, monkeypatch):
         """What the compiler says that a batch takes decides before anything runs."""
-        monkeypatch.setattr(_toy_batches, "budget", lambda *_: 200_000)
-        monkeypatch.setattr(_memory, "_MOST_LANES", {"cpu": 16})
+        monkeypatch.setattr(scheduler, "budget", lambda *_: 200_000)
+        monkeypatch.setattr(memory, "_MOST_LANES", {"cpu": 16})
         pieces = []
-        inside = _toy_batches.Calls.compile
+        inside = scheduler.Calls.compile
 
         def compile_(self):
             inside(self)
             pieces.append(self.piece)
 
-        monkeypatch.setattr(_toy_batches.Calls, "compile", compile_)
+        monkeypatch.setattr(scheduler.Calls, "compile", compile_)
         found = mx.fit_toys(NLL, TRUTH, toys, batch_size=256)
         assert max(pieces) < 256
         np.testing.assert_allclose(found.values, fits.values, rtol=1e-9, atol=1e-10)
@@ -285,7 +285,7 @@ class TestMemory:
             raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
         broken.memory = lambda *_: None
-        monkeypatch.setattr(_toy_batches, "_fit_part", broken)
+        monkeypatch.setattr(scheduler, "fit_part", broken)
         with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
             mx.fit_toys(NLL, TRUTH, toys)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from migrax._jit import QUICK, quick_is_there
+from migrax._util.jit import QUICK, quick_is_there
 
 pytestmark = pytest.mark.slow
 

@@ -39,6 +39,6 @@ Pictures         `migrax.plot`: data and model, profiles, contours, impacts, lim
 Command line     `python -m migrax --help`: fits, limits and toys of workspaces
 """
 
-from ._lazy import from_stub as _from_stub
+from ._util.lazy import from_stub as _from_stub
 
 __getattr__, __dir__, __all__ = _from_stub(__name__)

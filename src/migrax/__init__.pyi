@@ -1,13 +1,13 @@
 # The public names and where they stand. `__init__.py` reads this file: each is imported when it is first asked for.
 
 from . import distributions as distributions, io as io, plot as plot
-from ._chunks import chunked_sum as chunked_sum
-from ._contour import Contour as Contour, contour as contour
-from ._disk import OnDisk as OnDisk
-from ._fit import FitError as FitError, fit as fit
-from ._fix import fix as fix, release as release
-from ._goodness import GoodnessOfFit as GoodnessOfFit, goodness_of_fit as goodness_of_fit
-from ._hesse import hesse as hesse
+from ._fit.covariance import Covariance as Covariance
+from ._fit.estimate import Estimate as Estimate
+from ._fit.fit import FitError as FitError, fit as fit
+from ._fit.hesse import hesse as hesse
+from ._fit.propagate import propagate as propagate
+from ._fit.result import FitResult as FitResult
+from ._fit.status import Status as Status
 from ._hypotest import (
     Q0 as Q0,
     Asymptotic as Asymptotic,
@@ -27,7 +27,6 @@ from ._hypotest import (
     look_elsewhere as look_elsewhere,
     upper_limit as upper_limit,
 )
-from ._impacts import Impacts as Impacts, impacts as impacts
 from ._likelihoods import (
     BinnedNLL as BinnedNLL,
     Counts as Counts,
@@ -46,21 +45,16 @@ from ._likelihoods import (
     UnbinnedNLL as UnbinnedNLL,
     effective as effective,
 )
-from ._minos import Minos as Minos, minos as minos
-from ._minuit import Minuit as Minuit
-from ._parameter import Parameter as Parameter, names as names, resolve as resolve
-from ._profile import Profile as Profile, profile as profile, scan as scan
-from ._propagate import propagate as propagate
-from ._result import Covariance as Covariance, Estimate as Estimate, FitResult as FitResult
-from ._sample import asimov as asimov, sample as sample
-from ._search import Side as Side
-from ._solvers import (
-    LevenbergMarquardt as LevenbergMarquardt,
-    Migrad as Migrad,
-    Newton as Newton,
-    Simplex as Simplex,
-)
-from ._status import Status as Status
+from ._parameters.fix import fix as fix, release as release
+from ._parameters.names import names as names
+from ._parameters.parameter import Parameter as Parameter
+from ._parameters.resolve import resolve as resolve
+from ._profile.contour import Contour as Contour, contour as contour
+from ._profile.crossing import Side as Side
+from ._profile.impacts import Impacts as Impacts, impacts as impacts
+from ._profile.minos import Minos as Minos, minos as minos
+from ._profile.profile import Profile as Profile, profile as profile, scan as scan
+from ._solvers import LevenbergMarquardt as LevenbergMarquardt, Migrad as Migrad, Newton as Newton, Simplex as Simplex
 from ._studies import (
     Bias as Bias,
     Bootstrap as Bootstrap,
@@ -71,7 +65,12 @@ from ._studies import (
     coverage_study as coverage_study,
     pull_study as pull_study,
 )
-from ._toy_source import Toys as Toys
-from ._toys import fit_toys as fit_toys
+from ._toys.fit_toys import fit_toys as fit_toys
+from ._toys.goodness_of_fit import GoodnessOfFit as GoodnessOfFit, goodness_of_fit as goodness_of_fit
+from ._toys.sample import asimov as asimov, sample as sample
+from ._toys.source import Toys as Toys
+from ._util.chunks import chunked_sum as chunked_sum
+from ._util.on_disk import OnDisk as OnDisk
+from .compat.minuit import Minuit as Minuit
 
 __version__: str

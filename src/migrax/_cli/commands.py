@@ -12,17 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import plot
+from .._fit.result import FitResult
 from .._hypotest import LimitStatus, UpperLimit, hypotest, upper_limit
-from .._hypotest.display import words
+from .._hypotest.cells import words
 from .._hypotest.hypotest import check_cl
 from .._hypotest.toy_limit import check_toys
-from .._impacts import Impacts, impacts as impacts_of
-from .._minimum import rise
-from .._minos import minos as minos_of
-from .._result import FitResult
+from .._profile.impacts import Impacts, impacts as impacts_of
+from .._profile.levels import rise
+from .._profile.minos import minos as minos_of
 from .._studies import PullStudy, pull_study
-from .._toy_source import Toys
-from .._toys import fit_toys
+from .._toys.fit_toys import fit_toys
+from .._toys.source import Toys
 from .options import OutFile, PictureFile, checked, refuse
 from .output import ended, of_fit, picture, plain, told
 from .problem import Problem, on_a_file

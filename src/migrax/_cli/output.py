@@ -8,8 +8,8 @@ from typing import Any
 import click
 import numpy as np
 
-from .._parameter import Parameter
-from .._result import FitResult
+from .._fit.result import FitResult
+from .._parameters.parameter import Parameter
 
 NOT_VALID = 3  # exit code: done, and what was found is not valid
 

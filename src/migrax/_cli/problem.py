@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import click
 
 from .. import io
-from .._fit import fit
-from .._fix import fix
-from .._parameter import names, select
-from .._result import FitResult
+from .._fit.fit import fit
+from .._fit.result import FitResult
+from .._parameters.fix import fix
+from .._parameters.names import names
+from .._parameters.select import select
 from ..io._node import load
 from .options import JsonFile, refuse, refuse_unknown
 

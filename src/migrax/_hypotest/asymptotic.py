@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._fit import fit
-from .._jit import jit
-from .._parameter import is_concrete
-from .._result import FitResult
-from .._sample import asimov
-from .._space import update
-from .._status import Status
-from .._typing import PyTree
+from .._fit.fit import fit
+from .._fit.result import FitResult
+from .._fit.status import Status
+from .._parameters.space import update
+from .._toys.sample import asimov
+from .._util.jit import jit
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
 from . import formulas
 from .ratio import Ratio, check_value, ratio
 from .statistics import AbstractStatistic, StatisticValue, TMu, TMuTilde

@@ -8,15 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from .._fit import fit
-from .._jit import jit
-from .._parameter import Where, is_concrete
-from .._status import Status
-from .._toy_source import Toys
-from .._typing import PyTree
+from .._display.table import Table
+from .._fit.fit import fit
+from .._fit.status import Status
+from .._parameters.select import Where
+from .._toys.source import Toys
+from .._util.jit import jit
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
 from . import formulas
 from .asymptotic import Asymptotic, PValues
+from .cells import number, reason, scales_line, status_words, toys_line, with_its_error
 from .hypotest import check_kinds, tested
+from .lanes import counted, rows_of, statuses, table_of
 from .statistics import Q0, StatisticValue, poi_positions
 from .toys import ToyTest
 from .weights import Scales, for_test, scales_of, warn_if_off
@@ -64,9 +68,44 @@ class Discovery(eqx.Module):
     def __repr__(self) -> str:
         if not is_concrete(self.p_value) or np.size(self.p_value) == 0:
             return f"Discovery({self.name}, shape={jnp.shape(self.p_value)})"
-        from . import display, display_lanes
+        return self._table().text()
 
-        return display.discovery_text(self) if np.ndim(self.p_value) == 0 else display_lanes.discovery_lanes(self)
+    def _repr_html_(self) -> str:
+        if not is_concrete(self.p_value) or np.size(self.p_value) == 0:
+            return f"<pre>{self!r}</pre>"
+        return self._table().html()
+
+    def _table(self) -> Table:
+        return _one(self) if np.ndim(self.p_value) == 0 else _many(self)
+
+
+def _one(found: Discovery) -> Table:
+    significance = with_its_error(found.significance, found.significance_error)
+    rows = [["Significance", significance, number(found.expected_significance)]]
+    p_value = with_its_error(found.p_value, found.p_value_error)
+    off = None if found.expected_p_value_error is None else found.expected_p_value_error[2]
+    rows += [["p-value", p_value, with_its_error(np.asarray(found.expected_p_value)[2], off)]]
+    best = number(found.best if bool(found.fits.free.valid) else np.nan)
+    title = f"{found.name} = {float(found.fits.tested[0]):.6g}: {status_words(found.status)}fitted {best}"
+    lines = [title, *reason(found.fits.free), *toys_line(found.toys), *scales_line(found.scales)]
+    if found.toys is not None and float(found.p_value) == 0:
+        lines.append("No toy is as extreme as the data: take more, or mx.Toys(n, key, importance=True)")
+    head = ["", "Observed", f"Expected ({found.name} = {float(found.alternative):.6g})"]
+    return Table("\n".join(lines), head, rows)
+
+
+def _many(found: Discovery) -> Table:
+    best = np.where(found.fits.free.valid, found.best, np.nan)
+    rows = rows_of(
+        found.p_value,
+        (best, None),
+        (found.p_value, found.p_value_error),
+        (found.significance, found.significance_error),
+        (found.expected_significance, None),
+    )
+    head = ["Fitted", "p-value", "Significance", "Expected"]
+    title = f"Discovery of {found.name}: {counted(found.p_value, 'test')}"
+    return table_of(title, head, rows, statuses(found.status))
 
 
 def discovery(

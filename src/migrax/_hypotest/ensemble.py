@@ -14,17 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Scalar
 
-from .._fit import fit
-from .._jit import jit
-from .._parameter import Parameter, is_concrete
-from .._progress import bar
-from .._result import FitResult
-from .._sample import asimov, draw_one
-from .._space import ravel, resolve_at, update
-from .._status import Status
-from .._toy_source import DrawnFrom, Toys, source
-from .._toys import fit_toys
-from .._typing import PyTree
+from .._fit.fit import fit
+from .._fit.result import FitResult
+from .._fit.status import Status
+from .._parameters.parameter import Parameter
+from .._parameters.space import ravel, resolve_at, update
+from .._toys.fit_toys import fit_toys
+from .._toys.sample import asimov, draw_one
+from .._toys.source import DrawnFrom, Toys, source
+from .._util.jit import jit
+from .._util.progress import bar
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
 from .ratio import LOWER
 from .statistics import AbstractStatistic
 

@@ -8,15 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from .._fit import fit
-from .._jit import jit
-from .._objective import prepare
-from .._parameter import Where, is_concrete
-from .._result import FitResult
-from .._status import Status
-from .._toy_source import Toys
-from .._typing import PyTree
+from .._display.table import Table
+from .._fit.fit import fit
+from .._fit.objective import prepare
+from .._fit.result import FitResult
+from .._fit.status import Status
+from .._parameters.select import Where
+from .._toys.source import Toys
+from .._util.jit import jit
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
 from .asymptotic import Asymptotic, Errors, PValues, alternative_of, asymptotic_p_values
+from .cells import band, number, reason, scales_line, status_words, toys_line, with_its_error
+from .formulas import BANDS
+from .lanes import EXPECTED, counted, rows_of, statuses, table_of
 from .ratio import ratio
 from .statistics import AbstractStatistic, QTilde, StatisticValue, poi_positions
 from .toys import ToyTest, toy_p_values
@@ -66,9 +71,51 @@ class HypoTest(eqx.Module):
     def __repr__(self) -> str:
         if not is_concrete(self.p_sb) or np.size(self.p_sb) == 0:
             return f"HypoTest({self.name}, shape={jnp.shape(self.p_sb)})"
-        from . import display, display_lanes
+        return self._table().text()
 
-        return display.hypotest_text(self) if np.ndim(self.p_sb) == 0 else display_lanes.hypotest_lanes(self)
+    def _repr_html_(self) -> str:
+        if not is_concrete(self.p_sb) or np.size(self.p_sb) == 0:
+            return f"<pre>{self!r}</pre>"
+        return self._table().html()
+
+    def _table(self) -> Table:
+        return _one(self) if np.ndim(self.p_sb) == 0 else _many(self)
+
+
+def _one(test: HypoTest) -> Table:
+    """The p-values, and the band that is expected of them."""
+    at = ", ".join(f"{v:.6g}" for v in np.asarray(test.value).tolist())
+    kind = "p-value" if np.isnan(test.cls) and bool(test.valid) else "CLs"
+    expected = test.expected_p_sb if kind == "p-value" else test.expected_cls
+    observed = test.p_sb if kind == "p-value" else test.cls
+    errors = dict.fromkeys(Errors._fields) if test.errors is None else test.errors._asdict()
+    rows = [["Observed", with_its_error(observed, errors["p_sb" if kind == "p-value" else "cls"])]]
+    if not np.all(np.isnan(expected)):
+        off = errors["expected_p_sb" if kind == "p-value" else "expected_cls"]
+        each = zip(BANDS, np.asarray(expected), [None] * 5 if off is None else np.asarray(off), strict=True)
+        rows += [[band(n), with_its_error(x, e)] for n, x, e in each]
+    p_sb, p_b = with_its_error(test.p_sb, errors["p_sb"]), with_its_error(test.p_b, errors["p_b"])
+    other = ", ".join(f"{v:.6g}" for v in np.asarray(test.alternative).tolist())
+    title = f"{test.name} = {at} against {other}: {status_words(test.status)}p(s+b) = {p_sb}, p(b) = {p_b}"
+    lines = [title, *reason(test.fits.free), *toys_line(test.toys), *scales_line(test.scales)]
+    if kind == "CLs" and float(test.statistic) == 0 and test.best[0] > test.value[0]:
+        lines.append(f"The fitted {test.name}, {number(test.best[0])}, is above {at}, so nothing speaks against it")
+    return Table("\n".join(lines), ["", kind], rows)
+
+
+def _many(tests: HypoTest) -> Table:
+    """A test a row: its value, CLs (or the p-value, where there is no CLs), and the band that is expected."""
+    no_cls = bool(np.all(np.isnan(np.asarray(tests.cls)[np.asarray(tests.valid)])))
+    observed, expected = (tests.p_sb, tests.expected_p_sb) if no_cls else (tests.cls, tests.expected_cls)
+    off = (None, None)
+    if tests.errors is not None:
+        kind = tests.errors
+        off = (kind.p_sb, kind.expected_p_sb) if no_cls else (kind.cls, kind.expected_cls)
+    values = np.shape(tests.value)[-1]
+    head = ["Value"] if values == 1 else [f"Value {i}" for i in range(values)]
+    rows = rows_of(tests.p_sb, (tests.value, None), (observed, off[0]), (expected, off[1]))
+    head += ["p-value" if no_cls else "CLs", *EXPECTED]
+    return table_of(f"{tests.name}: {counted(tests.p_sb, 'test')}", head, rows, statuses(tests.status))
 
 
 def hypotest(

@@ -8,17 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from .._fit import fit
-from .._minos import minos
-from .._objective import prepare
-from .._parameter import Where, is_concrete
-from .._result import FitResult
-from .._search import Side
-from .._toy_source import Toys
-from .._typing import PyTree
+from .._display.table import Table
+from .._fit.fit import fit
+from .._fit.objective import prepare
+from .._fit.result import FitResult
+from .._parameters.select import Where
+from .._profile.crossing import Side
+from .._profile.minos import minos
+from .._toys.source import Toys
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
 from .asymptotic import Asymptotic
+from .cells import number, reason, scales_line, with_its_error, words
 from .ensemble import Ensemble, Shown
 from .hypotest import check_cl, check_kinds
+from .lanes import counted, limit_words, rows_of, table_of
 from .limit_status import LimitStatus
 from .noisy_root import Heights, Root, find_roots
 from .statistics import Q0, AbstractStatistic, QMu, TMu, poi_positions
@@ -66,9 +70,38 @@ class Interval(eqx.Module):
     def __repr__(self) -> str:
         if not is_concrete(self.lower) or np.size(self.lower) == 0:
             return f"Interval({self.name}, shape={jnp.shape(self.lower)})"
-        from . import display, display_lanes
+        return self._table().text()
 
-        return display.interval_text(self) if np.ndim(self.lower) == 0 else display_lanes.interval_lanes(self)
+    def _repr_html_(self) -> str:
+        if not is_concrete(self.lower) or np.size(self.lower) == 0:
+            return f"<pre>{self!r}</pre>"
+        return self._table().html()
+
+    def _table(self) -> Table:
+        return _one(self) if np.ndim(self.lower) == 0 else _many(self)
+
+
+def _one(found: Interval) -> Table:
+    rows = []
+    for name, value, status, error in (
+        ("Lower end", found.lower, found.lower_status, found.lower_error),
+        ("Upper end", found.upper, found.upper_status, found.upper_error),
+    ):
+        end = LimitStatus(int(status))
+        told = with_its_error(value, error)
+        rows.append([name, told if end == LimitStatus.FOUND else f"{told} ({words(end)})"])
+    kind = {"central": "Central", "feldman-cousins": "Feldman-Cousins"}[found.kind]
+    best = number(found.best if bool(found.free.valid) else np.nan)
+    title = f"{kind} interval of {found.name} at {100 * found.cl:.4g} %: fitted {best}"
+    return Table("\n".join([title, *reason(found.free), *scales_line(found.scales)]), ["", "Value"], rows)
+
+
+def _many(found: Interval) -> Table:
+    best = np.where(found.free.valid, found.best, np.nan)
+    rows = rows_of(found.lower, (best, None), (found.lower, found.lower_error), (found.upper, found.upper_error))
+    each = np.stack([np.ravel(found.lower_status), np.ravel(found.upper_status)], axis=1)
+    title = f"Intervals of {found.name} at {100 * found.cl:.4g} %: {counted(found.lower, 'interval')}"
+    return table_of(title, ["Fitted", "Lower end", "Upper end"], rows, [limit_words(row) for row in each])
 
 
 def interval(

@@ -9,16 +9,21 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from scipy.special import log_ndtr, ndtri_exp
 
-from .._fit import fit
-from .._jit import jit
-from .._objective import prepare
-from .._parameter import Where, is_concrete
-from .._result import FitResult
-from .._toy_source import Toys
-from .._typing import PyTree
+from .._display.table import Table
+from .._fit.fit import fit
+from .._fit.objective import prepare
+from .._fit.result import FitResult
+from .._parameters.select import Where
+from .._toys.source import Toys
+from .._util.jit import jit
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
 from . import formulas
 from .asymptotic import Asymptotic, alternative_of, reference
+from .cells import band, beyond_bound, reason, scales_line, with_its_error, words
+from .formulas import BANDS
 from .hypotest import check_cl, check_kinds
+from .lanes import EXPECTED, counted, limit_words, rows_of, table_of
 from .limit_root import find_limits
 from .limit_sides import Problem
 from .limit_status import LimitStatus
@@ -67,9 +72,44 @@ class UpperLimit(eqx.Module):
     def __repr__(self) -> str:
         if not is_concrete(self.observed) or np.size(self.observed) == 0:
             return f"UpperLimit({self.name}, shape={jnp.shape(self.observed)})"
-        from . import display, display_lanes
+        return self._table().text()
 
-        return display.limit_text(self) if np.ndim(self.observed) == 0 else display_lanes.limit_lanes(self)
+    def _repr_html_(self) -> str:
+        if not is_concrete(self.observed) or np.size(self.observed) == 0:
+            return f"<pre>{self!r}</pre>"
+        return self._table().html()
+
+    def _table(self) -> Table:
+        return _one(self) if np.ndim(self.observed) == 0 else _many(self)
+
+
+def _one(limit: UpperLimit) -> Table:
+    def cell(value: Any, status: Any, error: Any) -> str:
+        kind = LimitStatus(int(status))
+        return with_its_error(value, error) if kind == LimitStatus.FOUND else f"— ({words(kind)})"
+
+    rows = [["Observed", cell(limit.observed, limit.status, limit.error)]]
+    errors = [None] * 5 if limit.expected_error is None else np.asarray(limit.expected_error)
+    each = zip(BANDS, np.asarray(limit.expected), np.asarray(limit.expected_status), errors, strict=True)
+    rows += [[band(n), cell(x, s, e)] for n, x, s, e in each]
+    title = f"Upper limit on {limit.name} at {100 * limit.cl:.4g} % ({'CLs' if limit.cls else 'CLs+b'})"
+    lines = [title, *reason(limit.free)]
+    if len(lines) == 1 and limit.asimov is not None:
+        lines += reason(limit.asimov, "The fit of the Asimov data")
+    return Table("\n".join([*lines, *scales_line(limit.scales), *_beyond(limit)]), ["", "Limit"], rows)
+
+
+def _many(limits: UpperLimit) -> Table:
+    rows = rows_of(limits.observed, (limits.observed, limits.error), (limits.expected, limits.expected_error))
+    size = len(rows)
+    each = np.concatenate([np.reshape(limits.status, (size, 1)), np.reshape(limits.expected_status, (size, 5))], axis=1)
+    how = "CLs" if limits.cls else "CLs+b"
+    title = f"Upper limits on {limits.name} at {100 * limits.cl:.4g} % ({how}): {counted(limits.observed, 'limit')}"
+    return table_of(title, ["Observed", *EXPECTED], rows, [limit_words(row) for row in each], _beyond(limits))
+
+
+def _beyond(limit: UpperLimit) -> list[str]:
+    return beyond_bound(limit.name, limit.free, [limit.status, *np.moveaxis(np.asarray(limit.expected_status), -1, 0)])
 
 
 def upper_limit(

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from .._conditional import conditional, off_symmetry
-from .._minimum import Minimum
+from .._parameters.space import Space
+from .._profile.conditional_covariance import conditional, off_symmetry
+from .._profile.minimum import Minimum
 from .._solvers.flat import value_and_grad
 from .._solvers.metric import bfgs
-from .._space import Space
 from . import formulas
 from .limit_curve import Curve
 from .limit_sides import Side, Sides

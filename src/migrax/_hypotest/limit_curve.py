@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Scalar
 
-from .._status import Status
+from .._fit.status import Status
 from . import formulas
 from .limit_sides import Problem, Sides, sides_of
 

@@ -10,8 +10,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from .._jit import jit
-from .._parameter import is_concrete
+from .._util.jit import jit
+from .._util.tracing import is_concrete
 from .limit_crossing import Crossed, cross
 from .limit_curve import Curve, Height, curve_of
 from .limit_sides import Problem

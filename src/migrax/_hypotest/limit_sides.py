@@ -9,15 +9,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from .._conditional import conditional_shift
-from .._held import refit
-from .._minimum import Hold, Minimum, at_minimum
-from .._objective import kinks_of
-from .._parameter import resolve
-from .._result import FitResult
-from .._space import ravel
-from .._status import Status
-from .._typing import PyTree
+from .._fit.objective import kinks_of
+from .._fit.result import FitResult
+from .._fit.status import Status
+from .._parameters.resolve import resolve
+from .._parameters.space import ravel
+from .._profile.conditional_covariance import conditional_shift
+from .._profile.minimum import Hold, Minimum, at_minimum
+from .._profile.refit import refit
+from .._util.typing import PyTree
 from .asymptotic import Reference
 from .ratio import Ratio
 

@@ -10,12 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from .._fix import fix
-from .._parameter import Where, names, pick, select
-from .._status import Status
-from .._toy_source import Toys
-from .._typing import PyTree
+from .._display.table import Table
+from .._fit.status import Status
+from .._parameters.fix import fix
+from .._parameters.names import names
+from .._parameters.select import Where, pick, select
+from .._toys.source import Toys
+from .._util.typing import PyTree
 from . import formulas
+from .cells import number, with_its_error
 from .ensemble import Ensemble, Shown, is_traced
 from .hypotest import check_kinds
 from .statistics import Q0
@@ -65,9 +68,28 @@ class LookElsewhere(eqx.Module):
     where: str = eqx.field(static=True)
 
     def __repr__(self) -> str:
-        from . import display
+        return self._table().text()
 
-        return display.look_elsewhere_text(self)
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+    def _table(self) -> Table:
+        """The largest excess: its significance where it is, and anywhere."""
+        rows = [["Local", f"{float(self.local_p_value):.4g}", number(self.local_significance)]]
+        for name, p, error, z in (
+            ("Global", self.p_value, self.p_value_error, self.significance),
+            ("Global, by toys", self.toy_p_value, self.toy_p_value_error, self.toy_significance),
+        ):
+            off = float(formulas.significance_error(jnp.asarray(z), jnp.asarray(error)))
+            rows.append([name, with_its_error(p, error), with_its_error(z, off)])
+        crossings = with_its_error(self.crossings, self.crossings_error)
+        title = (
+            f"Largest excess of {self.name} at {self.where} = {float(self.at):.6g}; "
+            f"{crossings} up-crossings of q = {self.level:.4g}"
+        )
+        if self.failed:
+            title += f"\n{self.failed} of {self.total} toys failed and are left out"
+        return Table(title, ["", "p-value", "Significance"], rows)
 
 
 def look_elsewhere(

@@ -7,18 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from .._fit import covariance_kind, fit
-from .._jit import jit
+from .._fit.fit import covariance_kind, fit
+from .._fit.objective import prepare
+from .._fit.result import FitResult
+from .._fit.status import Status
 from .._likelihoods.least_squares import NEEDS_SCALE
-from .._minimum import warn_if_rounded
-from .._objective import prepare
-from .._parameter import is_concrete
-from .._profile import evaluate
-from .._result import FitResult
-from .._space import update
-from .._stages import by_stages
-from .._status import Status
-from .._typing import PyTree
+from .._parameters.space import update
+from .._profile.minimum import warn_if_rounded
+from .._profile.profile import evaluate
+from .._profile.retry import by_stages
+from .._util.jit import jit
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
 
 # A conditional fit that is lower than the free one by more than this (-2 log of the ratio) shows another minimum.
 LOWER = 1e-3

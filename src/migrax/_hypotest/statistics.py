@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from .._fit import fit
+from .._fit.fit import fit
+from .._fit.objective import prepare
+from .._fit.result import FitResult
+from .._fit.status import Status
 from .._likelihoods.effective import scaled
-from .._minimum import positions
-from .._objective import prepare
-from .._parameter import Where, is_concrete
-from .._result import FitResult
-from .._status import Status
-from .._typing import PyTree
+from .._parameters.select import Where
+from .._profile.minimum import positions
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
 from .ratio import Ratio, check_value, ratio
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float, Int
 
-from .._hesse import hesse
-from .._result import FitResult
-from .._space import update
-from .._status import Status
-from .._toy_source import Toys
-from .._typing import PyTree
+from .._fit.hesse import hesse
+from .._fit.result import FitResult
+from .._fit.status import Status
+from .._parameters.space import update
+from .._toys.source import Toys
+from .._util.typing import PyTree
 from . import formulas
 from .asymptotic import alternative_point
 from .ensemble import Ensemble, Shown, is_traced

@@ -10,13 +10,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from .._jit import jit
-from .._result import FitResult, status_counts
-from .._sample import draw_one
-from .._space import ravel, resolve_at
-from .._status import Status
-from .._toy_source import Toys
-from .._typing import PyTree
+from .._fit.result import FitResult
+from .._fit.status import Status, status_counts
+from .._parameters.space import ravel, resolve_at
+from .._toys.sample import draw_one
+from .._toys.source import Toys
+from .._util.jit import jit
+from .._util.typing import PyTree
 from . import formulas
 from .asymptotic import Errors, PValues, alternative_point
 from .ensemble import Ensemble, Shown, is_traced, logs, traced

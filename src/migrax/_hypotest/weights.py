@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._hesse import hesse
+from .._fit.hesse import hesse
+from .._fit.objective import prepare
+from .._fit.result import FitResult
 from .._likelihoods.effective import Factor, scaled
-from .._objective import prepare
-from .._parameter import is_concrete
-from .._result import FitResult
-from .._typing import PyTree
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
 
 Scales = Mapping[str, Float[Array, ""]] | None
 

@@ -7,8 +7,8 @@ from typing import Any, Self
 import equinox as eqx
 from jaxtyping import Array, Float, Scalar
 
-from .._hints import refuse_data
-from .._typing import PyTree
+from .._hints.calls import refuse_data
+from .._util.typing import PyTree
 from .spread import At, information
 
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from .._one_mode import jacobian
-from .._parameter import resolve
-from .._typing import PyTree
+from .._derivatives.one_mode import jacobian
+from .._parameters.resolve import resolve
+from .._util.typing import PyTree
 from ..distributions._quadrature import log_sum
 from . import counts as _counts
 from .base import AbstractLikelihood

@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Scalar
 
-from .._faults import Fault
-from .._hints import given
-from .._parameter import Picked, Where, is_concrete, pick_values, resolve
-from .._poisson_draw import draw_poisson
-from .._typing import PyTree
+from .._hints.calls import given
+from .._parameters.resolve import resolve
+from .._parameters.select import Picked, Where, pick_values
+from .._util.poisson_draw import draw_poisson
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
 from .base import AbstractLikelihood
 from .counts import Counts, floats, terms_from_mean
+from .fault import Fault
 from .least_squares import check_covariance
 from .spread import At, of_means, of_residuals
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from .._faults import Fault
-from .._hints import given, refuse_strangers
-from .._parameter import is_concrete
+from .._hints.calls import given, refuse_strangers
+from .._util.tracing import is_concrete
+from .fault import Fault
 
 
 class Counts(eqx.Module):

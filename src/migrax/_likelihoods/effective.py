@@ -7,9 +7,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from .._chunks import sum_over_chunks
-from .._jit import jit
-from .._typing import PyTree
+from .._util.chunks import sum_over_chunks
+from .._util.jit import jit
+from .._util.typing import PyTree
 from .base import AbstractLikelihood
 from .events import as_chunk, rows_of
 from .joint import AbstractJoint

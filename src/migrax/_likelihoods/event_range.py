@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._hints import given
-from .._parameter import is_concrete
+from .._hints.calls import given
+from .._util.tracing import is_concrete
 from ..distributions._ranges import pairs_of
 
 EventRange = tuple[Float[Array, "ranges 2"], ...]

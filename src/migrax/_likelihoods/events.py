@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Scalar
 
-from .._chunks import chunked_sum
-from .._disk import OnDisk
-from .._faults import Fault
-from .._hints import given, refuse_strangers
-from .._parameter import is_concrete
-from .._typing import PyTree
+from .._hints.calls import given, refuse_strangers
+from .._util.chunks import chunked_sum
+from .._util.on_disk import OnDisk
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
 from .counts import floats
+from .fault import Fault
 
 
 class Events(eqx.Module):

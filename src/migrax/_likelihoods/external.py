@@ -10,10 +10,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Scalar
 
-from .._hints import check_callable
-from .._parameter import Where, pick_values, resolve
-from .._space import ravel, resolve_at
-from .._typing import PyTree
+from .._hints.calls import check_callable
+from .._parameters.resolve import resolve
+from .._parameters.select import Where, pick_values
+from .._parameters.space import ravel, resolve_at
+from .._util.typing import PyTree
 from .constraint import static_where
 from .own_draws import AbstractWithOwnDraws, check_draws
 

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Scalar
 
-from .._hints import check_callable, given
-from .._parameter import resolve
-from .._typing import PyTree
+from .._hints.calls import check_callable, given
+from .._parameters.resolve import resolve
+from .._util.typing import PyTree
 from .base import AbstractLikelihood
 from .least_squares import NEEDS_SCALE
 from .own_draws import AbstractWithOwnDraws, check_draws

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Scalar
 
-from .._chunks import chunked_sum
-from .._faults import Fault
-from .._hints import check_callable, given, refuse_strangers
-from .._parameter import is_concrete, resolve
-from .._typing import PyTree
+from .._hints.calls import check_callable, given, refuse_strangers
+from .._parameters.resolve import resolve
+from .._util.chunks import chunked_sum
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
 from .base import AbstractLikelihood
 from .counts import floats
+from .fault import Fault
 from .loss import LOSSES, check_loss
 from .spread import At, of_events, of_residuals
 

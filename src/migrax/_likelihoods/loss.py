@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._hints import check_callable
+from .._hints.calls import check_callable
 
 
 def soft_l1(z: Array) -> Array:

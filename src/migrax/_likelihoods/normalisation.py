@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._jit import jit
-from .._parameter import is_concrete
-from .._typing import PyTree
+from .._util.jit import jit
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
 from ..distributions import _foreign
 from ..distributions._panels import Axis, integral_with_error
 from ..distributions._quadrature import log_sum

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from .._disk import OnDisk
+from .._util.on_disk import OnDisk
 from .events import as_chunk
 
 _KEPT = 100_000  # events, of more of which every k-th is looked at one by one

@@ -6,8 +6,8 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array
 
-from .._hints import check_callable
-from .._parameter import resolve
+from .._hints.calls import check_callable
+from .._parameters.resolve import resolve
 from .base import AbstractLikelihood
 
 

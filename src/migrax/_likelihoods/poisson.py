@@ -7,10 +7,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from .._hints import check_callable
-from .._parameter import resolve
-from .._poisson_draw import draw_poisson
-from .._typing import PyTree
+from .._hints.calls import check_callable
+from .._parameters.resolve import resolve
+from .._util.poisson_draw import draw_poisson
+from .._util.typing import PyTree
 from . import counts as _counts
 from .base import AbstractLikelihood
 from .counts import Counts, as_counts

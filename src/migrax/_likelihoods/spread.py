@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from .._chunks import sum_over_chunks
-from .._one_mode import hessian, jacobian
-from .._typing import PyTree
+from .._derivatives.one_mode import hessian, jacobian
+from .._util.chunks import sum_over_chunks
+from .._util.typing import PyTree
 from . import counts as _counts
 from .counts import Counts
 

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from .._hints import check_callable
-from .._parameter import is_concrete, resolve
-from .._poisson_draw import draw_poisson
-from .._typing import PyTree
+from .._hints.calls import check_callable
+from .._parameters.resolve import resolve
+from .._util.poisson_draw import draw_poisson
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
 from . import counts as _counts
 from .barlow_beeston import barlow_beeston_terms
 from .base import AbstractLikelihood

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Scalar
 
-from .._hints import check_callable
-from .._parameter import is_concrete, resolve
-from .._poisson_draw import draw_poisson
-from .._typing import PyTree
+from .._hints.calls import check_callable
+from .._parameters.resolve import resolve
+from .._util.poisson_draw import draw_poisson
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
 from ..distributions import _foreign
 from .base import AbstractLikelihood
 from .event_range import EventRange, as_range, check_observables

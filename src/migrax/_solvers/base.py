@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, ArrayLike, Bool, Float, Scalar
 
-from .._typing import PyTree
+from .._util.typing import PyTree
 from .flat import flatten
 
 Y = TypeVar("Y")

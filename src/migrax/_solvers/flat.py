@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Scalar
 
-from .._typing import PyTree
+from .._util.typing import PyTree
 
 Vector = Float[Array, " n"]
 Matrix = Float[Array, "n n"]

@@ -9,7 +9,7 @@ import optimistix as optx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Scalar
 
-from .._typing import PyTree
+from .._util.typing import PyTree
 from .base import check_positive
 from .flat import autodiff_mode, flatten
 from .metric import Metric, decompose

@@ -11,7 +11,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from .._typing import PyTree
+from .._util.typing import PyTree
 from .base import (
     CONFIRMS,
     TINY,

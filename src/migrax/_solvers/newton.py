@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Scalar
 
-from .._typing import PyTree
+from .._util.typing import PyTree
 from .base import check_positive
 from .flat import autodiff_mode, flatten_fn, value_grad_and_hessian_fn
 from .metric import Metric, decompose

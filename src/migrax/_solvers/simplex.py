@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from .._typing import PyTree
+from .._util.typing import PyTree
 from .base import AbstractEDMSolver, AbstractState, scalar_option, select, zeros_like_struct
 from .flat import flatten, flatten_fn
 

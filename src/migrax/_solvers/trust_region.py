@@ -9,7 +9,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from .._typing import PyTree
+from .._util.typing import PyTree
 from .base import CONFIRMS, TINY, AbstractEDMSolver, AbstractState, noise_of, scalar_option, select, zeros_like_struct
 from .flat import autodiff_mode, flatten
 from .metric import Metric

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from .._display_studies import with_error
-from .._result import FitResult, status_counts
-from .._space import ravel
-from .._toy_source import Resampled, Toys
-from .._toys import fit_toys
-from .._typing import PyTree
+from .._display.rounding import with_error
+from .._fit.result import FitResult
+from .._fit.status import status_counts
+from .._parameters.space import ravel
+from .._toys.fit_toys import fit_toys
+from .._toys.source import Resampled, Toys
+from .._util.typing import PyTree
 from .fits import moments, told
 from .resample import resample
 from .table import AbstractStudy

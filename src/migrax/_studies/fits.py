@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from .._parameter import flatten, value_of
-from .._result import FitResult, status_counts
-from .._space import Space, ravel
-from .._toy_source import Toys
-from .._toys import fit_toys
-from .._typing import PyTree
+from .._fit.result import FitResult
+from .._fit.status import status_counts
+from .._parameters.names import flatten
+from .._parameters.resolve import value_of
+from .._parameters.space import Space, ravel
+from .._toys.fit_toys import fit_toys
+from .._toys.source import Toys
+from .._util.typing import PyTree
 
 
 class Fits(NamedTuple):

@@ -6,8 +6,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 
-from .._display_studies import with_error
-from .._typing import PyTree
+from .._display.rounding import with_error
+from .._util.typing import PyTree
 from .fits import Fits, fits_of, moments, told
 from .table import AbstractStudy
 

@@ -25,8 +25,8 @@ from .._likelihoods import (
 )
 from .._likelihoods.counts import as_counts, floats
 from .._likelihoods.events import as_events
-from .._poisson_draw import draw_poisson
-from .._typing import PyTree
+from .._util.poisson_draw import draw_poisson
+from .._util.typing import PyTree
 
 
 def resample(nll: Any, params: PyTree, key: Array, data: PyTree) -> PyTree:

@@ -4,7 +4,7 @@ import abc
 
 import equinox as eqx
 
-from .._display_studies import study_html, study_text
+from .._display.table import Table
 
 
 class AbstractStudy(eqx.Module):
@@ -15,7 +15,7 @@ class AbstractStudy(eqx.Module):
         """Title, head and rows."""
 
     def __repr__(self) -> str:
-        return study_text(*self._table())
+        return Table(*self._table()).text()
 
     def _repr_html_(self) -> str:
-        return study_html(*self._table())
+        return Table(*self._table()).html()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from .._parameter import is_concrete
+from .._util.tracing import is_concrete
 
 
 def floats(a: ArrayLike) -> Array:

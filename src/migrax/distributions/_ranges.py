@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from .._parameter import is_concrete
+from .._util.tracing import is_concrete
 
 Pairs = tuple[tuple[Any, Any], ...]
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
-from .._parameter import is_concrete
+from .._util.tracing import is_concrete
 from . import _foreign
 from ._base import AbstractDistribution
 from ._piecewise import choose, floats, lookup

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
-from .._parameter import is_concrete
+from .._util.tracing import is_concrete
 from ._base import AbstractDistribution
 from ._piecewise import choose, floats
 from ._sums import log_weighted_sum

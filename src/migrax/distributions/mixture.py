@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from .._parameter import is_concrete
+from .._util.tracing import is_concrete
 from . import _foreign
 from ._base import AbstractDistribution, check_edges
 from ._sums import log_weighted_sum

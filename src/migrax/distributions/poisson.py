@@ -8,7 +8,7 @@ import numpy as np
 from jax.scipy.special import gammaln
 from jaxtyping import Array, ArrayLike, Float
 
-from .._poisson_draw import draw_poisson
+from .._util.poisson_draw import draw_poisson
 from ._base import AbstractDistribution
 from ._functions import log1p_remainder
 from ._tails import log_add, log_complement, log_sub

@@ -10,14 +10,17 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import ArrayLike
 
-from .._faults import nothing_found
-from .._objective import check_scalar, check_up, prepare
-from .._one_mode import differentiable
-from .._parameter import Parameter, flatten, is_parameter, mark
-from .._result import Covariance, FitResult, only_arrays
-from .._space import ravel, resolve_at, update
-from .._status import Status
-from .._typing import PyTree
+from .._derivatives.one_mode import differentiable
+from .._fit.covariance import Covariance
+from .._fit.not_finite import nothing_found
+from .._fit.objective import check_scalar, check_up, prepare
+from .._fit.result import FitResult
+from .._fit.status import Status
+from .._parameters.names import flatten, mark
+from .._parameters.parameter import Parameter, is_parameter
+from .._parameters.space import ravel, resolve_at, update
+from .._parameters.static import only_arrays
+from .._util.typing import PyTree
 
 if TYPE_CHECKING:
     from iminuit import Minuit

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .._parameter import Parameter, is_concrete
-from .._result import FitResult
+from .._fit.result import FitResult
+from .._parameters.parameter import Parameter
+from .._util.tracing import is_concrete
 from ._node import Node, load
 
 _WORD = re.compile(r'[^\s"(),+*/^<>!=&|]+')  # names, also those in expressions

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .._parameter import Parameter
+from .._parameters.parameter import Parameter
 from ._json_patch import changed, patched, patches_of
 from ._node import Node, load, shown
 from .histfactory import HistFactory, SignalPoints

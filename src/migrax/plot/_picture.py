@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._hints import given
+from .._hints.calls import given
 from .._likelihoods import ExtendedUnbinnedNLL, LeastSquares, TemplateNLL, UnbinnedNLL
 from .._likelihoods.counts import Counts, as_counts, count_pulls
 from .._likelihoods.events import as_events
 from .._likelihoods.joint import AbstractJoint
-from .._parameter import resolve, unknown_name
-from .._typing import PyTree
+from .._parameters.names import unknown_name
+from .._parameters.resolve import resolve
+from .._util.typing import PyTree
 from ..distributions import _foreign
 from ..distributions._ranges import bin_ends
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._contour import Contour
+from .._profile.contour import Contour
 from ._axes import LINE, axes, check, concrete, shades
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import ArrayLike
 
-from .._result import FitResult
-from .._typing import PyTree
+from .._fit.result import FitResult
+from .._util.typing import PyTree
 from ._axes import ACCENT, FAINT, LINE, check, check_single, limit_y, pale, panels, smallest_positive
 from ._picture import Picture, check_data, picture_of
 

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._result import Covariance, FitResult
+from .._fit.covariance import Covariance
+from .._fit.result import FitResult
 from ._axes import axes, check, check_single, concrete, text_scale
 
 if TYPE_CHECKING:

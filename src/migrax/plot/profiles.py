@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._display import pdg_round
-from .._minimum import rise
-from .._minos import Minos
-from .._profile import Profile
+from .._display.rounding import pdg_round
+from .._profile.levels import rise
+from .._profile.minos import Minos
+from .._profile.profile import Profile
 from ._axes import ACCENT, DARK, FAINT, RISE, axes, check, check_single, concrete
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._impacts import Impacts
+from .._profile.impacts import Impacts
 from ._axes import DARK, FAINT, LIGHT, LINE, check, check_single, concrete, panels
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._parameter import unknown_name
+from .._parameters.names import unknown_name
 from .._studies import CoverageStudy, PullStudy
 from ._axes import ACCENT, DARK, FAINT, LIGHT, LINE, axes, check
 

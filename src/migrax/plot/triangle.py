@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._contour import Contour
-from .._minos import Minos
-from .._profile import Profile
+from .._profile.contour import Contour
+from .._profile.minos import Minos
+from .._profile.profile import Profile
 from ._axes import RISE, check, check_single, new_figure
 from .contours import check_contour, draw_regions
 from .profiles import draw_one

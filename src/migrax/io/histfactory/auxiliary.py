@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
-from ..._faults import Fault
-from ..._hints import given
+from ..._hints.calls import given
 from ..._likelihoods import AbstractLikelihood
 from ..._likelihoods.counts import Counts, floats, terms_from_mean
+from ..._likelihoods.fault import Fault
 from ..._likelihoods.spread import At, of_means, of_residuals
-from ..._parameter import resolve
-from ..._poisson_draw import draw_poisson
-from ..._typing import PyTree
+from ..._parameters.resolve import resolve
+from ..._util.poisson_draw import draw_poisson
+from ..._util.typing import PyTree
 from .layout import Layout
 from .main import as_given, check_keys, poisson_constant
 

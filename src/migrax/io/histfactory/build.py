@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..._parameter import Parameter
+from ..._parameters.parameter import Parameter
 from .auxiliary import Auxiliary
 from .block import Block
 from .layout import Layout

@@ -8,12 +8,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Scalar
 
-from ..._hints import given
-from ..._jit import jit
+from ..._hints.calls import given
 from ..._likelihoods import AbstractLikelihood, Joint
 from ..._likelihoods.spread import At
-from ..._parameter import resolve
-from ..._typing import PyTree
+from ..._parameters.resolve import resolve
+from ..._util.jit import jit
+from ..._util.typing import PyTree
 from .auxiliary import Auxiliary
 from .main import Histograms
 

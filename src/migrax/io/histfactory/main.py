@@ -10,13 +10,13 @@ import numpy as np
 from jax.scipy.special import gammaln, xlogy
 from jaxtyping import Array, Float, Scalar
 
-from ..._hints import given
+from ..._hints.calls import given
 from ..._likelihoods import AbstractLikelihood
 from ..._likelihoods.counts import Counts, count_faults, count_pulls, floats, terms_from_mean
 from ..._likelihoods.spread import At, of_means
-from ..._parameter import resolve
-from ..._poisson_draw import draw_poisson
-from ..._typing import PyTree
+from ..._parameters.resolve import resolve
+from ..._util.poisson_draw import draw_poisson
+from ..._util.typing import PyTree
 from .block import Block
 from .layout import Layout
 from .response import EXPONENTIAL, LINEAR

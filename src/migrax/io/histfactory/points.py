@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..._parameter import Parameter
+from ..._parameters.parameter import Parameter
 from .build import likelihood_of, parameter
 from .parameters import Need, needs
 from .spec import Channel, Modifier, Sample, Spec

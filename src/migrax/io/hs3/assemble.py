@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._likelihoods import BinnedNLL, Events, ExtendedUnbinnedNLL, PoissonNLL, UnbinnedNLL
-from ..._parameter import Parameter
+from ..._parameters.parameter import Parameter
 from .._node import Node, shown
 from ..histfactory.build import build
 from ..histfactory.spec import Spec

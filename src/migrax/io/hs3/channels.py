@@ -10,8 +10,8 @@ from jaxtyping import Array, Scalar
 
 from ..._likelihoods import AbstractLikelihood
 from ..._likelihoods.spread import At
-from ..._parameter import resolve
-from ..._typing import PyTree
+from ..._parameters.resolve import resolve
+from ..._util.typing import PyTree
 from .._node import Node, shown
 from ..histfactory import HistFactory
 from ..histfactory.response import Response, usual

@@ -8,14 +8,7 @@ HistFactory, version 0.3); ROOT's integer codes and the names of older versions 
 import numpy as np
 
 from .._node import Node, shown
-from ..histfactory.response import (
-    EXPONENTIAL,
-    LINEAR,
-    POLYNOMIAL,
-    POLYNOMIAL_EXPONENTIAL,
-    QUADRATIC,
-    Response,
-)
+from ..histfactory.response import EXPONENTIAL, LINEAR, POLYNOMIAL, POLYNOMIAL_EXPONENTIAL, QUADRATIC, Response
 
 _ADDED = {("poly1", None): LINEAR, ("poly2", "poly1"): QUADRATIC, ("poly6", "poly1"): POLYNOMIAL}
 _FACTORS = _ADDED | {("exp", None): EXPONENTIAL, ("poly6", "exp"): POLYNOMIAL_EXPONENTIAL}

@@ -11,8 +11,8 @@ from ..._likelihoods import AbstractLikelihood, BinnedNLL, PoissonNLL
 from ..._likelihoods.counts import as_counts
 from ..._likelihoods.joint import AbstractJoint
 from ..._likelihoods.spread import At, of_log_means
-from ..._parameter import resolve
-from ..._typing import PyTree
+from ..._parameters.resolve import resolve
+from ..._util.typing import PyTree
 from .densities import Density, Ranges, make, total
 from .graph import Graph, Operand
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..._parameter import Parameter
+from ..._parameters.parameter import Parameter
 from .._node import shown
 from .document import Point
 

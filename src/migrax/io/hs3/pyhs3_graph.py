@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Scalar
 
-from ..._parameter import Parameter, resolve
-from ..._typing import PyTree
+from ..._parameters.parameter import Parameter
+from ..._parameters.resolve import resolve
+from ..._util.typing import PyTree
 from .._node import Node, shown
 from .document import Analysis, Document
 from .parameters import parameter

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal, overload
 
-from ..._parameter import Parameter
+from ..._parameters.parameter import Parameter
 from .._node import Node, load
 from ..histfactory.interpolation import codes
 from .assemble import Assembly

@@ -1,0 +1,64 @@
+"""Value, gradient and exact Hessian of an objective, and how a fit's outputs carry their own derivatives."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Scalar
+
+from .._solvers.flat import value_grad_hessian
+from .._util.typing import PyTree
+
+Objective = Callable[[Float[Array, " n"], PyTree], Scalar]
+
+
+class Expansion(NamedTuple):
+    """A function to second order at a point."""
+
+    value: Scalar
+    gradient: Float[Array, " n"]
+    hessian: Float[Array, "n n"]
+
+
+def expand(fn: Objective, x: Float[Array, " n"], theta: PyTree) -> Expansion:
+    """Exact derivatives of `fn(x, theta)` with respect to `x`, from one copy of `fn`."""
+    value, gradient, hessian, _ = value_grad_hessian(lambda v: (fn(v, theta), None), x, "bwd")
+    return Expansion(value, gradient, hessian)
+
+
+@eqx.filter_custom_jvp
+def attach(known: Expansion, fn: Objective, x: Float[Array, " n"], theta: PyTree) -> Expansion:
+    """Gives numbers that are known already (`expand(fn, x, theta)`, computed inside a loop through which nothing can be
+    differentiated) their derivatives with respect to `x`, `theta` and what `fn` closes over, at no cost unless
+    somebody differentiates."""
+    del fn, x, theta
+    return known
+
+
+@attach.def_jvp
+def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Expansion, Expansion]:
+    known, fn, x, theta = primals
+    _, t_fn, t_x, t_theta = tangents
+    _, out = eqx.filter_jvp(expand, (fn, x, theta), (t_fn, t_x, t_theta))
+    # attach() again, so that the derivative can be differentiated once more
+    return attach(known, fn, x, theta), jax.tree.map(
+        lambda t, k: jnp.zeros_like(k) if t is None else t, out, known, is_leaf=lambda t: t is None
+    )
+
+
+@eqx.filter_custom_jvp
+def inverse(known: Float[Array, "n n"], hessian: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The inverse of a symmetric matrix that is known already, with the derivative dC = -C dH C. Where rows of `known`
+    are zero (parameters at a bound) it is the inverse over the others."""
+    del hessian
+    return known
+
+
+@inverse.def_jvp
+def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    known, hessian = primals
+    _, t_hessian = tangents
+    out = inverse(known, hessian)
+    return out, jnp.zeros_like(out) if t_hessian is None else -out @ t_hessian @ out

@@ -1,0 +1,79 @@
+"""The errors of MINOS as text and HTML, in the manner of iminuit's table of merrors. Plain records come in."""
+
+import html
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .html import BAD, GOOD, WARN
+
+_PER_TABLE = 5  # parameters side by side in a terminal
+_WIDTH = 11
+_LABELS = ("Error", "Valid", "At Limit", "Failed", "New Min")
+
+
+class Sides(NamedTuple):
+    """One parameter: (lower, upper) errors, signed, and how each side ended."""
+
+    name: str
+    errors: tuple[float, float]
+    valid: tuple[bool, bool]
+    at_limit: tuple[bool, bool]
+    failed: tuple[bool, bool]
+    new_minimum: tuple[bool, bool]
+
+
+def error_cells(sides: Sides) -> list[str]:
+    """Both errors with the digits that show their asymmetry, three of the smaller one; "nan" for a side that failed."""
+    known = [abs(e) for e in sides.errors if math.isfinite(e) and e != 0]
+    if not known or not 1e-5 <= min(known) <= max(known) < 1e6:
+        return [f"{e:z.3g}" for e in sides.errors]
+    places = max(0, 2 - math.floor(math.log10(min(known))))
+    return [f"{e:z.{places}f}" for e in sides.errors]
+
+
+def _flags(sides: Sides) -> tuple[tuple[bool, bool], ...]:
+    return sides.valid, sides.at_limit, sides.failed, sides.new_minimum
+
+
+def minos_text(rows: Sequence[Sides]) -> str:
+    """Tables of five parameters each."""
+    return "\n".join(_table(rows[i : i + _PER_TABLE]) for i in range(0, len(rows), _PER_TABLE))
+
+
+def _table(rows: Sequence[Sides]) -> str:
+    cells = [error_cells(row) for row in rows]
+    widths = [
+        max(_WIDTH, *(len(c) + 2 for c in pair), math.ceil((len(row.name) + 1) / 2))
+        for row, pair in zip(rows, cells, strict=True)
+    ]
+    left = 10
+    wide = [2 * w + 1 for w in widths]
+    lines = [
+        "┌" + "─" * left + "".join("┬" + "─" * w for w in wide) + "┐",
+        "│" + " " * left + "".join(f"│{row.name:^{w}}" for row, w in zip(rows, wide, strict=True)) + "│",
+        "├" + "─" * left + "".join("┼" + "─" * w + "┬" + "─" * w for w in widths) + "┤",
+    ]
+    for k, label in enumerate(_LABELS):
+        pairs = cells if k == 0 else [[str(flag) for flag in _flags(row)[k - 1]] for row in rows]
+        body = "".join(f"│{a:^{w}}│{b:^{w}}" for (a, b), w in zip(pairs, widths, strict=True))
+        lines.append(f"│{label:^{left}}{body}│")
+    lines.append("└" + "─" * left + "".join("┴" + "─" * w + "┴" + "─" * w for w in widths) + "┘")
+    return "\n".join(lines)
+
+
+_GRADES = {"Valid": (BAD, GOOD), "At Limit": (GOOD, WARN), "Failed": (GOOD, BAD), "New Min": (GOOD, BAD)}
+
+
+def minos_html(rows: Sequence[Sides]) -> str:
+    """One table, a pair of columns for each parameter."""
+    names = "".join(f'<th colspan="2" style="text-align:center">{html.escape(row.name)}</th>' for row in rows)
+    lines = ["<table>", f"  <tr><td></td>{names}</tr>"]
+    errors = "".join(f"<td>{cell}</td>" for row in rows for cell in error_cells(row))
+    lines.append(f"  <tr><th>Error</th>{errors}</tr>")
+    for k, label in enumerate(_LABELS[1:]):
+        colors = _GRADES[label]
+        flags = [flag for row in rows for flag in _flags(row)[k]]
+        body = "".join(f'<td style="background-color:{colors[flag]};color:black">{flag}</td>' for flag in flags)
+        lines.append(f"  <tr><th>{label}</th>{body}</tr>")
+    return "\n".join([*lines, "</table>"])

@@ -1,0 +1,158 @@
+"""Is this point a minimum? The answer behind `valid`, from an exact expansion to second order in external coordinates.
+
+The test is on the quadratic model within the bounds: its minimum is found by the primal-dual active set method
+(M. Hintermüller, K. Ito and K. Kunisch, SIAM J. Optim. 13 (2003) 865), which tells which bounds are active with
+gradients of the right sign (KKT), how far below the point the minimum lies (the EDM), and where (a Newton step).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Scalar
+
+from .._derivatives.expansion import Expansion, expand
+from .._derivatives.kinks import Around, around, both_sides, is_step, on_kinks, snapped, with_jumps
+from .._parameters.space import Space
+from .._solvers.metric import Metric, decompose
+from .._util.typing import PyTree
+
+# MINUIT's goal for the EDM, 0.002 tol UP, with tol = 0.1 and the objective in units in which UP = 1/2.
+GOAL = 1e-4
+
+# A slope that changes the objective by less than this over a parameter's range is none.
+_NO_PUSH = 1e-9
+
+
+class Verdict(NamedTuple):
+    """What the quadratic model within the bounds says about a point. Everything is per fit."""
+
+    newton: Float[Array, " n"]  # the minimum of the model, within the bounds
+    active: Bool[Array, " n"]  # the parameters that it has at a bound
+    edm: Scalar  # how far below the point it lies, in units of the objective; NaN if it has no minimum
+    positive_definite: Bool[Array, ""]  # over the parameters that are not at a bound
+    finite: Bool[Array, ""]
+    metric: Metric  # of the free subspace
+    kinks: Around | None = None  # what is known of kinks at the point, if the objective has any
+
+
+def unseen(x: Float[Array, " n"], kinks: Around | None = None) -> Verdict:
+    """That on a point that nobody has looked at."""
+    no = jnp.array(False)
+    return Verdict(x, jnp.zeros(x.shape, bool), jnp.zeros((), x.dtype), no, no, Metric.unit(x), kinks)
+
+
+def look_at(
+    fn: Callable[[Float[Array, " n"], PyTree], Scalar],
+    x: Float[Array, " n"],
+    theta: PyTree,
+    space: Space,
+    goal: Scalar,
+) -> tuple[Expansion, Verdict]:
+    """The expansion of the objective at `x` and the verdict; of both sides, where `x` is on a kink."""
+    if space.kinks is None:
+        at = expand(fn, x, theta)
+        return at, inspect(at, x, space, goal)
+    reach = on_kinks(x, space.kinks)
+    above, below = both_sides(fn, x, theta, reach)
+    at, kinks = around(above, below, x, space.kinks, reach, space.lower, space.upper)
+    verdict = inspect(at, x, space.between(kinks.lower, kinks.upper), goal, kinks.held)
+    errors = jnp.where(verdict.positive_definite, jnp.sqrt(jnp.sum(verdict.metric.root() ** 2, axis=1)), 0.0)
+    edm = jnp.where(is_step(above, below, reach), jnp.inf, verdict.edm)
+    return at, verdict._replace(newton=snapped(verdict.newton, space.kinks, errors), kinks=kinks, edm=edm)
+
+
+def on_average(
+    at: Expansion, verdict: Verdict, active: Bool[Array, " n"]
+) -> tuple[Expansion, Metric, Bool[Array, " n"]]:
+    """What the covariance is made of: the expansion with second differences for what stays on a kink, its metric, and
+    which parameters are at a bound."""
+    kinks = verdict.kinks
+    if kinks is None:
+        return at, verdict.metric, active
+    active = active & ~kinks.held
+    full = with_jumps(at, kinks.jump, kinks.held, active)
+    return full, free_metric(full.gradient, full.hessian, active), active
+
+
+def inspect(
+    at: Expansion, x: Float[Array, " n"], space: Space, goal: Scalar, held: Bool[Array, " n"] | None = None
+) -> Verdict:
+    """Looks at the expansion `at` of the objective at `x`. The parameters of `held` stay where they are."""
+    finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)) & jnp.all(jnp.isfinite(at.hessian))
+    finite &= jnp.all(jnp.isfinite(x))
+    gradient = jnp.where(finite, at.gradient, 0.0)
+    hessian = jnp.where(finite, at.hessian, jnp.eye(x.size, dtype=x.dtype))
+    if space.has_bounds:
+        found = _active_set(gradient, hessian, x, space, goal, held)
+    else:
+        found = _minimise_model(gradient, hessian, jnp.zeros(x.shape, bool), jnp.zeros_like(x))
+    metric, active, step = found
+    edm = -(gradient @ step + 0.5 * step @ hessian @ step)
+    positive_definite = metric.positive_definite & finite
+    return Verdict(
+        newton=jnp.clip(x + step, space.lower, space.upper) if space.has_bounds else x + step,
+        active=active,
+        edm=jnp.where(positive_definite, jnp.maximum(edm, 0.0), jnp.nan),
+        positive_definite=positive_definite,
+        finite=finite,
+        metric=metric,
+    )
+
+
+class _Model(NamedTuple):
+    """The minimum of the quadratic model with some parameters at their bounds."""
+
+    metric: Metric
+    active: Bool[Array, " n"]
+    step: Float[Array, " n"]
+
+
+def free_metric(gradient: Array, hessian: Array, active: Array) -> Metric:
+    """The Hessian of the parameters that are not at a bound, decomposed; the others stand beside it."""
+    free = ~active
+    size = jnp.abs(jnp.diagonal(hessian))
+    block = jnp.where(free[:, None] & free[None, :], hessian, jnp.diag(jnp.where(size > 0, size, 1.0)))
+    return decompose(jnp.where(jnp.eye(free.size, dtype=bool) | (free[:, None] & free[None, :]), block, 0.0), gradient)
+
+
+def _minimise_model(gradient: Array, hessian: Array, active: Array, to_bound: Array) -> _Model:
+    """Moves the active parameters to their bounds and minimises over the others."""
+    metric = free_metric(gradient, hessian, active)
+    fixed = jnp.where(active, to_bound, 0.0)
+    rest = jnp.where(active, 0.0, gradient + hessian @ fixed)
+    root = metric.root()
+    return _Model(metric, active, jnp.where(active, fixed, -root @ (root.T @ rest)))
+
+
+def _active_set(gradient: Array, hessian: Array, x: Array, space: Space, goal: Scalar, held: Array | None) -> _Model:
+    """Finds which parameters the model's minimum has at a bound."""
+    diagonal = jnp.diagonal(hessian)
+    room = jnp.stack([x - space.lower, space.upper - x])
+    push = jnp.stack([gradient, -gradient])
+    # A bound holds a parameter only if something pushes it there: a flat one lies at no bound.
+    span = space.upper - space.lower
+    weak = _NO_PUSH / jnp.where(jnp.isfinite(span), span, 1 + jnp.abs(x))
+    # The first guess: going to the bound gains less than the goal, and the curvature does not stop it before.
+    guess = (push > weak[None]) & (push * room <= goal) & (diagonal[None] * room < push) & jnp.isfinite(room)
+    guess = guess.at[1].set(guess[1] & ~guess[0])
+    still = jnp.zeros(x.shape, bool) if held is None else held
+    guess &= ~still[None]
+    sign = jnp.array([[-1.0], [1.0]], x.dtype)
+
+    def body(carry: tuple[Array, Array, _Model, Array]) -> tuple[Array, Array, _Model, Array]:
+        _, sides, _, count = carry
+        to_bound = jnp.sum(jnp.where(sides, sign * room, 0.0), axis=0)
+        model = _minimise_model(gradient, hessian, jnp.any(sides, axis=0) | still, to_bound)
+        slope = gradient + hessian @ model.step
+        stays = -sign * slope[None] > weak[None]
+        # further than where the bound's push would be too weak: else it would be held and let go for ever
+        variance = jnp.sum(model.metric.root() ** 2, axis=1)
+        hair = jnp.minimum(2 * weak * variance, 1e-3 * jnp.sqrt(variance))
+        leaves = (sign * model.step[None] > room + hair[None]) & model.metric.positive_definite
+        return sides, jnp.where(sides, stays, leaves) & ~still[None], model, count + 1
+
+    unset = _Model(Metric.unit(x), jnp.zeros(x.shape, bool), jnp.zeros_like(x))
+    carry = (~guess, guess, unset, jnp.array(0))
+    return lax.while_loop(lambda c: jnp.any(c[0] != c[1]) & (c[3] < 10), body, carry)[2]

@@ -1,0 +1,81 @@
+"""`Covariance`: the covariance matrix of a fit."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from .._display.html import matrix_html
+from .._display.text import matrix_text
+from .._parameters.names import unknown_name
+from .._util.tracing import is_concrete_tree
+
+
+class Covariance(eqx.Module):
+    """The covariance matrix of the free parameters, in the user's units.
+
+    Vmapped fits have it with leading axes. `kind` says what it is: `"hesse"`, the inverse of the second derivatives, or
+    the robust `"sandwich"`. `accuracy` is `None` where these are exact; where they are differences of exact gradients
+    (`mx.External`, and functions that JAX differentiates only once) an estimate of the relative error of the standard
+    errors, shape `(...)`; NaN where nobody estimated it (toys).
+    """
+
+    matrix: Float[Array, "*batch n n"]
+    valid: Bool[Array, "*batch"]
+    names: tuple[str, ...] = eqx.field(static=True)
+    kind: str = eqx.field(static=True, default="hesse")
+    accuracy: Float[Array, "*batch"] | None = None
+
+    @property
+    def errors(self) -> Float[Array, "*batch n"]:
+        """The square roots of the variances, shape `(..., n)`."""
+        variance = jnp.diagonal(self.matrix, axis1=-2, axis2=-1)
+        return _safe_sqrt(variance)
+
+    @property
+    def correlation(self) -> Float[Array, "*batch n n"]:
+        """The correlation matrix, shape `(..., n, n)`: 1 on the diagonal, 0 beside a parameter without a variance."""
+        errors = self.errors
+        inverse = jnp.where(errors > 0, 1 / jnp.where(errors > 0, errors, 1.0), 0.0)
+        product = self.matrix * inverse[..., :, None] * inverse[..., None, :]
+        n = errors.shape[-1]
+        one = jnp.eye(n, dtype=bool)
+        return jnp.where(
+            one & jnp.isfinite(errors)[..., None, :], 1.0, jnp.where(jnp.isfinite(self.matrix), product, jnp.nan)
+        )
+
+    def __getitem__(self, pair: tuple[str, str]) -> Float[Array, "*batch"]:
+        """`covariance["mu", "sigma"]`: one entry, or a block for vector parameters, shape `(..., size, size)`."""
+        if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(name, str) for name in pair)):
+            raise TypeError(f"give two names, covariance['a', 'b'], or index .matrix; got {pair!r}")
+        i, j = (_positions(name, self.names) for name in pair)
+        block = self.matrix[..., i[:, None], j[None, :]]
+        drop = [axis for axis, name in ((-2, pair[0]), (-1, pair[1])) if name in self.names]
+        return jnp.squeeze(block, tuple(drop))
+
+    def _ipython_key_completions_(self) -> list[tuple[str, str]]:
+        return [(a, b) for a in self.names for b in self.names]
+
+    def __repr__(self) -> str:
+        if not is_concrete_tree(self) or np.ndim(self.valid):
+            return f"Covariance(shape={np.shape(self.matrix)}, names={self.names})"
+        if not bool(self.valid):
+            return "Covariance: not valid, the second derivatives are not positive definite or not finite"
+        return matrix_text(self.names, np.asarray(self.matrix))
+
+    def _repr_html_(self) -> str:
+        if not is_concrete_tree(self) or np.ndim(self.valid) or not bool(self.valid):
+            return f"<pre>{self!r}</pre>"
+        return matrix_html(self.names, np.asarray(self.matrix))
+
+
+def _safe_sqrt(x: Array) -> Array:
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), jnp.where(x == 0, 0.0, jnp.nan))
+
+
+def _positions(name: str, names: tuple[str, ...]) -> np.ndarray:
+    found = [i for i, n in enumerate(names) if n == name or n.startswith((f"{name}[", f"{name}."))]
+    if not found:
+        raise ValueError(unknown_name(name, names))
+    return np.asarray(found)

@@ -1,0 +1,384 @@
+"""`fit`: maximum-likelihood fitting as one XLA program."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+from jax import lax
+from jaxtyping import Array, ArrayLike, Float, Scalar
+
+from .._derivatives.expansion import attach
+from .._derivatives.find_kinks import kinks_in
+from .._derivatives.kinks import attach_sides
+from .._derivatives.one_mode import accuracy_of, differentiable
+from .._hints import other_packages
+from .._likelihoods import AbstractLikelihood, LeastSquares, Likelihood
+from .._parameters.names import flatten, names
+from .._parameters.space import Space, ravel, resolve_at, update
+from .._parameters.static import only_arrays
+from .._solvers import LevenbergMarquardt, Migrad
+from .._util.explicit_sharding import without_explicit_types
+from .._util.jit import jit
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
+from .convergence import GOAL
+from .covariance import Covariance
+from .hesse import covariance_matrix, scale_of
+from .loop import Outcome, solve, stationarity
+from .minimiser import Problem
+from .not_finite import NOT_FINITE, explain, find_not_finite, nothing_found
+from .objective import Theta, check_up, constant_of, float32_complaint, float32_data_complaint, objective, prepare
+from .result import FitResult
+from .sandwich import Kind, check_kind, sandwich
+from .status import Status
+
+_MOST_NAMED = 5
+
+
+class FitError(RuntimeError):
+    """Raised by `fit(throw=True)` for a fit that is not valid. `.result` holds it."""
+
+    result: FitResult
+
+    def __init__(self, result: FitResult):
+        super().__init__(result.message)
+        self.result = result
+
+
+@other_packages.keywords(other_packages.FIT, other_packages.STARTS)
+def fit(
+    nll: Callable[[Any, Any], ArrayLike],
+    params: PyTree,
+    data: PyTree = None,
+    *,
+    solver: optx.AbstractMinimiser[Any, Any, Any] | optx.AbstractLeastSquaresSolver[Any, Any, Any, Any] | None = None,
+    up: ArrayLike = 0.5,
+    hesse: bool | Kind = True,
+    covariance: Covariance | ArrayLike | None = None,
+    max_steps: int | None = None,
+    adjoint: optx.AbstractAdjoint | None = None,
+    throw: bool = False,
+) -> FitResult:
+    """Finds the minimum of `nll(params, data)` and the covariance of its parameters.
+
+    Works under `jax.jit` and `jax.vmap`, and can be differentiated (forward, reverse, nested) with respect to the
+    data, the constants of the model and the bounds, by the implicit function theorem.
+
+    ```python
+    def nll(params, data):
+        return 0.5 * jnp.sum(((data - params["mu"]) / params["sigma"]) ** 2 + 2 * jnp.log(params["sigma"]))
+
+
+    result = mx.fit(nll, {"mu": mx.Parameter(0.0), "sigma": mx.Parameter(1.0, lower=0.0)}, data)
+    result["mu"].value, result["mu"].error
+    ```
+
+    **Arguments:**
+
+    - `nll`: the function to minimise, minus the log of the likelihood (or chi2/2), called with the resolved
+        parameters and the data. A plain function, an unbound method of an `eqx.Module`, or a likelihood of migrax.
+    - `params`: the start, any pytree. If it holds `mx.Parameter`s, these float and all else is constant; if it holds
+        none, every floating-point leaf floats.
+    - `data`: any pytree, given to `nll` as it is. Pass it here, not by closure: other data in a closure compile
+        again (and inside your own `jax.jit` are not seen at all, which is JAX's rule).
+    - `solver`: any `optx.AbstractMinimiser`, default `mx.Migrad()`; `mx.Newton()` and `mx.Simplex()`, Optimistix's own
+        and users' mixes work too, all in coordinates in which the start's Hessian is one. For a likelihood with
+        residuals (`mx.LeastSquares`) also an `optx.AbstractLeastSquaresSolver`, default `mx.LevenbergMarquardt()`.
+    - `up`: by how much `nll` rises over one error: 0.5 for minus log L, 1.0 for a user's own chi2. migrax's likelihoods
+        are minus log L, `mx.LeastSquares` too (chi2/2): leave `up` alone for them.
+    - `hesse`: if `False`, `covariance` is `None` and `errors` are NaN in the result. (The second derivatives at the
+        minimum are looked at all the same: `valid` rests on them.) `"sandwich"` takes the robust covariance H⁻¹JH⁻¹
+        in place of the inverse Hessian: for weighted events, or a shape that is not quite right. migrax's
+        likelihoods know their J: events the squares of their slopes, counts, points and constraints what their known
+        errors make of the slope. A function must be a sum over ten or more rows of its data, or have a method
+        `terms(params, data)` that returns one number an event; `mx.Likelihood(nll, events=...)` says what the rows are.
+        `True` chooses what is right for the likelihood: the sandwich for unbinned likelihoods of weighted events.
+    - `covariance`: an estimate of the result's covariance, such as an earlier fit's, of shape `(n_free, n_free)`. The
+        start is then not looked at with a Hessian, which saves time when the start is good. It is a guess: entries
+        that are NaN are passed over, and correlations that cannot be are made smaller.
+    - `max_steps`: limit on the solver's steps each time it is run, default MINUIT's 200 + 100 n + 5 n².
+        With fewer than about 15 a fit may not even leave its start.
+    - `adjoint`: how to differentiate, default `optx.ImplicitAdjoint()`.
+    - `throw`: if `True`, a fit that is not valid raises `mx.FitError` (under `jax.jit` a runtime error without its
+        details).
+
+    **Returns:** a `FitResult`. Look at `valid` before anything else: where a fit is not valid its derivatives are zero
+    if there is no minimum to differentiate. A valid minimum is a local one; for a likelihood that may have several,
+    `jax.vmap` the fit over starts and take the lowest.
+
+    **Raises:** `ValueError` or `TypeError` for input that makes no sense, with the name of the parameter. What goes
+    wrong numerically is a status of the result.
+
+    **Warns** of an unbinned density of one or two observables that is not normalised over the range of the events
+    (outside of `jax.jit` and `jax.vmap`), of starts in float32 for data in float64, of 10⁴ data or more
+    in float32 for starts in float64, of kinks that it had to find itself (a fit called directly that fails without
+    them), and, for the sandwich, of a function without rows whose second derivative is taken
+    for J.
+    """
+    given = data
+    params, data = prepare(params, data)
+    if (complaint := float32_complaint(params, given)) or (complaint := float32_data_complaint(params, data)):
+        warnings.warn(complaint, stacklevel=3)
+    ours = isinstance(nll, AbstractLikelihood) and not isinstance(nll, Likelihood)  # in units of UP = 0.5
+    if ours and isinstance(up, int | float) and up == 1:
+        half = " (chi2/2)" if isinstance(nll, LeastSquares) else ""
+        warnings.warn(
+            f"{type(nll).__name__} is minus log L{half}: with up=1 its errors are sqrt(2) too large. Leave up out",
+            stacklevel=3,
+        )
+    solver = _check_solver(solver, nll)
+    adjoint = _check_adjoint(adjoint, params)
+    if max_steps is not None and (isinstance(max_steps, bool) or int(max_steps) != max_steps or max_steps < 1):
+        raise ValueError(f"max_steps must be a whole number of at least 1, got {max_steps!r}")
+    if not isinstance(hesse, bool | np.bool_):
+        check_kind(hesse, "hesse")
+    matrix = None if covariance is None else check_covariance(covariance, params)
+    run = functools.partial(_fit, nll, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint)
+    result = explain(nll, _found_by_kinks(nll, run, params, data), data)
+    complaints: Any = getattr(nll, "complaints", None)
+    if complaints is not None and is_concrete(result.values):
+        for sentence in without_explicit_types(complaints, result.params, data):
+            warnings.warn(sentence, stacklevel=3)
+    kind = covariance_kind(nll, data, hesse)
+    if kind == "sandwich":
+        result = robust(nll, result, data)
+    elif kind == "scaled":
+        if isinstance(up, int | float) and up != 0.5:
+            warnings.warn(f"up={up} is not heeded: the errors of the points are unknown", stacklevel=3)
+        result = scaled(result)
+    if not throw:
+        return result
+    if is_concrete(result.valid):
+        if not np.all(result.valid):
+            raise FitError(result)
+        return result
+    return eqx.error_if(result, ~result.valid, "mx.fit(throw=True): the fit is not valid")
+
+
+def _found_by_kinks(nll: Callable, run: Callable[..., FitResult], params: PyTree, data: PyTree) -> FitResult:
+    """The result; if that is not valid, the one with the kinks that are seen in the function, if that is."""
+    result = run()
+    if not is_concrete(result.valid) or np.ndim(result.valid) != 0 or bool(result.valid):
+        return result
+    if not is_concrete(*jax.tree.leaves(eqx.filter((result, nll, params, data), eqx.is_array))):
+        return result
+    if int(result.status) in NOT_FINITE:
+        return result
+    fn, theta, x, space = objective(nll, params, data, result.up)
+    if space.kinks is not None or (found := kinks_in(fn, x, theta, space)) is None:
+        return result
+    again = run(kinks=jnp.asarray(found, x.dtype))
+    if not bool(again.valid):
+        return result
+    _, slots, _ = flatten(params)
+    owners = [slot.name for slot in slots for _ in slot.free_names()]
+    warnings.warn(
+        "the slope of the likelihood jumps, and the fit is valid with this known. MINOS, toys, limits and jax.jit have "
+        f"to be told: mx.Likelihood(nll, kinks={_declaration(found, owners)})",
+        stacklevel=4,
+    )
+    return again
+
+
+def _declaration(found: np.ndarray, owners: list[str]) -> str:
+    """What to write for the kinks of `found`, shape `(m, n)`, of parameters of these names."""
+    places: dict[str, set[float]] = {}
+    for name, at in zip(owners, found.T, strict=True):
+        places.setdefault(name, set()).update(at[~np.isnan(at)].tolist())
+    each = [f"{name!r}: {_in_short(sorted(at))}" for name, at in places.items() if at]
+    return f"{{{', '.join(each[:_MOST_NAMED])}{', ...' if len(each) > _MOST_NAMED else ''}}}"
+
+
+def _in_short(at: list[float]) -> str:
+    # in full: a kink that is declared beside where it is helps nobody
+    shown = ", ".join(repr(place).removesuffix(".0") for place in at[:_MOST_NAMED])
+    return shown if len(at) == 1 else f"[{shown}{', ...' if len(at) > _MOST_NAMED else ''}]"
+
+
+def covariance_kind(nll: Any, data: PyTree, hesse: bool | Kind) -> str | None:
+    """What was asked for; for `hesse=True` what the likelihood says is right for its data."""
+    if isinstance(hesse, str):
+        return hesse
+    if not hesse:
+        return None
+    return without_explicit_types(nll.covariance_kind, data) if hasattr(nll, "covariance_kind") else "hesse"
+
+
+def robust(nll: Callable, result: FitResult, data: PyTree) -> FitResult:
+    """The result with the sandwich for its covariance."""
+    assert result.covariance is not None
+    covariance = sandwich(nll, result.params, result.values, data, result.covariance, result.up, 5)
+    return eqx.tree_at(lambda r: (r.covariance, r.errors), result, (covariance, covariance.errors))
+
+
+def scaled(result: FitResult) -> FitResult:
+    """The result in units of the scatter: with the covariance, and the rise over one error, times chi2/ndof. NaN
+    without a degree of freedom."""
+    assert result.covariance is not None
+    assert result.chi2 is not None
+    old, up = result.covariance, 0.5 * scale_of(result.chi2, result.ndof)
+    covariance = Covariance(old.matrix * (up / result.up), old.valid & jnp.isfinite(up), old.names, "scaled")
+    room = jnp.minimum(result.values - result.lower, result.upper - result.values)
+    at_limit = (room <= 0) | (room < 0.5 * lax.stop_gradient(covariance.errors))
+    changed = (covariance, covariance.errors, up, at_limit)
+    return eqx.tree_at(lambda r: (r.covariance, r.errors, r.up, r.at_limit), result, changed)
+
+
+def check_covariance(covariance: Covariance | ArrayLike, params: PyTree) -> Array:
+    """**Raises:** `ValueError` for a matrix of other parameters, or one that can be no covariance."""
+    free = names(params)
+    if isinstance(covariance, Covariance):
+        if covariance.names != free:
+            raise ValueError(f"covariance is of the parameters {covariance.names}; those of this fit are {free}")
+        covariance = covariance.matrix
+    matrix = jnp.asarray(covariance)
+    n = len(free)
+    if matrix.shape != (n, n):
+        raise ValueError(f"covariance must have shape {(n, n)} for {n} free parameters, got {matrix.shape}")
+    if is_concrete(matrix):
+        a = np.asarray(matrix)
+        variance = np.diagonal(a)
+        if np.any(variance < 0) or np.any((a - a.T) ** 2 > 1e-6 * np.outer(variance, variance)):
+            raise ValueError(f"covariance must be symmetric, with a diagonal of variances (squared errors), got\n{a}")
+    return matrix
+
+
+def _check_adjoint(adjoint: optx.AbstractAdjoint | None, params: PyTree) -> optx.AbstractAdjoint:
+    if adjoint is None:
+        return optx.ImplicitAdjoint()
+    if isinstance(adjoint, optx.RecursiveCheckpointAdjoint) and ravel(params)[1].has_bounds:
+        raise TypeError(
+            "within bounds a fit has loops inside its loop, which optx.RecursiveCheckpointAdjoint cannot "
+            "differentiate: leave adjoint out (optx.ImplicitAdjoint, the exact derivative of the minimum), also for "
+            "derivatives of derivatives"
+        )
+    if not isinstance(adjoint, optx.AbstractAdjoint):
+        raise TypeError(f"adjoint must be an optx.AbstractAdjoint such as optx.ImplicitAdjoint(), got {adjoint!r}")
+    return adjoint
+
+
+def _has_residuals(nll: Any) -> bool:
+    return getattr(nll, "residuals", None) is not None
+
+
+def _check_solver(solver: Any, nll: Any) -> Any:
+    if solver is None:
+        return LevenbergMarquardt() if _has_residuals(nll) else Migrad()
+    if isinstance(solver, type):
+        raise TypeError(f"solver must be an instance: write {solver.__name__}(...), not {solver.__name__}")
+    if isinstance(solver, optx.AbstractLeastSquaresSolver):
+        if not _has_residuals(nll):
+            raise TypeError(
+                f"{type(solver).__name__} is a least-squares solver; it needs a likelihood with residuals, such as "
+                "mx.LeastSquares. Use mx.Migrad() or another optx.AbstractMinimiser"
+            )
+        return solver
+    if not isinstance(solver, optx.AbstractMinimiser):
+        raise TypeError(f"solver must be an optx.AbstractMinimiser, got {type(solver).__name__}")
+    return solver
+
+
+@jit
+def _fit(
+    nll: Callable,
+    params: PyTree,
+    data: PyTree,
+    solver: Any,
+    up: Scalar,
+    hesse: bool,
+    covariance: Array | None,
+    max_steps: int | None,
+    adjoint: optx.AbstractAdjoint,
+    kinks: Array | None = None,
+) -> FitResult:
+    fn, theta, x, space = objective(nll, params, data, up)
+    if kinks is not None:
+        space = space.with_kinks(kinks)
+    n = x.size
+    if covariance is not None:
+        covariance = covariance.astype(x.dtype)
+    limit = 200 + 100 * n + 5 * n**2 if max_steps is None else max_steps
+    residuals = (
+        _residuals(nll, params, x, theta, space) if isinstance(solver, optx.AbstractLeastSquaresSolver) else None
+    )
+    start = lax.stop_gradient(x)
+    problem = Problem(fn, residuals, theta, start, space, covariance, solver, adjoint, limit)
+    x, outcome = adjoint.apply(solve, stationarity, tuple(problem), frozenset())
+    return result_of(problem, x, outcome, hesse, nll)
+
+
+def _residuals(nll: Any, params: PyTree, x: Array, theta: Theta, space: Space) -> Callable[[Array, Theta], PyTree]:
+    _, static = eqx.partition(nll, eqx.is_array)
+
+    def fn(x: Array, theta: Theta) -> PyTree:
+        likelihood = eqx.combine(theta.nll, static)
+        return likelihood.residuals(resolve_at(theta.params, x), theta.data) / jnp.sqrt(2 * theta.up)
+
+    return differentiable(eqx.filter_closure_convert(fn, x, theta), x, theta, space, orders=1)
+
+
+def result_of(
+    problem: Problem,
+    x: Float[Array, " n"],
+    outcome: Outcome,
+    hesse: bool,
+    nll: Any,
+    matrix: Float[Array, "n n"] | None = None,
+) -> FitResult:
+    """The result of a solve. `matrix`: the covariance, where it is known already; then nobody looks for what in the
+    data is not finite, either."""
+    theta, space = problem.theta, problem.space
+    if outcome.kinks is None:
+        at = attach(outcome.at, problem.fn, x, theta)
+    else:
+        at = attach_sides(outcome.at, problem.fn, x, theta, outcome.kinks.reach, outcome.kinks.held, outcome.active)
+    units = 2 * theta.up
+    valid = outcome.status == int(Status.VALID)
+    if matrix is None:
+        matrix = covariance_matrix(at.hessian, outcome.metric, outcome.active, outcome.positive_definite)
+        accuracy = accuracy_of(problem.fn, x, theta, outcome.metric.root())
+        bad_data, data_paths = find_not_finite(theta.data, outcome.status)
+    else:
+        accuracy = accuracy_of(problem.fn, x, theta, None)
+        bad_data, data_paths = nothing_found(theta.data)
+    covariance = Covariance(matrix, outcome.positive_definite, space.names, accuracy=accuracy)
+    # the last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error
+    value = (at.value - jnp.where(outcome.positive_definite & (outcome.edm <= GOAL), outcome.edm, 0.0)) * units
+    ndata = getattr(nll, "ndata", None)
+    is_chi2 = getattr(nll, "is_chi2", False)
+    return FitResult(
+        values=x,
+        errors=covariance.errors if hesse else jnp.full_like(x, jnp.nan),
+        covariance=covariance if hesse else None,
+        nll=value + jnp.asarray(constant_of(nll, theta), value.dtype),
+        edm=outcome.edm * units,
+        valid=valid,
+        status=outcome.status,
+        at_limit=_at_limit(x, space, outcome, lax.stop_gradient(covariance.errors)),
+        on_kink=jnp.zeros_like(x, bool) if outcome.kinks is None else outcome.kinks.held & ~outcome.active,
+        stats=outcome.counts,
+        direction=outcome.weakest,
+        lower=space.lower,
+        upper=space.upper,
+        up=theta.up,
+        chi2=2 * value if is_chi2 else None,
+        bad_data=bad_data,
+        _params=only_arrays(update(theta.params, x)),
+        minos=None,
+        names=space.names,
+        ndof=None if ndata is None else jnp.asarray(ndata(theta.data)) - space.num_inside(x),
+        algorithm=type(problem.solver).__name__,
+        data_paths=data_paths,
+    )
+
+
+def _at_limit(x: Array, space: Space, outcome: Outcome, errors: Array) -> Array:
+    """At a bound, or nearer to it than half an error (MINUIT's rule)."""
+    room = jnp.minimum(x - space.lower, space.upper - x)
+    return outcome.active | (room < 0.5 * errors)

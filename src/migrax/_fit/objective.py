@@ -1,0 +1,237 @@
+"""From `nll(params, data)` to a function of one vector, with checks of what the user gave before anything compiles."""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Scalar
+
+from .._derivatives.one_mode import differentiable
+from .._hints.calls import check_callable, hints
+from .._likelihoods.base import AbstractLikelihood
+from .._parameters.names import Slot, flatten, unknown_name
+from .._parameters.parameter import bounds_of, is_parameter
+from .._parameters.resolve import value_of
+from .._parameters.space import Space, ravel, resolve_at
+from .._util.arrays import as_arrays, numbers_to_arrays
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
+from .estimate import Estimate
+from .result import FitResult
+
+# Data in float32: rounding to seven digits moves the NLL of fewer numbers by less than a thousandth.
+_LONG = 10_000
+
+
+class Theta(NamedTuple):
+    """Everything that the objective depends on beside the free parameters; travels as an argument, so that it can be
+    differentiated and never makes a jitted fit retrace."""
+
+    nll: Any
+    params: PyTree
+    data: PyTree
+    up: Scalar
+
+
+def prepare(params: PyTree, data: PyTree) -> tuple[PyTree, PyTree]:
+    """Turns Python numbers, lists of them and columns of tables into arrays and looks at the start where it can be seen
+    (not traced).
+
+    **Raises:** `ValueError` naming the parameter whose value is not finite or outside its bounds.
+    """
+    if isinstance(params, FitResult | Estimate):
+        raise TypeError("params is a tree of parameters, got a result: pass result.params")
+    if any(is_parameter(leaf) for leaf in jax.tree.leaves(data, is_leaf=is_parameter)):
+        raise TypeError("data holds an mx.Parameter: the order is (nll, params, data)")
+    data = as_arrays(data)
+    flatten(params)  # sees one Parameter at two paths, which any map over the tree would copy
+    params = numbers_to_arrays(params, integers=False)
+    data = numbers_to_arrays(data, integers=True)
+    leaves, slots, _ = flatten(params)
+    for slot in slots:
+        if not _is_fine(leaves[slot.leaf]):
+            _check_start(leaves[slot.leaf], slot)
+    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        # The `warnings` module shows a warning once a place: this is once a process.
+        warnings.warn(
+            "migrax is made for float64 and runs in float32 now, with few digits. Switch it on at the top of the "
+            'program: jax.config.update("jax_enable_x64", True)',
+            stacklevel=1,
+        )
+    return params, data
+
+
+def float32_complaint(params: PyTree, data: PyTree) -> str | None:
+    """Of starts that were made before float64 was switched on. All in float32 is as it was wanted.
+
+    **Arguments:**
+
+    - `params`: of `prepare`; `data`: as the user gave them, where a Python number is of no type.
+    """
+    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        return None
+    if not any(getattr(x, "dtype", None) == np.float64 for x in jax.tree.leaves(data)):
+        return None
+    leaves, slots, _ = flatten(params)
+    if not slots or any(value_of(leaves[slot.leaf]).dtype != np.float32 for slot in slots):
+        return None
+    return (
+        f"the start of {slots[0].name!r} is float32, and so is the fit, but its data are float64: give starts in "
+        "float64 (an mx.Parameter that is made before jax_enable_x64 is switched on has float32)"
+    )
+
+
+def float32_data_complaint(params: PyTree, data: PyTree) -> str | None:
+    """Of long data in float32 beside parameters in float64: what is summed of the data alone has seven digits.
+
+    **Arguments:**
+
+    - `params`, `data`: of `prepare`.
+    """
+    long = [
+        jax.tree_util.keystr(path)
+        for path, x in jax.tree_util.tree_flatten_with_path(data)[0]
+        if getattr(x, "dtype", None) == np.float32 and x.size >= _LONG
+    ]
+    leaves, slots, _ = flatten(params)
+    if not long or not slots or any(value_of(leaves[slot.leaf]).dtype != np.float64 for slot in slots):
+        return None
+    return (
+        f"data{long[0]} is float32, and the parameters are float64: what the likelihood sums of the data alone has "
+        "seven digits, and so the minimum may miss some. Give the data in float64, as with x.astype(float)"
+    )
+
+
+def _is_fine(leaf: Any) -> bool:
+    """Whether a start is finite and within its bounds: a quick look, as models may have hundreds of them."""
+    arrays = (value_of(leaf), *bounds_of(leaf))
+    if not is_concrete(*arrays):
+        return False
+    value = np.asarray(arrays[0])
+    low, high = (np.asarray(s * np.inf if x is None else x) for s, x in zip((-1, 1), arrays[1:], strict=True))
+    if value.ndim == 0 and low.ndim == 0 and high.ndim == 0:
+        v, a, b = value.item(), low.item(), high.item()
+        return not isinstance(v, complex) and math.isfinite(v) and a <= v <= b and a < b
+    return bool(np.all(np.isfinite(value) & (low < high)) and np.all((value >= low) & (value <= high)))
+
+
+def _check_start(leaf: Any, slot: Slot) -> None:
+    value = value_of(leaf)
+    if is_concrete(value) and not np.all(np.isfinite(value)):
+        bad = _first(~np.isfinite(value), slot.element_names())
+        raise ValueError(f"the start of {bad[0]!r} is {np.ravel(value)[bad[1]]}; give a finite value")
+    if is_parameter(leaf) and np.any(slot.free):
+        _check_bounds(leaf, slot.element_names())
+
+
+def _first(bad: Any, names: list[str]) -> tuple[str, int]:
+    index = int(np.argmax(np.ravel(bad)))
+    return names[index], index
+
+
+def _check_bounds(parameter: Any, names: list[str]) -> None:
+    value = parameter.value
+    low, high = (s * np.inf if b is None else b for s, b in zip((-1, 1), bounds_of(parameter), strict=True))
+    if is_concrete(low, high):
+        crossed = np.broadcast_to(np.asarray(low) >= np.asarray(high), value.shape)
+        if np.any(crossed):
+            raise ValueError(
+                f"the lower bound of {_first(crossed, names)[0]!r} is not below its upper bound: {low}, {high}"
+            )
+    if is_concrete(value, low, high):
+        outside = (np.asarray(value) < np.asarray(low)) | (np.asarray(value) > np.asarray(high))
+        if np.any(outside):
+            name, index = _first(outside, names)
+            v, a, b = (np.ravel(np.broadcast_to(np.asarray(z), value.shape))[index] for z in (value, low, high))
+            raise ValueError(f"the start of {name!r} is outside its bounds: {v} is not in [{a}, {b}]")
+
+
+def check_up(up: ArrayLike) -> Array:
+    """**Raises:** `TypeError`, `ValueError` unless `up` is one positive number."""
+    if isinstance(up, str) or up is None or jnp.shape(up) != () or jnp.iscomplexobj(up):
+        raise TypeError(f"up must be a number (0.5 for minus log L, 1.0 for chi2), got {up!r}")
+    if is_concrete(up) and not (np.asarray(up) > 0 and np.isfinite(up)):
+        raise ValueError(f"up must be positive and finite (0.5 for minus log L, 1.0 for chi2), got {up!r}")
+    return jnp.asarray(up, dtype=jnp.result_type(float))
+
+
+def objective(
+    nll: Callable, params: PyTree, data: PyTree, up: Scalar
+) -> tuple[Callable[[Array, Theta], Scalar], Theta, Float[Array, " n"], Space]:
+    """The NLL (what of it varies: see `AbstractLikelihood`) over 2 UP as `fn(x, theta)`, with `theta`, the start
+    vector and its space.
+
+    `fn` is converted to a closed jaxpr here: the user's Python code runs once, however often the program uses it.
+
+    **Raises:** `TypeError`, `ValueError` unless the NLL is one real number.
+    """
+    check_callable(nll)
+    x, space = ravel(params)
+    kinks = kinks_of(nll, params, space)
+    if kinks is not None:
+        space = space.with_kinks(kinks)
+    dynamic, static = eqx.partition(nll, eqx.is_array)
+    theta = Theta(dynamic, params, data, up.astype(x.dtype))
+
+    def fn(x: Array, theta: Theta) -> Scalar:
+        likelihood = eqx.combine(theta.nll, static)
+        if _has_constant(likelihood):
+            likelihood = likelihood.varying
+        tree = resolve_at(theta.params, x)
+        with hints(nll, tree, theta.data, space.names):
+            value = likelihood(tree, theta.data)
+        return check_scalar(value).astype(x.dtype) / (2 * theta.up)
+
+    return differentiable(eqx.filter_closure_convert(fn, x, theta), x, theta, space), theta, x, space
+
+
+def kinks_of(nll: Any, params: PyTree, space: Space) -> Float[Array, "m n"] | None:
+    """The places where the slope of a likelihood that knows them jumps, up to `m` for each free parameter; else NaN.
+
+    **Raises:** `ValueError` for those of an unknown parameter.
+    """
+    named = getattr(nll, "kinks", None) if isinstance(nll, AbstractLikelihood) else None
+    if not named:
+        return None
+    _, slots, _ = flatten(params)
+    for name in named:
+        constant = isinstance(params, Mapping) and name in params
+        if not constant and name not in [slot.name for slot in slots]:
+            raise ValueError(f"kinks: {unknown_name(name, [slot.name for slot in slots])}")
+    m = max(jnp.size(at) for at in named.values())
+    columns = []
+    for slot in slots:
+        at = jnp.ravel(jnp.asarray(named.get(slot.name, jnp.nan), space.lower.dtype))
+        column = jnp.concatenate([at, jnp.full(m - at.size, jnp.nan, at.dtype)])
+        columns += [column] * len(slot.free_names())
+    return jnp.stack(columns, axis=1)
+
+
+def _has_constant(nll: Any) -> bool:
+    # a user's own module may have fields of these names
+    return isinstance(nll, AbstractLikelihood) and hasattr(nll, "varying") and hasattr(nll, "constant")
+
+
+def constant_of(nll: Any, theta: Theta) -> Scalar | float:
+    """What of the value of the likelihood depends on the data alone, and is not part of the `objective`."""
+    if not _has_constant(nll):
+        return 0.0
+    _, static = eqx.partition(nll, eqx.is_array)
+    return eqx.combine(theta.nll, static).constant(theta.data)
+
+
+def check_scalar(value: Any) -> Array:
+    if isinstance(value, bool) or not isinstance(value, jax.Array | np.ndarray | np.generic | float | int | complex):
+        hint = ": is its `return` missing?" if value is None else ""
+        raise TypeError(f"nll(params, data) must return one real number, got {type(value).__name__}{hint}")
+    value = jnp.asarray(value)
+    if jnp.iscomplexobj(value):
+        raise TypeError("nll(params, data) returned a complex number; it must return one real number")
+    if value.shape != ():
+        raise ValueError(f"nll(params, data) must return one number, got an array of shape {value.shape}; sum it")
+    return value

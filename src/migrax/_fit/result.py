@@ -1,0 +1,315 @@
+"""`FitResult`: what a fit returns."""
+
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Scalar
+
+from .._display import html, text
+from .._display.records import Batch, Minimum, Row
+from .._hints import other_packages
+from .._parameters.names import flatten
+from .._parameters.parameter import bounds_of
+from .._parameters.resolve import value_of
+from .._parameters.select import Where, select
+from .._parameters.static import with_all_leaves
+from .._util.tracing import is_concrete_tree
+from .._util.typing import PyTree
+from .convergence import GOAL
+from .covariance import Covariance
+from .estimate import Estimate, element, partly_fixed
+from .message import message
+from .notes import constants_line, kinks_line, scatter_line, wrapped
+from .status import Status, status_counts
+
+
+class Note:
+    """Text beside the numbers of a result. All are equal, so that results with and without one have one structure."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Note)
+
+    def __hash__(self) -> int:
+        return hash(Note)
+
+
+class FitResult(eqx.Module):
+    """What `mx.fit` returns. Vmapped fits have every array with leading axes.
+
+    **Attributes:**
+
+    - `params`: the tree that was given to `fit` with the fitted values in it: ready to be the next start.
+    - `names`: the names of the free parameters, one per number.
+    - `values`, `errors`: shape `(n_free,)`, in the user's units and in the order of `names` (that of JAX's pytrees: a
+        dict's entries come in the order of its sorted keys). The error of a parameter that lies on its bound is 0: to
+        first order it cannot move. NaN where there is no valid covariance.
+    - `covariance`: a `Covariance`, or `None` for `fit(hesse=False)`.
+    - `nll`: the minimum of the function, in its own units. `chi2` is twice that for `mx.LeastSquares`, else `None`;
+        `ndof` is the number of data less that of the free parameters (one that lies on its bound is free no more),
+        where the likelihood knows it, else `None`.
+    - `message`: how the fit ended, in words.
+    - `edm`: the estimated vertical distance to the minimum before the last Newton step, in units of the function.
+    - `valid`: whether this is a minimum that can be trusted; `status` (an `mx.Status` number) says why not.
+    - `at_limit`: shape `(n_free,)`, whether a parameter is at a bound or nearer to it than half its error.
+    - `on_kink`: shape `(n_free,)`, whether a parameter lies on a kink that the likelihood knows of (interpolation codes
+        0 and 1, `mx.Likelihood(kinks=...)`), where the slopes of the two sides bracket zero. Its error is that of the
+        rise to both sides; MINOS gives each side's own.
+    - `stats`: `num_steps`, `num_values`, `num_gradients` (each with its value), `num_hessians` (each with value and
+        gradient).
+    - `minos`: `None`, or the lower and upper errors of `mx.minos` (its `result` has them), each of shape `(n_free,)`.
+    - `direction`: shape `(n_free,)`, for a fit that is not valid: the direction that the data do not determine or in
+        which the function curves down, in units of `1/sqrt(second derivative)`. Zero for a valid fit.
+    """
+
+    values: Float[Array, "*batch n"]
+    errors: Float[Array, "*batch n"]
+    covariance: Covariance | None
+    nll: Float[Array, "*batch"]
+    edm: Float[Array, "*batch"]
+    valid: Bool[Array, "*batch"]
+    status: Int[Array, "*batch"]
+    at_limit: Bool[Array, "*batch n"]
+    on_kink: Bool[Array, "*batch n"]
+    stats: dict[str, Array]
+    direction: Float[Array, "*batch n"]
+    lower: Float[Array, "*batch n"]
+    upper: Float[Array, "*batch n"]
+    up: Scalar
+    chi2: Float[Array, "*batch"] | None
+    ndof: Int[Array, "*batch"] | None
+    bad_data: Int[Array, "*batch 2"]  # which entry of the data, and the `Fault` that it has
+    _params: PyTree
+    minos: tuple[Float[Array, "*batch n"], Float[Array, "*batch n"]] | None
+    names: tuple[str, ...] = eqx.field(static=True)
+    algorithm: str = eqx.field(static=True)
+    data_paths: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
+    blame: Note = eqx.field(static=True, default=Note(""))  # what in the model is not finite
+
+    @property
+    def params(self) -> PyTree:
+        return with_all_leaves(self._params)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_") or name in type(self).__dict__:  # a property that failed: its own error
+                return object.__getattribute__(self, name)
+            # without obj: Python would ask a second time whether something else was meant
+            raise AttributeError(other_packages.of_result(name, dir(self)), name=name)
+
+    def __getitem__(self, where: Where) -> Estimate:
+        """`result["mu"]`: one parameter's value, error and limits. Takes a name or a function that picks a node.
+
+        The error of a fixed parameter is 0.
+        """
+        if not (isinstance(where, str | list | tuple) or callable(where)):
+            raise TypeError(
+                f"a result is indexed by the name of a parameter, got {where!r}. For one of many fits: "
+                "jax.tree.map(lambda x: x[i], results)"
+            )
+        if isinstance(where, str) and where in self.names:
+            index: Any = self.names.index(where)
+        elif isinstance(where, str) and (fixed := self._fixed(where)) is not None:
+            return fixed
+        else:
+            picked = select(self._first_lane().params, where)
+            index = picked[0] if len(picked) == 1 and not isinstance(where, str) else np.asarray(picked)
+        return element((self.values, self.errors, self.lower, self.upper, self.at_limit), index)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """What an editor offers after `result["`: parameters, fixed ones too, and the entries of vectors."""
+        slots = flatten(self._first_lane().params)[1]
+        vectors = [slot.name for slot in slots if slot.shape != ()]
+        return list(dict.fromkeys([*(slot.name for slot in slots), *self.names, *vectors]))
+
+    def sample(self, key: Array, n: int | None = None) -> Float[Array, "*batch draws n"]:
+        """Draws the free parameters from the normal distribution of the fit's values and covariance.
+
+        They do not heed the bounds; a parameter at a limit stays there.
+
+        **Arguments:**
+
+        - `key`: a key of `jax.random`.
+        - `n`: how many; `None` for one draw without the axis.
+
+        **Returns:** shape `(n, n_free)` (a batch of fits: its axes come first), NaN where there is no valid covariance.
+
+        **Raises:** `ValueError` for `fit(hesse=False)`.
+        """
+        if self.covariance is None:
+            raise ValueError("sample needs the covariance: fit with hesse=True")
+        if isinstance(key, int | float) or (n is not None and (isinstance(n, bool) or int(n) != n or n < 1)):
+            raise TypeError(
+                f"sample takes a key and a number, as in sample(jax.random.key(0), 100); got {key!r}, {n!r}"
+            )
+        matrix = self.covariance.matrix
+        usable = jnp.all(jnp.isfinite(matrix), axis=(-2, -1), keepdims=True)
+        errors = jnp.where(self.covariance.errors > 0, self.covariance.errors, 1.0)
+        scale = errors[..., :, None] * errors[..., None, :]
+        # of the correlation: parameters may differ by many orders of magnitude
+        values, vectors = jnp.linalg.eigh(jnp.where(usable, matrix / scale, 0.0))
+        root = errors[..., :, None] * vectors * jnp.sqrt(jnp.maximum(values, 0.0))[..., None, :]
+        root = jnp.where(usable, root, jnp.nan)
+        count = 1 if n is None else n
+        shape = (*self.values.shape[:-1], count, self.values.shape[-1])
+        draws = self.values[..., None, :] + jnp.einsum(
+            "...ij,...kj->...ki", root, jax.random.normal(key, shape, root.dtype)
+        )
+        return draws[..., 0, :] if n is None else draws
+
+    @property
+    def on_bound(self) -> Bool[Array, "*batch n"]:
+        """Shape `(..., n_free)`: whether a parameter lies on one of its bounds."""
+        return (self.values <= self.lower) | (self.values >= self.upper)
+
+    def _fixed(self, name: str) -> Estimate | None:
+        """The parameter of that name, if it is fixed or some of its entries are."""
+        position = 0
+        for slot in flatten(self._first_lane().params)[1]:
+            take = slice(position, position := position + int(np.sum(slot.free)))
+            if slot.fixed and name in (slot.name, *slot.element_names()):
+                return partly_fixed(self.params, slot, name, self.errors[..., take], self.at_limit[..., take])
+        return None
+
+    def _first_lane(self) -> "FitResult":
+        """One fit of a batch: the tree's structure and shapes are those of a single fit."""
+        extra = jnp.ndim(self.nll)
+        return jax.tree.map(lambda x: x[(0,) * extra], self) if extra else self
+
+    @property
+    def message(self) -> str:
+        """How the fit ended, in words, with the direction or the entry of the data that is to blame.
+
+        **Raises:** `ValueError` for a batch of fits: take one lane, `jax.tree.map(lambda x: x[3], results)`.
+        """
+        return message(self.status, self.direction, self.names, self.bad_data, self.data_paths, self.blame.text)
+
+    def minimum_record(self) -> Minimum:
+        """What the box of one fit shows."""
+        status = Status(int(self.status))
+        edm, goal = float(self.edm), GOAL * 2 * float(self.up)
+        chi2 = None if self.chi2 is None or self._errors_from_scatter else float(self.chi2)
+        covariance = "not computed"
+        if self.covariance is not None:
+            at = "exact" if bool(self.valid) else "elsewhere"
+            covariance = at if bool(self.covariance.valid) else "not positive definite"
+        accuracy = None if self.covariance is None else self.covariance.accuracy
+        return Minimum(
+            algorithm=self.algorithm,
+            nll=float(self.nll),
+            chi2_ndof=chi2 / int(self.ndof) if chi2 is not None and self.ndof is not None and self.ndof > 0 else None,
+            edm=edm,
+            edm_goal=goal,
+            valid=bool(self.valid),
+            status=status.phrase,
+            message=self.message,
+            at_limit=bool(np.any(self.at_limit)),
+            at_call_limit=status is Status.MAX_STEPS,
+            edm_above=not edm <= goal,
+            num_values=int(self.stats["num_values"]),
+            num_gradients=int(self.stats["num_gradients"]),
+            num_hessians=int(self.stats["num_hessians"]),
+            covariance=covariance,
+            chi2=chi2,
+            accuracy=None if accuracy is None else float(accuracy),
+        )
+
+    def parameter_rows(self) -> list[Row]:
+        """What the table of one fit shows: all parameters of the tree, the fixed ones too, in its order."""
+        leaves, slots, _ = flatten(self.params)
+        rows, position = [], 0
+        for slot in slots:
+            leaf = leaves[slot.leaf]
+            values = np.ravel(np.asarray(value_of(leaf)))
+            low, high = (_finite(b, slot.shape) for b in bounds_of(leaf))
+            for i, name in enumerate(slot.element_names()):
+                error, at_limit, minos = None, False, None
+                if slot.free[i]:
+                    at_limit = bool(self.at_limit[position])
+                    error = float(self.errors[position])
+                    error = None if np.isnan(error) else error
+                    minos = self._minos_at(position)
+                    position += 1
+                fixed = not slot.free[i]
+                rows.append(Row(name, float(values[i]), error, minos, low.get(i), high.get(i), fixed, at_limit))
+        return rows
+
+    def _minos_at(self, position: int) -> tuple[float, float] | None:
+        if self.minos is None:
+            return None
+        lower, upper = (float(np.asarray(side)[position]) for side in self.minos)
+        return None if np.isnan(lower) and np.isnan(upper) else (lower, upper)
+
+    @property
+    def _errors_from_scatter(self) -> bool:
+        return self.covariance is not None and self.covariance.kind == "scaled"
+
+    def _notes(self) -> list[str]:
+        """Lines below the table of the parameters."""
+        scatter = scatter_line(self.ndof, self.up) if self._errors_from_scatter else ""
+        return [line for line in (constants_line(self.params), scatter, kinks_line(self.names, self.on_kink)) if line]
+
+    def _batch(self) -> Batch:
+        valid = np.ravel(np.asarray(self.valid))
+        n = len(self.names)
+        arrays = (self.values, self.errors, self.at_limit)
+        values, errors, at_limit = (np.reshape(np.asarray(a), (-1, n))[valid] for a in arrays)
+        rows = []
+        for i, name in enumerate(self.names):
+            if values.shape[0]:
+                spread = float(np.std(values[:, i], ddof=1)) if values.shape[0] > 1 else float("nan")
+                known = errors[errors[:, i] > 0, i]  # one at a limit has none
+                error = float(np.mean(known)) if known.size else float("nan")
+                rows.append((name, float(np.mean(values[:, i])), spread, error, int(np.sum(at_limit[:, i]))))
+        return Batch(valid.size, int(valid.sum()), status_counts(self.status), rows)
+
+    @property
+    def _kind(self) -> str:
+        return "Hesse" if self.covariance is None else self.covariance.kind.capitalize()
+
+    def __repr__(self) -> str:
+        if not is_concrete_tree(self):
+            return f"FitResult(traced, names={self.names})"
+        if np.ndim(self.nll):
+            return text.batch_text(self._batch())
+        parts = [text.minimum_text(self.minimum_record()), text.parameters_text(self.parameter_rows(), self._kind)]
+        parts += [part for line in self._notes() for part in wrapped(line)]
+        if self.covariance is not None and bool(self.covariance.valid):
+            parts.append(text.correlation_text(self.names, np.asarray(self.covariance.matrix)))
+        return "\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        if not is_concrete_tree(self):
+            return f"<pre>{self!r}</pre>"
+        if np.ndim(self.nll):
+            return html.batch_html(self._batch())
+        parts = [html.minimum_html(self.minimum_record()), html.parameters_html(self.parameter_rows(), self._kind)]
+        parts += [html.paragraph(line) for line in self._notes()]
+        if self.covariance is not None and bool(self.covariance.valid):
+            parts.append(html.matrix_html(self.names, np.asarray(self.covariance.matrix)))
+        return "\n".join(parts)
+
+
+def _finite(bound: Any, shape: tuple[int, ...]) -> dict[int, float]:
+    """By position, row by row, the entries of a bound that are finite."""
+    if bound is None:
+        return {}
+    entries = np.ravel(np.broadcast_to(np.asarray(bound), shape))
+    return {i: float(b) for i, b in enumerate(entries) if np.isfinite(b)}
+
+
+def check_has_covariance(result: Any, what: str) -> None:
+    """**Raises:** `TypeError`, `ValueError` unless `result` is a fit with a covariance."""
+    if not isinstance(result, FitResult):
+        raise TypeError(f"{what} takes the result of mx.fit, got {type(result).__name__}")
+    if result.covariance is None:
+        raise ValueError(f"{what} needs the covariance: fit with hesse=True")

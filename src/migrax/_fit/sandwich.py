@@ -1,0 +1,120 @@
+"""The sandwich: the covariance of a fit whose likelihood is not the whole truth (weighted events, a wrong shape).
+
+With H the Hessian of the NLL at its minimum and J the covariance of its slope there,
+
+    C = H^-1 J H^-1
+
+(P. J. Huber, Proc. Fifth Berkeley Symp. Math. Statist. Prob. 1 (1967) 221; H. White, Econometrica 50 (1982) 1). Each
+likelihood declares its own J (`score_covariance`), and those of a joint one add up. Events: J = sum_i s_i s_i^T, where
+s_i is the slope of the i-th event's term, so that J has the squares of the weights (C. Langenbruch, Eur. Phys. J. C 82
+(2022) 393, equation 18). Counts, points and constraints: what their known errors make of the slope; see `spread.py`.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from .._likelihoods.base import AbstractLikelihood
+from .._likelihoods.spread import FINE, NOT_A_SUM, spread_of, treatment
+from .._parameters.space import resolve_at
+from .._util.jit import jit
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
+from .covariance import Covariance
+
+Kind = Literal["hesse", "sandwich"]
+KINDS = ("hesse", "sandwich")
+
+_ASIDE = 0.1  # standard deviations: where it is looked whether the rows add up to the likelihood
+
+
+def check_kind(kind: Any, name: str) -> None:
+    """**Raises:** `ValueError` unless `kind` is one of `KINDS`."""
+    if kind not in KINDS:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
+
+
+def sandwich(
+    nll: Callable,
+    params: PyTree,
+    values: Float[Array, " n"],
+    data: PyTree,
+    inverse: Covariance,
+    up: Array,
+    stacklevel: int = 3,
+) -> Covariance:
+    """The sandwich for a covariance `inverse` = 2 UP H⁻¹ at the free parameters `values`.
+
+    **Raises:** `ValueError` for a part that does not tell its spread and is not the sum over the rows of its data.
+
+    **Warns** of a function of no rows, or of few, whose second derivative is taken.
+    """
+    parts = _parts(nll, data, "")
+    for name, part, its in parts:
+        _, complaint = treatment(part, its, name)
+        if complaint is not None:
+            warnings.warn(complaint, stacklevel=stacklevel)
+    matrix, faults, positive = _sandwich(nll, params, values, data, inverse.matrix, up)
+    if is_concrete(faults):
+        for (name, _, _), fault in zip(parts, np.asarray(faults), strict=True):
+            if fault != FINE:
+                raise ValueError(_refusal(name, int(fault)))
+    if is_concrete(positive, inverse.valid) and bool(inverse.valid) and not bool(positive):
+        warnings.warn(
+            "the robust covariance is not known: the second derivatives that stand for the spread of slopes are not "
+            "positive (the parts of the likelihood disagree by much)",
+            stacklevel=stacklevel,
+        )
+    good = jnp.all(faults == FINE) & positive
+    matrix = jnp.where(good, matrix, jnp.nan)
+    return Covariance(matrix, inverse.valid & good, inverse.names, "sandwich", inverse.accuracy)
+
+
+def _refusal(name: str, fault: int) -> str:
+    who = f"the part {name!r}" if name else "the likelihood"
+    if fault == NOT_A_SUM:
+        return (
+            f"{who} is not the sum over the rows of its data (a constraint, a normalisation?): give it a method "
+            "terms(params, data) that returns one number an event, whose gradients are the scores; add constraints by "
+            "mx.Joint"
+        )
+    return (
+        f"a parameter is decided by very few of the rows of {who}, whose spread says nothing then: dress it as "
+        "mx.Likelihood(nll, events=False) where these are measurements whose errors it knows, or counts; as "
+        "mx.Likelihood(nll, events=True) where they are events all the same"
+    )
+
+
+@jit
+def _sandwich(
+    nll: Callable, params: PyTree, values: Array, data: PyTree, inverse: Array, up: Array
+) -> tuple[Float[Array, "n n"], Int[Array, " parts"], Bool[Array, ""]]:
+    """The matrix, what is wrong with each part, and whether J is that of something that fluctuates."""
+    bread = inverse / (2 * up)
+    variance = jnp.diagonal(inverse)
+    aside = values + _ASIDE * jnp.sqrt(jnp.where(variance > 0, variance, 0.0))
+    at = lambda x: resolve_at(params, x)  # noqa: E731
+    # likelihoods of migrax are minus log L; of what else there is, `up` tells the units
+    ours = isinstance(nll, AbstractLikelihood) and not getattr(nll, "is_plain", False)
+    units = 2 * up
+    meat, faults = jnp.zeros_like(bread), []
+    for name, part, its in _parts(nll, data, ""):
+        how, _ = treatment(part, its, name)
+        spread, fault = spread_of(part, how, at, values, aside, its)
+        meat = meat + (spread * units if how == "information" and not ours else spread)
+        faults.append(fault)
+    robust = bread @ meat @ bread
+    positive = ~jnp.any(jnp.diagonal(robust) < 0)
+    return robust * units if ours else robust, jnp.stack(faults), positive
+
+
+def _parts(nll: Any, data: PyTree, name: str) -> list[tuple[str, Any, PyTree]]:
+    """The likelihoods that a joint one is the sum of, with their names and data."""
+    if not hasattr(nll, "parts"):
+        return [(name, nll, data)]
+    before = f"{name}." if name else ""
+    return [one for key, part, its in nll.items(data) for one in _parts(part, its, f"{before}{key}")]

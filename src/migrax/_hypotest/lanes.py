@@ -1,0 +1,61 @@
+"""Tables of many tests or limits at once: a row each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._display.table import Table
+from .._fit.status import Status
+from .cells import band, with_its_error, words
+from .formulas import BANDS
+from .limit_status import LimitStatus
+
+_SHOWN = 40  # rows; of more, the first ones
+
+EXPECTED = [band(n) for n in BANDS]
+
+
+def rows_of(lanes: Any, *shown: tuple[Any, Any]) -> list[list[str]]:
+    """A row for each lane of all numbers that it has, with their errors where there are some."""
+    size = np.size(lanes)
+    rows: list[list[str]] = [[] for _ in range(size)]
+    for values, errors in shown:
+        flat = np.reshape(values, (size, -1))
+        off = np.full(flat.shape, np.nan) if errors is None else np.reshape(errors, flat.shape)
+        for row, value, error in zip(rows, flat, off, strict=True):
+            row += [with_its_error(v, e) for v, e in zip(value, error, strict=True)]
+    return rows
+
+
+def counted(array: Any, what: str) -> str:
+    many = " x ".join(str(n) for n in np.shape(array))
+    return f"{many} {what}" if np.size(array) == 1 else f"{many} {what}s"
+
+
+def table_of(
+    title: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    status: Sequence[str],
+    notes: Sequence[str] = (),
+) -> Table:
+    missing = sum("—" in row for row in rows)
+    if missing:
+        title += f", {missing} of them with something missing"
+    title = "\n".join([title, *notes])
+    told = [["Status"], *([s] for s in status)] if any(status) else [[]] * (1 + len(rows))
+    body = [[str(i), *row, *why] for i, (row, why) in enumerate(zip(rows, told[1:], strict=True))]
+    below = f"and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+    return Table(title, ["", *head, *told[0]], body[:_SHOWN], below)
+
+
+def statuses(status: Any) -> list[str]:
+    kinds = [Status(int(s)) for s in np.ravel(status)]
+    return ["" if kind == Status.VALID else kind.phrase.lower() for kind in kinds]
+
+
+def limit_words(row: Any) -> str:
+    """What kept limits of one lane from being found, each reason once."""
+    kinds = dict.fromkeys(LimitStatus(int(s)) for s in row)
+    return ", ".join(words(kind) for kind in kinds if kind != LimitStatus.FOUND)

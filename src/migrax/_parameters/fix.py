@@ -1,0 +1,76 @@
+"""Fixing and releasing parameters between fits: a new tree, the old one stays."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import ArrayLike
+
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
+from .names import Slot, flatten, mark
+from .parameter import Parameter, bounds_of, is_parameter
+from .resolve import refuse_result
+from .select import Where, pick
+
+
+def fix(params: PyTree, where: Where, value: ArrayLike | None = None) -> PyTree:
+    """The tree `params` with the parameters of `where` fixed, at `value` if it is given.
+
+    ```python
+    conditional = mx.fit(nll, mx.fix(result.params, "mu", 0.0), data)
+    ```
+
+    **Arguments:**
+
+    - `params`: a tree of parameters, such as `result.params`. It is not changed.
+    - `where`: a name (of a vector, or of one entry: `"gamma[3]"`), a function that picks nodes, or a sequence of these.
+    - `value`: where to fix them, broadcastable to their shapes; default: where they stand.
+
+    **Returns:** the tree, all floating parts of it `mx.Parameter`s.
+
+    **Raises:** `ValueError` for unknown names, or a `value` whose shape does not fit or that is outside the bounds;
+    `TypeError` for a `FitResult` in place of its `params`.
+    """
+    return _change(params, where, True, value)
+
+
+def release(params: PyTree, where: Where) -> PyTree:
+    """The tree `params` with the fixed parameters of `where` free again. Its arguments are as those of `mx.fix`."""
+    return _change(params, where, False, None)
+
+
+def _change(params: PyTree, where: Where, fixed: bool, value: ArrayLike | None) -> PyTree:
+    refuse_result(params)
+    params = mark(params)
+    leaves, _, treedef = flatten(params)
+    for slot, picked in pick(params, where):
+        leaves[slot.leaf] = _with(leaves[slot.leaf], slot, picked, fixed, value)
+    return jtu.tree_unflatten(treedef, leaves)
+
+
+def _with(parameter: Any, slot: Slot, picked: np.ndarray, fixed: bool, value: ArrayLike | None) -> Parameter:
+    """With the entries of `picked` fixed or free."""
+    assert is_parameter(parameter)
+    flags = np.where(picked, fixed, ~slot.free).reshape(slot.shape)
+    if value is None:
+        return Parameter(parameter.value, parameter.lower, parameter.upper, flags, parameter.period)
+    new = jnp.asarray(value, parameter.value.dtype)
+    if np.all(picked):
+        try:
+            new = jnp.broadcast_to(new, slot.shape)
+        except ValueError:
+            raise ValueError(
+                f"{slot.name!r} has shape {slot.shape}; a value of shape {new.shape} does not fit"
+            ) from None
+    elif new.size not in (1, int(np.sum(picked))):
+        raise ValueError(f"{int(np.sum(picked))} entries of {slot.name!r} are picked; {new.size} values do not fit")
+    else:
+        new = jnp.ravel(parameter.value).at[np.flatnonzero(picked)].set(jnp.ravel(new)).reshape(slot.shape)
+    low, high = bounds_of(parameter)
+    if is_concrete(new, low, high):
+        outside = (low is not None and np.any(new < low)) or (high is not None and np.any(new > high))
+        if outside:
+            raise ValueError(f"{slot.name!r} cannot be fixed at {value}: its bounds are {low} and {high}")
+    return Parameter(new, parameter.lower, parameter.upper, flags, parameter.period)

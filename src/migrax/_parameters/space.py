@@ -1,0 +1,276 @@
+"""The flat vectors of a fit: from a tree of parameters to numbers and back, and MINUIT's transforms of bounds.
+
+A fit knows three coordinates: the *tree* that the user gave; the *external* vector `x` of shape `(n_free,)` in the
+user's units; and the *internal* vector `q`, in which the bounds are gone. The transforms are MINUIT's (F. James,
+MINUIT Reference Manual, CERN D506, section 1.2.1):
+
+    both bounds   x = a + (b - a) (sin q + 1) / 2
+    lower only    x = a - 1 + sqrt(q^2 + 1)
+    upper only    x = b + 1 - sqrt(q^2 + 1)
+
+but for the unit of the last two, which is the distance of the start to the bound where that is less than a thousandth:
+a cross section of 1e-38 is as good as one of 1.
+"""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from .._util.typing import PyTree
+from .names import Slot, flatten
+from .parameter import bounds_of, is_parameter
+from .resolve import value_of
+
+# A start that is closer to a bound than this (internal units) is moved to this distance: at the bound itself
+# dx/dq = 0, so that no gradient could move it again (minuit.md, point 4).
+_ON_THE_BOUND = 1e-6
+_NUDGE = 0.1
+
+
+class Space(eqx.Module):
+    """The free parameters of a tree as a vector, their bounds and periods. `lower`, `upper` and `period` are infinite
+    where there is none."""
+
+    lower: Float[Array, " n"]
+    upper: Float[Array, " n"]
+    unit: Float[Array, " n"]  # of the one-sided transforms
+    names: tuple[str, ...] = eqx.field(static=True)
+    has_bounds: bool = eqx.field(static=True)
+    period: Float[Array, " n"]
+    origin: Float[Array, " n"]  # where the period begins in which a parameter is reported
+    has_period: bool = eqx.field(static=True)
+    kinks: Float[Array, "m n"] | None = None  # the places where the slope of the objective jumps; NaN for none
+
+    def wrap(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Periodic parameters in the period in which they are reported. The shift is constant to derivatives."""
+        if not self.has_period:
+            return x
+        periodic = jnp.isfinite(self.period)
+        period = jnp.where(periodic, self.period, 1.0)
+        turns = jax.lax.stop_gradient(jnp.floor(jnp.where(periodic, (x - self.origin) / period, 0.0)))
+        wrapped = x - turns * jnp.where(periodic, period, 0.0)
+        # by rounding the end of the period, which is its beginning
+        return jnp.where(periodic & (wrapped >= self.origin + period), wrapped - period, wrapped)
+
+    def nearest(self, difference: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
+        """A difference of two points, of periodic parameters by the shorter way round."""
+        if not self.has_period:
+            return difference
+        periodic = jnp.isfinite(self.period)
+        turns = jnp.round(difference / jnp.where(periodic, self.period, jnp.inf))
+        return difference - jax.lax.stop_gradient(turns) * jnp.where(periodic, self.period, 0.0)
+
+    def external(self, q: Float[Array, " n"]) -> Float[Array, " n"]:
+        """From internal to external coordinates; never outside the bounds, also not by rounding."""
+        if not self.has_bounds:
+            return q
+        a, b, both, lower, upper = self._kinds()
+        one_sided = self.unit * _root_minus_one(q)
+        # sin(q) + 1 = 2 sin^2(q/2 + pi/4), without its cancellation at the lower bound
+        x = jnp.where(both, a + (b - a) * jnp.sin(0.5 * q + 0.25 * jnp.pi) ** 2, q)
+        x = jnp.where(lower, a + one_sided, x)
+        x = jnp.where(upper, b - one_sided, x)
+        return self.clip(x)
+
+    def internal(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """From external to internal coordinates. A point on a bound is nudged inside, one beyond it gives NaN."""
+        if not self.has_bounds:
+            return x
+        a, b, both, lower, upper = self._kinds()
+        fraction = jnp.where(both, (x - a) / (b - a), 0.5)
+        edge = jnp.asarray(jnp.pi / 2, x.dtype)
+        # acos/asin lose half of the digits at the ends; atan2 of the two half-chords does not
+        angle = 2 * jnp.arctan2(_safe_sqrt(fraction), _safe_sqrt(1 - fraction)) - edge
+        inside = edge - _NUDGE
+        angle = jnp.where(edge - jnp.abs(angle) < _ON_THE_BOUND, jnp.copysign(inside, angle), angle)
+        distance = jnp.where(lower, x - a, jnp.where(upper, b - x, 1.0)) / self.unit
+        root = _safe_sqrt(distance * (distance + 2))
+        root = _nudged(root)
+        q = jnp.where(both, angle, jnp.where(lower | upper, root, x))
+        return jnp.where((x < self.lower) | (x > self.upper), jnp.nan, q)
+
+    def clip(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The nearest point within the bounds."""
+        return jnp.clip(x, self.lower, self.upper) if self.has_bounds else x
+
+    def inside(self, x: Float[Array, " n"], by: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The nearest point that is so far from each bound, or in the middle."""
+        if not self.has_bounds:
+            return x
+        room = jnp.where(jnp.isfinite(self.upper - self.lower), jnp.minimum(by, 0.5 * (self.upper - self.lower)), by)
+        return jnp.clip(x, self.lower + room, self.upper - room)
+
+    def with_unit(self, unit: Float[Array, " n"]) -> "Space":
+        """With another unit of the one-sided transforms."""
+        return eqx.tree_at(lambda s: s.unit, self, unit)
+
+    def touches(self, x: Float[Array, " n"]) -> Bool[Array, ""]:
+        """Whether a point lies on a bound."""
+        return jnp.any((x <= self.lower) | (x >= self.upper)) if self.has_bounds else jnp.array(False)
+
+    def num_inside(self, x: Float[Array, " n"]) -> Int[Array, ""]:
+        """How many parameters do not lie on a bound."""
+        return jnp.sum(~((x <= self.lower) | (x >= self.upper)))
+
+    def without(self, which: Bool[Array, " n"]) -> "Space":
+        """Without the bounds and the periods of some parameters."""
+        if self.has_period:
+            self = eqx.tree_at(lambda s: s.period, self, jnp.where(which, jnp.inf, self.period))
+        if not self.has_bounds:
+            return self
+        lower, upper = jnp.where(which, -jnp.inf, self.lower), jnp.where(which, jnp.inf, self.upper)
+        return self.between(lower, upper)
+
+    def shrink(self, x: Float[Array, " n"]) -> "Space":
+        """The bounds moved inside by a hair: in units of their distance to the point `x` a few roundings of one."""
+        if not self.has_bounds:
+            return self
+        hair = 1e4 * jnp.finfo(x.dtype).eps
+        lower = self.lower + jnp.where(jnp.isfinite(self.lower), hair * (x - self.lower), 0.0)
+        upper = self.upper - jnp.where(jnp.isfinite(self.upper), hair * (self.upper - x), 0.0)
+        return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
+
+    def with_kinks(self, kinks: Float[Array, "m n"]) -> "Space":
+        """With the places of kinks, of which those on a bound or beyond are none."""
+        inside = (kinks > self.lower) & (kinks < self.upper)
+        return dataclasses.replace(self, has_bounds=True, kinks=jnp.where(inside, kinks, jnp.nan))
+
+    def between(self, lower: Float[Array, " n"], upper: Float[Array, " n"]) -> "Space":
+        """With other bounds."""
+        return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
+
+    def where(self, which: Bool[Array, "*n"], other: "Space") -> "Space":
+        """These bounds where `which`, else the other's."""
+        if not self.has_bounds:
+            return self
+        lower, upper = jnp.where(which, self.lower, other.lower), jnp.where(which, self.upper, other.upper)
+        return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
+
+    def slopes(self, q: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """dx/dq and d²x/dq² at `q`."""
+        if not self.has_bounds:
+            return jnp.ones_like(q), jnp.zeros_like(q)
+        a, b, both, lower, upper = self._kinds()
+        half = 0.5 * (b - a)
+        hypotenuse = jnp.sqrt(q**2 + 1)
+        sign = jnp.where(upper, -self.unit, self.unit).astype(q.dtype)
+        one_sided = lower | upper
+        first = jnp.where(both, half * jnp.cos(q), jnp.where(one_sided, sign * q / hypotenuse, 1.0))
+        second = jnp.where(both, -half * jnp.sin(q), jnp.where(one_sided, sign / hypotenuse**3, 0.0))
+        return first, second
+
+    def _kinds(self) -> tuple[Array, Array, Bool[Array, " n"], Bool[Array, " n"], Bool[Array, " n"]]:
+        has_lower, has_upper = jnp.isfinite(self.lower), jnp.isfinite(self.upper)
+        both = has_lower & has_upper
+        a = jnp.where(has_lower, self.lower, 0.0)
+        b = jnp.where(has_upper, self.upper, a + 1.0)
+        return a, b, both, has_lower & ~both, has_upper & ~both
+
+
+def _root_minus_one(q: Array) -> Array:
+    return q**2 / (jnp.sqrt(q**2 + 1) + 1)
+
+
+def _safe_sqrt(x: Array) -> Array:
+    """sqrt with 0 (and derivative 0) at and below 0."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+
+
+def _nudged(distance: Array) -> Array:
+    return jnp.where(distance < _ON_THE_BOUND, jnp.asarray(_NUDGE, distance.dtype), distance)
+
+
+def _dtype(arrays: list[Any]) -> Any:
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*[x.dtype for x in arrays])
+
+
+def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
+    """The external start vector of a tree of parameters and its `Space`.
+
+    **Raises:** `ValueError` if nothing floats, `TypeError` if a parameter is complex.
+    """
+    leaves, slots, _ = flatten(params)
+    free = [slot for slot in slots if np.any(slot.free)]
+    if not free:
+        raise ValueError(_nothing_floats(leaves, slots))
+    for slot in free:
+        if jnp.iscomplexobj(value_of(leaves[slot.leaf])):
+            raise TypeError(f"{slot.name!r} is complex; parameters are real numbers")
+    dtype = _dtype([value_of(leaves[slot.leaf]) for slot in free])
+    x, lower, upper, period, origin = [], [], [], [], []
+    has_bounds = has_period = False
+    for slot in free:
+        leaf = leaves[slot.leaf]
+        x.append(_free(jnp.ravel(value_of(leaf)).astype(dtype), slot))
+        low, high = bounds_of(leaf)
+        turn = leaf.period if is_parameter(leaf) else None
+        begin = None if turn is None else -0.5 * turn if leaf.lower is None else leaf.lower
+        period.append(_spread(turn, np.inf, slot, dtype))
+        origin.append(_spread(begin, 0.0, slot, dtype))
+        has_period |= turn is not None
+        has_bounds |= low is not None or high is not None
+        lower.append(_spread(low, -np.inf, slot, dtype))
+        upper.append(_spread(high, np.inf, slot, dtype))
+    names = tuple(name for slot in free for name in slot.free_names())
+    start, low, high = jnp.concatenate(x), jnp.concatenate(lower), jnp.concatenate(upper)
+    room = jnp.minimum(jnp.abs(start - low), jnp.abs(high - start))
+    unit = jax.lax.stop_gradient(jnp.where((room > 0) & (room < 1e-3), room, 1.0))
+    turns = jnp.concatenate(period), jnp.concatenate(origin)
+    return start, Space(low, high, unit, names, has_bounds, *turns, has_period)
+
+
+def _spread(bound: Array | None, default: float, slot: Slot, dtype: Any) -> Array:
+    value = jnp.asarray(default, dtype) if bound is None else bound.astype(dtype)
+    return _free(jnp.ravel(jnp.broadcast_to(value, slot.shape)), slot)
+
+
+def _free(entries: Array, slot: Slot) -> Array:
+    return entries[np.flatnonzero(slot.free)] if slot.partly else entries
+
+
+def _nothing_floats(leaves: list[Any], slots: list[Slot]) -> str:
+    if not leaves:
+        return "the tree of parameters is empty; give at least one number or mx.Parameter"
+    if slots:
+        return f"no free parameter: {', '.join(repr(s.name) for s in slots)} are all fixed or empty"
+    if any(isinstance(leaf, int) or eqx.is_array(leaf) for leaf in leaves):
+        return "no free parameter: integers do not float. Write 1.0 instead of 1, or wrap a float in mx.Parameter"
+    return "no free parameter: the tree holds neither an mx.Parameter nor a floating-point number"
+
+
+def resolve_at(params: PyTree, x: Float[Array, " n"]) -> PyTree:
+    """The tree as a likelihood sees it, with the free parameters taken from the external vector `x`."""
+    return _rebuild(params, x, keep_nodes=False)
+
+
+def update(params: PyTree, x: Float[Array, " n"]) -> PyTree:
+    """The tree of the user, its free parameters replaced by the external vector `x`: ready to be the next start."""
+    return _rebuild(params, x, keep_nodes=True)
+
+
+def _rebuild(params: PyTree, x: Float[Array, " n"], *, keep_nodes: bool) -> PyTree:
+    leaves, slots, treedef = flatten(params)
+    new = list(leaves)
+    # one primitive, whose transpose is one, too: a slice for each parameter would make its derivative a sum of them
+    sizes = [int(np.sum(slot.free)) for slot in slots]
+    pieces = jax.lax.split(x, sizes)
+    for slot, piece in zip(slots, pieces, strict=True):
+        leaf = leaves[slot.leaf]
+        value = value_of(leaf)
+        if piece.size > 0:
+            own = piece.astype(value.dtype)
+            own = jnp.ravel(value).at[np.flatnonzero(slot.free)].set(own) if slot.partly else own
+            value = own.reshape(slot.shape)
+        if keep_nodes and is_parameter(leaf):
+            new[slot.leaf] = eqx.tree_at(lambda p: p.value, leaf, value)
+        else:
+            new[slot.leaf] = value
+    return jtu.tree_unflatten(treedef, new)

@@ -1,0 +1,24 @@
+"""Leaves of the user's tree that are not arrays, such as functions and strings, as part of its structure: so a result
+can leave `jax.jit` and `jax.vmap` whatever the model holds."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.tree_util as jtu
+
+from .._util.typing import PyTree
+
+
+class _Static(eqx.Module):
+    value: Any = eqx.field(static=True)
+
+
+def only_arrays(params: PyTree) -> PyTree:
+    """The tree with arrays for its only leaves."""
+    return jtu.tree_map(lambda leaf: leaf if eqx.is_array(leaf) else _Static(leaf), params)
+
+
+def with_all_leaves(params: PyTree) -> PyTree:
+    """The tree that was given to `only_arrays`."""
+    is_static = lambda leaf: isinstance(leaf, _Static)  # noqa: E731
+    return jtu.tree_map(lambda leaf: leaf.value if is_static(leaf) else leaf, params, is_leaf=is_static)

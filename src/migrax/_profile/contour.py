@@ -1,0 +1,162 @@
+"""Contours: the region of two parameters that the likelihood allows at a confidence level."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from .._display.rounding import share
+from .._fit.objective import prepare
+from .._fit.result import FitResult
+from .._parameters.select import Where
+from .._util.tracing import is_concrete, is_concrete_tree
+from .._util.typing import PyTree
+from .contour_rays import Extremes, rays
+from .contour_walk import trace
+from .crossing import Found, Side
+from .levels import rise
+from .minimum import positions, ready
+from .minos import sides
+
+_LEAST = 8  # points
+
+
+class Contour(eqx.Module):
+    """The contour of two parameters at `c` confidence levels (no such axis for a single one), `m` points each.
+
+    **Attributes:**
+
+    - `names`: the two parameters.
+    - `values`: shape `(c, m, 2)`, the points, counterclockwise, in the user's units; NaN where the search failed.
+    - `x`, `y`: shape `(c, m + 1)`, the same, with the first point once more at the end, for drawing.
+    - `points`: shape `(c, m, n_free)`, all free parameters there.
+    - `status`: shape `(c, m)`, an `mx.Side` each: found; at limit (the region ends at a parameter's bound, before the
+        likelihood has risen as far); new minimum; failed.
+    - `valid`: shape `(c, m)`, whether a point was found or is at a limit.
+    - `rise`: shape `(c,)`, by how many times UP the likelihood has risen: the quantile of chi2 with two degrees of
+        freedom.
+    - `result`: the fit that it belongs to. Another one than was given if a deeper minimum was met.
+    """
+
+    points: Float[Array, "*batch m n"]
+    values: Float[Array, "*batch m 2"]
+    status: Int[Array, "*batch m"]
+    rise: Float[Array, "*batch"]
+    result: FitResult
+    names: tuple[str, str] = eqx.field(static=True)
+
+    @property
+    def valid(self) -> Bool[Array, "*batch m"]:
+        return self.status <= int(Side.AT_LIMIT)
+
+    @property
+    def x(self) -> Float[Array, "*batch m+1"]:
+        return self._closed(0)
+
+    @property
+    def y(self) -> Float[Array, "*batch m+1"]:
+        return self._closed(1)
+
+    def _closed(self, i: int) -> Array:
+        v = self.values[..., i]
+        return jnp.concatenate([v, v[..., :1]], axis=-1)
+
+    def __repr__(self) -> str:
+        shape, along = np.shape(self.status), " and ".join(self.names)
+        if not is_concrete_tree(self):
+            return f"Contour(traced, of {along}, shape={shape})"
+        status = np.asarray(self.status)
+        counts = ((side.name.lower().replace("_", " "), int(np.sum(status == int(side)))) for side in Side)
+        words = ", ".join(f"{count} {phrase}" for phrase, count in counts if count)
+        good = share(int(np.sum(np.asarray(self.valid))), status.size)
+        return f"Contour(of {along}, shape={shape}, valid={good}: {words})"
+
+
+def contour(
+    nll: Callable[[Any, Any], ArrayLike],
+    result: FitResult,
+    data: PyTree,
+    where: Where,
+    *,
+    cl: ArrayLike | list[float] | tuple[float, ...] = 0.68,
+    size: int = 100,
+    refit: bool = False,
+) -> Contour:
+    """The contour of two parameters, the likelihood minimised over all others at each point.
+
+    All points are found at once, and lie as exactly on the contour as the errors of `mx.minos`: those with the least
+    and the greatest value of each parameter are points of `mx.minos`, the others lie on rays in between, evenly spread
+    along the ellipse through these. A contour that some rays meet more than once (a banana) is walked
+    along, which takes a second or a few; not under `jax.jit`, `jax.vmap` or differentiation, where its points fail, and
+    not along a bound.
+
+    **Arguments:**
+
+    - `nll`, `data`: as they were given to `mx.fit`.
+    - `result`: what `mx.fit` returned.
+    - `where`: two parameters: their names, or functions that pick nodes.
+    - `cl`: the confidence level that the region holds both parameters, a probability or, from 1 on, a number of
+        standard deviations (1 is 0.6827); or a sequence of levels. The default is that of iminuit's `mncontour`.
+    - `size`: how many points, at least 8.
+    - `refit`: if `True`, a result that is not valid is first fitted again. (Else it is refused.)
+
+    **Returns:** a `Contour`. A point that is not found has its own status and is NaN; the others do not change.
+    Differentiable as the procedure stands: the points move along with the rays that they lie on.
+
+    **Raises:** `ValueError`, `TypeError` unless two different free parameters are given, for a `cl` out of range, for
+    too few points, for an invalid result.
+    """
+    result = ready(nll, result, data, "contour", refit)
+    index = positions(result, where, "contour")
+    if len(index) != 2 or index[0] == index[1]:
+        raise ValueError(f"contour takes two different parameters, got {[result.names[i] for i in index]}")
+    if isinstance(size, bool) or int(size) != size or size < _LEAST:
+        raise ValueError(f"contour needs a whole number of at least {_LEAST} points, got size={size!r}")
+    level = rise(jnp.asarray(cl) if isinstance(cl, list | tuple) else cl, dof=2).astype(result.values.dtype)
+    if jnp.ndim(level) > 1 or jnp.size(level) == 0:
+        raise ValueError(f"contour takes one cl or a sequence of them, got shape {jnp.shape(level)}")
+    _, data = prepare(result.params, data)
+    levels = jnp.ravel(level)
+    result, corners = sides(nll, result, data, _corners(index, levels), "contour")
+    c = levels.size
+    extremes = Extremes(corners.x.reshape(c, 4, -1), corners.status.reshape(c, 4), levels)
+    found, simple = rays(nll, result, data, index, extremes, int(size))
+    found = _traced(nll, result, data, index, extremes, found, simple)
+    return _contour_of(result, found, index, level)
+
+
+def _corners(index: tuple[int, ...], levels: Float[Array, " c"]) -> tuple[Array, Array, Array]:
+    """Where to look for the points with the greatest and the least value of each parameter, counterclockwise from the
+    right: which parameter, up or down, and the rise."""
+    a, b = index
+    which, side = jnp.array([a, b, a, b]), jnp.array([1.0, 1.0, -1.0, -1.0])
+    return jnp.tile(which, levels.size), jnp.tile(side, levels.size), jnp.repeat(levels, 4)
+
+
+def _traced(
+    nll: Callable,
+    result: FitResult,
+    data: PyTree,
+    index: tuple[int, ...],
+    extremes: Extremes,
+    found: Found,
+    simple: Bool[Array, " c"],
+) -> Found:
+    """Contours that rays do not show as a whole: walked along, or, where nobody can look, failed."""
+    if not is_concrete(simple, found.status):
+        return found._replace(status=jnp.where(simple[:, None], found.status, int(Side.FAILED)))
+    for i in np.flatnonzero(~np.asarray(simple)):
+        x, status = trace(nll, result, data, index, extremes.at(int(i)), found.status.shape[1])
+        found = found._replace(x=found.x.at[i].set(x), status=found.status.at[i].set(status))
+    return found
+
+
+def _contour_of(result: FitResult, found: Found, index: tuple[int, ...], level: Array) -> Contour:
+    usable = found.status <= int(Side.AT_LIMIT)
+    points = jnp.where(usable[..., None], found.x, jnp.nan)
+    points, status = (a.reshape(*level.shape, *a.shape[1:]) for a in (points, found.status))
+    a, b = index
+    return Contour(points, points[..., jnp.array(index)], status, level, result, (result.names[a], result.names[b]))

@@ -1,0 +1,261 @@
+"""Impacts: how much a parameter of interest moves with each nuisance parameter, and pulls."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from .._display.impacts import Impact, impacts_table
+from .._display.rounding import share
+from .._fit.objective import prepare
+from .._fit.result import FitResult
+from .._fit.status import Status
+from .._parameters.select import Where
+from .._parameters.space import ravel
+from .._util.blocks import in_blocks
+from .._util.jit import jit
+from .._util.tracing import is_concrete, is_concrete_tree
+from .._util.typing import PyTree
+from .conditional_covariance import conditional_shift
+from .minimum import Hold, at_minimum, positions, ready
+from .minos import minos
+from .refit import refit as refit_at
+from .retry import by_stages
+
+
+class Impacts(eqx.Module):
+    """The impacts of `k` nuisance parameters on a parameter of interest.
+
+    **Attributes**, each of shape `(k,)` but where it is said:
+
+    - `names`: the nuisance parameters; `poi`: the parameter of interest.
+    - `postfit_down`, `postfit_up`: by how much the parameter of interest moves if the nuisance parameter is fixed one
+        fitted error below, above its fitted value and all others are fitted again.
+    - `prefit_down`, `prefit_up`: the same for its error before the fit; NaN without one.
+    - `linear`: the impact to first order, from the covariance: correlation times the error of `poi`.
+    - `pulls`: (fitted value - value before the fit) / error before the fit; NaN without one.
+    - `constraints`: fitted error / error before the fit; NaN without one.
+    - `status`: shape `(k, 4)`, an `mx.Status` number for each refit: postfit down and up, prefit down and up.
+    - `valid`: whether all refits that were asked for are.
+    """
+
+    postfit_down: Float[Array, "*batch k"]
+    postfit_up: Float[Array, "*batch k"]
+    prefit_down: Float[Array, "*batch k"]
+    prefit_up: Float[Array, "*batch k"]
+    linear: Float[Array, "*batch k"]
+    pulls: Float[Array, "*batch k"]
+    constraints: Float[Array, "*batch k"]
+    status: Int[Array, "*batch k 4"]
+    has_prefit: Bool[Array, "*batch k"]
+    names: tuple[str, ...] = eqx.field(static=True)
+    poi: str = eqx.field(static=True)
+
+    @property
+    def valid(self) -> Bool[Array, "*batch k"]:
+        good = self.status == int(Status.VALID)
+        return jnp.all(good[..., :2], axis=-1) & (jnp.all(good[..., 2:], axis=-1) | ~self.has_prefit)
+
+    def __repr__(self) -> str:
+        if not is_concrete_tree(self):
+            return f"Impacts(traced, on {self.poi}, of {len(self.names)} parameters)"
+        if np.ndim(self.linear) != 1:
+            good = share(int(np.sum(np.asarray(self.valid))), np.size(self.valid))
+            return f"Impacts(on {self.poi}, shape={np.shape(self.linear)}, valid={good})"
+        return impacts_table(self._records(), self.poi).text()
+
+    def _repr_html_(self) -> str:
+        if not is_concrete_tree(self) or np.ndim(self.linear) != 1:
+            return f"<pre>{self!r}</pre>"
+        return impacts_table(self._records(), self.poi).html()
+
+    def _records(self) -> list[Impact]:
+        """What the table shows of each nuisance parameter."""
+        columns = (
+            self.pulls, self.constraints, self.postfit_down, self.postfit_up, self.prefit_down, self.prefit_up,
+            self.linear,
+        )  # fmt: skip
+        rows = np.stack([np.asarray(column, float) for column in columns], axis=1).tolist()
+        failed = ~np.asarray(self.valid)
+        return [
+            Impact(name, row[0], row[1], (row[2], row[3]), (row[4], row[5]), row[6], bool(bad))
+            for name, row, bad in zip(self.names, rows, failed, strict=True)
+        ]
+
+
+def impacts(
+    nll: Callable[[Any, Any], ArrayLike],
+    result: FitResult,
+    data: PyTree,
+    poi: Where,
+    where: Where | None = None,
+    *,
+    prefit: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+    errors: Literal["hesse", "minos"] = "hesse",
+    refit: bool = False,
+) -> Impacts:
+    """How much the parameter of interest `poi` moves if a nuisance parameter is moved by its error, up and down, and
+    all others are fitted again; all nuisance parameters in one call.
+
+    ```python
+    mx.impacts(nll, result, data, "mu", prefit={"alpha": (0.0, 1.0)})  # constrained to 0 ± 1
+    ```
+
+    **Arguments:**
+
+    - `nll`, `data`: as they were given to `mx.fit`.
+    - `result`: what `mx.fit` returned.
+    - `poi`: the parameter of interest: one free parameter, or one entry of a vector.
+    - `where`: the nuisance parameters. Default: all free parameters but the parameter of interest.
+    - `prefit`: for the constrained ones, value and error before the fit (those of the constraint), by name; for a
+        vector parameter, arrays of its shape, or numbers. The constraints of an `mx.Joint` bring their own; what is
+        given here comes first.
+    - `errors`: which errors after the fit: `"hesse"`, or `"minos"` for the asymmetric ones.
+    - `refit`: if `True`, a result that is not valid is first fitted again. (Else it is refused.)
+
+    **Returns:** an `Impacts`. Where a refit fails, or a nuisance parameter would leave its bounds, this impact is NaN
+    with its status; the others do not change.
+
+    **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, a `poi` among the nuisance parameters, errors
+    before the fit that are not positive, an invalid result.
+    """
+    result = ready(nll, result, data, "impacts", refit)
+    _, data = prepare(result.params, data)
+    target = positions(result, poi, "impacts")
+    if len(target) != 1:
+        raise ValueError(f"poi must be one parameter, got {[result.names[i] for i in target]}")
+    index = _nuisances(result, where, target[0])
+    if prefit is not None and not isinstance(prefit, Mapping):
+        raise TypeError(f"prefit must be a dict of name: (value, error), got {type(prefit).__name__}")
+    known = _of_constraints(nll, result, data, index) | dict(prefit or {})
+    center, width = _prefit(result, known, target[0], index)
+    at = jnp.array(index, int)
+    result, down, up = _errors(nll, result, data, index, errors)
+    value = result.values[at]
+    # those without an error before the fit are not moved
+    shift = jnp.nan_to_num(width)
+    points = jnp.stack([value + down, value + up, value - shift, value + shift], axis=-1)
+    x, status = _refits(nll, result, data, at, points)
+    away = ravel(result.params)[1].nearest(x - result.values)[..., target[0]]
+    moved = jnp.where(status == int(Status.VALID), away, jnp.nan)
+    has_prefit = jnp.isfinite(width)
+    moved = jnp.where((jnp.arange(4) < 2) | has_prefit[:, None], moved, jnp.nan)
+    assert result.covariance is not None
+    error = result.errors[at]
+    linear = result.covariance.matrix[target[0], at] / jnp.where(error > 0, error, 1.0)
+    names = tuple(result.names[i] for i in index)
+    return Impacts(
+        postfit_down=moved[:, 0],
+        postfit_up=moved[:, 1],
+        prefit_down=moved[:, 2],
+        prefit_up=moved[:, 3],
+        linear=linear,
+        pulls=(value - center) / width,
+        constraints=error / width,
+        status=status,
+        has_prefit=has_prefit,
+        names=names,
+        poi=result.names[target[0]],
+    )
+
+
+def _nuisances(result: FitResult, where: Where | None, target: int) -> tuple[int, ...]:
+    if where is None:
+        index = tuple(i for i in range(len(result.names)) if i != target)
+    else:
+        index = positions(result, where, "impacts")
+    if not index:
+        raise ValueError("impacts: there is no nuisance parameter")
+    if target in index:
+        raise ValueError(
+            f"impacts: the parameter of interest {result.names[target]!r} is among the nuisance parameters"
+        )
+    return index
+
+
+def _of_constraints(
+    nll: Any, result: FitResult, data: PyTree, index: tuple[int, ...]
+) -> dict[str, tuple[Array, Array]]:
+    """What the likelihood itself knows of its nuisance parameters before the fit, entry by entry."""
+    if not hasattr(nll, "prefit"):
+        return {}
+    nuisances = {result.names[i] for i in index}
+    return {name: (value, error) for name, value, error in nll.prefit(result.params, data) if name in nuisances}
+
+
+def _prefit(
+    result: FitResult, prefit: Mapping[str, tuple[ArrayLike, ArrayLike]], target: int, index: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """Values and errors before the fit, in the order of `index`; NaN for those that have none."""
+    n = len(result.names)
+    known = jnp.full((2, n), jnp.nan, result.values.dtype)
+    for name, pair in prefit.items():
+        if not (isinstance(pair, tuple | list) and len(pair) == 2):
+            raise ValueError(f"prefit[{name!r}] must be a pair (value, error), got {pair!r}")
+        at = np.asarray(positions(result, name, "impacts"))
+        if target in at:
+            raise ValueError(f"prefit[{name!r}] is of the parameter of interest: impacts are those of the others")
+        for row, numbers in enumerate(pair):
+            flat = jnp.ravel(jnp.asarray(numbers, result.values.dtype))
+            if flat.size not in (1, at.size):
+                raise ValueError(f"prefit[{name!r}] has {flat.size} numbers for {at.size} parameters")
+            known = known.at[row, at].set(flat)
+        error = known[1, at]
+        if is_concrete(error) and not np.all(np.asarray(error) > 0):
+            raise ValueError(f"prefit[{name!r}]: the error must be positive, got {pair[1]!r}")
+    return known[0, jnp.array(index)], known[1, jnp.array(index)]
+
+
+def _errors(
+    nll: Callable, result: FitResult, data: PyTree, index: tuple[int, ...], errors: str
+) -> tuple[FitResult, Float[Array, " k"], Float[Array, " k"]]:
+    """The signed errors after the fit, down and up, and the fit: another one if `minos` met a deeper minimum."""
+    at = jnp.array(index)
+    if errors == "hesse":
+        return result, -result.errors[at], result.errors[at]
+    if errors != "minos":
+        raise ValueError(f"errors must be 'hesse' or 'minos', got {errors!r}")
+    found = minos(nll, result, data, [result.names[i] for i in index])
+    return found.result, found.lower, found.upper
+
+
+def _refits(
+    nll: Callable, result: FitResult, data: PyTree, at: Array, points: Float[Array, "k s"]
+) -> tuple[Array, Array]:
+    k, s = points.shape
+    inside = (points >= result.lower[at][:, None]) & (points <= result.upper[at][:, None])
+    x, status = by_stages(
+        lambda lanes, skip, robust: _shifted(nll, result, data, lanes, skip, robust),
+        (jnp.repeat(at, s), points.reshape(-1), inside.reshape(-1)),
+        lambda found: ~np.isin(np.asarray(found[1]), (int(Status.VALID), int(Status.OUTSIDE_BOUNDS))),
+        (nll, result, data),
+    )
+    return x.reshape(k, s, -1), status.reshape(k, s)
+
+
+@jit
+def _shifted(
+    nll: Callable,
+    result: FitResult,
+    data: PyTree,
+    lanes: tuple[Array, Array, Array],
+    skip: Bool[Array, " lanes"],
+    robust: bool,
+) -> tuple[Float[Array, "lanes n"], Int[Array, " lanes"]]:
+    """One lane a refit: which parameter, held where, and whether that is within its bounds."""
+    minimum = at_minimum(nll, result, data)
+    dtype = minimum.x.dtype
+
+    def one(i: Array, value: Array, inside: Array, skip: Array) -> tuple[Array, Array]:
+        row = jnp.arange(minimum.x.size) == i
+        usable = inside & jnp.isfinite(value)
+        held = jnp.where(row & usable, value.astype(dtype), minimum.x)
+        rows = row.astype(dtype)[None]
+        start = held + jnp.where(row, 0.0, conditional_shift(minimum.covariance, rows, held - minimum.x))
+        fitted = refit_at(minimum, Hold(rows, held), minimum.space.clip(start), skip | ~usable, robust)
+        return fitted.x, jnp.where(usable, fitted.status, int(Status.OUTSIDE_BOUNDS))
+
+    return in_blocks(one, (*lanes, skip), minimum.x.size)

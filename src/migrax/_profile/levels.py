@@ -1,0 +1,41 @@
+"""By how much a likelihood rises at a confidence level."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import log_ndtr, ndtri
+from jaxtyping import Array, ArrayLike, Float
+
+from .._util.tracing import is_concrete
+
+# Probabilities as they are printed in tables; what is meant is one, two and three standard deviations.
+_ROUNDED = {0.6827: 1.0, 0.9545: 2.0, 0.9973: 3.0}
+_MOST = 20.0  # standard deviations: more are percents
+
+
+def rise(cl: ArrayLike, dof: int = 1) -> Float[Array, "..."]:
+    """By how many times UP the likelihood has risen at a confidence level: the quantile of chi2 with `dof` (1 or 2).
+
+    A `cl` below 1 is a probability, one of at least 1 a number of standard deviations (of one normal variable). For
+    one degree of freedom 0.6827, 0.9545 and 0.9973 are read as one, two and three standard deviations exactly.
+
+    **Raises:** `ValueError` unless `cl` is positive and finite.
+    """
+    if isinstance(cl, str) or cl is None:
+        raise TypeError(f"cl must be a number: a probability below 1 or standard deviations; got {cl!r}")
+    if is_concrete(cl):
+        numbers = np.asarray(cl, dtype=float)
+        if np.any(numbers > _MOST):
+            raise ValueError(f"cl={cl!r} would be that many standard deviations; give a probability, such as 0.68")
+        if np.any(~(numbers > 0)) or np.any(np.isinf(numbers)):
+            raise ValueError(
+                f"cl must be a probability between 0 and 1 or, from 1 on, a number of standard deviations; got {cl!r}"
+            )
+        if dof == 1 and numbers.ndim == 0 and float(numbers) in _ROUNDED:
+            return jnp.asarray(_ROUNDED[float(numbers)] ** 2)
+    cl = jnp.asarray(cl, dtype=jnp.result_type(float))
+    probability = cl < 1
+    p, n = jnp.where(probability, cl, 0.5), jnp.where(probability, 1.0, cl)
+    if dof == 1:
+        return jnp.where(probability, ndtri(0.5 * (1 - p)) ** 2, n**2)
+    # the chance to be outside, of two normal variables exp(-chi2/2)
+    return jnp.where(probability, -2 * jnp.log1p(-p), -2 * (jnp.log(2.0) + log_ndtr(-n)))

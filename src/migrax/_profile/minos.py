@@ -1,0 +1,258 @@
+"""MINOS: asymmetric errors from the likelihood itself, all parameters and both sides in one call."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from .._display.minos import Sides, minos_html, minos_text
+from .._display.rounding import share
+from .._fit.fit import fit
+from .._fit.objective import prepare
+from .._fit.result import FitResult
+from .._parameters.names import unknown_name
+from .._parameters.select import Where
+from .._parameters.space import ravel, update
+from .._util.blocks import in_blocks
+from .._util.jit import jit
+from .._util.tracing import is_concrete, is_concrete_tree
+from .._util.typing import PyTree
+from .crossing import Aim, Found, Side, search
+from .levels import rise
+from .minimum import at_minimum, positions, ready
+from .retry import by_stages
+
+_MAX_NEW_MINIMA = 5
+
+
+class MinosError(NamedTuple):
+    """One parameter's errors, signed, and how the search for each ended (an `mx.Side`)."""
+
+    lower: Array
+    upper: Array
+    lower_status: Array
+    upper_status: Array
+
+
+class Minos(eqx.Module):
+    """The asymmetric errors of `k` parameters, from where the likelihood has risen by UP times the quantile of chi2.
+
+    **Attributes:**
+
+    - `names`: the `k` parameters.
+    - `lower`, `upper`: shape `(k,)`, signed offsets from the fitted values, in the user's units. NaN where the search
+        failed.
+    - `lower_status`, `upper_status`: shape `(k,)`, an `mx.Side` each: found, at limit (the likelihood has not risen as
+        far at the parameter's bound; the error goes up to the bound), new minimum, failed. For a parameter with a
+        period, at limit means that the likelihood rises as far nowhere: the interval is the whole period, half of it to
+        each side, and of `lower_points` and `upper_points` all else is NaN.
+    - `valid`: shape `(k,)`, whether both sides were found or are at a limit.
+    - `lower_points`, `upper_points`: shape `(k, n_free)`, all free parameters at the crossings.
+    - `stats`: `num_gradients`, shape `(k, 2)`, evaluated for the lower and the upper side.
+    - `result`: the fit that they belong to, with the errors in its table. Another one than was given if a deeper
+        minimum was met.
+    """
+
+    lower: Float[Array, "*batch k"]
+    upper: Float[Array, "*batch k"]
+    lower_status: Int[Array, "*batch k"]
+    upper_status: Int[Array, "*batch k"]
+    lower_points: Float[Array, "*batch k n"]
+    upper_points: Float[Array, "*batch k n"]
+    result: FitResult
+    rise: Float[Array, "*batch"]
+    stats: dict[str, Array]
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    def __repr__(self) -> str:
+        if not is_concrete_tree(self):
+            return f"Minos(traced, names={self.names})"
+        if np.ndim(self.lower) != 1:
+            good = int(np.sum(np.asarray(self.valid)))
+            return f"Minos(names={self.names}, shape={np.shape(self.lower)}, valid={share(good, np.size(self.valid))})"
+        return minos_text(self._records())
+
+    def _repr_html_(self) -> str:
+        if not is_concrete_tree(self) or np.ndim(self.lower) != 1:
+            return f"<pre>{self!r}</pre>"
+        return minos_html(self._records())
+
+    def _records(self) -> list[Sides]:
+        """What the table shows of each parameter."""
+        flags = np.stack([np.asarray(self.lower_status), np.asarray(self.upper_status)], axis=1)
+        errors = np.stack([np.asarray(self.lower), np.asarray(self.upper)], axis=1)
+
+        def pair(values: np.ndarray) -> tuple[bool, bool]:
+            return bool(values[0]), bool(values[1])
+
+        return [
+            Sides(
+                name,
+                (float(e[0]), float(e[1])),
+                pair(f <= int(Side.AT_LIMIT)),
+                pair(f == int(Side.AT_LIMIT)),
+                pair(f == int(Side.FAILED)),
+                pair(f == int(Side.NEW_MINIMUM)),
+            )
+            for name, e, f in zip(self.names, errors, flags, strict=True)
+        ]
+
+    def __getitem__(self, name: str) -> MinosError:
+        """`minos["mu"].upper`: the errors of one parameter, numbers, or for a vector parameter arrays `(size,)`.
+
+        **Raises:** `ValueError` for a name that is not there.
+        """
+        if name in self.names:
+            i: Any = self.names.index(name)
+        else:
+            i = np.asarray([k for k, own in enumerate(self.names) if own.startswith((f"{name}[", f"{name}."))], int)
+            if i.size == 0:
+                raise ValueError(unknown_name(str(name), self.names))
+        return MinosError(*(a[..., i] for a in (self.lower, self.upper, self.lower_status, self.upper_status)))
+
+    @property
+    def valid(self) -> Bool[Array, "*batch k"]:
+        return (self.lower_status <= int(Side.AT_LIMIT)) & (self.upper_status <= int(Side.AT_LIMIT))
+
+
+def minos(
+    nll: Callable[[Any, Any], ArrayLike],
+    result: FitResult,
+    data: PyTree = None,
+    where: Where | None = None,
+    *,
+    cl: ArrayLike = 0.6827,
+    refit: bool = False,
+) -> Minos:
+    """The asymmetric errors: where the likelihood, minimised over all other parameters, has risen as far as the
+    confidence level says.
+
+    All crossings are found at once, each as one root of the likelihood's rise and of its derivatives by the other
+    parameters (D. J. Venzon and S. H. Moolgavkar, Appl. Statist. 37 (1988) 87), or by bracketing where that finds none;
+    under `jax.jit`, `jax.vmap` and differentiation as `mx.fit`.
+
+    ```python
+    errors = mx.minos(nll, result, data)
+    errors["mu"].lower, errors["mu"].upper
+    ```
+
+    **Arguments:**
+
+    - `nll`, `data`: as they were given to `mx.fit`.
+    - `result`: what `mx.fit` returned.
+    - `where`: which parameters: a name, a function that picks nodes, or a sequence of these. Default: all free ones.
+    - `cl`: the confidence level: a probability or, from 1 on, a number of standard deviations. The default is one
+        standard deviation.
+    - `refit`: if `True`, a result that is not valid is first fitted again. (Else it is refused.)
+
+    **Returns:** a `Minos`. Where the likelihood is found to be lower than at the minimum, the fit is repeated from
+    there, a warning says so, and `Minos.result` is the new one; under `jax.jit` that side has the status `NEW_MINIMUM`.
+
+    **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, a `cl` out of range, an invalid result.
+    """
+    result = ready(nll, result, data, "minos", refit)
+    index = positions(result, where, "minos")
+    level = rise(cl).astype(result.values.dtype)
+    if jnp.ndim(level) != 0:
+        raise ValueError(f"minos takes one cl, got shape {jnp.shape(level)}: jax.vmap over it")
+    _, data = prepare(result.params, data)
+    side, which = jnp.repeat(jnp.array([-1.0, 1.0]), len(index)), jnp.tile(jnp.asarray(index), 2)
+    lanes = (which, side, jnp.broadcast_to(level, which.shape))
+    return _minos_of(*sides(nll, result, data, lanes, "minos"), index, level)
+
+
+def sides(
+    nll: Callable, result: FitResult, data: PyTree, lanes: tuple[Array, Array, Array], what: str
+) -> tuple[FitResult, Found]:
+    """The crossings of many sides at once (parameter, minus or plus one, rise), and the fit that they belong to: where
+    one meets the likelihood lower than at the minimum, another one, and all are looked for anew."""
+    found = _search_all(nll, result, data, lanes)
+    for _ in range(_MAX_NEW_MINIMA):
+        better = _deeper(nll, result, data, lanes[0], found, what)
+        if better is None:
+            break
+        result = better
+        found = _search_all(nll, result, data, lanes)
+    return result, found
+
+
+def _deeper(nll: Callable, result: FitResult, data: PyTree, which: Array, found: Found, what: str) -> FitResult | None:
+    """The fit from where the likelihood was met lower than at the minimum, if it was (inside `jit` nobody can see)."""
+    if not is_concrete(found.status):
+        return None
+    lower = np.flatnonzero(np.asarray(found.status) == int(Side.NEW_MINIMUM))
+    if lower.size == 0:
+        return None
+    better = fit(nll, update(result.params, found.x[lower[0]]), data, up=result.up)
+    names = ", ".join(dict.fromkeys(result.names[i] for i in np.asarray(which)[lower]))
+    if not bool(better.valid & (better.nll < result.nll)):
+        met = f"{what} met along {names} a lower likelihood than at the minimum of the result"
+        lost = (
+            f"the fit from there is not valid. {better.message}"
+            if not bool(better.valid)
+            else ("the fit from there ends at no lower minimum: are nll and data those of the fit?")
+        )
+        warnings.warn(f"{met}, but {lost}", stacklevel=4)
+        return None
+    warnings.warn(
+        f"{what} met a lower minimum along {names}: the NLL is {float(better.nll):.6g}, it was "
+        f"{float(result.nll):.6g}. The fit was repeated from there: use the `result` that comes with this answer",
+        stacklevel=4,
+    )
+    return better
+
+
+def _search_all(nll: Callable, result: FitResult, data: PyTree, lanes: tuple[Array, Array, Array]) -> Found:
+    return by_stages(
+        lambda lanes, skip, robust: _sides(nll, result, data, lanes, skip, robust),
+        lanes,
+        lambda found: np.asarray(found.status) == int(Side.FAILED),
+        (nll, result, data),
+    )
+
+
+def _minos_of(result: FitResult, found: Found, index: tuple[int, ...], level: Array) -> Minos:
+    k, at = len(index), jnp.asarray(index)
+    status = found.status.reshape(2, k)
+    usable = (status == int(Side.FOUND)) | (status == int(Side.AT_LIMIT))
+    points = jnp.where(usable[..., None], found.x.reshape(2, k, -1), jnp.nan)
+    offset = points[:, jnp.arange(k), at] - result.values[at]
+    space = ravel(result.params)[1]
+    if space.has_period:
+        # a periodic parameter at its limit: the likelihood has nowhere risen as far, and nothing was refitted there
+        round_trip = (status == int(Side.AT_LIMIT)) & jnp.isfinite(space.period[at])
+        others = jnp.arange(points.shape[-1]) != at[:, None]
+        points = space.wrap(jnp.where(round_trip[..., None] & others, jnp.nan, points))
+    names = tuple(result.names[i] for i in index)
+    table = jnp.full((2, len(result.names)), jnp.nan, offset.dtype).at[:, at].set(offset)
+    result = eqx.tree_at(lambda r: r.minos, result, (table[0], table[1]), is_leaf=lambda x: x is None)
+    stats = {"num_gradients": found.num_gradients.reshape(2, k).T}
+    return Minos(offset[0], offset[1], status[0], status[1], points[0], points[1], result, level, stats, names)
+
+
+@jit
+def _sides(
+    nll: Callable,
+    result: FitResult,
+    data: PyTree,
+    lanes: tuple[Array, Array, Array],
+    skip: Bool[Array, " lanes"],
+    robust: bool,
+) -> Found:
+    """One lane a side: which parameter, minus or plus one, and the rise."""
+    minimum = at_minimum(nll, result, data)
+    which, side, rise = lanes
+
+    def one(i: Array, s: Array, rise: Array, skip: Array) -> Found:
+        row = jnp.arange(minimum.x.size) == i
+        direction = jnp.where(row, s * minimum.sizes, 0.0)
+        # the first guess is the crossing of a parabola
+        aim = Aim(row.astype(direction.dtype)[None], None, direction, jnp.sqrt(rise), rise)
+        return search(minimum, aim, skip, robust)
+
+    dtype = minimum.x.dtype
+    return in_blocks(one, (which, side.astype(dtype), rise.astype(dtype), skip), minimum.x.size)

@@ -1,0 +1,256 @@
+"""Profiles and scans: the likelihood along one or two parameters, the others refitted or held."""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from .._display.rounding import share
+from .._fit.objective import constant_of, prepare
+from .._fit.result import FitResult
+from .._fit.status import Status, status_counts
+from .._parameters.select import Where
+from .._util.blocks import in_blocks
+from .._util.jit import jit
+from .._util.tracing import is_concrete, is_concrete_tree
+from .._util.typing import PyTree
+from .branches import Points, follow
+from .conditional_covariance import conditional_shift
+from .minimum import Hold, at_minimum, positions, ready
+from .refit import refit as refit_at
+from .retry import by_stages
+
+Grid = ArrayLike | tuple[ArrayLike, ArrayLike]
+
+
+class Profile(eqx.Module):
+    """The likelihood on a grid of one parameter, shape `(m,)`, or of two, shape `(m, l)`.
+
+    **Attributes:**
+
+    - `names`: the one or two parameters.
+    - `grid`: their values, one array `(m,)`, `(l,)` for each, in the user's units.
+    - `nll`: shape `(m,)` or `(m, l)`, in its own units; NaN where the point failed.
+    - `rise`: the same above the minimum of the result that was given, in units of UP: what chi2 is compared with.
+        Negative where the likelihood is lower than there, and so no error can be read off it.
+    - `new_minimum`: whether it is, at any point that is valid.
+    - `points`: shape `(m, n_free)` or `(m, l, n_free)`, all free parameters there.
+    - `status`: an `mx.Status` number for each point: that of its fit, or whether the NLL is finite in a scan.
+    - `valid`: where the status is `VALID`.
+    """
+
+    nll: Float[Array, "*batch"]
+    rise: Float[Array, "*batch"]
+    points: Float[Array, "*batch n"]
+    status: Int[Array, "*batch"]
+    new_minimum: Bool[Array, "*lanes"]
+    grid: tuple[Float[Array, "*batch m"], ...]
+    names: tuple[str, ...] = eqx.field(static=True)
+    free_names: tuple[str, ...] = eqx.field(static=True)
+
+    @property
+    def valid(self) -> Bool[Array, "*batch"]:
+        return self.status == int(Status.VALID)
+
+    def __repr__(self) -> str:
+        shape, along = np.shape(self.nll), " and ".join(self.names)
+        if not is_concrete_tree(self):
+            return f"Profile(traced, along {along}, shape={shape})"
+        good = share(int(np.sum(np.asarray(self.valid))), np.size(self.status))
+        counts = ", ".join(f"{count} {phrase}" for phrase, count in status_counts(self.status))
+        return f"Profile(along {along}, shape={shape}, valid={good}: {counts})"
+
+
+def profile(
+    nll: Callable[[Any, Any], ArrayLike],
+    result: FitResult,
+    data: PyTree,
+    where: Where,
+    grid: Grid | int = 30,
+    *,
+    sigmas: float = 2.0,
+    refit: bool = False,
+) -> Profile:
+    """The likelihood along one or two parameters, minimised over all others at each point, all points at once.
+
+    Where there are several minima over the others, each point has the lowest that is known: if points fall below the
+    minimum, or one jumps, all are fitted again from where their neighbours are, until none gets lower. (Not inside
+    `jax.jit`, where each is fitted once, from the fit's minimum along the tangent.) For a parameter with a period the
+    grid may be anywhere.
+
+    **Arguments:**
+
+    - `nll`, `data`: as they were given to `mx.fit`.
+    - `result`: what `mx.fit` returned.
+    - `where`: one parameter (or one entry of a vector parameter), or two.
+    - `grid`: the values, an array (not a range), or two arrays for two parameters; or a number of points (or two),
+        evenly spread.
+    - `sigmas`: how many errors to both sides a number of points is spread over, within the bounds.
+    - `refit`: if `True`, a result that is not valid is first fitted again. (Else it is refused.)
+
+    **Returns:** a `Profile`. A point whose fit fails has its own status and is NaN; the others do not change.
+
+    **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, an empty grid, values outside the bounds, an
+    invalid result.
+
+    **Warns** where the likelihood is lower than at the minimum of the result: fit again from there. Inside `jax.jit`
+    look at `Profile.new_minimum`.
+    """
+    return _along(nll, ready(nll, result, data, "profile", refit), data, where, grid, sigmas, "profile")
+
+
+def scan(
+    nll: Callable[[Any, Any], ArrayLike],
+    result: FitResult,
+    data: PyTree,
+    where: Where,
+    grid: Grid | int = 30,
+    *,
+    sigmas: float = 2.0,
+    refit: bool = False,
+) -> Profile:
+    """The likelihood along one or two parameters, all others held at their fitted values: quicker than `mx.profile`,
+    but no error can be read off it.
+
+    **Arguments:** `nll`, `result`, `data`, `where`, `grid`, `sigmas` and `refit` as for `mx.profile`.
+
+    **Returns:** a `Profile`. A point at which the likelihood is not finite has a status that says so and is NaN.
+
+    **Raises**, **Warns** as `mx.profile`.
+    """
+    return _along(nll, ready(nll, result, data, "scan", refit), data, where, grid, sigmas, "scan")
+
+
+def _along(
+    nll: Callable, result: FitResult, data: PyTree, where: Where, grid: Any, sigmas: float, what: str
+) -> Profile:
+    index = positions(result, where, what)
+    if len(index) not in (1, 2) or len(set(index)) != len(index):
+        chosen = [result.names[i] for i in index]
+        raise ValueError(f"{what} is along one parameter or two different ones, got {chosen}")
+    grids = _grids(result, index, grid, sigmas, what)
+    _, data = prepare(result.params, data)
+    mesh = jnp.stack(jnp.meshgrid(*grids, indexing="ij"), axis=-1)
+    shape = mesh.shape[:-1]
+    lanes = mesh.reshape(-1, len(grids))
+
+    def run(starts: Float[Array, "m n"], wanted: Bool[np.ndarray, " m"]) -> Points:
+        return by_stages(
+            lambda lanes, skip, robust: evaluate(nll, result, data, jnp.asarray(index), lanes, skip, robust, what),
+            (lanes, starts),
+            lambda found: (np.asarray(found.status) != int(Status.VALID)) & wanted,
+            (nll, result, data),
+        )
+
+    every = np.full(len(lanes), what == "profile")
+    found = run(jnp.full((len(lanes), result.values.size), jnp.nan, result.values.dtype), every)
+    if what == "profile" and is_concrete(*found):
+        found = follow(run, found, shape)
+    names = tuple(result.names[i] for i in index)
+    if is_concrete(*found) and np.any(found.lower):
+        warnings.warn(_lower_told(result, found, lanes, names, what), stacklevel=3)
+    value, rise, points, status, lower = (a.reshape(*shape, *a.shape[1:]) for a in found)
+    return Profile(value, rise, points, status, jnp.any(lower), grids, names, result.names)
+
+
+def _lower_told(result: FitResult, found: Points, lanes: Array, names: tuple[str, ...], what: str) -> str:
+    lowest = int(np.nanargmin(np.where(np.asarray(found.lower), np.asarray(found.value), np.nan)))
+    place = ", ".join(f"{name} = {float(x):.6g}" for name, x in zip(names, lanes[lowest], strict=True))
+    return (
+        f"{what} met a lower likelihood than at the minimum of the result: the NLL is {float(found.value[lowest]):.6g} "
+        f"at {place}, it was {float(result.nll):.6g}. The rise is above the result's, and no error can be read off it: "
+        "fit again, from there"
+    )
+
+
+def _grids(result: FitResult, index: tuple[int, ...], grid: Any, sigmas: float, what: str) -> tuple[Array, ...]:
+    counts = grid if isinstance(grid, tuple | list) and len(grid) == len(index) == 2 else [grid] * len(index)
+    numbers = [int(n) for n in counts if isinstance(n, int | np.integer) and not isinstance(n, bool)]
+    if len(numbers) == len(index):
+        if min(numbers) < 1:
+            raise ValueError(f"{what} needs at least one point, got {grid}")
+        if not (isinstance(sigmas, int | float) and 0 < sigmas < math.inf):
+            raise ValueError(f"sigmas must be a positive number, got {sigmas!r}")
+        return tuple(_spread(result, i, n, sigmas) for i, n in zip(index, numbers, strict=True))
+    grids = tuple(grid) if len(index) == 2 and isinstance(grid, tuple | list) and len(grid) == 2 else (grid,)
+    if len(grids) != len(index):
+        raise ValueError(f"{what} along two parameters takes a tuple of two arrays of values, or a number of points")
+    arrays = tuple(jnp.asarray(g, result.values.dtype) for g in grids)
+    for i, g in zip(index, arrays, strict=True):
+        name = result.names[i]
+        if g.ndim != 1 or g.size == 0:
+            raise ValueError(
+                f"the grid of {name!r} must be a whole number of points, or hold at least one value in one axis; got "
+                f"{grid!r}"
+                if g.size < 5
+                else f"the grid of {name!r} must have one axis, got shape {g.shape}"
+            )
+        low, high = result.lower[i], result.upper[i]
+        if is_concrete(g, low, high):
+            values = np.asarray(g)
+            bad = ~((values >= low) & (values <= high)) | ~np.isfinite(values)
+            if np.any(bad):
+                raise ValueError(f"the grid of {name!r} leaves its bounds: {values[bad][0]} is not in [{low}, {high}]")
+    return arrays
+
+
+def _spread(result: FitResult, i: int, size: int, sigmas: float) -> Array:
+    value, error = result.values[i], result.errors[i]
+    if is_concrete(error) and not float(error) > 0:
+        raise ValueError(f"{result.names[i]!r} has no error (it is at a bound): give the values of the grid")
+    low = jnp.maximum(value - sigmas * error, result.lower[i])
+    high = jnp.minimum(value + sigmas * error, result.upper[i])
+    return jnp.linspace(low, high, size)
+
+
+@jit
+def evaluate(
+    nll: Callable,
+    result: FitResult,
+    data: PyTree,
+    index: Array,
+    lanes: tuple[Float[Array, "m k"], Float[Array, "m n"]],
+    skip: Bool[Array, " m"],
+    robust: bool,
+    what: str,
+) -> Points:
+    """Each point from its own start or, where that is NaN, from the minimum along the tangent.
+
+    `what`: `"profile"`, `"scan"`, or `"value"`, a profile without other parameters, where an infinite NLL is a value as
+    any: data that are impossible there. NaN is none.
+    """
+    minimum = at_minimum(nll, result, data)
+    n = minimum.x.size
+    rows = (jnp.arange(n) == index[:, None]).astype(minimum.x.dtype)
+    held = jnp.any(rows > 0, axis=0)
+
+    def one(values: Array, begin: Array, skip: Array) -> tuple[Array, Array, Array]:
+        at = jnp.where(held, values @ rows, minimum.x)
+        if what == "profile":
+            start = at + jnp.where(held, 0.0, conditional_shift(minimum.covariance, rows, at - minimum.x))
+            start = jnp.where(jnp.all(jnp.isfinite(begin)), begin, start)
+            fitted = refit_at(minimum, Hold(rows, at), minimum.space.clip(start), skip, robust)
+            value, x, status = fitted.value, fitted.x, fitted.status
+        elif what == "value":
+            # where it is infinite its derivatives are NaN, also for those who do not want them: taken elsewhere
+            impossible = lax.stop_gradient(minimum.fn(at, minimum.theta)) == jnp.inf
+            value = minimum.fn(jnp.where(impossible, minimum.x, at), minimum.theta)
+            value, x = jnp.where(impossible, jnp.inf, value), at
+            status = jnp.where(minimum.valid, int(Status.VALID), int(Status.NOT_CONVERGED))
+            status = jnp.where(jnp.isnan(value) | (value == -jnp.inf), int(Status.NOT_FINITE), status)
+        else:
+            value, x = minimum.fn(at, minimum.theta), at
+            status = jnp.where(jnp.isfinite(value), int(Status.VALID), int(Status.NOT_FINITE))
+        good = (status == int(Status.VALID)) & (result.valid if what == "scan" else minimum.valid)
+        return jnp.where(good, value, jnp.nan), jnp.where(good, x, jnp.nan), status
+
+    value, points, status = in_blocks(one, (*lanes, skip), n)
+    rise = 2 * (value - minimum.fn(minimum.x, minimum.theta))
+    value = value * 2 * result.up + constant_of(nll, minimum.theta)
+    return Points(value, rise, points, status, rise < -2 * minimum.lower)

@@ -1,0 +1,167 @@
+"""Goodness of fit: the deviance against the saturated model, with its p-value from chi2 or from toys."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.scipy.special import gammaincc
+from jaxtyping import Array, Bool, Float, Int
+
+from .._fit.fit import fit
+from .._fit.objective import prepare
+from .._fit.result import FitResult
+from .._util.jit import jit
+from .._util.tracing import is_concrete, is_concrete_tree
+from .._util.typing import PyTree
+from .fit_toys import fit_toys
+from .sample import sample
+
+_BATCH = 256  # toys fitted at a time
+
+
+class GoodnessOfFit(eqx.Module):
+    """How well a fitted model describes the data.
+
+    **Attributes:**
+
+    - `chi2`: the deviance, twice the likelihood above that of the saturated model (one that describes each number
+        exactly); for `mx.LeastSquares` chi2.
+    - `ndof`: the number of data less that of the free parameters.
+    - `p_value`: the probability of a worse fit if the model is right: of chi2 with `ndof` degrees of freedom, or the
+        fraction of `toys`.
+    - `p_value_error`: its standard error from the number of toys; 0 without.
+    - `toys`: `None`, or shape `(n,)`, the deviance of each toy; NaN for a fit that is not valid, which does
+        not count.
+    """
+
+    chi2: Float[Array, "*batch"]
+    ndof: Int[Array, "*batch"]
+    p_value: Float[Array, "*batch"]
+    p_value_error: Float[Array, "*batch"]
+    toys: Float[Array, " n"] | None
+
+    @property
+    def num_failed(self) -> Int[Array, ""]:
+        """The number of toys whose fit is not valid."""
+        return jnp.array(0) if self.toys is None else jnp.sum(jnp.isnan(self.toys))
+
+    def __repr__(self) -> str:
+        if not is_concrete_tree(self) or np.ndim(self.chi2) != 0:
+            return f"GoodnessOfFit(shape={np.shape(self.chi2)})"
+        chi2, ndof, p = float(self.chi2), int(self.ndof), float(self.p_value)
+        start = f"χ² = {chi2:.5g}, ndof = {ndof}"
+        if self.toys is None:
+            return f"{start}, p = {p:.4g}"
+        failed = int(self.num_failed)
+        good = self.toys.size - failed
+        from_toys = f"{good} toys" + (f", {failed} more failed" if failed else "")
+        if p == 0:  # 95 % of the time at least one of 3/p toys is worse
+            return f"{start}, p < {3 / max(good, 1):.2g} (none of {from_toys})"
+        return f"{start}, p = {p:.4g} ± {float(self.p_value_error):.2g} ({from_toys})"
+
+
+def goodness_of_fit(
+    nll: Any, result: FitResult, data: PyTree, *, toys: int | None = None, key: Array | None = None
+) -> GoodnessOfFit:
+    """The deviance of a fit, its degrees of freedom and p-value (S. Baker and R. D. Cousins, Nucl. Instrum. Meth. 221
+    (1984) 437).
+
+    ```python
+    mx.goodness_of_fit(nll, result, counts).p_value
+    mx.goodness_of_fit(nll, result, counts, toys=2000, key=jax.random.key(0))  # for small counts
+    ```
+
+    Constraints count: their global observables are data, and the saturated model describes these exactly too.
+
+    **Arguments:**
+
+    - `nll`, `data`: as they were given to `mx.fit`: a likelihood with a saturated model (not an unbinned one).
+    - `result`: what `mx.fit` returned.
+    - `toys`: `None` for the chi2 distribution, which holds where the counts are large; or the number of toys, drawn at
+        the fitted parameters and fitted each.
+    - `key`: a key of `jax.random`, for the toys.
+
+    **Returns:** a `GoodnessOfFit`. NaN, under `jax.vmap` and `jax.jit`, for a result that is not valid.
+
+    **Raises:** `TypeError` for a likelihood without a saturated model; `ValueError` for a result that is not valid or
+    without a degree of freedom.
+    """
+    _check(result)
+    if getattr(nll, "deviance", None) is None or getattr(nll, "ndata", None) is None:
+        raise TypeError(
+            f"{type(nll).__name__} has no saturated model to compare with (of unbinned events make a histogram; a loss "
+            "other than 'linear' is no chi2)"
+        )
+    if toys is not None and not getattr(nll, "draws_all", True):
+        raise TypeError(
+            "toys of a template likelihood do not draw the templates again, so that they would say too small a "
+            "p-value: leave toys out, or draw templates and counts by hand"
+        )
+    if toys is not None and key is None:
+        raise TypeError("toys need a key: goodness_of_fit(..., toys=1000, key=jax.random.key(0))")
+    _, data = prepare(result.params, data)
+    deviance, ndof = _deviance(nll, result, data)
+    if is_concrete(ndof) and int(ndof) < 1:
+        raise ValueError(f"there is no degree of freedom left: ndof is {int(ndof)}")
+    if toys is None:
+        p = gammaincc(jnp.where(ndof > 0, 0.5 * ndof, jnp.nan), jnp.maximum(0.5 * deviance, 0.0))
+        return GoodnessOfFit(deviance, ndof, p, jnp.zeros_like(p), None)
+    assert key is not None
+    drawn = sample(nll, result.params, key, toys, data=data)
+    found = _toys(nll, result, drawn)
+    good = jnp.isfinite(found)
+    n = jnp.sum(good)
+    # a toy that is as bad as the data to rounding is one that is as bad
+    worse = good & (found >= deviance * (1 - 1e-9))
+    p = jnp.where(result.valid, jnp.sum(worse) / n, jnp.nan)
+    return GoodnessOfFit(deviance, ndof, p, jnp.sqrt(p * (1 - p) / n), found)
+
+
+def _check(result: Any) -> None:
+    if not isinstance(result, FitResult):
+        raise TypeError(f"goodness_of_fit takes the result of mx.fit, got {type(result).__name__}")
+    if jnp.ndim(result.nll) != 0:
+        raise ValueError(
+            f"goodness_of_fit takes one fit, got {jnp.shape(result.nll)} of them: "
+            "jax.vmap(lambda result, data: mx.goodness_of_fit(nll, result, data))(results, data)"
+        )
+    if is_concrete(result.valid) and not bool(result.valid):
+        raise ValueError(f"goodness_of_fit needs a valid fit, and this one is not: {result.message}")
+
+
+@jit
+def _deviance(nll: Any, result: FitResult, data: PyTree) -> tuple[Array, Array]:
+    value = nll.deviance(result.params, data)
+    free = jnp.sum(~result.on_bound)
+    return jnp.where(result.valid, value, jnp.nan), jnp.asarray(nll.ndata(data)) - free
+
+
+def _toys(nll: Any, result: FitResult, toys: PyTree) -> Float[Array, " n"]:
+    """The deviance of each toy; NaN where its fit is not valid."""
+    if not is_concrete(result.values, *jax.tree.leaves(toys)):
+        return _toys_inside(nll, result, toys)
+    fits = fit_toys(nll, result.params, toys, covariance=result.covariance, up=result.up, hesse=False)
+    return _deviances(nll, fits.params, fits.valid, toys)
+
+
+@jit
+def _deviances(nll: Any, params: PyTree, valid: Bool[Array, " n"], toys: PyTree) -> Float[Array, " n"]:
+    def one(lane: tuple[PyTree, Array, PyTree]) -> Array:
+        params, valid, toy = lane
+        return jnp.where(valid, nll.deviance(params, toy), jnp.nan)
+
+    return lax.map(one, (params, valid, toys), batch_size=_BATCH)
+
+
+@jit
+def _toys_inside(nll: Any, result: FitResult, toys: PyTree) -> Float[Array, " n"]:
+    """The same under `jax.jit` and `jax.vmap`."""
+
+    def one(toy: PyTree) -> Array:
+        fitted = fit(nll, result.params, toy, hesse=False)
+        return jnp.where(fitted.valid, nll.deviance(fitted.params, toy), jnp.nan)
+
+    return lax.map(one, toys, batch_size=_BATCH)

@@ -1,0 +1,79 @@
+"""How many toys are fitted together: threads, devices, lanes."""
+
+import os
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from .._util.typing import PyTree
+from .memory import batch_for, lanes_for, power_of_two_above
+from .source import Source
+
+
+class Job(NamedTuple):
+    """What is fitted, and how."""
+
+    nll: Any
+    params: PyTree
+    source: Source
+    starts: Float[np.ndarray, "toys n"] | None
+    covariance: Float[Array, "n n"]
+    up: Array
+    hesse: bool
+    kind: str | None
+    minos: tuple[int, ...] | None  # the positions of parameters
+    mesh: Mesh | None
+
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        return (self.nll, self.params, self.covariance, self.up)
+
+    @property
+    def options(self) -> tuple[Any, ...]:
+        return (self.hesse, self.kind, self.minos)
+
+    @property
+    def device(self) -> Any:
+        return jax.local_devices()[0] if self.mesh is None else self.mesh.local_devices[0]
+
+
+class Plan(NamedTuple):
+    """How many toys go together."""
+
+    workers: int  # threads, each with a batch of its own
+    devices: int
+    lanes: int  # toys that a device looks at together
+    size: int  # toys of a batch
+
+    def of_size(self, size: int) -> "Plan":
+        """With batches of this size."""
+        lanes = min(self.lanes, max(8, power_of_two_above(-(-size // self.devices))))
+        return self._replace(lanes=lanes, size=size)
+
+    def rows(self, size: int) -> int:
+        """Of the arrays for so many toys: the same number for each device, and whole sets of lanes."""
+        unit = self.lanes * self.devices
+        return -(-size // unit) * unit
+
+
+def plan(n: int, toy_bytes: int, n_free: int, mesh: Mesh | None) -> Plan:
+    """What suits the machine."""
+    device = jax.local_devices()[0] if mesh is None else mesh.local_devices[0]
+    devices, workers = 1 if mesh is None else mesh.size, _workers(device, mesh)
+    lanes = lanes_for(device, toy_bytes, n_free)
+    one = toy_bytes + 8 * (n_free**2 + 10 * n_free + 20)
+    size = devices * batch_for(device, one, -(-n // devices), max(workers, 1), lanes)
+    return Plan(workers, devices, lanes, size)
+
+
+def _workers(device: Any, mesh: Mesh | None) -> int:
+    """Threads. None over several devices: their programs are begun in one order."""
+    if mesh is not None:
+        return 0
+    if device.platform != "cpu":
+        return 2  # one copies what the other has found
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 32)

@@ -1,0 +1,91 @@
+"""Toys and Asimov data of a likelihood."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .._fit.objective import prepare
+from .._parameters.resolve import resolve
+from .._util.explicit_sharding import without_explicit_types
+from .._util.typing import PyTree
+
+_SAMPLE = "sample=lambda params, key: ..."
+
+
+def sample(likelihood: Any, params: PyTree, key: Array, n: int | None = None, *, data: PyTree = None) -> PyTree:
+    """Draws data at `params`: toys. Constraints draw their global observables.
+
+    ```python
+    toys = mx.sample(nll, result.params, jax.random.key(0), 1000)
+    fits = jax.vmap(lambda toy: mx.fit(nll, result.params, toy))(toys)
+    ```
+
+    **Arguments:**
+
+    - `likelihood`: one of migrax, or anything with a method `sample(params, key)`; a plain function is dressed by
+        `mx.Likelihood(nll, sample=...)`.
+    - `params`: a tree of `mx.Parameter`s or of floats, such as a result's `params`.
+    - `key`: a key of `jax.random`.
+    - `n`: how many toys, each array with a leading axis of `n`; `None` for one without the axis. The i-th of them is
+        the one of `jax.random.fold_in(key, i)`, whatever `n`.
+    - `data`: data from which is taken what is not drawn: the number of events of `mx.UnbinnedNLL` and the total of
+        `mx.BinnedNLL`, the `x` and errors of `mx.LeastSquares`. In an `mx.Joint`, the data of all parts.
+
+    **Returns:** data as the likelihood takes them.
+
+    **Raises:** `TypeError` for a likelihood that cannot be drawn from, or one that needs `data`.
+    """
+    _method(likelihood, "sample", _SAMPLE)
+    if isinstance(key, int | float) or (n is not None and (isinstance(n, bool) or int(n) != n or n < 1)):
+        raise TypeError(
+            f"sample takes a key and a number, as in mx.sample(nll, params, jax.random.key(0), 100); got {key!r}, {n!r}"
+        )
+    params, data = prepare(params, data)
+    at = resolve(params)
+    if n is None:
+        return without_explicit_types(draw_one, likelihood, at, key, data)
+
+    def draw(at: PyTree, key: Array, data: PyTree) -> PyTree:
+        return jax.vmap(lambda i: draw_one(likelihood, at, jax.random.fold_in(key, i), data))(jnp.arange(n))
+
+    return without_explicit_types(draw, at, key, data)
+
+
+def draw_one(likelihood: Any, params: PyTree, key: Array, data: PyTree) -> PyTree:
+    """One toy at resolved parameters.
+
+    **Raises:** `TypeError` for a likelihood that cannot be drawn from.
+    """
+    draw = _method(likelihood, "sample", _SAMPLE)
+    return draw(params, key, *(() if data is None else (data,)))
+
+
+def asimov(likelihood: Any, params: PyTree, *, data: PyTree = None) -> PyTree:
+    """The Asimov data: those that are expected at `params`, and to which a fit gives `params` back.
+
+    (G. Cowan, K. Cranmer, E. Gross and O. Vitells, Eur. Phys. J. C 71 (2011) 1554, section 3.3.)
+
+    **Arguments:**
+
+    - `likelihood`, `params`, `data`: as for `mx.sample`.
+
+    **Returns:** data as the likelihood takes them. For unbinned likelihoods `mx.Events` at some thousand points, with
+    the expected numbers of events for weights; the errors of a fit to them are those of that many events without
+    weights, also where `data` had some. Of weighted counts (`data=mx.Counts(...)`) the weights are kept.
+
+    **Raises:** `TypeError` for a likelihood that knows none: plain functions, unbinned likelihoods of a log density
+    (give them `distribution=`) or of more than two observables.
+    """
+    expected = _method(likelihood, "expected_data", "expected_data=lambda params: ...")
+    params, data = prepare(params, data)
+    return without_explicit_types(expected, resolve(params), *(() if data is None else (data,)))
+
+
+def _method(likelihood: Any, name: str, how: str) -> Any:
+    found = getattr(likelihood, name, None)
+    if found is None:
+        kind = getattr(likelihood, "__name__", type(likelihood).__name__)
+        raise TypeError(f"{kind} has no {name}: a plain function gets one by mx.Likelihood(nll, {how})")
+    return found

@@ -1,0 +1,168 @@
+"""Where toys come from: arrays, or a key with which they are drawn where they are fitted."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from .._fit.objective import prepare
+from .._parameters.resolve import resolve
+from .._util.jit import jit
+from .._util.typing import PyTree
+from .memory import size_of
+from .sample import draw_one
+from .sharding import everywhere, over_lanes
+
+
+class Toys(eqx.Module):
+    """`n` toys of a key of `jax.random`: drawn where they are fitted, never all in memory.
+
+    The i-th toy is drawn with `jax.random.fold_in(key, i)`, as `mx.sample(nll, params, key, n)` does: it is the same
+    whatever `n`, the size of batches or the number of devices.
+
+    As the `calculator` of a test of hypotheses: p-values are fractions of `n` toys of each hypothesis, drawn where the
+    data put the nuisance parameters under it; constraints draw their global observables anew.
+
+    **Arguments:**
+
+    - `n`: how many.
+    - `key`: a key of `jax.random`.
+    - `params`: where they are drawn, a tree as for `mx.sample`. Default: where their fits start. (Not for tests.)
+
+    and, for tests of hypotheses alone:
+
+    - `alternative`: the parameter of interest of the other hypothesis, as for `mx.Asymptotic`.
+    - `importance`: if `True`, toys are drawn of the hypothesis tested, of the alternative and of the best fit, `n` of
+        each, and all are weighted: for p-values far below 1 / `n`. The likelihood must be a density of all that is
+        drawn.
+    - `progress`: if `True`, show how many fits are done (extra `tqdm`).
+    - `mesh`: a `jax.sharding.Mesh` over whose devices the toys are spread, as for `mx.fit_toys`.
+
+    **Raises:** `TypeError`, `ValueError` for no number or no key.
+    """
+
+    n: int = eqx.field(static=True)
+    key: Array
+    params: PyTree = None
+    alternative: float | None = eqx.field(static=True, default=None, kw_only=True)
+    importance: bool = eqx.field(static=True, default=False, kw_only=True)
+    progress: bool = eqx.field(static=True, default=False, kw_only=True)
+    mesh: Mesh | None = eqx.field(static=True, default=None, kw_only=True)
+
+    def __check_init__(self) -> None:
+        if isinstance(self.n, bool) or not isinstance(self.n, int | np.integer) or self.n < 1:
+            hint = f"; write {int(self.n)}" if isinstance(self.n, float) and self.n >= 1 else ""
+            raise ValueError(f"the number of toys must be a whole number of at least 1, got {self.n!r}{hint}")
+        if not isinstance(self.key, jax.Array):
+            raise TypeError(f"toys need a key, as in mx.Toys(1000, jax.random.key(0)); got {type(self.key).__name__}")
+        typed = jnp.issubdtype(self.key.dtype, jax.dtypes.prng_key)
+        if not typed and self.key.dtype != jnp.uint32:
+            raise TypeError(f"toys need a key of jax.random, got an array of {self.key.dtype}")
+        if self.key.ndim != (0 if typed else 1):
+            raise ValueError(f"toys need one key, got keys of shape {self.key.shape}: each toy's is made from it")
+
+    @property
+    def for_tests(self) -> list[str]:
+        """The options given that mean something to a test of hypotheses only."""
+        given = {
+            "alternative": self.alternative is not None,
+            "importance": self.importance,
+            "progress": self.progress,
+            "mesh": self.mesh is not None,
+        }
+        return [name for name, is_given in given.items() if is_given]
+
+
+class Resampled(NamedTuple):
+    """Other samples in place of toys of the model: `draw(nll, params, key, data)` makes one."""
+
+    toys: Toys
+    draw: Callable[[Any, PyTree, Array, PyTree], PyTree]
+
+
+class DrawnFrom(NamedTuple):
+    """Toys of a likelihood for the fits of another one."""
+
+    toys: Toys
+    likelihood: Any
+
+
+class Source(NamedTuple):
+    """Toys by their numbers."""
+
+    n: int
+    take: Callable[[Int[np.ndarray, " size"], Mesh | None], PyTree]  # the toys of these numbers
+    made_of: Callable[[], Any]  # what tells these toys from others: arrays, numbers, and the program that draws
+    origin: PyTree  # where they were drawn
+    toy_bytes: int  # of one toy
+
+    def batch(self, first: int, size: int, mesh: Mesh | None = None) -> PyTree:
+        """`size` toys from the `first` on, spread over the devices; beyond the last one, that one again."""
+        return self.take(np.minimum(np.arange(first, first + size), self.n - 1), mesh)
+
+
+def source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> Source:
+    """**Raises:** `ValueError` for toys without a common leading axis."""
+    if isinstance(toys, Resampled):
+        return _drawn(nll, params, toys.toys, data, toys.draw)
+    if isinstance(toys, DrawnFrom):
+        return _drawn(toys.likelihood, params, toys.toys, data, draw_one)
+    if isinstance(toys, Toys) and toys.for_tests:
+        raise ValueError(
+            f"mx.Toys({toys.for_tests[0]}=...) is for tests of hypotheses; fit_toys has arguments of its own"
+        )
+    return _drawn(nll, params, toys, data, draw_one) if isinstance(toys, Toys) else _given(params, toys)
+
+
+def _drawn(
+    nll: Any, params: PyTree, toys: Toys, data: PyTree, one: Callable[[Any, PyTree, Array, PyTree], PyTree]
+) -> Source:
+    origin = params if toys.params is None else toys.params
+    at, given = prepare(origin, data)
+    at = resolve(at)
+
+    def draw(numbers: Int[np.ndarray, " size"], mesh: Mesh | None) -> PyTree:
+        likelihood, where, key, constant = everywhere(mesh, (nll, at, toys.key, given))
+        return _draw(likelihood, where, key, constant, over_lanes(mesh, jnp.asarray(numbers)), one)
+
+    def made_of() -> Any:
+        compiled: Any = eqx.filter_jit(one)
+        arrays = [a for a in jax.tree.leaves((nll, at, toys.key, given)) if eqx.is_array(a)]
+        return toys.n, arrays, compiled.lower(nll, at, toys.key, given).as_text()
+
+    shapes = eqx.filter_eval_shape(one, nll, at, toys.key, given)
+    return Source(toys.n, draw, made_of, origin, size_of(shapes))
+
+
+def _given(params: PyTree, toys: PyTree) -> Source:
+    _, toys = prepare(params, toys)
+    shapes = [jnp.shape(a) for a in jax.tree.leaves(toys)]
+    if not shapes or any(len(shape) == 0 or shape[0] != shapes[0][0] or shape[0] == 0 for shape in shapes):
+        raise ValueError(
+            f"toys must be arrays with one leading axis, that of the toys, or mx.Toys(n, key); got shapes {shapes}"
+        )
+
+    def pick(numbers: Int[np.ndarray, " size"], mesh: Mesh | None) -> PyTree:
+        if mesh is None and numbers[-1] - numbers[0] == numbers.size - 1:
+            return _rows(toys, jnp.asarray(numbers[0]), numbers.size)
+        return over_lanes(mesh, jax.tree.map(lambda a: a[numbers], toys))
+
+    return Source(shapes[0][0], pick, lambda: toys, params, size_of(toys) // shapes[0][0])
+
+
+@jit
+def _draw(
+    nll: Any, params: PyTree, key: Array, data: PyTree, numbers: Int[Array, " size"], one: Callable[..., PyTree]
+) -> PyTree:
+    return jax.vmap(lambda i: one(nll, params, jax.random.fold_in(key, i), data))(numbers)
+
+
+@jit
+def _rows(toys: PyTree, first: Array, size: int) -> PyTree:
+    return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, first, size), toys)

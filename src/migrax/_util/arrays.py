@@ -1,0 +1,82 @@
+"""What users hand over, as arrays: numbers, lists of them, tables of pandas and polars, neither of which is needed."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+from .._hints.calls import refuse_strangers
+from .typing import PyTree
+
+
+def as_arrays(data: PyTree) -> PyTree:
+    """The data with arrays for columns and for lists of plain numbers, and a table as the dictionary of its columns of
+    numbers.
+
+    **Raises:** `TypeError` for a column with missing values, histograms, masked arrays and quantities with units, with
+    their place.
+    """
+    with_path, structure = jax.tree_util.tree_flatten_with_path(data, is_leaf=_is_numbers)
+    return jax.tree.unflatten(structure, [_array(leaf, jax.tree_util.keystr(path)) for path, leaf in with_path])
+
+
+def _is_numbers(x: Any) -> bool:
+    return type(x) is list and len(x) > 0 and all(type(a) in (int, float) for a in x)
+
+
+def _array(leaf: Any, place: str) -> Any:
+    where = f"data{place}"
+    refuse_strangers(leaf, f"{where} holds" if not place else f"{where} is")
+    if _is_numbers(leaf):
+        return np.asarray(leaf)
+    if isinstance(leaf, np.ndarray | np.generic | jax.Array) or not callable(getattr(leaf, "to_numpy", None)):
+        return leaf
+    if not hasattr(leaf, "columns"):
+        return _column(leaf, where)
+    found = {name: np.asarray(leaf[name]) for name in leaf.columns}
+    columns = {
+        name: _column(leaf[name], f"{where}[{name!r}]") for name, a in found.items() if _of_numbers(leaf[name], a)
+    }
+    if not columns:
+        raise TypeError(f"{where} is a {type(leaf).__name__} without a column of numbers: {list(found)}")
+    return columns
+
+
+def _of_numbers(column: Any, array: np.ndarray) -> bool:
+    # a nullable column of numbers becomes one of objects
+    return array.dtype.kind in "biuf" or (
+        array.dtype.kind == "O" and str(column.dtype)[:3].lower() in ("int", "uin", "flo")
+    )
+
+
+def _column(column: Any, where: str) -> np.ndarray:
+    array = np.asarray(column.to_numpy())
+    if array.dtype.kind in "biufc":
+        return array
+    try:
+        return array.astype(float)
+    except (TypeError, ValueError):
+        kind = type(column).__name__
+        raise TypeError(
+            f"{where} is a {kind} of {column.dtype} that holds something else than numbers, or missing values: drop or "
+            "fill these, and give numbers"
+        ) from None
+
+
+def numbers_to_arrays(tree: PyTree, *, integers: bool) -> PyTree:
+    """Turns Python floats and NumPy arrays into JAX arrays, so that a new value never retraces a jitted fit.
+
+    Integers are turned too where they are data; in a model they are structure (the degree of a polynomial).
+    """
+    kinds = (float, complex, int) if integers else (float, complex)
+
+    def convert(leaf: Any) -> Any:
+        if isinstance(leaf, kinds) and not isinstance(leaf, bool):
+            return jnp.asarray(leaf, dtype=jnp.result_type(type(leaf)))
+        if isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "biufc":
+            return jnp.asarray(leaf)
+        return leaf
+
+    return jtu.tree_map(convert, tree)

@@ -1,0 +1,101 @@
+"""The pure functions that a `Minuit` needs beside the public ones: the likelihood at points that are no minimum."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Scalar
+
+from ..._derivatives.one_mode import accuracy_of
+from ..._fit.convergence import GOAL, look_at, on_average
+from ..._fit.covariance import Covariance
+from ..._fit.fit import covariance_kind, fit
+from ..._fit.hesse import covariance_matrix
+from ..._fit.objective import check_up, constant_of, objective
+from ..._fit.sandwich import sandwich
+from ..._fit.status import Status
+from ..._parameters.fix import fix
+from ..._parameters.space import ravel
+from ..._util.jit import jit
+from ..._util.typing import PyTree
+
+_LANES = 64  # points at a time: their arrays of data are as many
+
+
+class Look(NamedTuple):
+    """What the exact second derivatives say of a point: `finite` and `positive_definite` as in a fit's verdict."""
+
+    value: Scalar
+    edm: Scalar  # in units of the function; NaN where it has no minimum
+    covariance: Covariance
+    finite: Bool[Array, ""]
+    goal: Scalar  # for the EDM
+
+    @property
+    def valid(self) -> Bool[Array, ""]:
+        return self.finite & self.covariance.valid & (self.edm <= self.goal)
+
+
+def look(nll: Callable, params: PyTree, data: PyTree, up: float) -> Look:
+    """Value, distance to the minimum and covariance at `params`, by the rules of `mx.fit`: with the sandwich where the
+    likelihood asks for it, and without an error for a parameter that a bound holds at its minimum."""
+    found = _look(nll, params, data, check_up(up))
+    if covariance_kind(nll, data, True) == "sandwich":
+        x, _ = ravel(params)
+        found = found._replace(covariance=sandwich(nll, params, x, data, found.covariance, check_up(up)))
+    return found
+
+
+@jit
+def _look(nll: Callable, params: PyTree, data: PyTree, up: Scalar) -> Look:
+    fn, theta, x, space = objective(nll, params, data, up)
+    goal = jnp.asarray(GOAL, x.dtype)
+    at, verdict = look_at(fn, x, theta, space, goal)
+    near = verdict.positive_definite & (verdict.edm <= goal)
+    # away from a minimum the model's bounds say nothing about the parameters
+    usable = verdict.positive_definite & (near | ~jnp.any(verdict.active))
+    at, metric, active = on_average(at, verdict, verdict.active & near)
+    matrix = covariance_matrix(at.hessian, metric, active, usable)
+    accuracy = accuracy_of(fn, x, theta, metric.root())
+    units = 2 * theta.up
+    value = at.value * units + constant_of(nll, theta)
+    return Look(
+        value,
+        verdict.edm * units,
+        Covariance(matrix, usable, space.names, accuracy=accuracy),
+        verdict.finite,
+        goal * units,
+    )
+
+
+@jit
+def values_at(
+    nll: Callable, params: PyTree, data: PyTree, index: Int[Array, " k"], points: Float[Array, "m k"]
+) -> Float[Array, " m"]:
+    """The function where the numbers of `index` are those of `points`, and all others those of `params`, in which
+    nothing is fixed."""
+    fn, theta, x, _ = objective(nll, params, data, check_up(0.5))
+    points = points.astype(x.dtype)
+    values = jax.lax.map(lambda p: fn(x.at[index].set(p), theta), points, batch_size=_LANES)
+    return values + constant_of(nll, theta)
+
+
+@jit
+def deviance(nll: Any, params: PyTree, data: PyTree) -> Scalar:
+    """Twice the likelihood above that of the saturated model, of a likelihood that has one."""
+    return nll.deviance(params, data)
+
+
+@jit
+def refits(
+    nll: Callable, params: PyTree, data: PyTree, name: str, values: Float[Array, " m"], up: Any
+) -> tuple[Float[Array, " m"], Bool[Array, " m"]]:
+    """The function minimised over all but one parameter, from `params`, for many values of that one, and where that
+    found a minimum."""
+
+    def one(value: Array) -> tuple[Array, Array]:
+        found = fit(nll, fix(params, name, value), data, up=up, hesse=False)
+        return found.nll, found.status == int(Status.VALID)
+
+    return jax.vmap(one)(values)
