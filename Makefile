@@ -49,9 +49,11 @@ test: $(VENV)/.stamp-test ## run the tests with two workers; make test ARGS="-k 
 coverage: ## run the tests with the coverage of lines and branches, which takes a third longer
 	@$(MAKE) --no-print-directory test EXTRAS_test=test,tqdm,peers,coverage ARGS="--cov $(ARGS)"
 
-lint: $(VENV)/.stamp-lint ## check style, formatting and types
+lint: $(VENV)/.stamp-lint ## check style, formatting, imports and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/python .ci/house.py
+	@imports=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$imports"; exit 1; }; echo "$$imports" | grep "Contracts:"
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@# With --verifytypes pyright asks the "python" on the PATH for the packages and does not look at --pythonpath.
 	@typed=$$(PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=src $(BIN)/pyright --verifytypes migrax --ignoreexternal) \

@@ -15,10 +15,9 @@ from .. import plot
 from .._fit.result import FitResult
 from .._hypotest import LimitStatus, UpperLimit, hypotest, upper_limit
 from .._hypotest.cells import words
-from .._hypotest.hypotest import check_cl
 from .._hypotest.toy_limit import check_toys
 from .._profile.impacts import Impacts, impacts as impacts_of
-from .._profile.levels import rise
+from .._profile.levels import probability, rise
 from .._profile.minos import minos as minos_of
 from .._studies import PullStudy, pull_study
 from .._toys.fit_toys import fit_toys
@@ -98,7 +97,7 @@ def _level(cl: float) -> str:
 @main.command()
 @on_a_file
 @click.option("--poi", help="The parameter of interest; default: the file's.")
-@click.option("--cl", default=0.95, show_default=True, callback=checked(check_cl), help="Confidence level.")
+@click.option("--cl", default=0.95, show_default=True, callback=checked(probability), help="Confidence level.")
 @click.option("--cls/--no-cls", default=True, help="CLs, or the p-value of the signal alone.")
 @click.option(
     "--toys", type=click.IntRange(min=1), help="By that many toys of each hypothesis, not by asymptotic formulas."

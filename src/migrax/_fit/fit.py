@@ -18,7 +18,8 @@ from .._derivatives.find_kinks import kinks_in
 from .._derivatives.kinks import attach_sides
 from .._derivatives.one_mode import accuracy_of, differentiable
 from .._hints import other_packages
-from .._likelihoods import AbstractLikelihood, LeastSquares, Likelihood
+from .._likelihoods import LeastSquares
+from .._likelihoods.base import AbstractLikelihood, as_likelihood
 from .._parameters.names import flatten, names
 from .._parameters.space import Space, ravel, resolve_at, update
 from .._parameters.static import only_arrays
@@ -33,7 +34,16 @@ from .hesse import covariance_matrix, scale_of
 from .loop import Outcome, solve, stationarity
 from .minimiser import Problem
 from .not_finite import NOT_FINITE, explain, find_not_finite, nothing_found
-from .objective import Theta, check_up, constant_of, float32_complaint, float32_data_complaint, objective, prepare
+from .objective import (
+    Theta,
+    check_up,
+    constant_of,
+    float32_complaint,
+    float32_data_complaint,
+    objective,
+    prepare_data,
+    prepare_params,
+)
 from .result import FitResult
 from .sandwich import Kind, check_kind, sandwich
 from .status import Status
@@ -121,33 +131,33 @@ def fit(
     them), and, for the sandwich, of a function without rows whose second derivative is taken
     for J.
     """
-    given = data
-    params, data = prepare(params, data)
+    likelihood: Any = as_likelihood(nll)
+    params, given, data = prepare_params(params), data, prepare_data(data)
     if (complaint := float32_complaint(params, given)) or (complaint := float32_data_complaint(params, data)):
         warnings.warn(complaint, stacklevel=3)
-    ours = isinstance(nll, AbstractLikelihood) and not isinstance(nll, Likelihood)  # in units of UP = 0.5
-    if ours and isinstance(up, int | float) and up == 1:
-        half = " (chi2/2)" if isinstance(nll, LeastSquares) else ""
+    if not likelihood.is_plain and isinstance(up, int | float) and up == 1:
+        half = " (chi2/2)" if isinstance(likelihood, LeastSquares) else ""
         warnings.warn(
-            f"{type(nll).__name__} is minus log L{half}: with up=1 its errors are sqrt(2) too large. Leave up out",
+            f"{likelihood.name} is minus log L{half}: with up=1 its errors are sqrt(2) too large. Leave up out",
             stacklevel=3,
         )
-    solver = _check_solver(solver, nll)
+    solver = _check_solver(solver, likelihood)
     adjoint = _check_adjoint(adjoint, params)
     if max_steps is not None and (isinstance(max_steps, bool) or int(max_steps) != max_steps or max_steps < 1):
         raise ValueError(f"max_steps must be a whole number of at least 1, got {max_steps!r}")
     if not isinstance(hesse, bool | np.bool_):
         check_kind(hesse, "hesse")
     matrix = None if covariance is None else check_covariance(covariance, params)
-    run = functools.partial(_fit, nll, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint)
-    result = explain(nll, _found_by_kinks(nll, run, params, data), data)
-    complaints: Any = getattr(nll, "complaints", None)
-    if complaints is not None and is_concrete(result.values):
-        for sentence in without_explicit_types(complaints, result.params, data):
+    run = functools.partial(
+        _fit, likelihood, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint
+    )
+    result = explain(likelihood, _found_by_kinks(likelihood, run, params, data), data)
+    if likelihood.complaints is not None and is_concrete(result.values):
+        for sentence in without_explicit_types(likelihood.complaints, result.params, data):
             warnings.warn(sentence, stacklevel=3)
-    kind = covariance_kind(nll, data, hesse)
+    kind = covariance_kind(likelihood, data, hesse)
     if kind == "sandwich":
-        result = robust(nll, result, data)
+        result = robust(likelihood, result, data)
     elif kind == "scaled":
         if isinstance(up, int | float) and up != 0.5:
             warnings.warn(f"up={up} is not heeded: the errors of the points are unknown", stacklevel=3)
@@ -161,7 +171,7 @@ def fit(
     return eqx.error_if(result, ~result.valid, "mx.fit(throw=True): the fit is not valid")
 
 
-def _found_by_kinks(nll: Callable, run: Callable[..., FitResult], params: PyTree, data: PyTree) -> FitResult:
+def _found_by_kinks(nll: AbstractLikelihood, run: Callable[..., FitResult], params: PyTree, data: PyTree) -> FitResult:
     """The result; if that is not valid, the one with the kinks that are seen in the function, if that is."""
     result = run()
     if not is_concrete(result.valid) or np.ndim(result.valid) != 0 or bool(result.valid):
@@ -207,10 +217,10 @@ def covariance_kind(nll: Any, data: PyTree, hesse: bool | Kind) -> str | None:
         return hesse
     if not hesse:
         return None
-    return without_explicit_types(nll.covariance_kind, data) if hasattr(nll, "covariance_kind") else "hesse"
+    return "hesse" if nll.covariance_kind is None else without_explicit_types(nll.covariance_kind, data)
 
 
-def robust(nll: Callable, result: FitResult, data: PyTree) -> FitResult:
+def robust(nll: AbstractLikelihood, result: FitResult, data: PyTree) -> FitResult:
     """The result with the sandwich for its covariance."""
     assert result.covariance is not None
     covariance = sandwich(nll, result.params, result.values, data, result.covariance, result.up, 5)
@@ -263,17 +273,13 @@ def _check_adjoint(adjoint: optx.AbstractAdjoint | None, params: PyTree) -> optx
     return adjoint
 
 
-def _has_residuals(nll: Any) -> bool:
-    return getattr(nll, "residuals", None) is not None
-
-
 def _check_solver(solver: Any, nll: Any) -> Any:
     if solver is None:
-        return LevenbergMarquardt() if _has_residuals(nll) else Migrad()
+        return LevenbergMarquardt() if nll.residuals is not None else Migrad()
     if isinstance(solver, type):
         raise TypeError(f"solver must be an instance: write {solver.__name__}(...), not {solver.__name__}")
     if isinstance(solver, optx.AbstractLeastSquaresSolver):
-        if not _has_residuals(nll):
+        if nll.residuals is None:
             raise TypeError(
                 f"{type(solver).__name__} is a least-squares solver; it needs a likelihood with residuals, such as "
                 "mx.LeastSquares. Use mx.Migrad() or another optx.AbstractMinimiser"
@@ -286,7 +292,7 @@ def _check_solver(solver: Any, nll: Any) -> Any:
 
 @jit
 def _fit(
-    nll: Callable,
+    nll: AbstractLikelihood,
     params: PyTree,
     data: PyTree,
     solver: Any,
@@ -350,8 +356,6 @@ def result_of(
     covariance = Covariance(matrix, outcome.positive_definite, space.names, accuracy=accuracy)
     # the last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error
     value = (at.value - jnp.where(outcome.positive_definite & (outcome.edm <= GOAL), outcome.edm, 0.0)) * units
-    ndata = getattr(nll, "ndata", None)
-    is_chi2 = getattr(nll, "is_chi2", False)
     return FitResult(
         values=x,
         errors=covariance.errors if hesse else jnp.full_like(x, jnp.nan),
@@ -367,12 +371,12 @@ def result_of(
         lower=space.lower,
         upper=space.upper,
         up=theta.up,
-        chi2=2 * value if is_chi2 else None,
+        chi2=2 * value if nll.is_chi2 else None,
         bad_data=bad_data,
         _params=only_arrays(update(theta.params, x)),
         minos=None,
         names=space.names,
-        ndof=None if ndata is None else jnp.asarray(ndata(theta.data)) - space.num_inside(x),
+        ndof=None if nll.ndata is None else jnp.asarray(nll.ndata(theta.data)) - space.num_inside(x),
         algorithm=type(problem.solver).__name__,
         data_paths=data_paths,
     )

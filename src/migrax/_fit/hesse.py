@@ -10,12 +10,13 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Scalar
 from .._derivatives.expansion import inverse
 from .._derivatives.kinks import expand_on_average
 from .._derivatives.one_mode import accuracy_of
+from .._likelihoods.base import AbstractLikelihood, as_likelihood
 from .._parameters.resolve import resolve
 from .._solvers.metric import Metric, decompose
 from .._util.jit import jit
 from .._util.typing import PyTree
 from .covariance import Covariance
-from .objective import check_up, objective, prepare
+from .objective import check_up, objective, prepare_data, prepare_params
 from .sandwich import Kind, check_kind, sandwich
 
 
@@ -63,19 +64,19 @@ def hesse(
 
     **Raises:** `ValueError`, `TypeError` as `mx.fit` does.
     """
-    params, data = prepare(params, data)
+    likelihood = as_likelihood(nll)
+    params, data = prepare_params(params), prepare_data(data)
     check_kind(kind, "kind")
-    covariance, x = _hesse(nll, params, data, check_up(up))
-    likelihood: Any = nll
-    if kind == "hesse" and hasattr(nll, "scale_is_unknown") and likelihood.scale_is_unknown(data):
+    covariance, x = _hesse(likelihood, params, data, check_up(up))
+    if kind == "hesse" and likelihood.scale_is_unknown(data):
         scale = scale_of(2 * likelihood(resolve(params), data), likelihood.ndata(data) - x.size)
         valid = covariance.valid & jnp.isfinite(scale)
         return Covariance(covariance.matrix * scale, valid, covariance.names, "scaled")
-    return covariance if kind == "hesse" else sandwich(nll, params, x, data, covariance, check_up(up))
+    return covariance if kind == "hesse" else sandwich(likelihood, params, x, data, covariance, check_up(up))
 
 
 @jit
-def _hesse(nll: Callable, params: PyTree, data: PyTree, up: Scalar) -> tuple[Covariance, Array]:
+def _hesse(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar) -> tuple[Covariance, Array]:
     fn, theta, x, space = objective(nll, params, data, up)
     at = expand_on_average(fn, x, theta, space.kinks)
     metric = decompose(at.hessian, at.gradient)

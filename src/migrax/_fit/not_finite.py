@@ -73,7 +73,7 @@ def explain(nll: Any, result: FitResult, data: PyTree) -> FitResult:
         return result
     if is_concrete(*(leaf for leaf in jtu.tree_leaves((nll, result.params, data)) if eqx.is_array(leaf))):
         result = dataclasses.replace(result, blame=Note(_described(nll, result, data)))
-    if not hasattr(nll, "faults"):
+    if nll.faults is None:
         return result
     found = jtu.tree_leaves(without_explicit_types(nll.faults, result.params, data))
     codes = np.concatenate([np.zeros(0), *(np.ravel(code) for code in found)])

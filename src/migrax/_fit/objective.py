@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Scalar
 
 from .._derivatives.one_mode import differentiable
-from .._hints.calls import check_callable, hints
-from .._likelihoods.base import AbstractLikelihood
+from .._hints.calls import hints
+from .._likelihoods.base import AbstractLikelihood, Function
 from .._parameters.names import Slot, flatten, unknown_name
 from .._parameters.parameter import bounds_of, is_parameter
 from .._parameters.resolve import value_of
@@ -38,20 +38,25 @@ class Theta(NamedTuple):
     up: Scalar
 
 
-def prepare(params: PyTree, data: PyTree) -> tuple[PyTree, PyTree]:
-    """Turns Python numbers, lists of them and columns of tables into arrays and looks at the start where it can be seen
-    (not traced).
+def prepare_data(data: PyTree) -> PyTree:
+    """The data with arrays for Python numbers, lists of them and columns of tables.
+
+    **Raises:** `TypeError` for data that hold a parameter.
+    """
+    if any(is_parameter(leaf) for leaf in jax.tree.leaves(data, is_leaf=is_parameter)):
+        raise TypeError("data holds an mx.Parameter: the order is (nll, params, data)")
+    return numbers_to_arrays(as_arrays(data), integers=True)
+
+
+def prepare_params(params: PyTree) -> PyTree:
+    """The start with arrays for Python numbers; its values are looked at where they can be seen (not traced).
 
     **Raises:** `ValueError` naming the parameter whose value is not finite or outside its bounds.
     """
     if isinstance(params, FitResult | Estimate):
         raise TypeError("params is a tree of parameters, got a result: pass result.params")
-    if any(is_parameter(leaf) for leaf in jax.tree.leaves(data, is_leaf=is_parameter)):
-        raise TypeError("data holds an mx.Parameter: the order is (nll, params, data)")
-    data = as_arrays(data)
     flatten(params)  # sees one Parameter at two paths, which any map over the tree would copy
     params = numbers_to_arrays(params, integers=False)
-    data = numbers_to_arrays(data, integers=True)
     leaves, slots, _ = flatten(params)
     for slot in slots:
         if not _is_fine(leaves[slot.leaf]):
@@ -63,7 +68,7 @@ def prepare(params: PyTree, data: PyTree) -> tuple[PyTree, PyTree]:
             'program: jax.config.update("jax_enable_x64", True)',
             stacklevel=1,
         )
-    return params, data
+    return params
 
 
 def float32_complaint(params: PyTree, data: PyTree) -> str | None:
@@ -71,7 +76,7 @@ def float32_complaint(params: PyTree, data: PyTree) -> str | None:
 
     **Arguments:**
 
-    - `params`: of `prepare`; `data`: as the user gave them, where a Python number is of no type.
+    - `params`: of `prepare_params`; `data`: as the user gave them, where a Python number is of no type.
     """
     if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
         return None
@@ -91,7 +96,7 @@ def float32_data_complaint(params: PyTree, data: PyTree) -> str | None:
 
     **Arguments:**
 
-    - `params`, `data`: of `prepare`.
+    - `params`, `data`: of `prepare_params` and `prepare_data`.
     """
     long = [
         jax.tree_util.keystr(path)
@@ -161,7 +166,7 @@ def check_up(up: ArrayLike) -> Array:
 
 
 def objective(
-    nll: Callable, params: PyTree, data: PyTree, up: Scalar
+    nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar
 ) -> tuple[Callable[[Array, Theta], Scalar], Theta, Float[Array, " n"], Space]:
     """The NLL (what of it varies: see `AbstractLikelihood`) over 2 UP as `fn(x, theta)`, with `theta`, the start
     vector and its space.
@@ -170,7 +175,6 @@ def objective(
 
     **Raises:** `TypeError`, `ValueError` unless the NLL is one real number.
     """
-    check_callable(nll)
     x, space = ravel(params)
     kinks = kinks_of(nll, params, space)
     if kinks is not None:
@@ -180,11 +184,10 @@ def objective(
 
     def fn(x: Array, theta: Theta) -> Scalar:
         likelihood = eqx.combine(theta.nll, static)
-        if _has_constant(likelihood):
-            likelihood = likelihood.varying
+        walked_on = likelihood if likelihood.varying is None else likelihood.varying
         tree = resolve_at(theta.params, x)
-        with hints(nll, tree, theta.data, space.names):
-            value = likelihood(tree, theta.data)
+        with hints(nll.function if isinstance(nll, Function) else nll, tree, theta.data, space.names):
+            value = walked_on(tree, theta.data)
         return check_scalar(value).astype(x.dtype) / (2 * theta.up)
 
     return differentiable(eqx.filter_closure_convert(fn, x, theta), x, theta, space), theta, x, space
@@ -195,7 +198,7 @@ def kinks_of(nll: Any, params: PyTree, space: Space) -> Float[Array, "m n"] | No
 
     **Raises:** `ValueError` for those of an unknown parameter.
     """
-    named = getattr(nll, "kinks", None) if isinstance(nll, AbstractLikelihood) else None
+    named = nll.kinks
     if not named:
         return None
     _, slots, _ = flatten(params)
@@ -212,14 +215,9 @@ def kinks_of(nll: Any, params: PyTree, space: Space) -> Float[Array, "m n"] | No
     return jnp.stack(columns, axis=1)
 
 
-def _has_constant(nll: Any) -> bool:
-    # a user's own module may have fields of these names
-    return isinstance(nll, AbstractLikelihood) and hasattr(nll, "varying") and hasattr(nll, "constant")
-
-
 def constant_of(nll: Any, theta: Theta) -> Scalar | float:
     """What of the value of the likelihood depends on the data alone, and is not part of the `objective`."""
-    if not _has_constant(nll):
+    if nll.constant is None:
         return 0.0
     _, static = eqx.partition(nll, eqx.is_array)
     return eqx.combine(theta.nll, static).constant(theta.data)

@@ -11,14 +11,13 @@ s_i is the slope of the i-th event's term, so that J has the squares of the weig
 """
 
 import warnings
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from .._likelihoods.base import AbstractLikelihood
+from .._likelihoods.base import AbstractJoint, AbstractLikelihood
 from .._likelihoods.spread import FINE, NOT_A_SUM, spread_of, treatment
 from .._parameters.space import resolve_at
 from .._util.jit import jit
@@ -39,7 +38,7 @@ def check_kind(kind: Any, name: str) -> None:
 
 
 def sandwich(
-    nll: Callable,
+    nll: AbstractLikelihood,
     params: PyTree,
     values: Float[Array, " n"],
     data: PyTree,
@@ -91,7 +90,7 @@ def _refusal(name: str, fault: int) -> str:
 
 @jit
 def _sandwich(
-    nll: Callable, params: PyTree, values: Array, data: PyTree, inverse: Array, up: Array
+    nll: AbstractLikelihood, params: PyTree, values: Array, data: PyTree, inverse: Array, up: Array
 ) -> tuple[Float[Array, "n n"], Int[Array, " parts"], Bool[Array, ""]]:
     """The matrix, what is wrong with each part, and whether J is that of something that fluctuates."""
     bread = inverse / (2 * up)
@@ -99,7 +98,7 @@ def _sandwich(
     aside = values + _ASIDE * jnp.sqrt(jnp.where(variance > 0, variance, 0.0))
     at = lambda x: resolve_at(params, x)  # noqa: E731
     # likelihoods of migrax are minus log L; of what else there is, `up` tells the units
-    ours = isinstance(nll, AbstractLikelihood) and not getattr(nll, "is_plain", False)
+    ours = not nll.is_plain
     units = 2 * up
     meat, faults = jnp.zeros_like(bread), []
     for name, part, its in _parts(nll, data, ""):
@@ -114,7 +113,7 @@ def _sandwich(
 
 def _parts(nll: Any, data: PyTree, name: str) -> list[tuple[str, Any, PyTree]]:
     """The likelihoods that a joint one is the sum of, with their names and data."""
-    if not hasattr(nll, "parts"):
+    if not isinstance(nll, AbstractJoint):
         return [(name, nll, data)]
     before = f"{name}." if name else ""
     return [one for key, part, its in nll.items(data) for one in _parts(part, its, f"{before}{key}")]

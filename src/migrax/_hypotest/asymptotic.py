@@ -1,53 +1,27 @@
 """Asymptotic p-values by Asimov data, in pyhf's convention: those of the alternative, with the nuisance parameters that
 the data prefer there."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._fit.fit import fit
 from .._fit.result import FitResult
 from .._fit.status import Status
-from .._parameters.space import update
+from .._likelihoods.base import AbstractLikelihood
+from .._profile.fitted import Fitted
 from .._toys.sample import asimov
 from .._util.jit import jit
-from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from . import formulas
-from .ratio import Ratio, check_value, ratio
+from .ratio import Ratio, ratio
 from .statistics import AbstractStatistic, StatisticValue, TMu, TMuTilde
+from .test import AbstractCalculator, PValues, Test, alternative_point
 
 
-class Errors(NamedTuple):
-    """Standard errors of p-values by toys, and of their ratio CLs."""
-
-    p_sb: Float[Array, ""]
-    p_b: Float[Array, ""]
-    cls: Float[Array, ""]
-    expected_p_sb: Float[Array, "5"]
-    expected_cls: Float[Array, "5"]
-
-
-class PValues(NamedTuple):
-    """Logs of p-values, and what they rest on. `expected_*`: shape `(5,)`."""
-
-    log_sb: Float[Array, ""]
-    log_b: Float[Array, ""]
-    expected_log_sb: Float[Array, "5"]
-    expected_log_b: Float[Array, "5"]
-    status: Int[Array, ""]
-    significance: Float[Array, ""]
-    expected_significance: Float[Array, ""]
-    alternative: Float[Array, " k"]  # the parameters of interest of the other hypothesis
-    errors: Errors | None = None
-    toys: Any = None
-
-
-class Asymptotic(eqx.Module):
+class Asymptotic(AbstractCalculator):
     """p-values from the asymptotic distributions of the test statistics (G. Cowan, K. Cranmer, E. Gross and O. Vitells,
     Eur. Phys. J. C 71 (2011) 1554).
 
@@ -58,6 +32,17 @@ class Asymptotic(eqx.Module):
 
     alternative: float | None = eqx.field(static=True, default=None)
 
+    @property
+    def expects(self) -> float | None:
+        return self.alternative
+
+    def p_values(self, test: Test) -> tuple[StatisticValue, PValues]:
+        """From the statistic of the data and from that of the Asimov data of the alternative."""
+        found = test.conditional_fits()
+        there = reference(test.free, found)
+        at = Fitted(test.free.nll, there.free, there.data)
+        return _conclude(test.statistic, found, ratio(at, test.poi, test.lanes), there.status, test.poi, test.lanes)
+
 
 class Reference(NamedTuple):
     """The Asimov data of the alternative, and the free fit to them. `status`: of the conditional fit to the data."""
@@ -67,50 +52,16 @@ class Reference(NamedTuple):
     status: Int[Array, ""]
 
 
-def alternative_of(calculator: Any, statistic: AbstractStatistic, free: FitResult, index: tuple[int, ...]) -> Array:
-    """The parameters of interest of the other hypothesis, shape `(k,)`.
-
-    **Raises:** `ValueError` where they are outside the bounds.
-    """
-    at = calculator.alternative
-    if at is None:
-        at = 1.0 if statistic.discovery else 0.0
-    each = (np if is_concrete(at) else jnp).broadcast_to(at, len(index))
-    return check_value(free, index, each, "the alternative hypothesis")
-
-
-def alternative_point(found: Ratio) -> tuple[PyTree, Int[Array, ""]]:
-    """The parameters of the last one of the conditional fits, that of the alternative, and its status."""
-    good = found.status[-1] == int(Status.VALID)
-    point = jnp.where(good, found.points[-1], found.free.values)  # never NaN
-    return update(found.free.params, point), found.status[-1]
-
-
-def reference(nll: Callable, found: Ratio, data: PyTree) -> Reference:
+def reference(free: Fitted, found: Ratio) -> Reference:
     """Asimov data from the conditional fit of the data at the alternative, the last one of `found`."""
-    params, expected, status = _asimov(nll, found, data)
-    return Reference(expected, fit(nll, params, expected), status)
+    params, expected, status = _asimov(free.nll, found, free.data)
+    return Reference(expected, fit(free.nll, params, expected), status)
 
 
 @jit
-def _asimov(nll: Callable, found: Ratio, data: PyTree) -> tuple[PyTree, PyTree, Int[Array, ""]]:
+def _asimov(nll: AbstractLikelihood, found: Ratio, data: PyTree) -> tuple[PyTree, PyTree, Int[Array, ""]]:
     params, status = alternative_point(found)
     return params, asimov(nll, params, data=data), status
-
-
-def asymptotic_p_values(
-    statistic: AbstractStatistic,
-    nll: Callable[[Any, Any], Any],
-    found: Ratio,
-    data: PyTree,
-    index: tuple[int, ...],
-    lanes: Float[Array, "m k"],
-) -> tuple[StatisticValue, PValues]:
-    """The statistic of the data, from their conditional fits at `lanes`, and p-values from that of the Asimov data of
-    the alternative."""
-    there = reference(nll, found, data)
-    of_asimov = ratio(nll, there.free, there.data, index, lanes)
-    return _conclude(statistic, found, of_asimov, there.status, index, lanes)
 
 
 @jit

@@ -6,10 +6,12 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._display.table import Table
-from .._fit.fit import fit
+from .._fit.covariance import Covariance
+from .._fit.result import FitResult
 from .._fit.status import Status
 from .._parameters.select import Where
 from .._toys.source import Toys
@@ -17,13 +19,14 @@ from .._util.jit import jit
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from . import formulas
-from .asymptotic import Asymptotic, PValues
+from .asymptotic import Asymptotic
 from .cells import number, reason, scales_line, status_words, toys_line, with_its_error
 from .hypotest import check_kinds, tested
 from .lanes import counted, rows_of, statuses, table_of
 from .statistics import Q0, StatisticValue, poi_positions
+from .test import PValues, free_fit
 from .toys import ToyTest
-from .weights import Scales, for_test, scales_of, warn_if_off
+from .weights import Scales, scales_of, warn_if_off
 
 
 class Discovery(eqx.Module):
@@ -110,12 +113,14 @@ def _many(found: Discovery) -> Table:
 
 def discovery(
     likelihood: Callable[[Any, Any], ArrayLike],
-    params: PyTree,
+    params: PyTree | FitResult,
     data: PyTree,
     poi: Where,
     value: ArrayLike = 0.0,
     *,
     calculator: Asymptotic | Toys | None = None,
+    solver: optx.AbstractMinimiser[Any, Any, Any] | None = None,
+    covariance: Covariance | ArrayLike | None = None,
 ) -> Discovery:
     """How much the data speak against the hypothesis that there is no signal, and how much one expects of them.
 
@@ -129,6 +134,7 @@ def discovery(
     - `calculator`: default `mx.Asymptotic()`, which expects a signal of 1; of another strength:
         `mx.Asymptotic(alternative=2.0)`. By toys, `mx.Toys(n, key, importance=True)` reaches five standard deviations
         with some thousands.
+    - `solver`, `covariance`: of the free fit to the data, as for `mx.fit`.
 
     **Returns:** a `Discovery`; all NaN, with the status that says why, unless all of its fits are valid.
 
@@ -137,12 +143,11 @@ def discovery(
     calculator = Asymptotic() if calculator is None else calculator
     statistic = Q0()
     check_kinds(statistic, calculator)
-    likelihood, factors = for_test(likelihood, data)
-    free = fit(likelihood, params, data)
-    index = poi_positions(free, poi, "discovery")
-    q, p = tested(statistic, likelihood, free, data, index, value, calculator, "discovery")
-    warn_if_off(likelihood, q.free, data, index, factors, "discovery")
-    return _result(q, p, free.names[index[0]], scales_of(factors))
+    free, factors = free_fit(likelihood, params, data, "discovery", solver, covariance)
+    index = poi_positions(free.result, poi, "discovery")
+    q, p = tested(statistic, free, index, value, calculator, "discovery")
+    warn_if_off(free._replace(result=q.free), index, factors, "discovery")
+    return _result(q, p, free.result.names[index[0]], scales_of(factors))
 
 
 @jit

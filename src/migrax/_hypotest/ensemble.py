@@ -5,7 +5,6 @@ another likelihood, of a vector of the other parameters, so that any entry of a 
 compiles nothing.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -17,8 +16,10 @@ from jaxtyping import Array, Float, Int, Scalar
 from .._fit.fit import fit
 from .._fit.result import FitResult
 from .._fit.status import Status
+from .._likelihoods.base import AbstractLikelihood
 from .._parameters.parameter import Parameter
 from .._parameters.space import ravel, resolve_at, update
+from .._profile.fitted import Fitted
 from .._toys.fit_toys import fit_toys
 from .._toys.sample import asimov, draw_one
 from .._toys.source import DrawnFrom, Toys, source
@@ -33,7 +34,7 @@ _AT_ONCE = 4096  # toys whose likelihood is looked at together
 _REPEATED = 3  # searches of the free minimum of a toy that has shown a lower one
 
 
-class Held(eqx.Module):
+class Held(AbstractLikelihood):
     """A likelihood with some parameters held at `values`, as a function of `{"x": vector of the others}`."""
 
     nll: Any
@@ -203,7 +204,7 @@ def logs(nll: Any, points: tuple[PyTree, ...], toys: Any, data: PyTree, origin: 
 
 
 @jit
-def _logs(nll: Callable, points: tuple[PyTree, ...], toys: PyTree) -> Float[Array, "points size"]:
+def _logs(nll: AbstractLikelihood, points: tuple[PyTree, ...], toys: PyTree) -> Float[Array, "points size"]:
     at = [resolve_at(point, ravel(point)[0]) for point in points]
     return jnp.stack([jax.vmap(lambda toy, p=p: jnp.asarray(nll(p, toy)))(toys) for p in at])
 
@@ -226,7 +227,7 @@ def traced(
         origin = jax.tree.map(lambda a: a[number // n], origins)
         at = resolve_at(origin, ravel(origin)[0])
         toy = draw_one(nll, at, jax.random.fold_in(keys[number // n], number % n), data)
-        found = statistic.at(nll, fit(nll, origin, toy), toy, index, values)
+        found = statistic.at(Fitted(nll, fit(nll, origin, toy), toy), index, values)
         return found.value, found.status
 
     numbers = jnp.arange(n * len(drawn))

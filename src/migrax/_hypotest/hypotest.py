@@ -6,26 +6,27 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._display.table import Table
-from .._fit.fit import fit
-from .._fit.objective import prepare
+from .._fit.covariance import Covariance
 from .._fit.result import FitResult
 from .._fit.status import Status
 from .._parameters.select import Where
+from .._profile.fitted import Fitted
 from .._toys.source import Toys
 from .._util.jit import jit
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
-from .asymptotic import Asymptotic, Errors, PValues, alternative_of, asymptotic_p_values
+from .asymptotic import Asymptotic
 from .cells import band, number, reason, scales_line, status_words, toys_line, with_its_error
 from .formulas import BANDS
 from .lanes import EXPECTED, counted, rows_of, statuses, table_of
-from .ratio import ratio
 from .statistics import AbstractStatistic, QTilde, StatisticValue, poi_positions
-from .toys import ToyTest, toy_p_values
-from .weights import Scales, for_test, scales_of, warn_if_off
+from .test import Errors, PValues, Test, free_fit
+from .toys import ToyTest, as_calculator
+from .weights import Scales, scales_of, warn_if_off
 
 
 class HypoTest(eqx.Module):
@@ -120,13 +121,15 @@ def _many(tests: HypoTest) -> Table:
 
 def hypotest(
     likelihood: Callable[[Any, Any], ArrayLike],
-    params: PyTree,
+    params: PyTree | FitResult,
     data: PyTree,
     poi: Where,
     value: ArrayLike,
     *,
     statistic: AbstractStatistic | None = None,
     calculator: Asymptotic | Toys | None = None,
+    solver: optx.AbstractMinimiser[Any, Any, Any] | None = None,
+    covariance: Covariance | ArrayLike | None = None,
 ) -> HypoTest:
     """Tests a value of a parameter: p-values, CLs (A. L. Read, J. Phys. G 28 (2002) 2693) and what is expected of them.
 
@@ -140,11 +143,14 @@ def hypotest(
 
     **Arguments:**
 
-    - `likelihood`, `params`, `data`: as for `mx.fit`; the likelihood needs Asimov data.
+    - `likelihood`, `data`: as for `mx.fit`; the likelihood needs Asimov data.
+    - `params`: the start of the free fit, as for `mx.fit`, or the `mx.FitResult` of these data: then nothing is fitted
+        freely again.
     - `poi`: the parameter of interest, by name or as for `mx.fix`; several for `mx.TMu()`.
     - `value`: the value tested, one number a parameter of interest.
     - `statistic`: default `mx.QTilde()`.
     - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`.
+    - `solver`, `covariance`: of the free fit to the data, as for `mx.fit`.
 
     **Returns:** a `HypoTest`; all NaN, with the status that says why, unless all of its fits are valid.
 
@@ -155,38 +161,31 @@ def hypotest(
     statistic = QTilde() if statistic is None else statistic
     calculator = Asymptotic() if calculator is None else calculator
     check_kinds(statistic, calculator)
-    likelihood, factors = for_test(likelihood, data)
-    free = fit(likelihood, params, data)
-    index = poi_positions(free, poi, "hypotest")
-    q, p = tested(statistic, likelihood, free, data, index, value, calculator, "hypotest")
-    warn_if_off(likelihood, q.free, data, index, factors, "hypotest")
-    return _result(statistic, q, p, ", ".join(free.names[i] for i in index), scales_of(factors))
+    free, factors = free_fit(likelihood, params, data, "hypotest", solver, covariance)
+    index = poi_positions(free.result, poi, "hypotest")
+    q, p = tested(statistic, free, index, value, calculator, "hypotest")
+    warn_if_off(free._replace(result=q.free), index, factors, "hypotest")
+    return _result(statistic, q, p, ", ".join(free.result.names[i] for i in index), scales_of(factors))
 
 
 def tested(
     statistic: AbstractStatistic,
-    nll: Callable[[Any, Any], ArrayLike],
-    free: FitResult,
-    data: PyTree,
+    free: Fitted,
     index: tuple[int, ...],
     value: ArrayLike,
     calculator: Asymptotic | Toys,
     what: str,
 ) -> tuple[StatisticValue, PValues]:
     """The statistic of the data and its p-values, by the calculator that is asked for."""
-    _, data = prepare(free.params, data)
-    values = statistic.checked(free, index, value, what)
-    other = alternative_of(calculator, statistic, free, index)
+    by = as_calculator(calculator)
+    values = statistic.checked(free.result, index, value, what)
+    other = by.alternative_of(statistic, free.result, index)
     if statistic.discovery and is_concrete(values, other) and bool(jnp.all(values == other)):
         raise ValueError(
             f"{what} tests {float(values[0]):g} against itself: a discovery tests the value without a signal, 0, and "
             "alternative= of the calculator is the one with it"
         )
-    lanes = statistic.lanes(values, other)
-    found = ratio(nll, free, data, index, lanes)
-    if isinstance(calculator, Toys):
-        return toy_p_values(statistic, nll, found, data, index, lanes, calculator)
-    return asymptotic_p_values(statistic, nll, found, data, index, lanes)
+    return by.p_values(Test(statistic, free, index, values, other))
 
 
 def check_kinds(statistic: Any, calculator: Any) -> None:
@@ -202,12 +201,6 @@ def check_kinds(statistic: Any, calculator: Any) -> None:
             raise TypeError(f"{what} must be one of migrax's, such as {examples}; got {thing!r}")
     if isinstance(calculator, Toys) and calculator.params is not None:
         raise ValueError("tests draw their toys where the data put the parameters: mx.Toys(n, key) without params")
-
-
-def check_cl(cl: float) -> None:
-    """**Raises:** `ValueError` unless it is a number between 0 and 1."""
-    if isinstance(cl, bool) or not isinstance(cl, int | float) or not 0 < cl < 1:
-        raise ValueError(f"cl must be a number between 0 and 1, got {cl!r}")
 
 
 @jit

@@ -6,14 +6,16 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._display.table import Table
-from .._fit.fit import fit
-from .._fit.objective import prepare
+from .._fit.covariance import Covariance
 from .._fit.result import FitResult
 from .._parameters.select import Where
 from .._profile.crossing import Side
+from .._profile.fitted import Fitted
+from .._profile.levels import probability
 from .._profile.minos import minos
 from .._toys.source import Toys
 from .._util.tracing import is_concrete
@@ -21,14 +23,15 @@ from .._util.typing import PyTree
 from .asymptotic import Asymptotic
 from .cells import number, reason, scales_line, with_its_error, words
 from .ensemble import Ensemble, Shown
-from .hypotest import check_cl, check_kinds
+from .hypotest import check_kinds
 from .lanes import counted, limit_words, rows_of, table_of
 from .limit_status import LimitStatus
 from .noisy_root import Heights, Root, find_roots
 from .statistics import Q0, AbstractStatistic, QMu, TMu, poi_positions
+from .test import free_fit
 from .toy_limit import check_toys, heights, one_error
 from .toys import drawn_at, p_value, statistic_of, unweighted
-from .weights import Scales, for_test, scales_of, warn_if_off
+from .weights import Scales, scales_of, warn_if_off
 
 Kind = Literal["central", "feldman-cousins"]
 
@@ -106,13 +109,15 @@ def _many(found: Interval) -> Table:
 
 def interval(
     likelihood: Callable[[Any, Any], ArrayLike],
-    params: PyTree,
+    params: PyTree | FitResult,
     data: PyTree,
     poi: Where,
     *,
     cl: float = 0.6827,
     kind: Kind = "central",
     calculator: Asymptotic | Toys | None = None,
+    solver: optx.AbstractMinimiser[Any, Any, Any] | None = None,
+    covariance: Covariance | ArrayLike | None = None,
 ) -> Interval:
     """A confidence interval of one parameter, the others fitted at each value.
 
@@ -131,42 +136,43 @@ def interval(
     **Arguments:**
 
     - `likelihood`, `params`, `data`, `poi`: as for `mx.hypotest`, with one parameter of interest.
-    - `cl`: the confidence level.
+    - `cl`: the confidence level: a probability or, from 1 on, a number of standard deviations.
     - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`: `n` toys are drawn and fitted at each of some
         ten values. By toys not for the inside of `jax.jit` and `jax.vmap`, and without a derivative.
+    - `solver`, `covariance`: of the free fit to the data, as for `mx.fit`.
 
     **Returns:** an `Interval`.
 
-    **Raises:** as `mx.hypotest`; `ValueError` for a `cl` that is not between 0 and 1, another `kind`, several
+    **Raises:** as `mx.hypotest`; `ValueError` for a `cl` out of range, another `kind`, several
     parameters, too few toys, or Feldman and Cousins without toys.
     """
     calculator = Asymptotic() if calculator is None else calculator
     check_kinds(TMu(), calculator)
-    check_cl(cl)
+    cl = probability(cl)
     if kind not in ("central", "feldman-cousins"):
         raise ValueError(f"kind must be 'central' or 'feldman-cousins', got {kind!r}")
     if isinstance(calculator, Toys):
         check_toys((likelihood, params, data), calculator, _share(cl, kind), "interval")
-    likelihood, factors = for_test(likelihood, data)
-    free = fit(likelihood, params, data)
-    index = poi_positions(free, poi, "interval")
+    free, factors = free_fit(likelihood, params, data, "interval", solver, covariance)
+    index = poi_positions(free.result, poi, "interval")
     if len(index) != 1:
-        raise ValueError(f"interval is of one parameter, got {[free.names[i] for i in index]}")
+        raise ValueError(f"interval is of one parameter, got {[free.result.names[i] for i in index]}")
     if isinstance(calculator, Toys):
-        return _by_toys(likelihood, free, data, index, cl, kind, calculator)
+        return _by_toys(free, index, cl, kind, calculator)
     if kind != "central":
         raise ValueError("intervals of Feldman and Cousins are by toys: calculator=mx.Toys(1000, jax.random.key(0))")
-    warn_if_off(likelihood, free, data, index, factors, "interval")
-    return _by_minos(likelihood, free, data, index[0], cl, scales_of(factors))
+    warn_if_off(free, index, factors, "interval")
+    return _by_minos(free, index[0], cl, scales_of(factors))
 
 
-def _by_minos(nll: Any, free: FitResult, data: PyTree, i: int, cl: float, scales: Scales) -> Interval:
+def _by_minos(fitted: Fitted, i: int, cl: float, scales: Scales) -> Interval:
+    free = fitted.result
     best, name = free.values[i], free.names[i]
     if is_concrete(free.valid) and not bool(free.valid):
         failed = jnp.asarray(int(LimitStatus.FIT_FAILED))
         nothing = jnp.full_like(best, jnp.nan)
         return Interval(nothing, nothing, failed, failed, best, free, None, None, cl, "central", name, scales)
-    sides = minos(nll, free, data, name, cl=cl)
+    sides = minos(*fitted, name, cl=cl)
     ends = []
     for off, status, bound in (
         (sides.lower[0], sides.lower_status[0], free.lower[i]),
@@ -185,21 +191,18 @@ def _share(cl: float, kind: str) -> float:
     return 1 - cl if kind == "feldman-cousins" else 0.5 * (1 - cl)
 
 
-def _by_toys(
-    nll: Any, free: FitResult, data: PyTree, index: tuple[int, ...], cl: float, kind: str, calculator: Toys
-) -> Interval:
-    i = index[0]
+def _by_toys(fitted: Fitted, index: tuple[int, ...], cl: float, kind: str, calculator: Toys) -> Interval:
+    free, i = fitted.result, index[0]
     best, name = free.values[i], free.names[i]
     if not bool(free.valid):
         roots = [Root(np.nan, np.nan, LimitStatus.FIT_FAILED)] * 2
     else:
-        _, data = prepare(free.params, data)
         share = _share(cl, kind)
-        error = one_error(nll, free, data, i)
+        error = one_error(fitted, i)
         # an estimate on the other side of the value tested is no evidence against it
         one_sided: dict[int, AbstractStatistic] = {-1: Q0(), 1: QMu()}
         statistics = {sign: TMu() if kind == "feldman-cousins" else one_sided[sign] for sign in (-1, 1)}
-        sides = [_Side(nll, free, data, index, sign, statistics[sign], share, calculator) for sign in (-1, 1)]
+        sides = [_Side(fitted, index, sign, statistics[sign], share, calculator) for sign in (-1, 1)]
         with Shown(calculator.progress) as shown:
             roots = [side.end(error, shown) for side in sides]
     if any(root.status == LimitStatus.NONE_ALLOWED for root in roots):  # nothing is left between the ends
@@ -216,9 +219,7 @@ def _by_toys(
 class _Side(NamedTuple):
     """What is looked for on one side of the best fit: where the p-value, which is 1 there, has fallen to `share`."""
 
-    nll: Any
-    free: FitResult
-    data: PyTree
+    fitted: Fitted
     poi: tuple[int, ...]
     sign: int
     statistic: AbstractStatistic
@@ -237,23 +238,23 @@ class _Side(NamedTuple):
     def look(self, distance: float, shown: Shown) -> Heights:
         best, bound = self._best, self._bound
         value = bound if distance >= abs(bound - best) else best + self.sign * distance
-        values = jnp.asarray([value], self.free.values.dtype)
-        q = self.statistic.at(self.nll, self.free, self.data, self.poi, values)
+        values = jnp.asarray([value], self.fitted.result.values.dtype)
+        q = self.statistic.at(self.fitted, self.poi, values)
         if not bool(q.valid):
             return Heights(np.full(1, np.nan), np.full(1, np.nan))
         (toys,) = drawn_at(self.calculator, (q.conditional,))
-        ensemble = Ensemble(self.nll, q.conditional, self.data, toys, self.poi, shown)
+        ensemble = Ensemble(self.fitted.nll, q.conditional, self.fitted.data, toys, self.poi, shown)
         drawn = unweighted(*statistic_of(self.statistic, ensemble, values))
         p, e = p_value(drawn, q.value)
         return heights(p[None], e[None], drawn, float(np.log(self.share)))
 
     @property
     def _best(self) -> float:
-        return float(self.free.values[self.poi[0]])
+        return float(self.fitted.result.values[self.poi[0]])
 
     @property
     def _bound(self) -> float:
-        return float((self.free.upper if self.sign > 0 else self.free.lower)[self.poi[0]])
+        return float((self.fitted.result.upper if self.sign > 0 else self.fitted.result.lower)[self.poi[0]])
 
 
 def _placed(root: Root, sign: int, best: Array, bound: Array) -> tuple[Array, Array]:

@@ -6,31 +6,34 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from scipy.special import log_ndtr, ndtri_exp
 
 from .._display.table import Table
-from .._fit.fit import fit
-from .._fit.objective import prepare
+from .._fit.covariance import Covariance
 from .._fit.result import FitResult
 from .._parameters.select import Where
+from .._profile.levels import probability
 from .._toys.source import Toys
 from .._util.jit import jit
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from . import formulas
-from .asymptotic import Asymptotic, alternative_of, reference
+from .asymptotic import Asymptotic, reference
 from .cells import band, beyond_bound, reason, scales_line, with_its_error, words
 from .formulas import BANDS
-from .hypotest import check_cl, check_kinds
+from .hypotest import check_kinds
 from .lanes import EXPECTED, counted, limit_words, rows_of, table_of
 from .limit_root import find_limits
-from .limit_sides import Problem
+from .limit_sides import LimitProblem
 from .limit_status import LimitStatus
 from .ratio import ratio
 from .statistics import AbstractStatistic, QMu, QTilde, poi_positions
+from .test import Test, free_fit
 from .toy_limit import check_toys, toy_limits
-from .weights import Scales, for_test, scales_of, warn_if_off
+from .toys import as_calculator
+from .weights import Scales, scales_of, warn_if_off
 
 
 class UpperLimit(eqx.Module):
@@ -114,7 +117,7 @@ def _beyond(limit: UpperLimit) -> list[str]:
 
 def upper_limit(
     likelihood: Callable[[Any, Any], ArrayLike],
-    params: PyTree,
+    params: PyTree | FitResult,
     data: PyTree,
     poi: Where,
     *,
@@ -122,6 +125,8 @@ def upper_limit(
     cls: bool = True,
     statistic: AbstractStatistic | None = None,
     calculator: Asymptotic | Toys | None = None,
+    solver: optx.AbstractMinimiser[Any, Any, Any] | None = None,
+    covariance: Covariance | ArrayLike | None = None,
 ) -> UpperLimit:
     """The upper limit on a parameter, observed and expected: where CLs (or, with `cls=False`, the p-value) is 1 - `cl`.
 
@@ -136,15 +141,16 @@ def upper_limit(
 
     - `likelihood`, `params`, `data`, `poi`: as for `mx.hypotest`, with one parameter of interest. It cannot be larger
         than its upper bound.
-    - `cl`: the confidence level.
+    - `cl`: the confidence level: a probability or, from 1 on, a number of standard deviations (2 is 0.9545).
     - `cls`: `False` for the limit of the p-value alone (CLs+b), which excludes signals that the data cannot see.
     - `statistic`: `mx.QTilde()`, the default, or `mx.QMu()`.
     - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`: `n` toys are drawn and fitted at each of some
         ten values. Not for the inside of `jax.jit` and `jax.vmap`, and without a derivative.
+    - `solver`, `covariance`: of the free fit to the data, as for `mx.fit`.
 
     **Returns:** an `UpperLimit`; a limit that is not found is NaN, with a status that says why.
 
-    **Raises:** as `mx.hypotest`; `ValueError` for a `cl` that is not between 0 and 1, or too few toys for it;
+    **Raises:** as `mx.hypotest`; `ValueError` for a `cl` out of range, or too few toys for it;
     `TypeError` for another statistic.
     """
     statistic = QTilde() if statistic is None else statistic
@@ -152,28 +158,24 @@ def upper_limit(
     check_kinds(statistic, calculator)
     if not isinstance(statistic, QTilde | QMu):
         raise TypeError(f"an upper limit needs mx.QTilde() or mx.QMu(), got {type(statistic).__name__}")
-    check_cl(cl)
+    cl = probability(cl)
     if isinstance(calculator, Toys):
         check_toys((likelihood, params, data), calculator, 1 - cl, "upper_limit")
-    likelihood, factors = for_test(likelihood, data)
-    free = fit(likelihood, params, data)
-    index = poi_positions(free, poi, "upper_limit")
+    free, factors = free_fit(likelihood, params, data, "upper_limit", solver, covariance)
+    index = poi_positions(free.result, poi, "upper_limit")
     if len(index) != 1:
-        raise ValueError(f"upper_limit is of one parameter, got {[free.names[i] for i in index]}")
-    _, data = prepare(params, data)
-    at = alternative_of(calculator, statistic, free, index)
-    found = ratio(likelihood, free, data, index, statistic.others(at))
-    free = found.free
-    warn_if_off(likelihood, free, data, index, factors, "upper_limit")
+        raise ValueError(f"upper_limit is of one parameter, got {[free.result.names[i] for i in index]}")
+    at = as_calculator(calculator).alternative_of(statistic, free.result, index)
+    found = ratio(free, index, statistic.others(at))
+    free = free._replace(result=found.free)
+    warn_if_off(free, index, factors, "upper_limit")
     if isinstance(calculator, Toys):
-        limits = toy_limits(likelihood, found, data, index, float(at[0]), cl, cls, statistic, calculator)
-        return _result(free, index[0], cl, cls, *limits)
-    there = reference(likelihood, found, data)
-    problem = Problem(
-        likelihood, found, data, there, jnp.asarray(index[0]), at, jnp.asarray(1 - cl), distances(cl, cls)
-    )
+        limits = toy_limits(Test(statistic, free, index, at, at), found, cl, cls, calculator)
+        return _result(free.result, index[0], cl, cls, *limits)
+    there = reference(free, found)
+    problem = LimitProblem(free.nll, found, free.data, there, index[0], at, 1 - cl, distances(cl, cls))
     limits, status = find_limits(problem, statistic.tilde, cls)
-    return _result(free, index[0], cl, cls, limits, status, None, there.free, scales_of(factors))
+    return _result(free.result, index[0], cl, cls, limits, status, None, there.free, scales_of(factors))
 
 
 def distances(cl: float, cls: bool) -> Float[Array, "5"]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Scalar
 
 from .._fit.status import Status
 from . import formulas
-from .limit_sides import Problem, Sides, sides_of
+from .limit_sides import LimitProblem, Sides, sides_of
 
 
 class Curve(NamedTuple):
@@ -58,7 +58,7 @@ class Height(NamedTuple):
     good: Bool[Array, ""]
 
 
-def curve_of(problem: Problem, tilde: bool, cls: bool) -> Curve:
+def curve_of(problem: LimitProblem, tilde: bool, cls: bool) -> Curve:
     found, there = problem.found, problem.there
     fits = (found.free, there.free)
     sides = sides_of(problem)

@@ -14,7 +14,7 @@ from .._util.jit import jit
 from .._util.tracing import is_concrete
 from .limit_crossing import Crossed, cross
 from .limit_curve import Curve, Height, curve_of
-from .limit_sides import Problem
+from .limit_sides import LimitProblem
 from .limit_status import LimitStatus
 
 _MOST = 60  # evaluations of a root
@@ -22,7 +22,7 @@ _CLOSE = {8: 1e-7, 4: 1e-4}  # of the distance to the alternative, before the la
 _FAR = {8: 1e40, 4: 1e30}  # errors: beyond it the signal does nothing
 
 
-def find_limits(problem: Problem, tilde: bool, cls: bool) -> tuple[Float[Array, "6"], Int[Array, "6"]]:
+def find_limits(problem: LimitProblem, tilde: bool, cls: bool) -> tuple[Float[Array, "6"], Int[Array, "6"]]:
     """The observed limit and those expected at -2 to 2 standard deviations, and an `mx.LimitStatus` for each."""
     crossed = crossings(problem, tilde, cls)
     if not (is_concrete(crossed.status) and np.all(np.asarray(crossed.status) >= 0)):
@@ -31,7 +31,7 @@ def find_limits(problem: Problem, tilde: bool, cls: bool) -> tuple[Float[Array, 
 
 
 @jit
-def crossings(problem: Problem, tilde: bool, cls: bool) -> Crossed:
+def crossings(problem: LimitProblem, tilde: bool, cls: bool) -> Crossed:
     """The limits that are found with one gradient a step, with a leading axis of six; a status of -1 for the others."""
     still = _still(curve_of(problem, tilde, cls))
     found = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), *cross(still))
@@ -39,7 +39,7 @@ def crossings(problem: Problem, tilde: bool, cls: bool) -> Crossed:
 
 
 @jit
-def roots(problem: Problem, crossed: Crossed, tilde: bool, cls: bool) -> Crossed:
+def roots(problem: LimitProblem, crossed: Crossed, tilde: bool, cls: bool) -> Crossed:
     """The same, with those that are missing found by Newton's method."""
     still = _still(curve_of(problem, tilde, cls))
     known = crossed.status >= 0
@@ -49,7 +49,7 @@ def roots(problem: Problem, crossed: Crossed, tilde: bool, cls: bool) -> Crossed
 
 
 @jit
-def limits_at(problem: Problem, crossed: Crossed, tilde: bool, cls: bool) -> Float[Array, "6"]:
+def limits_at(problem: LimitProblem, crossed: Crossed, tilde: bool, cls: bool) -> Float[Array, "6"]:
     """The limits with their derivatives; NaN where there is none."""
     curve = curve_of(problem, tilde, cls)
     mu, x, status = jax.tree.map(lax.stop_gradient, crossed)

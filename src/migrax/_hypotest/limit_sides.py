@@ -12,9 +12,11 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 from .._fit.objective import kinks_of
 from .._fit.result import FitResult
 from .._fit.status import Status
+from .._likelihoods.base import AbstractLikelihood, Function
 from .._parameters.resolve import resolve
 from .._parameters.space import ravel
 from .._profile.conditional_covariance import conditional_shift
+from .._profile.fitted import Fitted
 from .._profile.minimum import Hold, Minimum, at_minimum
 from .._profile.refit import refit
 from .._util.typing import PyTree
@@ -22,14 +24,16 @@ from .asymptotic import Reference
 from .ratio import Ratio
 
 
-class Problem(eqx.Module):
-    nll: Any
+class LimitProblem(eqx.Module):
+    """What the limits are roots of."""
+
+    nll: AbstractLikelihood
     found: Ratio  # the conditional fits of the data at 0 (for a tilde statistic) and at the alternative
     data: PyTree
     there: Reference
-    index: Int[Array, ""]
+    index: Int[Array, ""] = eqx.field(converter=jnp.asarray)
     at: Float[Array, "1"]  # the alternative
-    alpha: Scalar
+    alpha: Scalar = eqx.field(converter=jnp.asarray)
     distances: Float[Array, "5"]  # standard deviations from the alternative at the limits that are expected
 
 
@@ -46,7 +50,7 @@ class Side(NamedTuple):
     """The likelihood of some data along the parameter of interest. `nll` closes over nothing, so that what it holds can
     be kept from derivatives."""
 
-    nll: Any
+    nll: Function
     fit: FitResult
     data: PyTree
     position: Int[Array, ""]  # of the parameter of interest
@@ -54,7 +58,7 @@ class Side(NamedTuple):
 
     @property
     def minimum(self) -> Minimum:
-        minimum = at_minimum(self.nll, self.fit, self.data)
+        minimum = at_minimum(Fitted(self.nll, self.fit, self.data))
         if self.kinks is not None:
             minimum = minimum._replace(space=minimum.space.with_kinks(self.kinks))
         return minimum
@@ -109,12 +113,12 @@ class Sides(NamedTuple):
         return Sides((self.sides._replace(fit=last(self.sides.fit), data=last(self.sides.data)),))
 
 
-def sides_of(problem: Problem) -> Sides:
+def sides_of(problem: LimitProblem) -> Sides:
     """Those of the data and of the Asimov data."""
     nll, first, second = problem.nll, problem.found.free, problem.there.free
 
     def side(fit: FitResult, data: PyTree) -> Side:
-        converted = eqx.filter_closure_convert(nll, resolve(fit.params), data)
+        converted = Function(eqx.filter_closure_convert(nll, resolve(fit.params), data))
         kinks = kinks_of(nll, fit.params, ravel(fit.params)[1])
         return Side(converted, fit, data, problem.index, kinks)
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from .._display.table import Table
 from .._fit.status import Status
+from .._likelihoods.base import as_likelihood
 from .._parameters.fix import fix
 from .._parameters.names import names
 from .._parameters.select import Where, pick, select
@@ -135,6 +136,7 @@ def look_elsewhere(
 
     **Warns** if every second point of the grid would see much fewer up-crossings: then all of it misses some, too.
     """
+    likelihood = as_likelihood(likelihood)
     check_kinds(Q0(), toys)
     if not isinstance(toys, Toys):
         raise TypeError("look_elsewhere counts up-crossings in toys: give it mx.Toys(100, jax.random.key(0))")

@@ -1,21 +1,17 @@
 """The profile likelihood ratio: how much worse the data are described with the parameter of interest held."""
 
-from collections.abc import Callable
-
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from .._fit.fit import covariance_kind, fit
-from .._fit.objective import prepare
+from .._fit.fit import fit
 from .._fit.result import FitResult
 from .._fit.status import Status
-from .._likelihoods.least_squares import NEEDS_SCALE
 from .._parameters.space import update
-from .._profile.minimum import warn_if_rounded
+from .._profile.fitted import Fitted, warn_if_rounded
 from .._profile.profile import evaluate
-from .._profile.retry import by_stages
+from .._profile.retry import retry
 from .._util.jit import jit
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
@@ -66,34 +62,33 @@ def check_value(result: FitResult, index: tuple[int, ...], value: ArrayLike, wha
     return jnp.asarray(values)
 
 
-def ratio(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], values: Float[Array, "m k"]) -> Ratio:
+def ratio(free: Fitted, index: tuple[int, ...], values: Float[Array, "m k"]) -> Ratio:
     """The conditional fits at `values`, all at once. Where one of them is lower than the free fit, this is done again
     from there (outside of `jax.jit`; inside, its status says so)."""
-    _, data = prepare(free.params, data)
-    if covariance_kind(nll, data, True) == "scaled":
-        raise TypeError(f"a test or a limit {NEEDS_SCALE}")
-    warn_if_rounded(nll, free, data, "a test or a limit")
-    found = _conditional(nll, free, data, index, values)
+    free.nll.needs_scale(free.data, "a test or a limit")
+    warn_if_rounded(free, "a test or a limit")
+    found = _conditional(free, index, values)
     for _ in range(3):
-        better = _better(nll, free, data, found)
+        better = _better(free, found)
         if better is None:
             break
-        found = _conditional(nll, better, data, index, values)
+        free = free._replace(result=better)
+        found = _conditional(free, index, values)
     return found
 
 
-def _conditional(nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], values: Array) -> Ratio:
-    positions = jnp.asarray(index)
-    what = "profile" if len(index) < len(free.names) else "value"
-    tangent = jnp.full((values.shape[0], free.values.size), jnp.nan, free.values.dtype)
-    _, rise, points, status, _ = by_stages(
-        lambda lanes, skip, robust: evaluate(nll, free, data, positions, lanes, skip, robust, what),
+def _conditional(free: Fitted, index: tuple[int, ...], values: Array) -> Ratio:
+    positions, result = jnp.asarray(index), free.result
+    what = "profile" if len(index) < len(result.names) else "value"
+    tangent = jnp.full((values.shape[0], result.values.size), jnp.nan, result.values.dtype)
+    _, rise, points, status, _ = retry(
+        lambda fitted, lanes, skip, robust: evaluate(fitted, positions, lanes, skip, robust, what),
+        free,
         (values, tangent),
         lambda found: np.asarray(found.status) != int(Status.VALID),
-        (nll, free, data),
     )
-    rise, status = _checked(rise, status, free.valid, free.status)
-    return Ratio(rise, points, status, free)
+    rise, status = _checked(rise, status, result.valid, result.status)
+    return Ratio(rise, points, status, result)
 
 
 @jit
@@ -104,7 +99,8 @@ def _checked(rise: Array, status: Array, valid: Array, why: Array) -> tuple[Arra
     return jnp.where(lower | ~valid, jnp.nan, jnp.maximum(rise, 0.0)), jnp.where(valid, status, why)
 
 
-def _better(nll: Callable, free: FitResult, data: PyTree, found: Ratio) -> FitResult | None:
+def _better(fitted: Fitted, found: Ratio) -> FitResult | None:
+    nll, free, data = fitted
     if not is_concrete(found.status, free.valid, found.points):
         return None
     points, good = np.asarray(found.points), np.asarray(found.status) == int(Status.NOT_CONVERGED)

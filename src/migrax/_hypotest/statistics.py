@@ -10,12 +10,13 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._fit.fit import fit
-from .._fit.objective import prepare
+from .._fit.objective import prepare_data
 from .._fit.result import FitResult
 from .._fit.status import Status
+from .._likelihoods.base import as_likelihood
 from .._likelihoods.effective import scaled
 from .._parameters.select import Where
-from .._profile.minimum import positions
+from .._profile.fitted import Fitted, positions
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .ratio import Ratio, check_value, ratio
@@ -72,8 +73,8 @@ class AbstractStatistic(eqx.Module):
 
         **Raises:** `ValueError` for a parameter that is unknown or fixed, or a value outside its bounds.
         """
-        likelihood, _ = scaled(likelihood, prepare({}, data)[1])
-        return self.from_fit(likelihood, fit(likelihood, params, data), data, poi, value)
+        nll, _ = scaled(as_likelihood(likelihood), prepare_data(data))
+        return self.from_fit(nll, fit(nll, params, data), data, poi, value)
 
     def from_fit(
         self, nll: Callable[[Any, Any], ArrayLike], free: FitResult, data: PyTree, poi: Where, value: ArrayLike
@@ -81,7 +82,8 @@ class AbstractStatistic(eqx.Module):
         """The same, where there is the free fit already."""
         name = type(self).__name__
         index = poi_positions(free, poi, name)
-        return self.at(nll, free, data, index, self.checked(free, index, value, name))
+        fitted = Fitted(as_likelihood(nll), free, prepare_data(data))
+        return self.at(fitted, index, self.checked(free, index, value, name))
 
     def checked(self, free: FitResult, index: tuple[int, ...], value: ArrayLike, what: str) -> Float[Array, " k"]:
         """The values tested.
@@ -93,11 +95,9 @@ class AbstractStatistic(eqx.Module):
             raise ValueError(f"{name} is a statistic of one parameter of interest, got {len(index)}: take mx.TMu()")
         return check_value(free, index, value, what)
 
-    def at(
-        self, nll: Callable, free: FitResult, data: PyTree, index: tuple[int, ...], values: Float[Array, " k"]
-    ) -> StatisticValue:
+    def at(self, free: Fitted, index: tuple[int, ...], values: Float[Array, " k"]) -> StatisticValue:
         """The same of the parameters at these positions, without checks."""
-        found = ratio(nll, free, data, index, self.lanes(values))
+        found = ratio(free, index, self.lanes(values))
         return self.from_ratio(found, index, values)
 
     def lanes(self, values: Float[Array, " k"], *others: Float[Array, " k"]) -> Float[Array, "m k"]:

@@ -1,8 +1,6 @@
 """Upper limits by toys. Those of the alternative and their free fits are made once, for all values that are tried."""
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,57 +11,50 @@ from .._fit.hesse import hesse
 from .._fit.result import FitResult
 from .._fit.status import Status
 from .._parameters.space import update
+from .._profile.fitted import Fitted
 from .._toys.source import Toys
 from .._util.typing import PyTree
 from . import formulas
-from .asymptotic import alternative_point
 from .ensemble import Ensemble, Shown, is_traced
 from .limit_status import LimitStatus
 from .noisy_root import Heights, find_roots
 from .ratio import Ratio
-from .statistics import AbstractStatistic
+from .test import Test, alternative_point
 from .toys import ToyStatistics, ToyTest, drawn_at, expected, p_value, ratio_error, statistic_of, unweighted
 
 _FEWEST = 5  # toys that are expected beyond what is looked for
 
 
 def toy_limits(
-    nll: Callable[[Any, Any], Any],
-    found: Ratio,
-    data: PyTree,
-    index: tuple[int, ...],
-    at: float,
-    cl: float,
-    cls: bool,
-    statistic: AbstractStatistic,
-    calculator: Toys,
+    alternative: Test, found: Ratio, cl: float, cls: bool, calculator: Toys
 ) -> tuple[Float[Array, "6"], Int[Array, "6"], Float[Array, "6"]]:
     """The observed limit and the five that are expected, their statuses and standard errors.
 
-    `found`: the conditional fit of the data at the alternative `at`.
+    `alternative`: the test of the alternative; `found`: the conditional fit of the data there.
     """
-    free = found.free
+    statistic, fitted, index, (start,), _ = alternative
+    (nll, free, data), at = fitted, float(start)
     point, status = alternative_point(found)
     if not bool(free.valid) or int(status) != int(Status.VALID):
         return jnp.full(6, jnp.nan), jnp.full(6, int(LimitStatus.FIT_FAILED)), jnp.full(6, jnp.nan)
     level = float(np.log(1 - cl))
     with Shown(calculator.progress) as shown:
         here, there = drawn_at(calculator, (point, point))
-        alternative = Ensemble(nll, point, data, there, index, shown)
+        of_alternative = Ensemble(nll, point, data, there, index, shown)
 
         def look(distance: float) -> Heights:
             values = jnp.asarray([at + distance], free.values.dtype)
-            q = statistic.at(nll, free, data, index, values)
+            q = statistic.at(fitted, index, values)
             if not bool(q.valid):
                 return Heights(np.full(6, np.nan), np.full(6, np.nan))
             tested = Ensemble(nll, q.conditional, data, here, index, shown)
             test = ToyTest(
-                *(unweighted(*statistic_of(statistic, e, values, q.conditional)) for e in (tested, alternative))
+                *(unweighted(*statistic_of(statistic, e, values, q.conditional)) for e in (tested, of_alternative))
             )
             return _heights(test, q.value, cls, level)
 
         end = float(free.upper[index[0]]) - at
-        first = _guesses(nll, free, data, index[0], at, 1 - cl)
+        first = _guesses(fitted, index[0], at, 1 - cl)
         roots = find_roots(look, first if cls else [0.0, *first], end, -level, 6)
     limits, errors = (jnp.asarray(a) for a in zip(*((at + r.distance, r.error) for r in roots), strict=True))
     return limits, jnp.asarray([int(r.status) for r in roots]), errors
@@ -105,15 +96,16 @@ def heights(values: Array, errors: Array, toys: ToyStatistics, level: float) -> 
     return Heights(np.log(p) - level, e / p)
 
 
-def _guesses(nll: Any, free: FitResult, data: PyTree, i: int, at: float, alpha: float) -> list[float]:
+def _guesses(fitted: Fitted, i: int, at: float, alpha: float) -> list[float]:
     """Distances of the limits if the estimate were normal, mu = sigma (Phi^-1(1 - alpha Phi(N)) + N) (CCGV eq. 89)."""
-    sigma = one_error(nll, free, data, i)
+    free, sigma = fitted.result, one_error(fitted, i)
     off = np.append(np.asarray(formulas.BANDS, float), np.clip((float(free.values[i]) - at) / sigma, -2.0, 6.0))
     return [sigma * float(ndtri(1 - alpha * ndtr(n)) + n) for n in off]
 
 
-def one_error(nll: Any, free: FitResult, data: PyTree, i: int) -> float:
+def one_error(fitted: Fitted, i: int) -> float:
     """The error of a parameter, also where it is at a bound."""
+    nll, free, data = fitted
     error = float(free.errors[i])
     if not error > 0:
         inside = update(free.params, jnp.where(free.at_limit, _inside(free), free.values))

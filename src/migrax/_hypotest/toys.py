@@ -1,6 +1,5 @@
 """p-values as fractions of toys, with errors of their own; importance sampling for small ones."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -10,7 +9,6 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from .._fit.result import FitResult
 from .._fit.status import Status, status_counts
 from .._parameters.space import ravel, resolve_at
 from .._toys.sample import draw_one
@@ -18,10 +16,11 @@ from .._toys.source import Toys
 from .._util.jit import jit
 from .._util.typing import PyTree
 from . import formulas
-from .asymptotic import Errors, PValues, alternative_point
+from .asymptotic import Asymptotic
 from .ensemble import Ensemble, Shown, is_traced, logs, traced
 from .ratio import Ratio
 from .statistics import AbstractStatistic, StatisticValue
+from .test import AbstractCalculator, Errors, PValues, Test, alternative_point
 
 _UNLIKELY = 6.0  # standard deviations of the mean weight from 1, for a likelihood that is a density
 
@@ -68,24 +67,29 @@ class ToyTest(eqx.Module):
     alternative: ToyStatistics
 
 
-def toy_p_values(
-    statistic: AbstractStatistic,
-    nll: Callable[[Any, Any], Any],
-    found: Ratio,
-    data: PyTree,
-    index: tuple[int, ...],
-    lanes: Float[Array, "m k"],
-    calculator: Toys,
-) -> tuple[StatisticValue, PValues]:
-    """The statistic of the data, from their conditional fits, and p-values by toys of both hypotheses."""
-    values = lanes[0]
-    q, point, status = _of_data(statistic, found, index, values)
-    observed = without_derivative(q.value)
-    if not is_traced(status) and int(status) != int(Status.VALID):
-        test = _no_toys(calculator, status, q.value.dtype)
-    else:
-        test = toy_test(statistic, nll, q.free, data, (q.conditional, point), index, values, calculator)
-    return q, _conclude(test, observed, status, lanes[-1])
+class ByToys(AbstractCalculator):
+    """p-values as fractions of toys of both hypotheses."""
+
+    toys: Toys
+
+    @property
+    def expects(self) -> float | None:
+        return self.toys.alternative
+
+    def p_values(self, test: Test) -> tuple[StatisticValue, PValues]:
+        q, point, status = _of_data(test.statistic, test.conditional_fits(), test.poi, test.values)
+        observed = without_derivative(q.value)
+        if not is_traced(status) and int(status) != int(Status.VALID):
+            drawn = _no_toys(self.toys, status, q.value.dtype)
+        else:
+            at = test._replace(free=test.free._replace(result=q.free))
+            drawn = toy_test(at, (q.conditional, point), self.toys)
+        return q, _conclude(drawn, observed, status, test.alternative)
+
+
+def as_calculator(calculator: Asymptotic | Toys) -> AbstractCalculator:
+    """What the user gave, as one that tells p-values."""
+    return ByToys(calculator) if isinstance(calculator, Toys) else calculator
 
 
 @jit
@@ -197,20 +201,12 @@ def _mean(toys: ToyStatistics, x: Float[Array, "... k n"]) -> tuple[Array, Array
     return jnp.mean(mean, axis=-1), jnp.sqrt(jnp.sum(variance / n, axis=-1)) / k
 
 
-def toy_test(
-    statistic: AbstractStatistic,
-    nll: Callable[[Any, Any], Any],
-    free: FitResult,
-    data: PyTree,
-    points: tuple[PyTree, PyTree],
-    index: tuple[int, ...],
-    values: Float[Array, " k"],
-    calculator: Toys,
-) -> ToyTest:
+def toy_test(test: Test, points: tuple[PyTree, PyTree], calculator: Toys) -> ToyTest:
     """The statistic of toys drawn at `points`: the parameters of the hypothesis tested and of the alternative.
 
     **Raises:** `ValueError` where importance sampling shows that the likelihood is not a density.
     """
+    statistic, (nll, free, data), index, values, _ = test
     origins = (*points, free.params) if calculator.importance else points
     drawn = drawn_at(calculator, origins)
     if is_traced(nll, origins, data, calculator.key, values):
@@ -223,10 +219,10 @@ def toy_test(
     if not calculator.importance:
         return ToyTest(*(unweighted(q[i], status[i]) for i in (0, 1)))
     weights = _weights(nll, drawn, data)
-    test = ToyTest(*(ToyStatistics(q, weights[i], status) for i in (0, 1)))
-    for toys in (test.tested, test.alternative):
+    found = ToyTest(*(ToyStatistics(q, weights[i], status) for i in (0, 1)))
+    for toys in (found.tested, found.alternative):
         _check_density(toys)
-    return test
+    return found
 
 
 def drawn_at(calculator: Toys, origins: tuple[PyTree, ...]) -> list[Toys]:

@@ -3,17 +3,14 @@ is right."""
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float
 
 from .._fit.hesse import hesse
-from .._fit.objective import prepare
-from .._fit.result import FitResult
-from .._likelihoods.effective import Factor, scaled
+from .._likelihoods.effective import Factor
+from .._profile.fitted import Fitted
 from .._util.tracing import is_concrete
-from .._util.typing import PyTree
 
 Scales = Mapping[str, Float[Array, ""]] | None
 
@@ -21,28 +18,22 @@ _ALIKE = 1e-3  # variance of the weights over their squared mean: all the same, 
 _OFF = 0.1  # relative, of errors
 
 
-def for_test(likelihood: Any, data: PyTree) -> tuple[Any, dict[str, Factor]]:
-    """The likelihood to test with, and the factors of its parts: see `mx.effective`."""
-    return scaled(likelihood, prepare({}, data)[1])
-
-
 def scales_of(factors: Mapping[str, Factor]) -> Scales:
     """For results: the factors by part; `None` without any."""
     return {name: factor.value for name, factor in factors.items()} or None
 
 
-def warn_if_off(
-    likelihood: Any, free: FitResult, data: PyTree, index: tuple[int, ...], factors: Mapping[str, Factor], what: str
-) -> None:
+def warn_if_off(tested: Fitted, index: tuple[int, ...], factors: Mapping[str, Factor], what: str) -> None:
     """**Warns** where the weights go with what the parameters of interest describe: then one factor for all events is
     not right, as the robust errors tell. Equal weights, for which it is exact, are not looked at."""
+    nll, free, data = tested
     known = [factor.spread for factor in factors.values()]
     if not known or not is_concrete(free.valid, *known) or not np.all(free.valid):
         return
     if not np.any(np.asarray(known) > _ALIKE):
         return
     try:
-        plain, robust = (hesse(likelihood, free.params, data, kind=kind).errors for kind in ("hesse", "sandwich"))
+        plain, robust = (hesse(nll, free.params, data, kind=kind).errors for kind in ("hesse", "sandwich"))
     except ValueError as error:
         warnings.warn(
             f"{what} scales the likelihood of weighted events to their effective number, which cannot be checked by "

@@ -1,6 +1,6 @@
 """Likelihoods: each is a callable `nll(params, data)`, minus the log of the likelihood. One family a file."""
 
-from .base import AbstractLikelihood as AbstractLikelihood
+from .base import AbstractLikelihood as AbstractLikelihood, Joint as Joint
 from .binned import BinnedNLL as BinnedNLL
 from .constraint import (
     LogNormalConstraint as LogNormalConstraint,
@@ -11,7 +11,7 @@ from .counts import Counts as Counts
 from .effective import effective as effective
 from .events import Events as Events
 from .external import External as External
-from .joint import Joint as Joint, Likelihood as Likelihood
+from .function import Likelihood as Likelihood
 from .least_squares import LeastSquares as LeastSquares, Points as Points
 from .poisson import PoissonNLL as PoissonNLL
 from .template import TemplateNLL as TemplateNLL

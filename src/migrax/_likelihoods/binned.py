@@ -14,7 +14,7 @@ from .._util.typing import PyTree
 from ..distributions._quadrature import log_sum
 from . import counts as _counts
 from .base import AbstractLikelihood
-from .counts import Counts, as_counts
+from .counts import Counts, as_counts, resample_counts
 from .poisson import check_expectation
 from .spread import At, of_log_slopes
 
@@ -128,6 +128,10 @@ class BinnedNLL(AbstractLikelihood):
         of the same sizes."""
         mu = self.prediction(params, _with_total(data, "mx.asimov of BinnedNLL"))
         return _counts.like(data if isinstance(data, Counts) else None, mu, self.mask)
+
+    def resample(self, key: Array, data: Any) -> Array | Counts:
+        """A bootstrap sample of the counts."""
+        return resample_counts(key, data, "BinnedNLL")
 
     def sample(
         self, params: PyTree, key: Array, data: Float[Array, "*bins"] | Counts | None = None

@@ -75,9 +75,17 @@ class _AbstractNormal(AbstractLikelihood):
     def sample(self, params: PyTree, key: Array, data: Any = None) -> Float[Array, "..."]:
         """The global observable of one toy: a measurement of these parameters."""
         values, shaped, _ = _pick(params, self.where, self.width)
+        return self._measurement(key, values).reshape(shaped.shape)
+
+    def resample(self, key: Array, data: ArrayLike) -> Float[Array, "..."]:
+        """A measurement with the same error, of what was measured."""
+        observed = floats(data)
+        return self._measurement(key, jnp.ravel(observed)).reshape(observed.shape)
+
+    def _measurement(self, key: Array, values: Float[Array, " n"]) -> Float[Array, " n"]:
         noise, width = jax.random.normal(key, values.shape, values.dtype), self.width.astype(values.dtype)
         shift = jnp.linalg.cholesky(width) @ noise if width.ndim == 2 else width * noise
-        return self._undone(self._measured(values) + shift).reshape(shaped.shape)
+        return self._undone(self._measured(values) + shift)
 
     def deviance(self, params: PyTree, data: ArrayLike) -> Scalar:
         """The sum of the squares of the residuals."""
@@ -128,8 +136,8 @@ class NormalConstraint(_AbstractNormal):
 
     where: Where = eqx.field(static=True, converter=static_where)
     width: Float[Array, "..."] = eqx.field(converter=floats)
-    is_chi2: bool = eqx.field(static=True, default=True, init=False, repr=False)
-    is_constraint: bool = eqx.field(static=True, default=True, init=False, repr=False)
+    is_chi2 = True
+    is_constraint = True
 
     def __check_init__(self) -> None:
         _check_where(self.where)
@@ -159,8 +167,8 @@ class LogNormalConstraint(_AbstractNormal):
 
     where: Where = eqx.field(static=True, converter=static_where)
     width: Float[Array, "..."] = eqx.field(converter=floats)
-    is_chi2: bool = eqx.field(static=True, default=True, init=False, repr=False)
-    is_constraint: bool = eqx.field(static=True, default=True, init=False, repr=False)
+    is_chi2 = True
+    is_constraint = True
 
     def __check_init__(self) -> None:
         _check_where(self.where)
@@ -188,7 +196,7 @@ class PoissonConstraint(AbstractLikelihood):
 
     where: Where = eqx.field(static=True, converter=static_where)
     scale: Float[Array, "..."] = eqx.field(converter=floats)
-    is_constraint: bool = eqx.field(static=True, default=True, init=False, repr=False)
+    is_constraint = True
 
     def __check_init__(self) -> None:
         _check_where(self.where)
@@ -221,6 +229,10 @@ class PoissonConstraint(AbstractLikelihood):
     def sample(self, params: PyTree, key: Array, data: Any = None) -> Float[Array, "..."]:
         """The counts of one toy."""
         return draw_poisson(key, self.prediction(params))
+
+    def resample(self, key: Array, data: ArrayLike) -> Float[Array, "..."]:
+        """A bootstrap sample of the counts."""
+        return draw_poisson(key, floats(data))
 
     def deviance(self, params: PyTree, data: ArrayLike) -> Scalar:
         """Twice the value, which is that above the saturated model already."""

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._hints.calls import given, refuse_strangers
+from .._util.poisson_draw import draw_poisson
 from .._util.tracing import is_concrete
 from .fault import Fault
 
@@ -192,3 +193,17 @@ def refuse_weighted(counts: Counts | None, what: str) -> None:
         raise TypeError(
             f"{what} does not know how the weights of a weighted histogram fluctuate: draw the events again (bootstrap)"
         )
+
+
+def resample_counts(key: Array, data: Any, who: str) -> Array | Counts:
+    """A bootstrap sample: the events in a bin are a Poisson number; weighted ones have the mean weight of their bin."""
+    counts = as_counts(data, who)
+    if counts.variance is None:
+        return draw_poisson(key, counts.value)
+    empty = counts.value == 0
+    weight = jnp.where(empty, 0.0, counts.variance / jnp.where(empty, 1.0, counts.value))
+    known = weight != 0
+    number = jnp.where(known, counts.value / jnp.where(known, weight, 1.0), 0.0)
+    drawn = draw_poisson(key, number)
+    # an empty bin keeps its variance, which says how large the weights around it are
+    return Counts(weight * drawn, jnp.where(known, weight**2 * drawn, counts.variance))

@@ -10,9 +10,8 @@ from jaxtyping import Array, Float, Scalar
 from .._util.chunks import sum_over_chunks
 from .._util.jit import jit
 from .._util.typing import PyTree
-from .base import AbstractLikelihood
+from .base import AbstractJoint, AbstractLikelihood
 from .events import as_chunk, rows_of
-from .joint import AbstractJoint
 from .spread import At
 from .unbinned import ExtendedUnbinnedNLL, UnbinnedNLL
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Scalar
 from .._hints.calls import given, refuse_strangers
 from .._util.chunks import chunked_sum
 from .._util.on_disk import OnDisk
+from .._util.poisson_draw import draw_poisson
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .counts import floats
@@ -180,3 +181,10 @@ def event_faults(log_density: Callable[[Any, Array], Array], params: PyTree, dat
     code = jnp.where(jnp.isneginf(out), int(Fault.NO_DENSITY), code)
     shaped = jnp.broadcast_to(code.reshape(-1, *[1] * (events.x.ndim - 1)), events.x.shape)
     return eqx.tree_at(lambda e: e.x, none, shaped)
+
+
+def resample_events(key: Array, data: Any, who: str) -> Events:
+    """A bootstrap sample: each event counts as often as a Poisson number of mean 1 says."""
+    events = as_events(data, who)
+    often = draw_poisson(key, jnp.ones((), events.x.dtype), events.x.shape[:1])
+    return Events(events.x, often if events.weight is None else often * events.weight, events.mask)

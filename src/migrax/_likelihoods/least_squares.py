@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Scalar
 from .._hints.calls import check_callable, given, refuse_strangers
 from .._parameters.resolve import resolve
 from .._util.chunks import chunked_sum
+from .._util.poisson_draw import draw_poisson
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .base import AbstractLikelihood
@@ -20,7 +21,7 @@ from .fault import Fault
 from .loss import LOSSES, check_loss
 from .spread import At, of_events, of_residuals
 
-NEEDS_SCALE = (
+_NEEDS_SCALE = (
     "needs the errors of the points, which are unknown here (no yerr, or scale_covariance=True). Where all points have "
     "the same error, mx.Points(x, y, yerr=np.sqrt(result.chi2 / result.ndof)) takes it from the scatter"
 )
@@ -187,10 +188,10 @@ class LeastSquares(AbstractLikelihood):
         """Whether the likelihood is known up to a factor only."""
         return self.scale_covariance or (isinstance(data, Points) and not data.known)
 
-    def _needs_scale(self, data: Any, what: str) -> None:
+    def needs_scale(self, data: Any, what: str, otherwise: str = "") -> None:
         """**Raises:** `TypeError` where the errors of the points are unknown."""
         if self.scale_is_unknown(data):
-            raise TypeError(f"{what} {NEEDS_SCALE}")
+            raise TypeError(f"{what} {_NEEDS_SCALE}{otherwise}")
 
     def __call__(self, params: PyTree, data: Points) -> Scalar:
         """chi2/2 of the points `data`."""
@@ -276,14 +277,14 @@ class LeastSquares(AbstractLikelihood):
     def expected_data(self, params: PyTree, data: Points | None = None) -> Points:
         """The points of `data` moved onto the curve: the Asimov data."""
         data = _needed(data, "LeastSquares.expected_data")
-        self._needs_scale(data, "Asimov data")
+        self.needs_scale(data, "Asimov data")
         return eqx.tree_at(lambda points: points.y, data, self._curve(params, data.x, data.y))
 
     def sample(self, params: PyTree, key: Array, data: Points | None = None) -> Points:
         """The points of `data` measured anew: `y` around the curve at its `x`, and `x`, where it has errors, around
         itself."""
         data = _needed(data, "LeastSquares.sample")
-        self._needs_scale(data, "a toy")
+        self.needs_scale(data, "a toy")
         in_x, in_y = jax.random.split(key)
         noise = jax.random.normal(in_y, data.y.shape, data.y.dtype)
         noise = data.yerr * noise if data.covariance is None else jnp.linalg.cholesky(data.covariance) @ noise
@@ -310,10 +311,22 @@ class LeastSquares(AbstractLikelihood):
         """`deviance(params, points)`: chi2. `None` for a loss that is not linear."""
 
         def deviance(params: PyTree, data: Points) -> Scalar:
-            self._needs_scale(data, "the goodness of fit")
+            self.needs_scale(data, "the goodness of fit")
             return 2 * self(params, data)
 
         return deviance if self.is_chi2 else None
+
+    def resample(self, key: Array, data: Points) -> Points:
+        """A bootstrap sample: a point that counts `k` times has an error smaller by sqrt(k).
+
+        **Raises:** `TypeError` for points with a covariance or errors of x, which do not count one by one.
+        """
+        if data.covariance is not None or data.xerr is not None:
+            raise TypeError("points with a covariance or xerr do not count one by one: bootstrap(kind='parametric')")
+        often = draw_poisson(key, jnp.ones((), data.y.dtype), data.y.shape)
+        mask = often > 0 if data.mask is None else data.mask & (often > 0)
+        error = data.yerr / jnp.sqrt(jnp.maximum(often, 1.0))
+        return eqx.tree_at(lambda p: (p.yerr, p.mask), data, (error, mask), is_leaf=lambda x: x is None)
 
     def faults(self, params: PyTree, data: Points) -> PyTree:
         """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""

@@ -13,7 +13,7 @@ from .._util.poisson_draw import draw_poisson
 from .._util.typing import PyTree
 from . import counts as _counts
 from .base import AbstractLikelihood
-from .counts import Counts, as_counts
+from .counts import Counts, as_counts, resample_counts
 from .spread import At, of_log_means, of_means
 
 
@@ -121,6 +121,10 @@ class PoissonNLL(AbstractLikelihood):
         mu = self.prediction(params)
         zero = mu == 0 if self.log_expected is None else self.log_expected(resolve(params)) == -jnp.inf
         return _counts.count_faults(mu, zero, as_counts(data, "PoissonNLL"), self.mask)
+
+    def resample(self, key: Array, data: Any) -> Array | Counts:
+        """A bootstrap sample of the counts."""
+        return resample_counts(key, data, "PoissonNLL")
 
     def sample(self, params: PyTree, key: Array, data: Any = None) -> Float[Array, "*bins"]:
         """One set of counts drawn at `params`."""

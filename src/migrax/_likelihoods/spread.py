@@ -121,7 +121,7 @@ def spread_of(
     if treated == "own":
         return Spread(part.score_covariance(at, x, data), fine)
     if treated == "terms":
-        rows = part.rows(data) if hasattr(part, "rows") else None
+        rows = None if part.rows is None else part.rows(data)
         if rows is not None:
             return Spread(of_events(part.terms, at, x, rows, part.chunk_size), fine)
         scores = jacobian(lambda x: jnp.ravel(part.terms(at(x), data)), x)
@@ -138,7 +138,7 @@ def spread_of(
     off = jnp.abs(jnp.sum(there, axis=0) - whole)
     adds_up = ~jnp.any(off > _TOLERANCE * (sizes + jnp.abs(whole)))
     squares = jnp.sum(there**2, axis=0)
-    many = ~jnp.any(sizes**2 < _ALONE * squares) | bool(getattr(part, "events", False))
+    many = ~jnp.any(sizes**2 < _ALONE * squares) | bool(part.events)
     slopes = jacobian(each, x)
     fault = jnp.where(adds_up, jnp.where(many, FINE, TOO_FEW), NOT_A_SUM)
     return Spread(slopes.T @ slopes, fault)
@@ -153,13 +153,12 @@ def treatment(part: Any, data: PyTree, name: str) -> tuple[str, str | None]:
 
     **Raises:** `ValueError` for a function whose data are not rows of one length.
     """
-    plain = getattr(part, "is_plain", False)  # `mx.Likelihood`, which knows no more than its function
-    if hasattr(part, "score_covariance") and not plain:
+    if not part.is_plain:
         return "own", None
-    if hasattr(part, "terms"):
+    if part.terms is not None:
         return "terms", None
-    events = getattr(part, "events", None) if plain else None
-    if getattr(part, "is_constraint", False) or events is False:
+    events = part.events
+    if events is False:
         return "information", None
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(data)]
     alike = bool(shapes) and all(len(s) > 0 and s[0] == shapes[0][0] for s in shapes)

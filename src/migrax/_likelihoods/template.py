@@ -162,7 +162,7 @@ class TemplateNLL(AbstractLikelihood):
         return terms(n, jnp.where(used, s * bins.mu, 1.0), jnp.where(used, s**2 * bins.variance, 0.0))
 
     def _bins(self, params: PyTree) -> _Bins:
-        yields = self._yields(params)
+        yields = self.yields_of(params)
         mu: Any = 0.0
         variance, exact, strengths, events = mu, mu, [], []
         for name, part in self.components.items():
@@ -182,7 +182,7 @@ class TemplateNLL(AbstractLikelihood):
         stack = lambda arrays: jnp.stack(arrays).astype(mu.dtype) if arrays else none  # noqa: E731
         return _Bins(mu, variance.astype(mu.dtype), exact.astype(mu.dtype), stack(strengths), stack(events))
 
-    def _yields(self, params: PyTree) -> Mapping[str, Any]:
+    def yields_of(self, params: PyTree) -> Mapping[str, Any]:
         names = [name for name, _ in self._templates()]
         if self.yields is None:
             return {name: _named(params, name) for name in names}

@@ -17,7 +17,18 @@ from .._util.typing import PyTree
 from ..distributions import _foreign
 from .base import AbstractLikelihood
 from .event_range import EventRange, as_range, check_observables
-from .events import Events, as_chunk, as_events, event_faults, kind_for, log_densities, rows_of, scores_of, sum_over
+from .events import (
+    Events,
+    as_chunk,
+    as_events,
+    event_faults,
+    kind_for,
+    log_densities,
+    resample_events,
+    rows_of,
+    scores_of,
+    sum_over,
+)
 from .expected_events import expected_events
 from .normalisation import Density, complaints_of
 from .spread import At, of_events
@@ -69,15 +80,19 @@ class UnbinnedNLL(AbstractLikelihood):
 
     def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
         """-weight log_prob(x) of each event, whose gradients are the scores."""
-        return scores_of(self._log_prob, resolve(params), as_chunk(data, "UnbinnedNLL"))
+        return scores_of(self.log_prob_of, resolve(params), as_chunk(data, "UnbinnedNLL"))
 
     def _terms(self, params: PyTree, data: Any) -> Float[Array, " n"]:
-        return -log_densities(self._log_prob, resolve(params), as_chunk(data, "UnbinnedNLL"))
+        return -log_densities(self.log_prob_of, resolve(params), as_chunk(data, "UnbinnedNLL"))
 
-    def _log_prob(self, params: PyTree, x: Array) -> Array:
+    def log_prob_of(self, params: PyTree, x: Array) -> Array:
         if self.log_prob is not None:
             return self.log_prob(params, x)
         return distribution_of(self.distribution, params).log_prob(x)
+
+    def resample(self, key: Array, data: Events | Array) -> Events:
+        """A bootstrap sample of the events."""
+        return resample_events(key, data, "UnbinnedNLL")
 
     def sample(self, params: PyTree, key: Array, data: Events | Array | None = None) -> Events | Array:
         """As many events as `data` has, drawn from the distribution at `params`.
@@ -106,7 +121,7 @@ class UnbinnedNLL(AbstractLikelihood):
 
     def complaints(self, params: PyTree, data: Events | Array) -> list[str]:
         """That the density is not normalised, as far as the events let it see: warnings of `mx.fit`."""
-        density = Density(self._log_prob, self.distribution, None, self.range)
+        density = Density(self.log_prob_of, self.distribution, None, self.range)
         found = complaints_of(density, resolve(params), data, "UnbinnedNLL")
         if self.distribution is not None and getattr(self.distribution(resolve(params)), "extended", False):
             found.append(
@@ -118,7 +133,7 @@ class UnbinnedNLL(AbstractLikelihood):
 
     def faults(self, params: PyTree, data: Events | Array) -> PyTree:
         """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
-        return event_faults(self._log_prob, resolve(params), data, "UnbinnedNLL")
+        return event_faults(self.log_prob_of, resolve(params), data, "UnbinnedNLL")
 
 
 class ExtendedUnbinnedNLL(AbstractLikelihood):
@@ -176,7 +191,7 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
         """total - sum(weight log_density(x)) of the events: `mx.Events`, an array of shape `(n,)` or `(n, dim)`, or
         `mx.OnDisk`."""
         check_observables(self.range, data)
-        total = self._total(resolve(params))
+        total = self.total_of(resolve(params))
         return total + sum_over(self._terms, params, data, self.chunk_size, "ExtendedUnbinnedNLL")
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Events | Array) -> Float[Array, "n n"]:
@@ -185,17 +200,17 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
 
     def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
         """-weight log_density(x) of each event, whose gradients are the scores: the total does not fluctuate."""
-        return scores_of(self._log_density, resolve(params), as_chunk(data, "ExtendedUnbinnedNLL"))
+        return scores_of(self.log_density_of, resolve(params), as_chunk(data, "ExtendedUnbinnedNLL"))
 
     def _terms(self, params: PyTree, data: Any) -> Float[Array, " n"]:
-        return -log_densities(self._log_density, resolve(params), as_chunk(data, "ExtendedUnbinnedNLL"))
+        return -log_densities(self.log_density_of, resolve(params), as_chunk(data, "ExtendedUnbinnedNLL"))
 
-    def _log_density(self, params: PyTree, x: Array) -> Array:
+    def log_density_of(self, params: PyTree, x: Array) -> Array:
         if self.log_density is not None:
             return self.log_density(params, x)
-        return distribution_of(self.distribution, params).log_prob(x) + jnp.log(self._total(params))
+        return distribution_of(self.distribution, params).log_prob(x) + jnp.log(self.total_of(params))
 
-    def _total(self, params: PyTree) -> Array:
+    def total_of(self, params: PyTree) -> Array:
         if self.total is not None:
             total = jnp.asarray(self.total(params))
         else:
@@ -209,6 +224,10 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
             raise ValueError(f"total(params) must return one number, got an array of shape {total.shape}")
         return total
 
+    def resample(self, key: Array, data: Events | Array) -> Events:
+        """A bootstrap sample of the events."""
+        return resample_events(key, data, "ExtendedUnbinnedNLL")
+
     def sample(self, params: PyTree, key: Array, data: Events | Array | None = None) -> Events:
         """A Poisson-distributed number of events, drawn at `params`: `mx.Events` with a mask.
 
@@ -217,7 +236,7 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
         **Raises:** `TypeError` without a `distribution`, for weighted events, or if the number of rows cannot be known.
         """
         params = resolve(params)
-        total, number_key = self._total(params), jax.random.fold_in(key, 1)
+        total, number_key = self.total_of(params), jax.random.fold_in(key, 1)
         rows = self._rows(total, data)
         x = draw(self.distribution, params, key, rows, "ExtendedUnbinnedNLL")
         n = draw_poisson(number_key, total.astype(x.dtype))
@@ -243,7 +262,7 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
         **Raises:** `TypeError` without a `distribution`, or one whose probabilities in intervals are not known.
         """
         params = resolve(params)
-        return _expected(self.distribution, params, self._total(params), "ExtendedUnbinnedNLL")
+        return _expected(self.distribution, params, self.total_of(params), "ExtendedUnbinnedNLL")
 
     def covariance_kind(self, data: Events | Array) -> str:
         """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
@@ -251,12 +270,12 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
 
     def complaints(self, params: PyTree, data: Events | Array) -> list[str]:
         """That the integral of the density is not the total: see `UnbinnedNLL.complaints`."""
-        density = Density(self._log_density, self.distribution, self._total, self.range)
+        density = Density(self.log_density_of, self.distribution, self.total_of, self.range)
         return complaints_of(density, resolve(params), data, "ExtendedUnbinnedNLL")
 
     def faults(self, params: PyTree, data: Events | Array) -> PyTree:
         """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
-        return event_faults(self._log_density, resolve(params), data, "ExtendedUnbinnedNLL")
+        return event_faults(self.log_density_of, resolve(params), data, "ExtendedUnbinnedNLL")
 
 
 def _check_density(log_density: Any, distribution: Any, what: str, name: str) -> None:

@@ -9,16 +9,15 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._display.rounding import share
-from .._fit.objective import prepare
 from .._fit.result import FitResult
 from .._parameters.select import Where
 from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
 from .contour_rays import Extremes, rays
-from .contour_walk import trace
+from .contour_walk import walk
 from .crossing import Found, Side
+from .fitted import Fitted, fitted
 from .levels import rise
-from .minimum import positions, ready
 from .minos import sides
 
 _LEAST = 8  # points
@@ -109,8 +108,8 @@ def contour(
     **Raises:** `ValueError`, `TypeError` unless two different free parameters are given, for a `cl` out of range, for
     too few points, for an invalid result.
     """
-    result = ready(nll, result, data, "contour", refit)
-    index = positions(result, where, "contour")
+    given = fitted(nll, result, data, "contour", refit)
+    index, result = given.positions(where, "contour"), given.result
     if len(index) != 2 or index[0] == index[1]:
         raise ValueError(f"contour takes two different parameters, got {[result.names[i] for i in index]}")
     if isinstance(size, bool) or int(size) != size or size < _LEAST:
@@ -118,13 +117,13 @@ def contour(
     level = rise(jnp.asarray(cl) if isinstance(cl, list | tuple) else cl, dof=2).astype(result.values.dtype)
     if jnp.ndim(level) > 1 or jnp.size(level) == 0:
         raise ValueError(f"contour takes one cl or a sequence of them, got shape {jnp.shape(level)}")
-    _, data = prepare(result.params, data)
     levels = jnp.ravel(level)
-    result, corners = sides(nll, result, data, _corners(index, levels), "contour")
+    result, corners = sides(given, _corners(index, levels), "contour")
+    given = given._replace(result=result)
     c = levels.size
     extremes = Extremes(corners.x.reshape(c, 4, -1), corners.status.reshape(c, 4), levels)
-    found, simple = rays(nll, result, data, index, extremes, int(size))
-    found = _traced(nll, result, data, index, extremes, found, simple)
+    found, simple = rays(given, index, extremes, int(size))
+    found = _walked(given, index, extremes, found, simple)
     return _contour_of(result, found, index, level)
 
 
@@ -136,10 +135,8 @@ def _corners(index: tuple[int, ...], levels: Float[Array, " c"]) -> tuple[Array,
     return jnp.tile(which, levels.size), jnp.tile(side, levels.size), jnp.repeat(levels, 4)
 
 
-def _traced(
-    nll: Callable,
-    result: FitResult,
-    data: PyTree,
+def _walked(
+    fitted: Fitted,
     index: tuple[int, ...],
     extremes: Extremes,
     found: Found,
@@ -149,7 +146,7 @@ def _traced(
     if not is_concrete(simple, found.status):
         return found._replace(status=jnp.where(simple[:, None], found.status, int(Side.FAILED)))
     for i in np.flatnonzero(~np.asarray(simple)):
-        x, status = trace(nll, result, data, index, extremes.at(int(i)), found.status.shape[1])
+        x, status = walk(fitted, index, extremes.at(int(i)), found.status.shape[1])
         found = found._replace(x=found.x.at[i].set(x), status=found.status.at[i].set(status))
     return found
 

@@ -5,7 +5,6 @@ likelihood does. In units of the half widths it is (cos phi, cos(phi - delta)), 
 passes its extreme points at phi = 0, delta, pi, pi + delta.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,9 +13,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._fit.result import FitResult
 from .._util.jit import jit
-from .._util.typing import PyTree
 from .crossing import Found, Side
 from .crossing_lines import Lanes, look
+from .fitted import Fitted
 from .minimum import at_minimum
 
 _TABLE = 2000  # points of the arc length
@@ -45,18 +44,16 @@ class Fan(NamedTuple):
     places: Int[Array, "4"]  # which of them meet the extremes
 
 
-def rays(
-    nll: Callable, result: FitResult, data: PyTree, index: tuple[int, ...], extremes: Extremes, size: int
-) -> tuple[Found, Bool[Array, " c"]]:
+def rays(fitted: Fitted, index: tuple[int, ...], extremes: Extremes, size: int) -> tuple[Found, Bool[Array, " c"]]:
     """The crossings of the rays of all levels, shape `(c, size)`, and whether these are the whole contour: it is met
     once by each ray. Rays that would begin outside are not followed."""
-    fans = _fans(_guessed(result, extremes, jnp.array(index)), jnp.array(index), size)
-    inside = _inside(nll, result, data, fans.base, extremes.rise)
+    fans = _fans(_guessed(fitted.result, extremes, jnp.array(index)), jnp.array(index), size)
+    inside = _inside(fitted, fans.base, extremes.rise)
     fans = fans._replace(directions=jnp.where(inside[:, None, None], fans.directions, jnp.nan))
     c, n = extremes.x.shape[0], extremes.x.shape[-1]
     base = jnp.broadcast_to(fans.base[:, None], (c, size, n)).reshape(-1, n)
     lanes = Lanes(base, fans.directions.reshape(-1, 2), jnp.repeat(extremes.rise, size))
-    flat = look(nll, result, data, index, lanes)
+    flat = look(fitted, index, lanes)
     found = jax.tree.map(lambda a: a.reshape(c, size, *a.shape[1:]), flat)
     return _joined(found, fans, extremes, inside, jnp.array(index))
 
@@ -75,11 +72,9 @@ def _guessed(result: FitResult, extremes: Extremes, index: Int[Array, "2"]) -> E
 
 
 @jit
-def _inside(
-    nll: Callable, result: FitResult, data: PyTree, base: Float[Array, "c n"], rise: Float[Array, " c"]
-) -> Bool[Array, " c"]:
+def _inside(fitted: Fitted, base: Float[Array, "c n"], rise: Float[Array, " c"]) -> Bool[Array, " c"]:
     """Whether the likelihood has risen less at the points where the rays begin."""
-    minimum = at_minimum(nll, result, data)
+    minimum = at_minimum(fitted)
     value = jax.lax.map(lambda x: minimum.fn(x, minimum.theta), base) - minimum.fn(minimum.x, minimum.theta)
     return 2 * value < rise
 

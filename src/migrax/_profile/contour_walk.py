@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._fit.result import FitResult
-from .._util.typing import PyTree
 from .contour_rays import Extremes
 from .crossing import Side
 from .crossing_lines import Lanes, look
+from .fitted import Fitted
 
 # Lengths are in half widths of the contour.
 _FIRST, _LONGEST, _SHORTEST = 0.01, 0.06, 1e-6
@@ -42,24 +41,22 @@ class _Plane(NamedTuple):
         return x
 
 
-def trace(
-    nll: Callable, result: FitResult, data: PyTree, index: tuple[int, ...], extremes: Extremes, size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def walk(fitted: Fitted, index: tuple[int, ...], extremes: Extremes, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The points of one contour, shape `(size, n_free)`, and their statuses; all failed where it cannot be walked."""
     corners = np.asarray(extremes.x)
     rise = float(extremes.rise)
     widths = np.ptp(corners[:, list(index)], axis=0)
 
     def search(base: np.ndarray, direction: np.ndarray, robust: bool) -> tuple[np.ndarray, np.ndarray]:
-        found = look(nll, result, data, index, Lanes(base, direction, np.full(len(base), rise)), robust)  # pyright: ignore[reportArgumentType]
+        found = look(fitted, index, Lanes(base, direction, np.full(len(base), rise)), robust)  # pyright: ignore[reportArgumentType]
         return np.asarray(found.x), np.asarray(found.status)
 
     plane = _Plane(search, index, 0.5 * widths)
-    walk = _walk(plane, corners[0])
-    places = None if walk is None else _places(plane, walk, corners, size)
-    if walk is None or places is None:
+    points = _walk(plane, corners[0])
+    places = None if points is None else _places(plane, points, corners, size)
+    if points is None or places is None:
         return np.full((size, corners.shape[1]), np.nan), np.full(size, int(Side.FAILED))
-    x, status = _settle(plane, walk, places, size)
+    x, status = _settle(plane, points, places, size)
     x[places[0]], status[places[0]] = corners, np.asarray(extremes.status)
     return x, status
 

@@ -1,6 +1,5 @@
 """Crossings along many lines in the plane of two parameters, all others minimised."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -8,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from .._fit.result import FitResult
 from .._util.blocks import in_blocks
 from .._util.jit import jit
-from .._util.typing import PyTree
 from .crossing import Aim, Found, Side, search
+from .fitted import Fitted
 from .minimum import Minimum, at_minimum
-from .retry import by_stages
+from .retry import retry
 
 
 class Lanes(NamedTuple):
@@ -25,32 +23,28 @@ class Lanes(NamedTuple):
     rise: Float[Array, " m"]
 
 
-def look(
-    nll: Callable, result: FitResult, data: PyTree, index: tuple[int, ...], lanes: Lanes, robust: bool = True
-) -> Found:
+def look(fitted: Fitted, index: tuple[int, ...], lanes: Lanes, robust: bool = True) -> Found:
     """The crossings along many lines in the plane of two parameters; the first guess is one `direction` away. Those
     that are not found the quick way are looked for surely, if `robust`."""
     if not robust:
-        return _look(nll, result, data, jnp.array(index), lanes, jnp.zeros(len(lanes.rise), bool), False)
-    return by_stages(
-        lambda lanes, skip, robust: _look(nll, result, data, jnp.array(index), lanes, skip, robust),
+        return _look(fitted, jnp.array(index), lanes, jnp.zeros(len(lanes.rise), bool), False)
+    return retry(
+        lambda fitted, lanes, skip, robust: _look(fitted, jnp.array(index), lanes, skip, robust),
+        fitted,
         lanes,
         lambda found: (np.asarray(found.status) == int(Side.FAILED)) & np.all(np.isfinite(lanes.direction), axis=1),
-        (nll, result, data),
     )
 
 
 @jit
 def _look(
-    nll: Callable,
-    result: FitResult,
-    data: PyTree,
+    fitted: Fitted,
     index: Int[Array, "2"],
     lanes: Lanes,
     skip: Bool[Array, " m"],
     robust: bool,
 ) -> Found:
-    minimum = at_minimum(nll, result, data)
+    minimum = at_minimum(fitted)
     dtype = minimum.x.dtype
     rows = (jnp.arange(minimum.x.size) == index[:, None]).astype(dtype)
     minimum = _both_move(minimum, rows, lanes)

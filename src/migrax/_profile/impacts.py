@@ -10,7 +10,6 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._display.impacts import Impact, impacts_table
 from .._display.rounding import share
-from .._fit.objective import prepare
 from .._fit.result import FitResult
 from .._fit.status import Status
 from .._parameters.select import Where
@@ -20,10 +19,11 @@ from .._util.jit import jit
 from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
 from .conditional_covariance import conditional_shift
-from .minimum import Hold, at_minimum, positions, ready
+from .fitted import Fitted, fitted, positions
+from .minimum import Hold, at_minimum
 from .minos import minos
 from .refit import refit as refit_at
-from .retry import by_stages
+from .retry import retry
 
 
 class Impacts(eqx.Module):
@@ -122,23 +122,22 @@ def impacts(
     **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, a `poi` among the nuisance parameters, errors
     before the fit that are not positive, an invalid result.
     """
-    result = ready(nll, result, data, "impacts", refit)
-    _, data = prepare(result.params, data)
-    target = positions(result, poi, "impacts")
+    given = fitted(nll, result, data, "impacts", refit)
+    target, result = given.positions(poi, "impacts"), given.result
     if len(target) != 1:
         raise ValueError(f"poi must be one parameter, got {[result.names[i] for i in target]}")
     index = _nuisances(result, where, target[0])
     if prefit is not None and not isinstance(prefit, Mapping):
         raise TypeError(f"prefit must be a dict of name: (value, error), got {type(prefit).__name__}")
-    known = _of_constraints(nll, result, data, index) | dict(prefit or {})
+    known = _of_constraints(given, index) | dict(prefit or {})
     center, width = _prefit(result, known, target[0], index)
     at = jnp.array(index, int)
-    result, down, up = _errors(nll, result, data, index, errors)
+    result, down, up = _errors(given, index, errors)
     value = result.values[at]
     # those without an error before the fit are not moved
     shift = jnp.nan_to_num(width)
     points = jnp.stack([value + down, value + up, value - shift, value + shift], axis=-1)
-    x, status = _refits(nll, result, data, at, points)
+    x, status = _refits(given._replace(result=result), at, points)
     away = ravel(result.params)[1].nearest(x - result.values)[..., target[0]]
     moved = jnp.where(status == int(Status.VALID), away, jnp.nan)
     has_prefit = jnp.isfinite(width)
@@ -176,11 +175,11 @@ def _nuisances(result: FitResult, where: Where | None, target: int) -> tuple[int
     return index
 
 
-def _of_constraints(
-    nll: Any, result: FitResult, data: PyTree, index: tuple[int, ...]
-) -> dict[str, tuple[Array, Array]]:
+def _of_constraints(fitted: Fitted, index: tuple[int, ...]) -> dict[str, tuple[Array, Array]]:
     """What the likelihood itself knows of its nuisance parameters before the fit, entry by entry."""
-    if not hasattr(nll, "prefit"):
+    result, data = fitted.result, fitted.data
+    nll: Any = fitted.nll
+    if nll.prefit is None:
         return {}
     nuisances = {result.names[i] for i in index}
     return {name: (value, error) for name, value, error in nll.prefit(result.params, data) if name in nuisances}
@@ -210,43 +209,39 @@ def _prefit(
 
 
 def _errors(
-    nll: Callable, result: FitResult, data: PyTree, index: tuple[int, ...], errors: str
+    fitted: Fitted, index: tuple[int, ...], errors: str
 ) -> tuple[FitResult, Float[Array, " k"], Float[Array, " k"]]:
     """The signed errors after the fit, down and up, and the fit: another one if `minos` met a deeper minimum."""
-    at = jnp.array(index)
+    at, result = jnp.array(index), fitted.result
     if errors == "hesse":
         return result, -result.errors[at], result.errors[at]
     if errors != "minos":
         raise ValueError(f"errors must be 'hesse' or 'minos', got {errors!r}")
-    found = minos(nll, result, data, [result.names[i] for i in index])
+    found = minos(*fitted, [result.names[i] for i in index])
     return found.result, found.lower, found.upper
 
 
-def _refits(
-    nll: Callable, result: FitResult, data: PyTree, at: Array, points: Float[Array, "k s"]
-) -> tuple[Array, Array]:
-    k, s = points.shape
+def _refits(fitted: Fitted, at: Array, points: Float[Array, "k s"]) -> tuple[Array, Array]:
+    result, (k, s) = fitted.result, points.shape
     inside = (points >= result.lower[at][:, None]) & (points <= result.upper[at][:, None])
-    x, status = by_stages(
-        lambda lanes, skip, robust: _shifted(nll, result, data, lanes, skip, robust),
+    x, status = retry(
+        _shifted,
+        fitted,
         (jnp.repeat(at, s), points.reshape(-1), inside.reshape(-1)),
         lambda found: ~np.isin(np.asarray(found[1]), (int(Status.VALID), int(Status.OUTSIDE_BOUNDS))),
-        (nll, result, data),
     )
     return x.reshape(k, s, -1), status.reshape(k, s)
 
 
 @jit
 def _shifted(
-    nll: Callable,
-    result: FitResult,
-    data: PyTree,
+    fitted: Fitted,
     lanes: tuple[Array, Array, Array],
     skip: Bool[Array, " lanes"],
     robust: bool,
 ) -> tuple[Float[Array, "lanes n"], Int[Array, " lanes"]]:
     """One lane a refit: which parameter, held where, and whether that is within its bounds."""
-    minimum = at_minimum(nll, result, data)
+    minimum = at_minimum(fitted)
     dtype = minimum.x.dtype
 
     def one(i: Array, value: Array, inside: Array, skip: Array) -> tuple[Array, Array]:
@@ -255,7 +250,7 @@ def _shifted(
         held = jnp.where(row & usable, value.astype(dtype), minimum.x)
         rows = row.astype(dtype)[None]
         start = held + jnp.where(row, 0.0, conditional_shift(minimum.covariance, rows, held - minimum.x))
-        fitted = refit_at(minimum, Hold(rows, held), minimum.space.clip(start), skip | ~usable, robust)
-        return fitted.x, jnp.where(usable, fitted.status, int(Status.OUTSIDE_BOUNDS))
+        found = refit_at(minimum, Hold(rows, held), minimum.space.clip(start), skip | ~usable, robust)
+        return found.x, jnp.where(usable, found.status, int(Status.OUTSIDE_BOUNDS))
 
     return in_blocks(one, (*lanes, skip), minimum.x.size)

@@ -1,5 +1,7 @@
 """By how much a likelihood rises at a confidence level."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr, ndtri
@@ -39,3 +41,18 @@ def rise(cl: ArrayLike, dof: int = 1) -> Float[Array, "..."]:
         return jnp.where(probability, ndtri(0.5 * (1 - p)) ** 2, n**2)
     # the chance to be outside, of two normal variables exp(-chi2/2)
     return jnp.where(probability, -2 * jnp.log1p(-p), -2 * (jnp.log(2.0) + log_ndtr(-n)))
+
+
+def probability(cl: float) -> float:
+    """A confidence level as a probability: from 1 on it is a number of standard deviations, of both sides.
+
+    **Raises:** `ValueError` unless it is one number, positive and finite.
+    """
+    if isinstance(cl, bool) or not isinstance(cl, int | float | np.integer | np.floating):
+        raise ValueError(f"cl must be one number: a probability below 1 or standard deviations; got {cl!r}")
+    number = float(cl)
+    if not 0 < number <= _MOST:
+        raise ValueError(
+            f"cl must be a probability between 0 and 1 or, from 1 on, a number of standard deviations; got {cl!r}"
+        )
+    return number if number < 1 else math.erf(number / math.sqrt(2))

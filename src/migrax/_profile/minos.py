@@ -12,7 +12,6 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from .._display.minos import Sides, minos_html, minos_text
 from .._display.rounding import share
 from .._fit.fit import fit
-from .._fit.objective import prepare
 from .._fit.result import FitResult
 from .._parameters.names import unknown_name
 from .._parameters.select import Where
@@ -22,9 +21,10 @@ from .._util.jit import jit
 from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
 from .crossing import Aim, Found, Side, search
+from .fitted import Fitted, fitted
 from .levels import rise
-from .minimum import at_minimum, positions, ready
-from .retry import by_stages
+from .minimum import at_minimum
+from .retry import retry
 
 _MAX_NEW_MINIMA = 5
 
@@ -154,39 +154,37 @@ def minos(
 
     **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, a `cl` out of range, an invalid result.
     """
-    result = ready(nll, result, data, "minos", refit)
-    index = positions(result, where, "minos")
+    given = fitted(nll, result, data, "minos", refit)
+    index, result = given.positions(where, "minos"), given.result
     level = rise(cl).astype(result.values.dtype)
     if jnp.ndim(level) != 0:
         raise ValueError(f"minos takes one cl, got shape {jnp.shape(level)}: jax.vmap over it")
-    _, data = prepare(result.params, data)
     side, which = jnp.repeat(jnp.array([-1.0, 1.0]), len(index)), jnp.tile(jnp.asarray(index), 2)
     lanes = (which, side, jnp.broadcast_to(level, which.shape))
-    return _minos_of(*sides(nll, result, data, lanes, "minos"), index, level)
+    return _minos_of(*sides(given, lanes, "minos"), index, level)
 
 
-def sides(
-    nll: Callable, result: FitResult, data: PyTree, lanes: tuple[Array, Array, Array], what: str
-) -> tuple[FitResult, Found]:
+def sides(fitted: Fitted, lanes: tuple[Array, Array, Array], what: str) -> tuple[FitResult, Found]:
     """The crossings of many sides at once (parameter, minus or plus one, rise), and the fit that they belong to: where
     one meets the likelihood lower than at the minimum, another one, and all are looked for anew."""
-    found = _search_all(nll, result, data, lanes)
+    found = _search_all(fitted, lanes)
     for _ in range(_MAX_NEW_MINIMA):
-        better = _deeper(nll, result, data, lanes[0], found, what)
+        better = _deeper(fitted, lanes[0], found, what)
         if better is None:
             break
-        result = better
-        found = _search_all(nll, result, data, lanes)
-    return result, found
+        fitted = fitted._replace(result=better)
+        found = _search_all(fitted, lanes)
+    return fitted.result, found
 
 
-def _deeper(nll: Callable, result: FitResult, data: PyTree, which: Array, found: Found, what: str) -> FitResult | None:
+def _deeper(fitted: Fitted, which: Array, found: Found, what: str) -> FitResult | None:
     """The fit from where the likelihood was met lower than at the minimum, if it was (inside `jit` nobody can see)."""
     if not is_concrete(found.status):
         return None
     lower = np.flatnonzero(np.asarray(found.status) == int(Side.NEW_MINIMUM))
     if lower.size == 0:
         return None
+    nll, result, data = fitted
     better = fit(nll, update(result.params, found.x[lower[0]]), data, up=result.up)
     names = ", ".join(dict.fromkeys(result.names[i] for i in np.asarray(which)[lower]))
     if not bool(better.valid & (better.nll < result.nll)):
@@ -206,13 +204,8 @@ def _deeper(nll: Callable, result: FitResult, data: PyTree, which: Array, found:
     return better
 
 
-def _search_all(nll: Callable, result: FitResult, data: PyTree, lanes: tuple[Array, Array, Array]) -> Found:
-    return by_stages(
-        lambda lanes, skip, robust: _sides(nll, result, data, lanes, skip, robust),
-        lanes,
-        lambda found: np.asarray(found.status) == int(Side.FAILED),
-        (nll, result, data),
-    )
+def _search_all(fitted: Fitted, lanes: tuple[Array, Array, Array]) -> Found:
+    return retry(_sides, fitted, lanes, lambda found: np.asarray(found.status) == int(Side.FAILED))
 
 
 def _minos_of(result: FitResult, found: Found, index: tuple[int, ...], level: Array) -> Minos:
@@ -236,15 +229,13 @@ def _minos_of(result: FitResult, found: Found, index: tuple[int, ...], level: Ar
 
 @jit
 def _sides(
-    nll: Callable,
-    result: FitResult,
-    data: PyTree,
+    fitted: Fitted,
     lanes: tuple[Array, Array, Array],
     skip: Bool[Array, " lanes"],
     robust: bool,
 ) -> Found:
     """One lane a side: which parameter, minus or plus one, and the rise."""
-    minimum = at_minimum(nll, result, data)
+    minimum = at_minimum(fitted)
     which, side, rise = lanes
 
     def one(i: Array, s: Array, rise: Array, skip: Array) -> Found:

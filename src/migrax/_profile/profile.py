@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._display.rounding import share
-from .._fit.objective import constant_of, prepare
+from .._fit.objective import constant_of
 from .._fit.result import FitResult
 from .._fit.status import Status, status_counts
 from .._parameters.select import Where
@@ -22,9 +22,10 @@ from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
 from .branches import Points, follow
 from .conditional_covariance import conditional_shift
-from .minimum import Hold, at_minimum, positions, ready
+from .fitted import Fitted, fitted
+from .minimum import Hold, at_minimum
 from .refit import refit as refit_at
-from .retry import by_stages
+from .retry import retry
 
 Grid = ArrayLike | tuple[ArrayLike, ArrayLike]
 
@@ -102,7 +103,7 @@ def profile(
     **Warns** where the likelihood is lower than at the minimum of the result: fit again from there. Inside `jax.jit`
     look at `Profile.new_minimum`.
     """
-    return _along(nll, ready(nll, result, data, "profile", refit), data, where, grid, sigmas, "profile")
+    return _along(fitted(nll, result, data, "profile", refit), where, grid, sigmas, "profile")
 
 
 def scan(
@@ -124,28 +125,25 @@ def scan(
 
     **Raises**, **Warns** as `mx.profile`.
     """
-    return _along(nll, ready(nll, result, data, "scan", refit), data, where, grid, sigmas, "scan")
+    return _along(fitted(nll, result, data, "scan", refit), where, grid, sigmas, "scan")
 
 
-def _along(
-    nll: Callable, result: FitResult, data: PyTree, where: Where, grid: Any, sigmas: float, what: str
-) -> Profile:
-    index = positions(result, where, what)
+def _along(fitted: Fitted, where: Where, grid: Any, sigmas: float, what: str) -> Profile:
+    index, result = fitted.positions(where, what), fitted.result
     if len(index) not in (1, 2) or len(set(index)) != len(index):
         chosen = [result.names[i] for i in index]
         raise ValueError(f"{what} is along one parameter or two different ones, got {chosen}")
     grids = _grids(result, index, grid, sigmas, what)
-    _, data = prepare(result.params, data)
     mesh = jnp.stack(jnp.meshgrid(*grids, indexing="ij"), axis=-1)
     shape = mesh.shape[:-1]
     lanes = mesh.reshape(-1, len(grids))
 
     def run(starts: Float[Array, "m n"], wanted: Bool[np.ndarray, " m"]) -> Points:
-        return by_stages(
-            lambda lanes, skip, robust: evaluate(nll, result, data, jnp.asarray(index), lanes, skip, robust, what),
+        return retry(
+            lambda fitted, lanes, skip, robust: evaluate(fitted, jnp.asarray(index), lanes, skip, robust, what),
+            fitted,
             (lanes, starts),
             lambda found: (np.asarray(found.status) != int(Status.VALID)) & wanted,
-            (nll, result, data),
         )
 
     every = np.full(len(lanes), what == "profile")
@@ -211,9 +209,7 @@ def _spread(result: FitResult, i: int, size: int, sigmas: float) -> Array:
 
 @jit
 def evaluate(
-    nll: Callable,
-    result: FitResult,
-    data: PyTree,
+    fitted: Fitted,
     index: Array,
     lanes: tuple[Float[Array, "m k"], Float[Array, "m n"]],
     skip: Bool[Array, " m"],
@@ -225,7 +221,7 @@ def evaluate(
     `what`: `"profile"`, `"scan"`, or `"value"`, a profile without other parameters, where an infinite NLL is a value as
     any: data that are impossible there. NaN is none.
     """
-    minimum = at_minimum(nll, result, data)
+    minimum = at_minimum(fitted)
     n = minimum.x.size
     rows = (jnp.arange(n) == index[:, None]).astype(minimum.x.dtype)
     held = jnp.any(rows > 0, axis=0)
@@ -235,8 +231,8 @@ def evaluate(
         if what == "profile":
             start = at + jnp.where(held, 0.0, conditional_shift(minimum.covariance, rows, at - minimum.x))
             start = jnp.where(jnp.all(jnp.isfinite(begin)), begin, start)
-            fitted = refit_at(minimum, Hold(rows, at), minimum.space.clip(start), skip, robust)
-            value, x, status = fitted.value, fitted.x, fitted.status
+            found = refit_at(minimum, Hold(rows, at), minimum.space.clip(start), skip, robust)
+            value, x, status = found.value, found.x, found.status
         elif what == "value":
             # where it is infinite its derivatives are NaN, also for those who do not want them: taken elsewhere
             impossible = lax.stop_gradient(minimum.fn(at, minimum.theta)) == jnp.inf
@@ -247,10 +243,10 @@ def evaluate(
         else:
             value, x = minimum.fn(at, minimum.theta), at
             status = jnp.where(jnp.isfinite(value), int(Status.VALID), int(Status.NOT_FINITE))
-        good = (status == int(Status.VALID)) & (result.valid if what == "scan" else minimum.valid)
+        good = (status == int(Status.VALID)) & (fitted.result.valid if what == "scan" else minimum.valid)
         return jnp.where(good, value, jnp.nan), jnp.where(good, x, jnp.nan), status
 
     value, points, status = in_blocks(one, (*lanes, skip), n)
     rise = 2 * (value - minimum.fn(minimum.x, minimum.theta))
-    value = value * 2 * result.up + constant_of(nll, minimum.theta)
+    value = value * 2 * fitted.result.up + constant_of(fitted.nll, minimum.theta)
     return Points(value, rise, points, status, rise < -2 * minimum.lower)

@@ -14,9 +14,9 @@ from jaxtyping import Array, ArrayLike, Float, Scalar
 from .._derivatives.expansion import expand
 from .._fit.covariance import Covariance
 from .._fit.fit import check_covariance, covariance_kind, fit
-from .._fit.objective import check_up, objective, prepare
+from .._fit.objective import check_up, objective, prepare_params
 from .._fit.result import FitResult
-from .._likelihoods.least_squares import NEEDS_SCALE
+from .._likelihoods.base import as_likelihood
 from .._parameters.names import names
 from .._parameters.select import Where, select
 from .._parameters.space import ravel
@@ -120,7 +120,7 @@ def fit_toys(
     }
     options |= {"mesh": as_mesh(mesh_of(arrays) if mesh is None else mesh), "reduce": reduce}
     explicit = explicit_mesh(arrays)
-    inputs = (nll, params, toys, data, starts, covariance, up)
+    inputs = (as_likelihood(nll), params, toys, data, starts, covariance, up)
     if explicit is None:
         return _fit_toys(*inputs, **options)
     return where_xla_decides(lambda inputs: _fit_toys(*inputs, **options), explicit, inputs)
@@ -150,7 +150,7 @@ def _fit_toys(
         params, covariance = _asimov_start(nll, params, toys, data, covariance, up, starts)
         starts = None
     where = source(nll, params, toys, data)
-    params, _ = prepare(params, None)
+    params = prepare_params(params)
     how = plan(where.n, where.toy_bytes, len(names(params)), mesh)
     how = how.of_size(min(where.n, how.size if at_once is None else at_once))
     first = where.batch(
@@ -160,7 +160,7 @@ def _fit_toys(
     matrix = _expected(nll, params, where, data, up) if covariance is None else check_covariance(covariance, params)
     kind = covariance_kind(nll, one, hesse)
     if kind == "scaled":
-        raise TypeError(f"with errors, fit_toys {NEEDS_SCALE}; fit_toys(hesse=False) has none")
+        nll.needs_scale(one, "with errors, fit_toys", "; fit_toys(hesse=False) has none")
     sides = None if minos is False else select(params, names(params) if minos is True else minos)
     begin = None if starts is None else _check_starts(starts, params, where.n)
     job, kept = Job(nll, params, where, begin, matrix, up, bool(hesse), kind, sides, mesh), None
@@ -214,7 +214,7 @@ def _check_starts(starts: Any, params: PyTree, n: int) -> Float[np.ndarray, "toy
 
 def _expected(nll: Any, params: PyTree, where: Source, data: PyTree, up: Array) -> Float[Array, "n n"]:
     """The covariance that a fit is expected to have, forced positive definite."""
-    if getattr(nll, "expected_data", None) is not None:
+    if nll.expected_data is not None:
         try:
             return _inverse_at_asimov(nll, params, where.origin, data, up)
         except TypeError:  # a part of it knows none

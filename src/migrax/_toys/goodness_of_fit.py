@@ -11,8 +11,9 @@ from jax.scipy.special import gammaincc
 from jaxtyping import Array, Bool, Float, Int
 
 from .._fit.fit import fit
-from .._fit.objective import prepare
+from .._fit.objective import prepare_data
 from .._fit.result import FitResult
+from .._likelihoods.base import as_likelihood
 from .._util.jit import jit
 from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
@@ -90,19 +91,20 @@ def goodness_of_fit(
     without a degree of freedom.
     """
     _check(result)
-    if getattr(nll, "deviance", None) is None or getattr(nll, "ndata", None) is None:
+    nll = as_likelihood(nll)
+    if nll.deviance is None or nll.ndata is None:
         raise TypeError(
-            f"{type(nll).__name__} has no saturated model to compare with (of unbinned events make a histogram; a loss "
+            f"{nll.name} has no saturated model to compare with (of unbinned events make a histogram; a loss "
             "other than 'linear' is no chi2)"
         )
-    if toys is not None and not getattr(nll, "draws_all", True):
+    if toys is not None and not nll.draws_all:
         raise TypeError(
             "toys of a template likelihood do not draw the templates again, so that they would say too small a "
             "p-value: leave toys out, or draw templates and counts by hand"
         )
     if toys is not None and key is None:
         raise TypeError("toys need a key: goodness_of_fit(..., toys=1000, key=jax.random.key(0))")
-    _, data = prepare(result.params, data)
+    data = prepare_data(data)
     deviance, ndof = _deviance(nll, result, data)
     if is_concrete(ndof) and int(ndof) < 1:
         raise ValueError(f"there is no degree of freedom left: ndof is {int(ndof)}")

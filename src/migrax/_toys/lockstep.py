@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 from .._fit.minimiser import root_of_covariance
 from .._fit.objective import objective
 from .._fit.result import FitResult
+from .._likelihoods.base import AbstractLikelihood
 from .._util.jit import jit
 from .._util.typing import PyTree
 from .lockstep_finish import End, Found, Setting, with_hessian, without_hessian
@@ -53,7 +54,7 @@ class Lane(NamedTuple):
 
 @jit
 def fit_lanes(
-    nll: Callable,
+    nll: AbstractLikelihood,
     params: PyTree,
     toys: PyTree,
     starts: Float[Array, "toys n"] | None,
@@ -86,7 +87,7 @@ def fit_lanes(
     return in_parts(jax.vmap(end), (found, toys), count, n, lanes)
 
 
-def _setting(nll: Callable, params: PyTree, toy: PyTree, covariance: Array, up: Scalar) -> Setting:
+def _setting(nll: AbstractLikelihood, params: PyTree, toy: PyTree, covariance: Array, up: Scalar) -> Setting:
     fn, theta, x, space = objective(nll, params, toy, up)
     variance = jnp.diagonal(covariance.astype(x.dtype))
     known = jnp.isfinite(variance) & (variance > 0)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._fit.objective import prepare
+from .._fit.objective import prepare_data, prepare_params
+from .._likelihoods.base import AbstractLikelihood, as_likelihood
 from .._parameters.resolve import resolve
 from .._util.explicit_sharding import without_explicit_types
 from .._util.typing import PyTree
@@ -37,12 +38,13 @@ def sample(likelihood: Any, params: PyTree, key: Array, n: int | None = None, *,
 
     **Raises:** `TypeError` for a likelihood that cannot be drawn from, or one that needs `data`.
     """
+    likelihood = as_likelihood(likelihood)
     _method(likelihood, "sample", _SAMPLE)
     if isinstance(key, int | float) or (n is not None and (isinstance(n, bool) or int(n) != n or n < 1)):
         raise TypeError(
             f"sample takes a key and a number, as in mx.sample(nll, params, jax.random.key(0), 100); got {key!r}, {n!r}"
         )
-    params, data = prepare(params, data)
+    params, data = prepare_params(params), prepare_data(data)
     at = resolve(params)
     if n is None:
         return without_explicit_types(draw_one, likelihood, at, key, data)
@@ -53,7 +55,7 @@ def sample(likelihood: Any, params: PyTree, key: Array, n: int | None = None, *,
     return without_explicit_types(draw, at, key, data)
 
 
-def draw_one(likelihood: Any, params: PyTree, key: Array, data: PyTree) -> PyTree:
+def draw_one(likelihood: AbstractLikelihood, params: PyTree, key: Array, data: PyTree) -> PyTree:
     """One toy at resolved parameters.
 
     **Raises:** `TypeError` for a likelihood that cannot be drawn from.
@@ -78,14 +80,14 @@ def asimov(likelihood: Any, params: PyTree, *, data: PyTree = None) -> PyTree:
     **Raises:** `TypeError` for a likelihood that knows none: plain functions, unbinned likelihoods of a log density
     (give them `distribution=`) or of more than two observables.
     """
+    likelihood = as_likelihood(likelihood)
     expected = _method(likelihood, "expected_data", "expected_data=lambda params: ...")
-    params, data = prepare(params, data)
+    params, data = prepare_params(params), prepare_data(data)
     return without_explicit_types(expected, resolve(params), *(() if data is None else (data,)))
 
 
-def _method(likelihood: Any, name: str, how: str) -> Any:
-    found = getattr(likelihood, name, None)
+def _method(likelihood: AbstractLikelihood, name: str, how: str) -> Any:
+    found = getattr(likelihood, name)
     if found is None:
-        kind = getattr(likelihood, "__name__", type(likelihood).__name__)
-        raise TypeError(f"{kind} has no {name}: a plain function gets one by mx.Likelihood(nll, {how})")
+        raise TypeError(f"{likelihood.name} has no {name}: a plain function gets one by mx.Likelihood(nll, {how})")
     return found

@@ -11,7 +11,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
-from .._fit.objective import prepare
+from .._fit.objective import prepare_data, prepare_params
 from .._parameters.resolve import resolve
 from .._util.jit import jit
 from .._util.typing import PyTree
@@ -124,7 +124,7 @@ def _drawn(
     nll: Any, params: PyTree, toys: Toys, data: PyTree, one: Callable[[Any, PyTree, Array, PyTree], PyTree]
 ) -> Source:
     origin = params if toys.params is None else toys.params
-    at, given = prepare(origin, data)
+    at, given = prepare_params(origin), prepare_data(data)
     at = resolve(at)
 
     def draw(numbers: Int[np.ndarray, " size"], mesh: Mesh | None) -> PyTree:
@@ -141,7 +141,7 @@ def _drawn(
 
 
 def _given(params: PyTree, toys: PyTree) -> Source:
-    _, toys = prepare(params, toys)
+    toys = prepare_data(toys)
     shapes = [jnp.shape(a) for a in jax.tree.leaves(toys)]
     if not shapes or any(len(shape) == 0 or shape[0] != shapes[0][0] or shape[0] == 0 for shape in shapes):
         raise ValueError(

@@ -13,7 +13,7 @@ from jaxtyping import ArrayLike
 from .._derivatives.one_mode import differentiable
 from .._fit.covariance import Covariance
 from .._fit.not_finite import nothing_found
-from .._fit.objective import check_scalar, check_up, prepare
+from .._fit.objective import check_scalar, check_up, prepare_data, prepare_params
 from .._fit.result import FitResult
 from .._fit.status import Status
 from .._parameters.names import flatten, mark
@@ -48,7 +48,7 @@ def to_iminuit(
         from iminuit import Minuit
     except ImportError:
         raise ImportError('this needs iminuit: pip install "migrax[iminuit]"') from None
-    params, data = prepare(params, data)
+    params, data = prepare_params(params), prepare_data(data)
     params = mark(params)
     leaves, slots, treedef = flatten(params)
     free = [Parameter(x.value, x.lower, x.upper) if is_parameter(x) else x for x in leaves]

@@ -9,14 +9,15 @@ import numpy as np
 
 from .._hints.calls import given
 from .._likelihoods import ExtendedUnbinnedNLL, LeastSquares, TemplateNLL, UnbinnedNLL
+from .._likelihoods.base import AbstractJoint, as_likelihood
 from .._likelihoods.counts import Counts, as_counts, count_pulls
 from .._likelihoods.events import as_events
-from .._likelihoods.joint import AbstractJoint
 from .._parameters.names import unknown_name
 from .._parameters.resolve import resolve
 from .._util.typing import PyTree
 from ..distributions import _foreign
 from ..distributions._ranges import bin_ends
+from ..io.histfactory.likelihood import HistFactory
 
 _BINS = 50  # at most, where the caller does not say
 _CURVE = 400  # points of a curve
@@ -47,11 +48,12 @@ def picture_of(nll: Any, params: PyTree, data: Any, edges: Any, part: Any) -> Pi
     """**Raises:** `TypeError` for a likelihood that cannot be drawn, `ValueError` for an unknown or missing part, and
     edges that do not fit."""
     params = resolve(params)
+    nll = as_likelihood(nll)
     if isinstance(nll, AbstractJoint):
         names = [name for name, _, _ in nll.items(data)]
         name = _chosen(part, names, "part")
         return picture_of(nll.parts[name], params, data[name], edges, None)
-    if hasattr(nll, "channels") and hasattr(nll, "expected"):  # mx.io.HistFactory
+    if isinstance(nll, HistFactory):
         name = _chosen(part, list(nll.channels), "channel")
         channels = jax.tree.map(np.asarray, nll.expected(params))
         mu = np.sum(list(channels[name].values()), axis=0)
@@ -64,15 +66,15 @@ def picture_of(nll: Any, params: PyTree, data: Any, edges: Any, part: Any) -> Pi
         return _of_points(nll, params, data, edges)
     if isinstance(nll, UnbinnedNLL | ExtendedUnbinnedNLL):
         return _of_events(nll, params, data, edges)
-    if not (hasattr(nll, "prediction") and hasattr(nll, "pulls")) or getattr(nll, "is_constraint", False):
+    if nll.prediction is None or nll.pulls is None or nll.is_constraint:
         raise TypeError(
             f"data_and_model draws counts (such as mx.PoissonNLL), mx.LeastSquares, unbinned events, and the parts of "
-            f"a Joint, not {type(nll).__name__}"
+            f"a Joint, not {nll.name}"
         )
     counts = as_counts(data, type(nll).__name__)
     samples, coloured = _ranked({"": _templates(nll, params)}, "") if isinstance(nll, TemplateNLL) else ({}, ())
     mu, pulls = np.asarray(nll.prediction(params, data)), np.asarray(nll.pulls(params, data))
-    mask = getattr(nll, "mask", None)
+    mask = nll.mask
     if mask is not None:
         value = jnp.where(jnp.asarray(mask), counts.value, jnp.nan)
         counts = Counts(value, counts.variance)
@@ -91,7 +93,7 @@ def _chosen(part: Any, names: list[Any], what: str) -> Any:
 
 
 def _templates(nll: TemplateNLL, params: PyTree) -> dict[str, np.ndarray]:
-    yields = nll._yields(params)
+    yields = nll.yields_of(params)
     found = {}
     for name, component in nll.components.items():
         if isinstance(component, Counts):
@@ -219,14 +221,14 @@ def _of_events(nll: UnbinnedNLL | ExtendedUnbinnedNLL, params: PyTree, data: Any
 
     def density(points: np.ndarray) -> np.ndarray:
         rows = jnp.asarray(points.ravel()).reshape(-1, *events.x.shape[1:])
-        log = nll._log_density if isinstance(nll, ExtendedUnbinnedNLL) else nll._log_prob
+        log = nll.log_density_of if isinstance(nll, ExtendedUnbinnedNLL) else nll.log_prob_of
         return total * np.exp(np.asarray(log(params, rows), dtype=float)).reshape(points.shape)
 
     mu = _known_shares(nll, params, low, high)
     if mu is None:
         mu = 0.5 * width * np.sum(density(at) * shares, axis=1)
     else:
-        mu = mu * (total if isinstance(nll, UnbinnedNLL) else float(nll._total(params)))
+        mu = mu * (total if isinstance(nll, UnbinnedNLL) else float(nll.total_of(params)))
     counts = Counts(value, None if events.weight is None else variance)
     pulls = np.asarray(count_pulls(jnp.asarray(mu), counts, None))
     shown = _of_counts(counts, mu, pulls, {}, given_edges)
@@ -251,5 +253,5 @@ def _known_shares(
 
 def check_data(likelihood: Any, data: Any) -> None:
     """**Raises:** `TypeError` for data of HistFactory that are no dictionary."""
-    if hasattr(likelihood, "channels") and not (isinstance(data, Mapping) and "main" in data):
+    if isinstance(likelihood, HistFactory) and not (isinstance(data, Mapping) and "main" in data):
         raise TypeError(f'the data of {type(likelihood).__name__} are {{"main": ..., "aux": ...}}, got {given(data)}')

@@ -202,7 +202,9 @@ def _ends(memory: Memory, i: int, bound: Any, what: str) -> tuple[float, float]:
 
 def _at(memory: Memory, index: tuple[int, ...], points: np.ndarray) -> np.ndarray:
     refuse_traced()
-    found = values_at(memory.nll, memory.tree(released=True), memory.data, jnp.asarray(index), jnp.asarray(points))
+    found = values_at(
+        memory.likelihood, memory.tree(released=True), memory.data, jnp.asarray(index), jnp.asarray(points)
+    )
     refuse_traced(found)
     memory.count(nfcn=points.shape[0])
     return np.array(found, dtype=float)
@@ -220,7 +222,7 @@ def _minimised(memory: Memory, i: int, x: np.ndarray) -> tuple[np.ndarray, np.nd
     if not np.any(~np.delete(now.fixed, i)):  # nothing to minimise over
         y = _at(memory, (i,), x[:, None])
         return y, np.isfinite(y)
-    y, good = refits(memory.nll, memory.tree(), memory.data, name, jnp.asarray(x), check_up(memory.up))
+    y, good = refits(memory.likelihood, memory.tree(), memory.data, name, jnp.asarray(x), check_up(memory.up))
     refuse_traced(y)
     return np.where(good, np.array(y, dtype=float), np.nan), np.array(good)
 

@@ -137,7 +137,7 @@ class AbstractFits:
         points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, n)
         points = np.concatenate([memory.now.values[None, free], points])  # the first of equal ones is taken
         tree, index = memory.tree(released=True), jnp.asarray(free)
-        values = np.asarray(values_at(memory.nll, tree, memory.data, index, jnp.asarray(points)))
+        values = np.asarray(values_at(memory.likelihood, tree, memory.data, index, jnp.asarray(points)))
         if not np.any(np.isfinite(values)):
             raise RuntimeError("scan: the function is not finite at any point of the grid, nor at the values of now")
         memory.count(nfcn=values.size)
@@ -208,7 +208,7 @@ def minimum(memory: Memory, what: str) -> FitResult:
 
 def examine(memory: Memory, algorithm: str) -> None:
     """Looks at the values of now, without a step."""
-    seen = look(memory.nll, memory.tree(), memory.data, memory.up)
+    seen = look(memory.likelihood, memory.tree(), memory.data, memory.up)
     refuse_traced(seen)
     memory.detach()
     _keep(memory, np.asarray(seen.covariance.errors), seen.covariance)
@@ -222,7 +222,7 @@ def examine(memory: Memory, algorithm: str) -> None:
         words = ("Not at a minimum", "The function falls from these values: call migrad().")
     else:
         words = ("Not at a minimum", "The second derivatives are not positive definite: call migrad().")
-    is_chi2 = bool(getattr(memory.nll, "is_chi2", False))
+    is_chi2 = memory.likelihood.is_chi2
     ndof, value = _ndof(memory), float(seen.value)
     reduced = _deviance_per_ndof(memory) if not is_chi2 else 2 * value / ndof if ndof > 0 else None
     record = records.Minimum(
@@ -249,17 +249,17 @@ def examine(memory: Memory, algorithm: str) -> None:
 
 def _ndof(memory: Memory) -> int:
     """0 where the likelihood does not tell the number of its data."""
-    ndata = getattr(memory.nll, "ndata", None)
+    ndata = memory.likelihood.ndata
     return 0 if ndata is None else int(ndata(memory.data)) - int(np.sum(~memory.now.fixed))
 
 
 def _deviance_per_ndof(memory: Memory) -> float | None:
     """At the values of now; `None` for a likelihood without a saturated model."""
     ndof = _ndof(memory)
-    if ndof < 1 or getattr(memory.nll, "deviance", None) is None:
+    if ndof < 1 or memory.likelihood.deviance is None:
         return None
     try:
-        found = float(deviance(memory.nll, memory.tree(), memory.data))
+        found = float(deviance(memory.likelihood, memory.tree(), memory.data))
     except TypeError:  # of a sum of likelihoods, one of which has none
         return None
     return found / ndof if math.isfinite(found) else None

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxtyping import ArrayLike
 
-from ..._display import html, text
+from ..._display import html, minos, text
 from ..._fit.notes import constants_line, wrapped
 from ..._util.typing import PyTree
 from .calls import as_iminuits
@@ -93,13 +93,13 @@ class Minuit(AbstractParameters, AbstractFits, AbstractDrawing, AbstractRefusals
     def _repr_html_(self) -> str:
         memory, parts = self._memory, []
         if memory.fmin is not None:
-            parts.append(memory.fmin._repr_html_())
+            parts.append(html.minimum_html(memory.fmin.record))
         if memory.fmin is not None and not memory.fmin_is_of_now:
             parts.append(html.paragraph(_STALE))
         parts.append(html.parameters_html([p.row() for p in self.params], memory.kind.capitalize()))
         parts += [html.paragraph(line) for line in [constants_line(memory.template)] if line]
         if memory.merrors:
-            parts.append(memory.merrors._repr_html_())
+            parts.append(minos.minos_html([errors.sides() for errors in memory.merrors.values()]))
         if memory.covariance is not None:
             parts.append(html.matrix_html(*self._free_block()))
         return "\n".join(parts)

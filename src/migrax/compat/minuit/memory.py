@@ -11,10 +11,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import ArrayLike
 
-from ..._fit.objective import check_up, prepare
+from ..._fit.objective import check_up, prepare_data, prepare_params
 from ..._fit.result import FitResult
-from ..._hints.calls import check_callable
-from ..._likelihoods.least_squares import NEEDS_SCALE
+from ..._likelihoods.base import as_likelihood
 from ..._parameters.names import flatten, mark
 from ..._parameters.parameter import Parameter, bounds_of
 from ..._util.tracing import is_concrete
@@ -69,6 +68,11 @@ class Memory:
     result_is_of_now: bool = False
     fmin_is_of_now: bool = False
     counts: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+
+    @property
+    def likelihood(self) -> Any:
+        """The function as a likelihood."""
+        return as_likelihood(self.nll)
 
     def copy(self) -> "Memory":
         new = copy.copy(self)
@@ -151,11 +155,10 @@ COUNTS = ("nfcn", "ngrad", "nhessian")
 
 def begin(nll: Callable[[Any, Any], Any], params: PyTree, data: PyTree, up: ArrayLike) -> Memory:
     """The memory of a new `Minuit`. **Raises:** `TypeError`, `ValueError` as `mx.fit`."""
-    check_callable(nll)
+    likelihood = as_likelihood(nll)
     refuse_traced(nll, params, data, up)
-    params, data = prepare(params, data)
-    if hasattr(nll, "scale_is_unknown") and nll.scale_is_unknown(data):  # pyright: ignore[reportFunctionMemberAccess]
-        raise TypeError(f"mx.Minuit {NEEDS_SCALE}; mx.fit scales the errors itself")
+    params, data = prepare_params(params), prepare_data(data)
+    likelihood.needs_scale(data, "mx.Minuit", "; mx.fit scales the errors itself")
     template = mark(params)
     leaves, slots, _ = flatten(template)
     names = tuple(name for slot in slots for name in slot.element_names())

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._fit.objective import check_up, prepare
+from ..._fit.objective import check_up, prepare_data
 from ..._fit.result import FitResult
 from ..._util.typing import PyTree
 from .matrix import Matrix
@@ -49,7 +49,7 @@ class AbstractParameters:
     @property
     def ndof(self) -> float:
         """The number of data less that of the parameters that are not fixed; NaN if the likelihood does not tell it."""
-        ndata = getattr(self._memory.nll, "ndata", None)
+        ndata = self._memory.likelihood.ndata
         return math.nan if ndata is None else float(ndata(self._memory.data)) - self.nfit
 
     @property
@@ -157,7 +157,7 @@ class AbstractParameters:
     @data.setter
     def data(self, data: PyTree) -> None:
         refuse_traced(data)
-        _, new = prepare(self._memory.tree(), data)
+        new = prepare_data(data)
         self._memory.data = new
         self._memory.forget()
 

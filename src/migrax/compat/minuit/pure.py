@@ -1,6 +1,5 @@
 """The pure functions that a `Minuit` needs beside the public ones: the likelihood at points that are no minimum."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ from ..._fit.hesse import covariance_matrix
 from ..._fit.objective import check_up, constant_of, objective
 from ..._fit.sandwich import sandwich
 from ..._fit.status import Status
+from ..._likelihoods.base import AbstractLikelihood
 from ..._parameters.fix import fix
 from ..._parameters.space import ravel
 from ..._util.jit import jit
@@ -37,7 +37,7 @@ class Look(NamedTuple):
         return self.finite & self.covariance.valid & (self.edm <= self.goal)
 
 
-def look(nll: Callable, params: PyTree, data: PyTree, up: float) -> Look:
+def look(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: float) -> Look:
     """Value, distance to the minimum and covariance at `params`, by the rules of `mx.fit`: with the sandwich where the
     likelihood asks for it, and without an error for a parameter that a bound holds at its minimum."""
     found = _look(nll, params, data, check_up(up))
@@ -48,7 +48,7 @@ def look(nll: Callable, params: PyTree, data: PyTree, up: float) -> Look:
 
 
 @jit
-def _look(nll: Callable, params: PyTree, data: PyTree, up: Scalar) -> Look:
+def _look(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar) -> Look:
     fn, theta, x, space = objective(nll, params, data, up)
     goal = jnp.asarray(GOAL, x.dtype)
     at, verdict = look_at(fn, x, theta, space, goal)
@@ -71,7 +71,7 @@ def _look(nll: Callable, params: PyTree, data: PyTree, up: Scalar) -> Look:
 
 @jit
 def values_at(
-    nll: Callable, params: PyTree, data: PyTree, index: Int[Array, " k"], points: Float[Array, "m k"]
+    nll: AbstractLikelihood, params: PyTree, data: PyTree, index: Int[Array, " k"], points: Float[Array, "m k"]
 ) -> Float[Array, " m"]:
     """The function where the numbers of `index` are those of `points`, and all others those of `params`, in which
     nothing is fixed."""
@@ -89,7 +89,7 @@ def deviance(nll: Any, params: PyTree, data: PyTree) -> Scalar:
 
 @jit
 def refits(
-    nll: Callable, params: PyTree, data: PyTree, name: str, values: Float[Array, " m"], up: Any
+    nll: AbstractLikelihood, params: PyTree, data: PyTree, name: str, values: Float[Array, " m"], up: Any
 ) -> tuple[Float[Array, " m"], Bool[Array, " m"]]:
     """The function minimised over all but one parameter, from `params`, for many values of that one, and where that
     found a minimum."""

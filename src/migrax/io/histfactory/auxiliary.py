@@ -39,7 +39,7 @@ class Auxiliary(AbstractLikelihood):
     normal: tuple[str, ...] = eqx.field(static=True)
     poisson: tuple[str, ...] = eqx.field(static=True)
     idle: int = eqx.field(static=True)
-    is_constraint: bool = eqx.field(static=True, default=True, init=False, repr=False)
+    is_constraint = True
 
     def __call__(self, params: PyTree, data: Any) -> Scalar:
         """Half the squares of the pulls, and the Poisson terms above those of the saturated model."""

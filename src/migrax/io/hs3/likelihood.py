@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Scalar
 
 from ..._likelihoods import AbstractLikelihood, BinnedNLL, PoissonNLL
+from ..._likelihoods.base import AbstractJoint
 from ..._likelihoods.counts import as_counts
-from ..._likelihoods.joint import AbstractJoint
 from ..._likelihoods.spread import At, of_log_means
 from ..._parameters.resolve import resolve
 from ..._util.typing import PyTree
@@ -150,7 +150,7 @@ class Measurement(AbstractLikelihood):
     centre: str = eqx.field(static=True)
     parameter: str | None = eqx.field(static=True)
     width: Operand | None = eqx.field(static=True)
-    is_constraint: bool = eqx.field(static=True, default=True, init=False, repr=False)
+    is_constraint = True
 
     def __call__(self, params: PyTree, data: ArrayLike) -> Scalar:
         """Minus the log of the density, or probability, of what was measured."""

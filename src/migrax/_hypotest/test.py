@@ -1,0 +1,128 @@
+"""A test of hypotheses: what is asked of which data, and what answers it."""
+
+import abc
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from .._fit.fit import fit
+from .._fit.objective import prepare_data
+from .._fit.result import FitResult, check_has_covariance
+from .._fit.status import Status
+from .._likelihoods.base import as_likelihood
+from .._likelihoods.effective import Factor, scaled
+from .._parameters.space import update
+from .._profile.fitted import Fitted
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
+from .ratio import Ratio, check_value, ratio
+from .statistics import AbstractStatistic, StatisticValue
+
+
+class Test(NamedTuple):
+    """Whether the data speak against parameters of interest at some values, and for those of an alternative."""
+
+    __test__ = False  # pytest looks for classes of this name
+
+    statistic: AbstractStatistic
+    free: Fitted  # the fit with the parameters of interest free
+    poi: tuple[int, ...]  # their positions
+    values: Float[Array, " k"]
+    alternative: Float[Array, " k"]
+
+    @property
+    def lanes(self) -> Float[Array, "m k"]:
+        """Where conditional fits are needed; the values tested come first, those of the alternative last."""
+        return self.statistic.lanes(self.values, self.alternative)
+
+    def conditional_fits(self) -> Ratio:
+        """Those of the data."""
+        return ratio(self.free, self.poi, self.lanes)
+
+
+class Errors(NamedTuple):
+    """Standard errors of p-values by toys, and of their ratio CLs."""
+
+    p_sb: Float[Array, ""]
+    p_b: Float[Array, ""]
+    cls: Float[Array, ""]
+    expected_p_sb: Float[Array, "5"]
+    expected_cls: Float[Array, "5"]
+
+
+class PValues(NamedTuple):
+    """Logs of p-values, and what they rest on. `expected_*`: shape `(5,)`."""
+
+    log_sb: Float[Array, ""]
+    log_b: Float[Array, ""]
+    expected_log_sb: Float[Array, "5"]
+    expected_log_b: Float[Array, "5"]
+    status: Int[Array, ""]
+    significance: Float[Array, ""]
+    expected_significance: Float[Array, ""]
+    alternative: Float[Array, " k"]  # the parameters of interest of the other hypothesis
+    errors: Errors | None = None
+    toys: Any = None
+
+
+class AbstractCalculator(eqx.Module):
+    """What tells the p-values of a test."""
+
+    @property
+    @abc.abstractmethod
+    def expects(self) -> float | None:
+        """The alternative that was asked for; `None` for the default."""
+
+    @abc.abstractmethod
+    def p_values(self, test: Test) -> tuple[StatisticValue, PValues]:
+        """The statistic of the data and its p-values."""
+
+    def alternative_of(
+        self, statistic: AbstractStatistic, free: FitResult, index: tuple[int, ...]
+    ) -> Float[Array, " k"]:
+        """The parameters of interest of the other hypothesis: by default 0 for limits, 1 for discovery.
+
+        **Raises:** `ValueError` where they are outside the bounds.
+        """
+        at = self.expects
+        if at is None:
+            at = 1.0 if statistic.discovery else 0.0
+        each = (np if is_concrete(at) else jnp).broadcast_to(at, len(index))
+        return check_value(free, index, each, "the alternative hypothesis")
+
+
+def alternative_point(found: Ratio) -> tuple[PyTree, Int[Array, ""]]:
+    """The parameters of the last one of the conditional fits, that of the alternative, and its status."""
+    good = found.status[-1] == int(Status.VALID)
+    point = jnp.where(good, found.points[-1], found.free.values)  # never NaN
+    return update(found.free.params, point), found.status[-1]
+
+
+def free_fit(
+    likelihood: Any, params: Any, data: PyTree, what: str, solver: Any, covariance: Any
+) -> tuple[Fitted, dict[str, Factor]]:
+    """What the user gave to `what`, with the fit in which all is free, and the factors of the parts of a likelihood of
+    weighted events (see `mx.effective`).
+
+    `params` is a start, or the result of a fit: then nothing is fitted again, unless its covariance is not the inverse
+    Hessian of what is tested.
+
+    **Raises:** `ValueError` for many results, or one without a covariance; else as `mx.fit`.
+    """
+    data = prepare_data(data)
+    nll, factors = scaled(as_likelihood(likelihood), data)
+    if isinstance(params, FitResult):
+        check_has_covariance(params, what)
+        if jnp.ndim(params.nll) != 0:
+            raise ValueError(
+                f"{what} takes one fit, got {jnp.shape(params.nll)} of them: "
+                f"jax.vmap(lambda result, data: mx.{what}(likelihood, result, data, ...))(results, data)"
+            )
+        assert params.covariance is not None
+        if not factors and params.covariance.kind == "hesse":
+            return Fitted(nll, params, data), factors
+        params = params.params
+    return Fitted(nll, fit(nll, params, data, solver=solver, covariance=covariance), data), factors

@@ -1,0 +1,126 @@
+"""A fit with its likelihood and its data, checked at the door of each function that starts from a fit."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from .._fit.fit import covariance_kind, fit
+from .._fit.objective import Theta, constant_of, prepare_data
+from .._fit.result import FitResult, check_has_covariance
+from .._likelihoods.base import AbstractLikelihood, as_likelihood
+from .._parameters.select import Where, select
+from .._util.tracing import is_concrete
+from .._util.typing import PyTree
+
+# Of a rise: where the values are rounded to more than this part of it, it cannot be seen.
+BLUR = 0.1
+
+
+class Fitted(NamedTuple):
+    """A likelihood, a fit of it with a covariance, and the data of that fit, as arrays."""
+
+    nll: AbstractLikelihood
+    result: FitResult
+    data: PyTree
+
+    def positions(self, where: Where | None, what: str) -> tuple[int, ...]:
+        """The positions of the free parameters that are asked for; all, if none is.
+
+        **Raises:** `ValueError` for unknown or fixed names.
+        """
+        return positions(self.result, where, what)
+
+
+def positions(result: FitResult, where: Where | None, what: str) -> tuple[int, ...]:
+    """As `Fitted.positions`."""
+    if where is None:
+        return tuple(range(len(result.names)))
+    picked = select(result.params, where)
+    if not picked:
+        raise ValueError(f"{what}: no parameter is asked for")
+    return picked
+
+
+def fitted(nll: Any, result: Any, data: PyTree, what: str, refit: bool) -> Fitted:
+    """What the user gave to `what`, checked; fitted again if the result is not valid and `refit` is asked for.
+
+    **Raises:** `TypeError`, `ValueError` unless `result` is one valid fit with a covariance (or traced).
+
+    **Warns** where the shape of the likelihood is not that of the data (weighted events), and where its values are
+    rounded too much to show a rise by UP.
+    """
+    nll = as_likelihood(nll)
+    if refit and isinstance(result, FitResult) and is_concrete(result.valid) and not np.all(result.valid):
+        result = fit(nll, result.params, data, up=result.up)
+    check_result(result, what)
+    data = prepare_data(data)
+    _warn_of_weights(nll, result, data, what)
+    found = Fitted(nll, result, data)
+    if what != "scan":
+        warn_if_rounded(found, what)
+    return found
+
+
+def check_result(result: Any, what: str) -> None:
+    """**Raises:** `TypeError`, `ValueError` unless `result` is one valid fit with a covariance (or traced)."""
+    if not isinstance(result, FitResult):
+        raise TypeError(
+            f"{what} takes the result of mx.fit, got {type(result).__name__}: mx.{what}(nll, result, data, ...)"
+        )
+    check_has_covariance(result, what)
+    if jnp.ndim(result.nll) != 0:
+        raise ValueError(
+            f"{what} takes one fit, got {jnp.shape(result.nll)} of them: "
+            f"jax.vmap(lambda result, data: mx.{what}(nll, result, data, ...))(results, data)"
+        )
+    if is_concrete(result.valid) and not bool(result.valid):
+        raise ValueError(f"{what} needs a valid fit, and this one is not: {result.message} (refit=True fits again)")
+
+
+def _warn_of_weights(nll: AbstractLikelihood, result: FitResult, data: PyTree, what: str) -> None:
+    weighted = _is_weighted(nll, data)
+    if not weighted and (result.covariance is None or result.covariance.kind != "sandwich"):
+        return
+    way = "; mx.effective(nll, data) is the likelihood scaled to the effective number of events, to fit and look at"
+    warnings.warn(
+        f"{what} looks at the likelihood as it is, whose shape is not that of the data (weights?): robust errors "
+        f"can be trusted (mx.fit has them), not those read off the shape{way if weighted else ''}",
+        stacklevel=4,
+    )
+
+
+def _is_weighted(nll: AbstractLikelihood, data: PyTree) -> bool:
+    try:
+        return covariance_kind(nll, data, True) == "sandwich"
+    except (TypeError, ValueError):  # data that it does not know: what comes next says so
+        return False
+
+
+def noise(value: Any) -> Any:
+    """The rounding of the objective's values at the minimum, and of a rise of a few standard deviations."""
+    return 8 * jnp.finfo(value.dtype).eps * (abs(value) + 1)
+
+
+def warn_if_rounded(fitted: Fitted, what: str) -> None:
+    """Outside of `jit`, of values that are rounded to more than what a rise by UP shows: nothing that rests on one is
+    found."""
+    nll, result, data = fitted
+    if not is_concrete(result.nll, result.up) or jnp.ndim(result.nll) != 0:
+        return
+    # by NumPy: an operation of JAX's inside of `jit` would be traced
+    nll_value, dtype = np.asarray(result.nll), result.nll.dtype
+    blurred = lambda value: noise((value / (2 * np.asarray(result.up))).astype(dtype)) > 0.5 * BLUR  # noqa: E731
+    if not blurred(nll_value):
+        return
+    constant = constant_of(nll, Theta(eqx.filter(nll, eqx.is_array), result.params, data, result.up))
+    if not is_concrete(constant) or not blurred(nll_value - np.asarray(constant)):
+        return
+    value = f"{float(nll_value):.2g}, is {dtype}"
+    warnings.warn(
+        f"{what} needs to see the likelihood rise by UP = {float(result.up):g}, and its value, {value}, with rounding "
+        "of nearly that size: nothing is found. Give starts and data in float64",
+        stacklevel=4,
+    )
