@@ -171,7 +171,7 @@ def number(n: int, cores: int, devices: int = 1) -> Row:
     def fit(seed: int) -> list[Any]:
         study = mx.Toys(n, jax.random.key(seed))
         keep = lambda r: (np.asarray(r.values), np.asarray(r.valid))  # noqa: E731
-        return mx.fit_toys(nll, toys.PARAMS(), study, covariance=covariance, reduce=keep, mesh=mesh)
+        return mx.reduce_toys(keep, nll, toys.PARAMS(), study, covariance=covariance, mesh=mesh)
 
     start = clock(lambda: fit(0))
     before = peak()

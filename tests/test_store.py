@@ -1,5 +1,6 @@
 """Toys that survive: a store is whole or refused by name, and what it holds is not fitted again."""
 
+import functools
 import json
 import os
 import subprocess
@@ -27,9 +28,10 @@ def expected(p):
 NLL = mx.PoissonNLL(expected)
 
 
-def run(path=None, nll=NLL, toys=None, params=PARAMS, **options):
+def run(path=None, nll=NLL, toys=None, params=PARAMS, reduce=None, **options):
     toys = mx.Toys(N, KEY) if toys is None else toys
-    return mx.fit_toys(nll, params, toys, store=path, **({"batch_size": SIZE} | options))
+    fit_toys = mx.fit_toys if reduce is None else functools.partial(mx.reduce_toys, reduce)
+    return fit_toys(nll, params, toys, store=path, **({"batch_size": SIZE} | options))
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def test_drawn_where_they_are_fitted(fits):
     """The same toys, whatever the batches; `reduce` sees them in order."""
     drawn = mx.fit_toys(NLL, TRUTH, mx.Toys(N, KEY), batch_size=128)
     np.testing.assert_array_equal(drawn.values, fits.values)
-    parts = mx.fit_toys(NLL, TRUTH, mx.Toys(N, KEY), batch_size=77, reduce=lambda result: result.values)
+    parts = mx.reduce_toys(lambda result: result.values, NLL, TRUTH, mx.Toys(N, KEY), batch_size=77)
     assert [len(part) for part in parts] == [77, 77, 77, 69]
     np.testing.assert_allclose(np.concatenate(parts), fits.values, rtol=1e-9, atol=1e-10)
 

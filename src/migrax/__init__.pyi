@@ -65,7 +65,7 @@ from ._studies import (
     coverage_study as coverage_study,
     pull_study as pull_study,
 )
-from ._toys.fit_toys import fit_toys as fit_toys
+from ._toys.fit_toys import fit_toys as fit_toys, reduce_toys as reduce_toys
 from ._toys.goodness_of_fit import GoodnessOfFit as GoodnessOfFit, goodness_of_fit as goodness_of_fit
 from ._toys.sample import asimov as asimov, sample as sample
 from ._toys.source import Toys as Toys

@@ -315,8 +315,8 @@ def _fit(
     )
     start = lax.stop_gradient(x)
     problem = Problem(fn, residuals, theta, start, space, covariance, solver, adjoint, limit)
-    x, outcome = adjoint.apply(solve, stationarity, tuple(problem), frozenset())
-    return result_of(problem, x, outcome, hesse, nll)
+    x, outcome = adjoint.apply(solve, stationarity, (problem,), frozenset())
+    return result_of(fn, theta, space, x, outcome, hesse, nll, type(solver).__name__)
 
 
 def _residuals(nll: Any, params: PyTree, x: Array, theta: Theta, space: Space) -> Callable[[Array, Theta], PyTree]:
@@ -330,28 +330,30 @@ def _residuals(nll: Any, params: PyTree, x: Array, theta: Theta, space: Space) -
 
 
 def result_of(
-    problem: Problem,
+    fn: Callable[[Float[Array, " n"], Theta], Scalar],
+    theta: Theta,
+    space: Space,
     x: Float[Array, " n"],
     outcome: Outcome,
     hesse: bool,
     nll: Any,
+    algorithm: str,
     matrix: Float[Array, "n n"] | None = None,
 ) -> FitResult:
-    """The result of a solve. `matrix`: the covariance, where it is known already; then nobody looks for what in the
-    data is not finite, either."""
-    theta, space = problem.theta, problem.space
+    """The result of a fit of the objective `fn` that ended at `x`. `matrix`: the covariance, where it is known
+    already; then nobody looks for what in the data is not finite, either."""
     if outcome.kinks is None:
-        at = attach(outcome.at, problem.fn, x, theta)
+        at = attach(outcome.at, fn, x, theta)
     else:
-        at = attach_sides(outcome.at, problem.fn, x, theta, outcome.kinks.reach, outcome.kinks.held, outcome.active)
+        at = attach_sides(outcome.at, fn, x, theta, outcome.kinks.reach, outcome.kinks.held, outcome.active)
     units = 2 * theta.up
     valid = outcome.status == int(Status.VALID)
     if matrix is None:
         matrix = covariance_matrix(at.hessian, outcome.metric, outcome.active, outcome.positive_definite)
-        accuracy = accuracy_of(problem.fn, x, theta, outcome.metric.root())
+        accuracy = accuracy_of(fn, x, theta, outcome.metric.root())
         bad_data, data_paths = find_not_finite(theta.data, outcome.status)
     else:
-        accuracy = accuracy_of(problem.fn, x, theta, None)
+        accuracy = accuracy_of(fn, x, theta, None)
         bad_data, data_paths = nothing_found(theta.data)
     covariance = Covariance(matrix, outcome.positive_definite, space.names, accuracy=accuracy)
     # the last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error
@@ -377,12 +379,11 @@ def result_of(
         minos=None,
         names=space.names,
         ndof=None if nll.ndata is None else jnp.asarray(nll.ndata(theta.data)) - space.num_inside(x),
-        algorithm=type(problem.solver).__name__,
+        algorithm=algorithm,
         data_paths=data_paths,
     )
 
 
 def _at_limit(x: Array, space: Space, outcome: Outcome, errors: Array) -> Array:
     """At a bound, or nearer to it than half an error (MINUIT's rule)."""
-    room = jnp.minimum(x - space.lower, space.upper - x)
-    return outcome.active | (room < 0.5 * errors)
+    return outcome.active | (space.room(x) < 0.5 * errors)

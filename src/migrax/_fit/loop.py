@@ -62,8 +62,7 @@ class Outcome(NamedTuple):
 
 def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
     """The primal function of the implicit adjoint: the minimum, and how it was reached."""
-    *fields, while_loop = inputs
-    problem = Problem(*fields)
+    problem, while_loop = inputs
     x, space = problem.x, problem.space
     goal = jnp.asarray(GOAL, x.dtype)
     start_ok = jnp.all(jnp.isfinite(x)) & jnp.all((x >= space.lower) & (x <= space.upper))
@@ -259,7 +258,7 @@ def stationarity(x: Float[Array, " n"], outcome: Outcome, inputs: tuple[Any, ...
 
     Where there is no minimum to differentiate, the parameters do not move.
     """
-    problem = Problem(*inputs[:-1])
+    problem: Problem = inputs[0]
     space = problem.space
     kinks = outcome.kinks
     if kinks is None:
@@ -269,8 +268,7 @@ def stationarity(x: Float[Array, " n"], outcome: Outcome, inputs: tuple[Any, ...
     size = jnp.abs(jnp.diagonal(outcome.at.hessian))
     scale = lax.stop_gradient(jnp.where(jnp.isfinite(size) & (size > 0), jnp.sqrt(size), 1.0))
     at = lax.stop_gradient(x)
-    nearer_lower = jnp.abs(at - space.lower) <= jnp.abs(at - space.upper)
-    bound = jnp.where(nearer_lower, space.lower, space.upper)
+    bound = space.nearer_bound(at)
     active = outcome.active
     distance = x - jnp.where(active, bound, 0.0)
     residual = jnp.where(active, distance * scale, gradient / scale)

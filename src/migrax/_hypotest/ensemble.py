@@ -20,7 +20,7 @@ from .._likelihoods.base import AbstractLikelihood
 from .._parameters.parameter import Parameter
 from .._parameters.space import ravel, resolve_at, update
 from .._profile.fitted import Fitted
-from .._toys.fit_toys import fit_toys
+from .._toys.fit_toys import reduce_toys
 from .._toys.sample import asimov, draw_one
 from .._toys.source import DrawnFrom, Toys, source
 from .._util.jit import jit
@@ -164,7 +164,7 @@ class Ensemble:
         drawn = isinstance(toys, Toys)
         self.shown.expect(self.toys.n if drawn else jax.tree.leaves(toys)[0].shape[0])
         data, toys = (self.data, DrawnFrom(toys, self.nll)) if drawn else (None, toys)
-        parts = fit_toys(nll, params, toys, data=data, starts=starts, hesse=False, mesh=self.mesh, reduce=keep)
+        parts = reduce_toys(keep, nll, params, toys, data=data, starts=starts, hesse=False, mesh=self.mesh)
         return _Fits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def _again(self, missing: Int[np.ndarray, " m"], values: Float[Array, " k"]) -> None:

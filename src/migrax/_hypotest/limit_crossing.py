@@ -1,11 +1,11 @@
 """The limits as crossings: one root of the excess and of the derivatives by the nuisance parameters, of the data and of
 the Asimov data together, with one gradient of each a step.
 
-Of each side a model of the curvature is kept, V for the inverse Hessian, by the BFGS formula as in `_crossing.py`.
-Along the parameter of interest, with e its unit vector, it says that the conditional minimum moves by t = V e / e'V e,
-how far it is away, and that -2 log of the ratio is a parabola. The limit of these parabolas is scalar arithmetic, and
-both sides go there at once. An expected limit needs the Asimov data alone: it is where they are a known number of
-standard deviations from the alternative.
+Of each side a model of the curvature is kept, V for the inverse Hessian, by the BFGS formula as in
+`crossing_newton.py`. Along the parameter of interest, with e its unit vector, it says that the conditional minimum
+moves by t = V e / e'V e, how far it is away, and that -2 log of the ratio is a parabola. The limit of these parabolas
+is scalar arithmetic, and both sides go there at once. An expected limit needs the Asimov data alone: it is where they
+are a known number of standard deviations from the alternative.
 """
 
 from typing import NamedTuple
@@ -198,7 +198,7 @@ def _end(side: Side, q: Float[Array, " n"], push: Float[Array, " n"]) -> tuple[F
     minimum, poi = side.minimum, side.poi
     space, _ = _coordinates(minimum, poi)
     x = minimum.space.clip(space.external(q))
-    sign = jnp.where(minimum.x - minimum.space.lower <= minimum.space.upper - minimum.x, 1.0, -1.0)
+    sign = jnp.where(minimum.space.lower_is_nearer(minimum.x), 1.0, -1.0)
     stays = jnp.all(~minimum.active | poi | (push * sign >= 0))
     return x, stays & minimum.near(x, poi)
 

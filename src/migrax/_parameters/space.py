@@ -106,6 +106,18 @@ class Space(eqx.Module):
         room = jnp.where(jnp.isfinite(self.upper - self.lower), jnp.minimum(by, 0.5 * (self.upper - self.lower)), by)
         return jnp.clip(x, self.lower + room, self.upper - room)
 
+    def lower_is_nearer(self, x: Float[Array, " n"]) -> Bool[Array, " n"]:
+        """Whether the lower bound is the nearer one; also where there is none."""
+        return x - self.lower <= self.upper - x
+
+    def nearer_bound(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The nearer one of the two bounds; infinite where there is none."""
+        return jnp.where(self.lower_is_nearer(x), self.lower, self.upper)
+
+    def room(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The distance to the nearer bound."""
+        return jnp.minimum(x - self.lower, self.upper - x)
+
     def with_unit(self, unit: Float[Array, " n"]) -> "Space":
         """With another unit of the one-sided transforms."""
         return eqx.tree_at(lambda s: s.unit, self, unit)

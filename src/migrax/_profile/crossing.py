@@ -92,7 +92,7 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
         direct=held,
     )
     fast = crossing(minimum, way, z, skip | blocked)
-    sign = jnp.where(x - space.lower <= space.upper - x, 1.0, -1.0)
+    sign = jnp.where(space.lower_is_nearer(x), 1.0, -1.0)
     pushed = jnp.all(~minimum.active | held | (fast.gradient * sign >= 0))
     found, x_found, count = fast.found & pushed & minimum.near(fast.x, held), fast.x, fast.num_gradients
     if space.has_period:  # the way round leads back to the minimum: what is beyond was passed before
@@ -111,7 +111,7 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
     status = jnp.where(at_limit, int(Side.AT_LIMIT), status)
     status = jnp.where(new_minimum, int(Side.NEW_MINIMUM), status)
     near = 1e-9 * (jnp.abs(x_found) + jnp.where(minimum.errors > 0, minimum.errors, 0.0))
-    active = ~held & (jnp.minimum(x_found - space.lower, space.upper - x_found) <= near)
+    active = ~held & (space.room(x_found) <= near)
     return x_found, lax.stop_gradient(_End(status, active, count))
 
 
@@ -160,7 +160,7 @@ def _stationarity(x: Float[Array, " n"], end: _End, inputs: tuple[Any, ...]) -> 
     scale = lax.stop_gradient(jnp.where(minimum.errors > 0, minimum.errors, 1.0))
     gradient, pinned = gradient_at(fn, x, theta, space.kinks, scale, jnp.any(aim.rows != 0, axis=0))
     at = lax.stop_gradient(x)
-    bound = jnp.where(at - space.lower <= space.upper - at, space.lower, space.upper)
+    bound = space.nearer_bound(at)
     to_bound = (x - jnp.where(jnp.isfinite(bound), bound, 0.0)) / scale
     residual = jnp.where(end.active, to_bound, gradient * scale)
     residual = jnp.where(pinned, (x - at) / scale, residual)

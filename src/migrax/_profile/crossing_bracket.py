@@ -1,4 +1,4 @@
-"""Crossings by bracketing, with the nuisance parameters refitted at each point: where `_crossing.py` finds none.
+"""Crossings by bracketing, with the nuisance parameters refitted at each point: where `crossing_newton.py` finds none.
 
 Slow and sure. In rho, the way gone from the minimum in standard deviations of a parabola, r = sqrt(2 (F - Fmin)) is a
 straight line for a quadratic, and near one for most likelihoods, so the secant through the bracket's ends converges

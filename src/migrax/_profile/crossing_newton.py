@@ -9,7 +9,7 @@ Hessian, the step is
     d = -V g + t V e,    t^2 = 2 (Fmin + z^2/2 - F + g'V g / 2) / e'V e.
 
 V starts as the covariance at the minimum and is kept up to date by the BFGS formula, so each step costs one gradient.
-There is no guarantee far from a quadratic: what is not found here is looked for by bracketing (`_bracket.py`).
+There is no guarantee far from a quadratic: what is not found here is looked for by bracketing (`crossing_bracket.py`).
 """
 
 from typing import NamedTuple

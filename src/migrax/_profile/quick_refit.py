@@ -110,6 +110,6 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
     end = lax.while_loop(lambda s: ~s.done, body, begin)
     # the last step is not evaluated
     x = space.external(jnp.where(end.found, end.trial, end.q))
-    sign = jnp.where(minimum.x - minimum.space.lower <= minimum.space.upper - minimum.x, 1.0, -1.0)
+    sign = jnp.where(minimum.space.lower_is_nearer(minimum.x), 1.0, -1.0)
     pushed = jnp.all(~minimum.active | which | (end.push * sign >= 0))  # they want to stay at their bounds
     return Descent(x, space.external(end.begin), end.found & pushed, end.steps)

@@ -96,7 +96,7 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
         status = jnp.where(found, status, again.status)
         count = count + again.num_gradients
     near = 1e-9 * (jnp.abs(x) + minimum.errors)
-    active = ~which & (jnp.minimum(x - space.lower, space.upper - x) <= near)
+    active = ~which & (space.room(x) <= near)
     return x, lax.stop_gradient(_End(status, count, active))
 
 
@@ -108,7 +108,7 @@ def _stationarity(x: Float[Array, " n"], end: _End, inputs: tuple[Any, ...]) -> 
     inside = jnp.where(hold.which, hold.at, x)
     gradient, pinned = gradient_at(minimum.fn, inside, minimum.theta, space.kinks, scale, hold.which)
     at = lax.stop_gradient(x)
-    bound = jnp.where(at - space.lower <= space.upper - at, space.lower, space.upper)
+    bound = space.nearer_bound(at)
     residual = jnp.where(end.active, (x - jnp.where(end.active, bound, 0.0)) / scale, gradient * scale)
     residual = jnp.where(pinned, (x - at) / scale, residual)
     residual = jnp.where(hold.which, (x - hold.at) / scale, residual)
@@ -184,7 +184,7 @@ def _solve(
         optx.ImplicitAdjoint(),
         max_steps=200 + 100 * x.size + 5 * x.size**2,
     )
-    x, outcome = solve((*problem, while_loop))
+    x, outcome = solve((problem, while_loop))
     count = outcome.counts["num_gradients"] + outcome.counts["num_hessians"]
     return Refit(x, outcome.at.value, outcome.status, count)
 

@@ -90,9 +90,16 @@ def bfgs(v: Float[Array, "n n"], s: Float[Array, " n"], y: Float[Array, " n"]) -
     yvy = y @ vy
     good = (delta > 1e-8 * jnp.abs(yvy)) & (yvy > 0) & jnp.isfinite(delta + yvy)
     delta, yvy = jnp.where(good, delta, 1.0), jnp.where(good, yvy, 1.0)
+    return jnp.where(good, updated_inverse(v, s, vy, delta, yvy), v)
+
+
+def updated_inverse(
+    v: Float[Array, "n n"], s: Float[Array, " n"], vy: Float[Array, " n"], delta: Scalar, yvy: Scalar
+) -> Float[Array, "n n"]:
+    """The BFGS formula (R. Fletcher, Comput. J. 13 (1970) 317) for the inverse Hessian `v` after a step `s` that
+    changed the gradient by `y`; `delta` = s'y, `yvy` = y'v y, both positive."""
     u = s / delta - vy / yvy
-    new = v + jnp.outer(s, s) / delta - jnp.outer(vy, vy) / yvy + yvy * jnp.outer(u, u)
-    return jnp.where(good, new, v)
+    return v + jnp.outer(s, s) / delta - jnp.outer(vy, vy) / yvy + yvy * jnp.outer(u, u)
 
 
 @jax.custom_jvp

@@ -25,7 +25,7 @@ from .base import (
 )
 from .flat import autodiff_mode, flatten_fn, value_and_grad, value_grad_hessian
 from .line_search import accept, shorten
-from .metric import decompose, seed
+from .metric import decompose, seed, updated_inverse
 
 Y = TypeVar("Y")
 Aux = TypeVar("Aux")
@@ -407,8 +407,7 @@ def _update(
     gvg = dg @ v_dg
     curved = (delta > 0) & (gvg > 0) & jnp.isfinite(delta) & jnp.isfinite(gvg)
     safe_delta, safe_gvg = jnp.where(curved, delta, 1.0), jnp.where(curved, gvg, 1.0)
-    u = dx / safe_delta - v_dg / safe_gvg
-    updated = metric + jnp.outer(dx, dx) / safe_delta - jnp.outer(v_dg, v_dg) / safe_gvg + safe_gvg * jnp.outer(u, u)
+    updated = updated_inverse(metric, dx, v_dg, safe_delta, safe_gvg)
     # the slope here: where the search leaves a saddle, there was none at the other end
     slope = -(grad @ state.direction)
     longer = metric + 2 * jnp.outer(state.direction, state.direction) / jnp.where(slope > 0, slope, jnp.inf)

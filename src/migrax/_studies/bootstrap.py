@@ -11,7 +11,7 @@ from .._display.rounding import with_error
 from .._fit.result import FitResult
 from .._fit.status import status_counts
 from .._parameters.space import ravel
-from .._toys.fit_toys import fit_toys
+from .._toys.fit_toys import reduce_toys
 from .._toys.source import Resampled, Toys
 from .._util.typing import PyTree
 from .fits import moments, told
@@ -126,7 +126,7 @@ def bootstrap(
         raise ValueError(f"kind must be 'parametric' or 'poisson', got {kind!r}")
     options = {"up": result.up, "covariance": result.covariance, **options}
     keep = lambda r: tuple(np.asarray(a) for a in (r.values, r.valid, r.status))  # noqa: E731
-    parts = fit_toys(nll, result.params, toys, data=data, hesse=False, reduce=keep, **options)
+    parts = reduce_toys(keep, nll, result.params, toys, data=data, hesse=False, **options)
     values, valid, status = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     space = ravel(result.params)[1]
     if space.has_period:

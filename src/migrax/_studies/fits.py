@@ -13,7 +13,7 @@ from .._fit.status import status_counts
 from .._parameters.names import flatten
 from .._parameters.resolve import value_of
 from .._parameters.space import Space, ravel
-from .._toys.fit_toys import fit_toys
+from .._toys.fit_toys import reduce_toys
 from .._toys.source import Toys
 from .._util.typing import PyTree
 
@@ -58,7 +58,7 @@ def fits_of(what: str, source: Any, params: PyTree, toys: PyTree, truth: PyTree,
         names.append(result.names)
         return _kept(result)
 
-    parts = fit_toys(source, params, toys, reduce=keep, **options)
+    parts = reduce_toys(keep, source, params, toys, **options)
     origin = toys.params if isinstance(toys, Toys) and toys.params is not None else params
     return _fits(names[0], parts, origin if truth is None else truth, ravel(params)[1])
 

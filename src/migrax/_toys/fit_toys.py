@@ -1,8 +1,8 @@
 """`fit_toys`: thousands of fits of one likelihood to toys, a batch at a time."""
 
 import os
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -26,12 +26,14 @@ from .._util.jit import jit
 from .._util.progress import bar
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
-from .plan import Job, plan
+from .plan import Job, Plan, plan
 from .sample import asimov
 from .scheduler import batches
 from .sharding import as_mesh, mesh_of, on_one_device
 from .source import Source, Toys, source
 from .store import Store, digest
+
+T = TypeVar("T")
 
 _LOOKED_AT = 32  # toys, for the covariance where there are no Asimov data
 _OF_A_STORE = 4096  # toys of a batch in a store, each device
@@ -52,8 +54,7 @@ def fit_toys(
     mesh: Mesh | None = None,
     progress: bool = False,
     store: str | os.PathLike[str] | None = None,
-    reduce: Callable[[FitResult], Any] | None = None,
-) -> Any:
+) -> FitResult:
     """Fits `nll` to many toys: the numbers of `jax.vmap(lambda toy: mx.fit(nll, params, toy))(toys)`, sooner.
 
     ```python
@@ -95,10 +96,8 @@ def fit_toys(
     - `store`: a folder in which finished batches are kept. The same call goes on after an interruption where it was,
         and returns the same numbers to the last bit; once all is stored, it returns that. Each file says which toys of
         which study it holds, and is refused elsewhere.
-    - `reduce`: called with the `FitResult` of each batch, in order; what it returns is kept in place of the fits, for a
-        million of them that need not be.
 
-    **Returns:** a `FitResult` with a leading axis of `n`; with `reduce` a list of what it returned, one a batch.
+    **Returns:** a `FitResult` with a leading axis of `n`. (`mx.reduce_toys` keeps of each batch what is wanted.)
 
     **Raises:** `TypeError`, `ValueError` as `mx.fit` does; inside of `jax.jit`; for toys without a common leading axis,
     or a batch size below 1; for a store of another problem, of other versions, or damaged, and for a file in it that
@@ -106,27 +105,91 @@ def fit_toys(
 
     **Warns**, once, where a batch does not fit into memory: it goes on with smaller pieces.
     """
+    options = Options(hesse, minos, batch_size, mesh, progress, store)
+    found = _each_batch(lambda result: result, nll, params, toys, data, starts, covariance, up, options)
+    return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *found)
+
+
+def reduce_toys(
+    reduce: Callable[[FitResult], T],
+    nll: Callable[[Any, Any], ArrayLike],
+    params: PyTree,
+    toys: PyTree,
+    *,
+    data: PyTree = None,
+    starts: PyTree | Literal["asimov"] = None,
+    covariance: Covariance | ArrayLike | None = None,
+    up: ArrayLike = 0.5,
+    **options: Any,
+) -> list[T]:
+    """As `mx.fit_toys`, and keeps of each batch of fits what `reduce` makes of it: for a million of them that need not
+    be kept.
+
+    ```python
+    mx.reduce_toys(lambda fits: fits.values[fits.valid].mean(axis=0), nll, params, mx.Toys(1_000_000, key))
+    ```
+
+    **Arguments:**
+
+    - `reduce`: called with the `FitResult` of each batch, in order.
+    - All others: as for `mx.fit_toys`.
+
+    **Returns:** a list of what `reduce` returned, one a batch.
+
+    **Raises**, **Warns** as `mx.fit_toys`.
+    """
+    return _each_batch(reduce, nll, params, toys, data, starts, covariance, up, Options.of("reduce_toys", options))
+
+
+class Options(NamedTuple):
+    """How toys are run: the keywords of `fit_toys` that say nothing about the problem."""
+
+    hesse: bool = True
+    minos: bool | Where = False
+    batch_size: int | None = None
+    mesh: Mesh | None = None
+    progress: bool = False
+    store: str | os.PathLike[str] | None = None
+
+    @classmethod
+    def of(cls, what: str, options: Mapping[str, Any]) -> "Options":
+        """**Raises:** `TypeError` for others, with what they are."""
+        for name in options:
+            if name not in cls._fields:
+                raise TypeError(f"mx.{what} has no argument {name!r}; it takes {', '.join(cls._fields)}")
+        return cls(**options)
+
+
+def _each_batch(
+    reduce: Callable[[FitResult], T],
+    nll: Any,
+    params: PyTree,
+    toys: PyTree,
+    data: PyTree,
+    starts: PyTree,
+    covariance: Any,
+    up: ArrayLike,
+    options: Options,
+) -> list[T]:
+    """What `reduce` makes of the fits of one batch after the other. Inside, arrays whose shardings are part of their
+    types are in the hands of XLA."""
     arrays = [a for a in jax.tree.leaves((nll, params, toys, data, starts, covariance)) if eqx.is_array(a)]
     if not is_concrete(jnp.asarray(0.0), *arrays):
         raise TypeError(
             "fit_toys works in batches and cannot be inside jax.jit, jax.vmap or jax.grad: vmap mx.fit there"
         )
-    options: dict[str, Any] = {
-        "hesse": hesse,
-        "minos": minos,
-        "batch_size": batch_size,
-        "progress": progress,
-        "store": store,
-    }
-    options |= {"mesh": as_mesh(mesh_of(arrays) if mesh is None else mesh), "reduce": reduce}
-    explicit = explicit_mesh(arrays)
+    options = options._replace(mesh=as_mesh(mesh_of(arrays) if options.mesh is None else options.mesh))
     inputs = (as_likelihood(nll), params, toys, data, starts, covariance, up)
-    if explicit is None:
-        return _fit_toys(*inputs, **options)
-    return where_xla_decides(lambda inputs: _fit_toys(*inputs, **options), explicit, inputs)
+
+    def run(inputs: tuple[Any, ...]) -> list[T]:
+        job, how, kept = _planned(*inputs, options=options)
+        return [reduce(result) for result in _shown(batches(job, how, kept), job.source.n, options.progress)]
+
+    explicit = explicit_mesh(arrays)
+    return run(inputs) if explicit is None else where_xla_decides(run, explicit, inputs)
 
 
-def _fit_toys(
+def _planned(
     nll: Any,
     params: PyTree,
     toys: PyTree,
@@ -135,16 +198,10 @@ def _fit_toys(
     covariance: Any,
     up: ArrayLike,
     *,
-    hesse: bool,
-    minos: bool | Where,
-    batch_size: int | None,
-    mesh: Mesh | None,
-    progress: bool,
-    store: str | os.PathLike[str] | None,
-    reduce: Callable[[FitResult], Any] | None,
-) -> Any:
-    """`fit_toys` of arrays whose shardings are in the hands of XLA."""
-    at_once = _whole_number(batch_size)
+    options: Options,
+) -> tuple[Job, Plan, Store | None]:
+    """What is fitted, in which batches, and where these are kept."""
+    at_once, mesh = _whole_number(options.batch_size), options.mesh
     up = check_up(up)
     if isinstance(starts, str):
         params, covariance = _asimov_start(nll, params, toys, data, covariance, up, starts)
@@ -153,25 +210,22 @@ def _fit_toys(
     params = prepare_params(params)
     how = plan(where.n, where.toy_bytes, len(names(params)), mesh)
     how = how.of_size(min(where.n, how.size if at_once is None else at_once))
-    first = where.batch(
-        0, how.rows(how.size) if mesh is None else 1
-    )  # as the batches will be, so that it compiles once
+    # as the batches will be, so that it compiles once
+    first = where.batch(0, how.rows(how.size) if mesh is None else 1)
     one = jax.tree.map(lambda a: a[0], first)
     matrix = _expected(nll, params, where, data, up) if covariance is None else check_covariance(covariance, params)
-    kind = covariance_kind(nll, one, hesse)
+    kind, minos = covariance_kind(nll, one, options.hesse), options.minos
     if kind == "scaled":
         nll.needs_scale(one, "with errors, fit_toys", "; fit_toys(hesse=False) has none")
     sides = None if minos is False else select(params, names(params) if minos is True else minos)
     begin = None if starts is None else _check_starts(starts, params, where.n)
-    job, kept = Job(nll, params, where, begin, matrix, up, bool(hesse), kind, sides, mesh), None
-    if store is not None:
-        default = _OF_A_STORE * how.devices
-        kept = Store(store, _problem(job, one), where.n, batch_size, default, writes=jax.process_index() == 0)
-        how = how.of_size(kept.batch_size)
-    found = []
-    for result in _shown(batches(job, how, kept), where.n, progress):
-        found.append(result if reduce is None else reduce(result))
-    return found if reduce is not None else jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *found)
+    job = Job(nll, params, where, begin, matrix, up, bool(options.hesse), kind, sides, mesh)
+    if options.store is None:
+        return job, how, None
+    default = _OF_A_STORE * how.devices
+    writes = jax.process_index() == 0
+    kept = Store(options.store, _problem(job, one), where.n, options.batch_size, default, writes=writes)
+    return job, how.of_size(kept.batch_size), kept
 
 
 def _whole_number(batch_size: Any) -> int | None:

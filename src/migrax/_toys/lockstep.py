@@ -1,11 +1,11 @@
 """Many fits of one likelihood at once, all lanes in step: few evaluations, no Hessian on the way, nothing of the full
 fit's caution. It says which fits came to a minimum that they can vouch for; the others are for `mx.fit`.
 
-A lane walks by MINUIT's variable-metric method (with BFGS's update, `_lockstep_inverse.py`) from the start, in
+A lane walks by MINUIT's variable-metric method (with BFGS's update, `lockstep_hessian.py`) from the start, in
 coordinates in which the expected covariance is one, so that a toy of the generating point needs three or four
 gradients. Each step of all lanes is one value and gradient each; a step that does not help is shortened. A lane whose
 toy is done takes the next one of the batch, so that none waits for another. At the end one exact Hessian a toy gives
-the last Newton step, the errors, and the verdict (`_lockstep_end.py`).
+the last Newton step, the errors, and the verdict (`lockstep_finish.py`).
 
 What happens to a toy depends on nothing but its own data.
 """

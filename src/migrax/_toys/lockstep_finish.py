@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optimistix as optx
 from jax import lax
 from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, Bool, Float, Scalar
@@ -14,7 +13,7 @@ from .._derivatives.expansion import Expansion, expand
 from .._derivatives.kinks import comes_to
 from .._fit.fit import result_of
 from .._fit.loop import Outcome
-from .._fit.minimiser import Problem, no_counts
+from .._fit.minimiser import no_counts
 from .._fit.objective import Theta
 from .._fit.result import FitResult
 from .._fit.status import Status
@@ -75,9 +74,8 @@ class End(NamedTuple):
         status = jnp.where(self.good, int(Status.VALID), int(Status.NOT_CONVERGED))
         unit, none = Metric.unit(self.x), jnp.zeros_like(self.x)
         outcome = Outcome(self.at, unit, self.active, self.good, self.edm, status, none, counts)
-        fields = (setting.fn, None, theta, setting.x, setting.space, None, Migrad(), optx.ImplicitAdjoint(), 1)
         x, outcome = lax.stop_gradient(setting.space.wrap(self.x)), jax.tree.map(lax.stop_gradient, outcome)
-        return result_of(Problem(*fields), x, outcome, hesse, nll, self.covariance)
+        return result_of(setting.fn, theta, setting.space, x, outcome, hesse, nll, Migrad.__name__, self.covariance)
 
 
 def with_hessian(setting: Setting, theta: Theta, found: Found, goal: Scalar) -> End:

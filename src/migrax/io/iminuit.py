@@ -116,7 +116,6 @@ def from_iminuit(minuit: "Minuit", params: PyTree) -> FitResult:
         matrix = np.array(minuit.covariance)[np.ix_(chosen, chosen)]
     good = bool(minuit.fmin.has_posdef_covar)
     covariance = Covariance(jnp.asarray(matrix, x.dtype), jnp.asarray(good), space.names)
-    room = jnp.minimum(x - space.lower, space.upper - x)
     bad_data, data_paths = nothing_found(None)
     count = lambda number: jnp.asarray(int(number or 0))  # noqa: E731
     return FitResult(
@@ -127,7 +126,7 @@ def from_iminuit(minuit: "Minuit", params: PyTree) -> FitResult:
         edm=jnp.asarray(minuit.fmin.edm, x.dtype),
         valid=jnp.asarray(bool(minuit.valid)),
         status=jnp.asarray(int(Status.VALID if minuit.valid else Status.NOT_CONVERGED)),
-        at_limit=room < 0.5 * covariance.errors,
+        at_limit=space.room(x) < 0.5 * covariance.errors,
         on_kink=jnp.zeros_like(x, bool),
         stats={
             "num_steps": count(0),
