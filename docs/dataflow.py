@@ -1,84 +1,97 @@
-"""Draws `pictures/dataflow.svg`, what flows from where to where in a fit: `python docs/dataflow.py`.
+"""Draws `pictures/dataflow.svg`, the floors of the house and what comes from where: `python docs/dataflow.py`.
 
-A test holds it against the code: each box is there, and where an arrow goes, the code imports where it comes from.
+The floors are those that import-linter holds (`[tool.importlinter]` in pyproject.toml), the arrows the imports that the
+code has, without those that a longer way shows. A test holds the picture against both.
 """
 
+import ast
+import tomllib
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-# what the user gives, or a file or folder of src/migrax: column, row, what it is
-GIVEN = ("nll(params, data)", "params", "data")
-BOXES = {
-    "nll(params, data)": (0.0, 0, "a function, or a likelihood"),
-    "params": (1.0, 0, "a tree of Parameters"),
-    "data": (2.0, 0, "a tree of arrays"),
-    "_likelihoods/": (0.0, 1, "and distributions, io"),
-    "_parameters/space.py": (1.0, 1, "tree to vector, bounds"),
-    "_derivatives/expansion.py": (2.0, 1, "exact; the adjoint"),
-    "_solvers/": (3.0, 1, "Migrad, Newton, Simplex"),
-    "_fit/objective.py": (1.0, 2, "F(x, θ) = nll / (2 UP)"),
-    "_fit/convergence.py": (2.0, 2, "a minimum in the bounds?"),
-    "_fit/minimiser.py": (3.0, 2, "one run, whitened"),
-    "_fit/loop.py": (2.5, 3, "look, step or run; status"),
-    "_fit/fit.py": (1.5, 4, "mx.fit → FitResult"),
-    "_toys/scheduler.py": (0.0, 4, "lanes of a batch in step"),
-    "_profile/minimum.py": (3.0, 5, "where errors start from"),
-    "_toys/fit_toys.py": (0.0, 5, "mx.fit_toys"),
-    "_hypotest/": (1.0, 6, "tests, limits, discovery"),
-    "_studies/": (0.0, 6, "pulls, coverage, bias"),
-    "_profile/minos.py": (2.0, 6, "crossings"),
-    "_profile/profile.py": (3.0, 6, "profiles, scans"),
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "migrax"
+
+IDEAS = {
+    "_cli": "commands, tables, JSON",
+    "compat": "Minuit, iminuit's names",
+    "plot": "pictures of results",
+    "io": "pyhf, HS3, iminuit",
+    "_hypotest": "tests, limits, discovery",
+    "_studies": "pulls, coverage, bias",
+    "_toys": "toys: drawn, fitted, stored",
+    "_profile": "minos, profile, contour",
+    "_fit": "fit, hesse: FitResult",
+    "_likelihoods": "what an nll can be asked",
+    "_derivatives": "exact, kinks, one mode",
+    "_parameters": "trees to vectors, bounds",
+    "distributions": "densities",
+    "_solvers": "Migrad, Newton, Simplex",
+    "_util": "jit, chunks, tracing",
+    "_hints": "what was meant",
+    "_display": "tables from records",
 }
-ARROWS = (
-    ("nll(params, data)", "_likelihoods/"),
-    ("params", "_parameters/space.py"),
-    ("data", "_fit/objective.py"),
-    ("_likelihoods/", "_fit/objective.py"),
-    ("_parameters/space.py", "_fit/objective.py"),
-    ("_solvers/", "_fit/minimiser.py"),
-    ("_derivatives/expansion.py", "_fit/minimiser.py"),
-    ("_derivatives/expansion.py", "_fit/convergence.py"),
-    ("_fit/convergence.py", "_fit/loop.py"),
-    ("_fit/minimiser.py", "_fit/loop.py"),
-    ("_fit/objective.py", "_fit/fit.py"),
-    ("_fit/loop.py", "_fit/fit.py"),
-    ("_fit/fit.py", "_toys/fit_toys.py"),
-    ("_toys/scheduler.py", "_toys/fit_toys.py"),
-    ("_fit/fit.py", "_hypotest/"),
-    ("_fit/fit.py", "_profile/minimum.py"),
-    ("_toys/fit_toys.py", "_studies/"),
-    ("_toys/fit_toys.py", "_hypotest/"),
-    ("_profile/minimum.py", "_profile/minos.py"),
-    ("_profile/minimum.py", "_profile/profile.py"),
-)
-_WIDTH, _HEIGHT, _ACROSS, _DOWN = 2.4, 0.6, 3.0, 1.05
+_WIDTH, _HEIGHT, _ACROSS, _DOWN = 2.4, 0.6, 3.1, 1.0
 
 
-def _place(name: str) -> tuple[float, float]:
-    column, row, _ = BOXES[name]
-    return _ACROSS * column, -_DOWN * row
+def floors() -> list[list[str]]:
+    """The packages of each floor, the highest first."""
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (layers,) = (contract["layers"] for contract in rules["contracts"] if contract["type"] == "layers")
+    return [[name.strip() for name in layer.split("|")] for layer in layers]
+
+
+def imports() -> set[tuple[str, str]]:
+    """Which package takes something from which, as (above, below)."""
+    found = set()
+    for file in SOURCE.rglob("*.py"):
+        package = file.relative_to(SOURCE).parts[:-1]
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if package and isinstance(node, ast.ImportFrom) and node.level > len(package):
+                names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+                found |= {(package[0], name) for name in names}
+    return found
+
+
+def arrows() -> set[tuple[str, str]]:
+    """The imports without those that a longer way shows."""
+    direct = imports()
+
+    def leads(start: str, end: str) -> bool:
+        return any(a == start and (b == end or leads(b, end)) for a, b in direct)
+
+    return {(a, b) for a, b in direct if not any(x == a and y != b and leads(y, b) for x, y in direct)}
+
+
+def places() -> dict[str, tuple[float, float]]:
+    rows = floors()
+    return {
+        name: (_ACROSS * (k - (len(row) - 1) / 2), -_DOWN * i) for i, row in enumerate(rows) for k, name in enumerate(row)
+    }
 
 
 def draw(path: Path) -> None:
     """Writes the picture."""
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "dataflow", "font.size": 9})
-    figure, ax = plt.subplots(figsize=(11.2, 6.4))
-    for name, (_, _, what) in BOXES.items():
-        x, y = _place(name)
-        colour = "#fee8c8" if name in GIVEN else "#deebf7"
-        ax.add_patch(plt.Rectangle((x - _WIDTH / 2, y - _HEIGHT / 2), _WIDTH, _HEIGHT, fc=colour, ec="#555555", lw=0.8))
-        ax.text(x, y + 0.13, name, ha="center", va="center", family="monospace")
-        ax.text(x, y - 0.14, what, ha="center", va="center", fontsize=8)
-    for start, end in ARROWS:
-        (x0, y0), (x1, y1) = _place(start), _place(end)
-        shift = max(-0.3, min(0.3, (x1 - x0) / 10)) * _WIDTH
-        ends = (x0 + shift, y0 - _HEIGHT / 2), (x1 - shift, y1 + _HEIGHT / 2)
-        ax.annotate("", ends[1], ends[0], arrowprops={"arrowstyle": "-|>", "color": "#333333", "lw": 0.9})
-    ax.set(xlim=(-1.3, 10.3), ylim=(-6.8, 0.5))
+    at = places()
+    figure, ax = plt.subplots(figsize=(8.6, 10.2))
+    for name, (x, y) in at.items():
+        colour = "#deebf7" if name.startswith("_") else "#fee8c8"
+        ax.add_patch(plt.Rectangle((x - _WIDTH / 2, y - _HEIGHT / 2), _WIDTH, _HEIGHT, fc=colour, ec="#555555", lw=0.8, zorder=2))
+        ax.text(x, y + 0.13, name, ha="center", va="center", family="monospace", zorder=3)
+        ax.text(x, y - 0.14, IDEAS[name], ha="center", va="center", fontsize=8, zorder=3)
+    for above, below in sorted(arrows()):
+        (x0, y0), (x1, y1) = at[below], at[above]
+        shift = max(-0.3, min(0.3, (x1 - x0) / 8)) * _WIDTH
+        ends = (x0 + shift, y0 + _HEIGHT / 2), (x1 - shift, y1 - _HEIGHT / 2)
+        bend = "arc3" if y1 - y0 < 1.5 * _DOWN else f"arc3,rad={0.25 if x0 + x1 >= 0 else -0.25}"
+        style = {"arrowstyle": "-|>", "color": "#333333", "lw": 0.9, "connectionstyle": bend}
+        ax.annotate("", ends[1], ends[0], arrowprops=style, zorder=1)
+    ax.set(xlim=(-4.9, 4.9), ylim=(-_DOWN * (len(floors()) - 1) - 0.5, 0.5))
     ax.axis("off")
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 
 if __name__ == "__main__":
-    draw(Path(__file__).parent / "pictures" / "dataflow.svg")
+    draw(ROOT / "docs" / "pictures" / "dataflow.svg")

@@ -226,7 +226,7 @@ def test_patch_and_measurement(tmp_path):
             "there is no parameter point 'default'; did you mean 'default_values'?",
         ),
         (["fit", HIFA, "--point", "fitted"], 2, "--point fitted: a workspace of pyhf has no parameter points"),
-        (["limit", HIFA, "--cl", "2.0"], 2, "cl must be a number between 0 and 1, got 2.0"),
+        (["limit", HIFA, "--cl", "25"], 2, "cl must be a probability between 0 and 1 or, from 1 on"),
         (["limit", HIFA, "--toys", "-3"], 2, "'--toys': -3 is not in the range x>=1"),
         (["limit", HIFA, "--toys", "5"], 2, "--toys 5: limit looks for p-values of 0.05, which 5 toys cannot tell"),
         (["limit", HIFA, "--poi", "my"], 2, "--poi my: there is no parameter 'my'; did you mean 'mu'?"),

@@ -52,8 +52,9 @@ def fitted(nll: Any, result: Any, data: PyTree, what: str, refit: bool) -> Fitte
     **Warns** where the shape of the likelihood is not that of the data (weighted events), and where its values are
     rounded too much to show a rise by UP.
     """
+    _check_kind(result, what)
     nll = as_likelihood(nll)
-    if refit and isinstance(result, FitResult) and is_concrete(result.valid) and not np.all(result.valid):
+    if refit and is_concrete(result.valid) and not np.all(result.valid):
         result = fit(nll, result.params, data, up=result.up)
     check_result(result, what)
     data = prepare_data(data)
@@ -66,10 +67,7 @@ def fitted(nll: Any, result: Any, data: PyTree, what: str, refit: bool) -> Fitte
 
 def check_result(result: Any, what: str) -> None:
     """**Raises:** `TypeError`, `ValueError` unless `result` is one valid fit with a covariance (or traced)."""
-    if not isinstance(result, FitResult):
-        raise TypeError(
-            f"{what} takes the result of mx.fit, got {type(result).__name__}: mx.{what}(nll, result, data, ...)"
-        )
+    _check_kind(result, what)
     check_has_covariance(result, what)
     if jnp.ndim(result.nll) != 0:
         raise ValueError(
@@ -78,6 +76,13 @@ def check_result(result: Any, what: str) -> None:
         )
     if is_concrete(result.valid) and not bool(result.valid):
         raise ValueError(f"{what} needs a valid fit, and this one is not: {result.message} (refit=True fits again)")
+
+
+def _check_kind(result: Any, what: str) -> None:
+    if not isinstance(result, FitResult):
+        raise TypeError(
+            f"{what} takes the result of mx.fit, got {type(result).__name__}: mx.{what}(nll, result, data, ...)"
+        )
 
 
 def _warn_of_weights(nll: AbstractLikelihood, result: FitResult, data: PyTree, what: str) -> None:
