@@ -67,7 +67,9 @@ def arrows() -> set[tuple[str, str]]:
 def places() -> dict[str, tuple[float, float]]:
     rows = floors()
     return {
-        name: (_ACROSS * (k - (len(row) - 1) / 2), -_DOWN * i) for i, row in enumerate(rows) for k, name in enumerate(row)
+        name: (_ACROSS * (k - (len(row) - 1) / 2), -_DOWN * i)
+        for i, row in enumerate(rows)
+        for k, name in enumerate(row)
     }
 
 
@@ -78,7 +80,9 @@ def draw(path: Path) -> None:
     figure, ax = plt.subplots(figsize=(8.6, 10.2))
     for name, (x, y) in at.items():
         colour = "#deebf7" if name.startswith("_") else "#fee8c8"
-        ax.add_patch(plt.Rectangle((x - _WIDTH / 2, y - _HEIGHT / 2), _WIDTH, _HEIGHT, fc=colour, ec="#555555", lw=0.8, zorder=2))
+        ax.add_patch(
+            plt.Rectangle((x - _WIDTH / 2, y - _HEIGHT / 2), _WIDTH, _HEIGHT, fc=colour, ec="#555555", lw=0.8, zorder=2)
+        )
         ax.text(x, y + 0.13, name, ha="center", va="center", family="monospace", zorder=3)
         ax.text(x, y - 0.14, IDEAS[name], ha="center", va="center", fontsize=8, zorder=3)
     for above, below in sorted(arrows()):

@@ -9,20 +9,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Scalar
 
 from .._derivatives.expansion import Expansion, expand
 from .._derivatives.kinks import Around, around, both_sides, is_step, on_kinks, snapped, with_jumps
 from .._parameters.space import Space
-from .._solvers.metric import Metric, decompose
+from .._solvers.metric import Metric
 from .._util.typing import PyTree
+from .active_set import free_metric, minimum_with_active, minimum_within_bounds
 
 # MINUIT's goal for the EDM, 0.002 tol UP, with tol = 0.1 and the objective in units in which UP = 1/2.
-GOAL = 1e-4
-
-# A slope that changes the objective by less than this over a parameter's range is none.
-_NO_PUSH = 1e-9
+EDM_GOAL = 1e-4
 
 
 class Verdict(NamedTuple):
@@ -85,9 +82,9 @@ def inspect(
     gradient = jnp.where(finite, at.gradient, 0.0)
     hessian = jnp.where(finite, at.hessian, jnp.eye(x.size, dtype=x.dtype))
     if space.has_bounds:
-        found = _active_set(gradient, hessian, x, space, goal, held)
+        found = minimum_within_bounds(gradient, hessian, x, space, goal, held)
     else:
-        found = _minimise_model(gradient, hessian, jnp.zeros(x.shape, bool), jnp.zeros_like(x))
+        found = minimum_with_active(gradient, hessian, jnp.zeros(x.shape, bool), jnp.zeros_like(x))
     metric, active, step = found
     edm = -(gradient @ step + 0.5 * step @ hessian @ step)
     positive_definite = metric.positive_definite & finite
@@ -99,60 +96,3 @@ def inspect(
         finite=finite,
         metric=metric,
     )
-
-
-class _Model(NamedTuple):
-    """The minimum of the quadratic model with some parameters at their bounds."""
-
-    metric: Metric
-    active: Bool[Array, " n"]
-    step: Float[Array, " n"]
-
-
-def free_metric(gradient: Array, hessian: Array, active: Array) -> Metric:
-    """The Hessian of the parameters that are not at a bound, decomposed; the others stand beside it."""
-    free = ~active
-    size = jnp.abs(jnp.diagonal(hessian))
-    block = jnp.where(free[:, None] & free[None, :], hessian, jnp.diag(jnp.where(size > 0, size, 1.0)))
-    return decompose(jnp.where(jnp.eye(free.size, dtype=bool) | (free[:, None] & free[None, :]), block, 0.0), gradient)
-
-
-def _minimise_model(gradient: Array, hessian: Array, active: Array, to_bound: Array) -> _Model:
-    """Moves the active parameters to their bounds and minimises over the others."""
-    metric = free_metric(gradient, hessian, active)
-    fixed = jnp.where(active, to_bound, 0.0)
-    rest = jnp.where(active, 0.0, gradient + hessian @ fixed)
-    root = metric.root()
-    return _Model(metric, active, jnp.where(active, fixed, -root @ (root.T @ rest)))
-
-
-def _active_set(gradient: Array, hessian: Array, x: Array, space: Space, goal: Scalar, held: Array | None) -> _Model:
-    """Finds which parameters the model's minimum has at a bound."""
-    diagonal = jnp.diagonal(hessian)
-    room = jnp.stack([x - space.lower, space.upper - x])
-    push = jnp.stack([gradient, -gradient])
-    # A bound holds a parameter only if something pushes it there: a flat one lies at no bound.
-    span = space.upper - space.lower
-    weak = _NO_PUSH / jnp.where(jnp.isfinite(span), span, 1 + jnp.abs(x))
-    # The first guess: going to the bound gains less than the goal, and the curvature does not stop it before.
-    guess = (push > weak[None]) & (push * room <= goal) & (diagonal[None] * room < push) & jnp.isfinite(room)
-    guess = guess.at[1].set(guess[1] & ~guess[0])
-    still = jnp.zeros(x.shape, bool) if held is None else held
-    guess &= ~still[None]
-    sign = jnp.array([[-1.0], [1.0]], x.dtype)
-
-    def body(carry: tuple[Array, Array, _Model, Array]) -> tuple[Array, Array, _Model, Array]:
-        _, sides, _, count = carry
-        to_bound = jnp.sum(jnp.where(sides, sign * room, 0.0), axis=0)
-        model = _minimise_model(gradient, hessian, jnp.any(sides, axis=0) | still, to_bound)
-        slope = gradient + hessian @ model.step
-        stays = -sign * slope[None] > weak[None]
-        # further than where the bound's push would be too weak: else it would be held and let go for ever
-        variance = jnp.sum(model.metric.root() ** 2, axis=1)
-        hair = jnp.minimum(2 * weak * variance, 1e-3 * jnp.sqrt(variance))
-        leaves = (sign * model.step[None] > room + hair[None]) & model.metric.positive_definite
-        return sides, jnp.where(sides, stays, leaves) & ~still[None], model, count + 1
-
-    unset = _Model(Metric.unit(x), jnp.zeros(x.shape, bool), jnp.zeros_like(x))
-    carry = (~guess, guess, unset, jnp.array(0))
-    return lax.while_loop(lambda c: jnp.any(c[0] != c[1]) & (c[3] < 10), body, carry)[2]

@@ -28,7 +28,7 @@ from .._util.explicit_sharding import without_explicit_types
 from .._util.jit import jit
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
-from .convergence import GOAL
+from .convergence import EDM_GOAL
 from .covariance import Covariance
 from .hesse import covariance_matrix, scale_of
 from .loop import Outcome, solve, stationarity
@@ -357,7 +357,7 @@ def result_of(
         bad_data, data_paths = nothing_found(theta.data)
     covariance = Covariance(matrix, outcome.positive_definite, space.names, accuracy=accuracy)
     # the last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error
-    value = (at.value - jnp.where(outcome.positive_definite & (outcome.edm <= GOAL), outcome.edm, 0.0)) * units
+    value = (at.value - jnp.where(outcome.positive_definite & (outcome.edm <= EDM_GOAL), outcome.edm, 0.0)) * units
     return FitResult(
         values=x,
         errors=covariance.errors if hesse else jnp.full_like(x, jnp.nan),

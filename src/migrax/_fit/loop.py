@@ -17,7 +17,7 @@ from .._derivatives.expansion import Expansion
 from .._derivatives.kinks import Around, mean_gradient, nearest
 from .._parameters.space import Space
 from .._solvers.metric import Metric
-from .convergence import GOAL, Verdict, look_at, on_average, unseen
+from .convergence import EDM_GOAL, Verdict, look_at, on_average, unseen
 from .minimiser import Counts, Problem, Run, no_counts, run
 from .status import Status
 
@@ -64,7 +64,7 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
     """The primal function of the implicit adjoint: the minimum, and how it was reached."""
     problem, while_loop = inputs
     x, space = problem.x, problem.space
-    goal = jnp.asarray(GOAL, x.dtype)
+    goal = jnp.asarray(EDM_GOAL, x.dtype)
     start_ok = jnp.all(jnp.isfinite(x)) & jnp.all((x >= space.lower) & (x <= space.upper))
     start_ok &= jnp.all(space.lower < space.upper)
     x = space.wrap(x)

@@ -18,7 +18,7 @@ from .._parameters.select import Where, select
 from .._parameters.static import with_all_leaves
 from .._util.tracing import is_concrete_tree
 from .._util.typing import PyTree
-from .convergence import GOAL
+from .convergence import EDM_GOAL
 from .covariance import Covariance
 from .estimate import Estimate, element, partly_fixed
 from .message import message
@@ -196,7 +196,7 @@ class FitResult(eqx.Module):
     def minimum_record(self) -> Minimum:
         """What the box of one fit shows."""
         status = Status(int(self.status))
-        edm, goal = float(self.edm), GOAL * 2 * float(self.up)
+        edm, goal = float(self.edm), EDM_GOAL * 2 * float(self.up)
         chi2 = None if self.chi2 is None or self._errors_from_scatter else float(self.chi2)
         covariance = "not computed"
         if self.covariance is not None:

@@ -6,6 +6,7 @@ Likelihoods are called as `nll(params, data)`. A plain function becomes one at t
 
 import abc
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
@@ -127,8 +128,8 @@ def _parts(parts: Any) -> Any:
 
 
 class Function(AbstractLikelihood):
-    """A function of the user's, or an object with some of these methods: `sample`, `expected_data`, `terms`,
-    `residuals`, `deviance`, `ndata`, `prediction`, `pulls`, `prefit`."""
+    """A function of the user's, or an object with some of these methods: `sample`, `expected_data`, `prediction` (each
+    with or without `data`, the last argument), `terms`, `residuals`, `deviance`, `ndata`, `pulls`, `prefit`."""
 
     function: Callable[[Any, Any], ArrayLike]
     is_plain = True
@@ -148,11 +149,11 @@ class Function(AbstractLikelihood):
 
     @property
     def sample(self) -> Callable[..., Any] | None:
-        return self._own("sample")
+        return _with_data(self._own("sample"), 2)
 
     @property
     def expected_data(self) -> Callable[..., Any] | None:
-        return self._own("expected_data")
+        return _with_data(self._own("expected_data"), 1)
 
     @property
     def terms(self) -> Callable[..., Any] | None:
@@ -172,7 +173,7 @@ class Function(AbstractLikelihood):
 
     @property
     def prediction(self) -> Callable[..., Any] | None:
-        return self._own("prediction")
+        return _with_data(self._own("prediction"), 1)
 
     @property
     def pulls(self) -> Callable[..., Any] | None:
@@ -185,6 +186,17 @@ class Function(AbstractLikelihood):
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
         """J of the sandwich: of its terms or of the rows of the data, or the second derivative."""
         return spread_of(self, treatment(self, data, "")[0], at, x, x, data).matrix
+
+
+def _with_data(own: Callable[..., Any] | None, others: int) -> Callable[..., Any] | None:
+    """A method that takes `data` after so many other arguments, whether it looks at them or not."""
+    if own is None:
+        return None
+    try:
+        inspect.signature(own).bind(*[None] * (others + 1))
+    except TypeError:
+        return lambda *args: own(*args[:others])
+    return own
 
 
 def as_likelihood(nll: Any) -> Any:

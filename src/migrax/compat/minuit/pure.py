@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from ..._derivatives.one_mode import accuracy_of
-from ..._fit.convergence import GOAL, look_at, on_average
+from ..._fit.convergence import EDM_GOAL, look_at, on_average
 from ..._fit.covariance import Covariance
 from ..._fit.fit import covariance_kind, fit
 from ..._fit.hesse import covariance_matrix
@@ -50,7 +50,7 @@ def look(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: float) -> Lo
 @jit
 def _look(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar) -> Look:
     fn, theta, x, space = objective(nll, params, data, up)
-    goal = jnp.asarray(GOAL, x.dtype)
+    goal = jnp.asarray(EDM_GOAL, x.dtype)
     at, verdict = look_at(fn, x, theta, space, goal)
     near = verdict.positive_definite & (verdict.edm <= goal)
     # away from a minimum the model's bounds say nothing about the parameters
