@@ -11,7 +11,7 @@ from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .names import Slot, flatten, mark
 from .parameter import Parameter, bounds_of, is_parameter
-from .resolve import refuse_result
+from .resolve import is_result
 from .select import Where, pick
 
 
@@ -42,7 +42,8 @@ def release(params: PyTree, where: Where) -> PyTree:
 
 
 def _change(params: PyTree, where: Where, fixed: bool, value: ArrayLike | None) -> PyTree:
-    refuse_result(params)
+    if is_result(params):
+        raise TypeError("a result is not a tree of parameters: give result.params")
     params = mark(params)
     leaves, _, treedef = flatten(params)
     for slot, picked in pick(params, where):

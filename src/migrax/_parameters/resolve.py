@@ -18,11 +18,11 @@ def resolve(params: PyTree) -> PyTree:
 
     **Raises:** `TypeError` for the result of a fit in place of its `params`.
     """
-    refuse_result(params)
+    if is_result(params):
+        raise TypeError("this takes a tree of parameters, got a result: give it result.params")
     return jtu.tree_map(value_of, params, is_leaf=is_parameter)
 
 
-def refuse_result(params: Any) -> None:
-    """**Raises:** `TypeError` for the result of a fit in place of a tree of parameters."""
-    if type(params).__name__ in ("FitResult", "Estimate"):  # by name, as their module stands above this one
-        raise TypeError("this takes a tree of parameters, not a result: give result.params")
+def is_result(params: Any) -> bool:
+    """Whether the result of a fit stands in place of a tree of parameters: by name, as its module is above this one."""
+    return type(params).__name__ in ("FitResult", "Estimate")
