@@ -48,7 +48,7 @@ def picture_of(nll: Any, params: PyTree, data: Any, edges: Any, part: Any) -> Pi
     """**Raises:** `TypeError` for a likelihood that cannot be drawn, `ValueError` for an unknown or missing part, and
     edges that do not fit."""
     params = resolve(params)
-    nll = as_likelihood(nll)
+    kind, nll = type(nll).__name__, as_likelihood(nll)
     if isinstance(nll, AbstractJoint):
         names = [name for name, _, _ in nll.items(data)]
         name = _chosen(part, names, "part")
@@ -69,7 +69,7 @@ def picture_of(nll: Any, params: PyTree, data: Any, edges: Any, part: Any) -> Pi
     if nll.prediction is None or nll.pulls is None or nll.is_constraint:
         raise TypeError(
             f"data_and_model draws counts (such as mx.PoissonNLL), mx.LeastSquares, unbinned events, and the parts of "
-            f"a Joint, not {nll.name}"
+            f"a Joint, not {kind}"
         )
     counts = as_counts(data, type(nll).__name__)
     samples, coloured = _ranked({"": _templates(nll, params)}, "") if isinstance(nll, TemplateNLL) else ({}, ())
