@@ -41,7 +41,7 @@ def main() -> None:
 
     Tables go to the terminal; --json writes the numbers. In float64.
     """
-    # a program, not the library: it may choose
+    # unlike the library, a program may choose the precision
     jax.config.update("jax_enable_x64", True)
 
 
@@ -58,7 +58,7 @@ def fit(problem: Problem, json_to: Any, save: Path | None) -> None:
 
 
 def _minimum(problem: Problem, json_to: Any) -> FitResult:
-    """The fit that all else rests on; the program ends where it is not valid."""
+    """The fit that the other commands start from; the program ends if it is not valid."""
     result = problem.fitted()
     if not bool(result.valid):
         told(result, of_fit(result), json_to)
@@ -79,15 +79,15 @@ def _minimum(problem: Problem, json_to: Any) -> FitResult:
 def minos(problem: Problem, names: tuple[str, ...], json_to: Any, cl: float) -> None:
     """Find asymmetric errors of NAMES, or of all parameters."""
     wanted = problem.chosen(names, " ".join(["NAMES", *names])) if names else None
-    found = minos_of(problem.nll, _minimum(problem, json_to), problem.data, wanted, cl=cl)
-    columns = zip(found.names, found.lower, found.upper, found.valid, strict=True)
-    each = {name: {"lower": low, "upper": up, "valid": bool(good)} for name, low, up, good in columns}
-    told(f"{found.result}\n{_level(cl)}", of_fit(found.result) | {"cl": cl, "minos": each}, json_to)
-    ended(bool(np.all(found.valid)))
+    errors = minos_of(problem.nll, _minimum(problem, json_to), problem.data, wanted, cl=cl)
+    columns = zip(errors.names, errors.lower, errors.upper, errors.valid, strict=True)
+    by_name = {name: {"lower": low, "upper": up, "valid": bool(is_valid)} for name, low, up, is_valid in columns}
+    told(f"{errors.result}\n{_level(cl)}", of_fit(errors.result) | {"cl": cl, "minos": by_name}, json_to)
+    ended(bool(np.all(errors.valid)))
 
 
 def _level(cl: float) -> str:
-    """Of which level the errors of MINOS are, both ways to say it."""
+    """The level of the errors of MINOS, as a confidence level and in standard deviations."""
     deviations = float(rise(cl)) ** 0.5
     percent = 100 * (cl if cl < 1 else math.erf(deviations / 2**0.5))
     plural = "" if deviations == 1 else "s"
@@ -123,43 +123,43 @@ def limit(
             check_toys((), calculator, 1 - cl, "limit")
         except ValueError as error:
             refuse(f"--toys {toys}: {error}")
-    found = upper_limit(problem.nll, problem.params, problem.data, name, cl=cl, cls=cls, calculator=calculator)
-    status, expected_status = LimitStatus(int(found.status)), [LimitStatus(int(s)) for s in found.expected_status]
-    every = {status, *expected_status}
-    answered = every <= {LimitStatus.FOUND, LimitStatus.NONE_ALLOWED}
+    limits = upper_limit(problem.nll, problem.params, problem.data, name, cl=cl, cls=cls, calculator=calculator)
+    status, expected_status = LimitStatus(int(limits.status)), [LimitStatus(int(s)) for s in limits.expected_status]
+    statuses = {status, *expected_status}
+    is_valid = statuses <= {LimitStatus.FOUND, LimitStatus.NONE_ALLOWED}
     numbers = {
         "poi": name,
         "cl": cl,
         "cls": cls,
-        "observed": found.observed,
-        "expected": found.expected,
-        "error": found.error,
-        "expected_error": found.expected_error,
+        "observed": limits.observed,
+        "expected": limits.expected,
+        "error": limits.error,
+        "expected_error": limits.expected_error,
         "status": words(status),
         "expected_status": [words(s) for s in expected_status],
-        "fitted": found.best,
-        "valid": answered,
+        "fitted": limits.best,
+        "valid": is_valid,
     }
-    if found.scales is not None:
-        numbers["scales"] = {name: float(scale) for name, scale in found.scales.items()}
-    none = f"\nNone allowed: {name} is excluded without a signal already" * (LimitStatus.NONE_ALLOWED in every)
-    told(f"{found}{none}", numbers, json_to)
+    if limits.scales is not None:
+        numbers["scales"] = {name: float(scale) for name, scale in limits.scales.items()}
+    note = f"\nNone allowed: {name} is excluded without a signal already" * (LimitStatus.NONE_ALLOWED in statuses)
+    told(f"{limits}{note}", numbers, json_to)
     if plot_to is not None:
-        _scanned(problem, found, plot_to)
-    ended(answered)
+        _draw_scan(problem, limits, plot_to)
+    ended(is_valid)
 
 
-def _scanned(problem: Problem, found: UpperLimit, plot_to: Path) -> None:
-    """Draws CLs up to somewhat above the limits."""
-    ends = np.append(np.asarray(found.expected), np.asarray(found.observed))
+def _draw_scan(problem: Problem, limits: UpperLimit, plot_to: Path) -> None:
+    """Draw CLs up to somewhat above the limits."""
+    ends = np.append(np.asarray(limits.expected), np.asarray(limits.observed))
     if not np.any(np.isfinite(ends)):
         click.echo("No picture: there is no limit to draw CLs up to.", err=True)
         return
     values = jnp.linspace(0.0, 1.2 * float(np.nanmax(ends)), 41)
-    upper = found.free.upper[found.free.names.index(found.name)]
-    one = lambda mu: hypotest(problem.nll, problem.params, problem.data, found.name, mu)  # noqa: E731
-    tests = jax.jit(lambda v: jax.lax.map(one, v))(values[values <= upper])
-    picture(plot_to, lambda ax: plot.cls_scan(tests, ax, cl=found.cl))
+    upper = limits.free.upper[limits.free.names.index(limits.name)]
+    test_at = lambda mu: hypotest(problem.nll, problem.params, problem.data, limits.name, mu)  # noqa: E731
+    tests = jax.jit(lambda v: jax.lax.map(test_at, v))(values[values <= upper])
+    picture(plot_to, lambda ax: plot.cls_scan(tests, ax, cl=limits.cl))
 
 
 @main.command()
@@ -182,42 +182,46 @@ def toys(problem: Problem, json_to: Any, number: int, seed: int, store: Path | N
         store=store,
     )
     study = pull_study(fits, result.params)
-    good = study.total - study.failed
+    n_valid = study.total - study.failed
     fields = ("mean", "mean_error", "width", "width_error", "count")
-    each = {
-        name: {field: getattr(study, field)[i] for field in fields} | {"left_out": good - study.count[i]}
+    by_name = {
+        name: {field: getattr(study, field)[i] for field in fields} | {"left_out": n_valid - study.count[i]}
         for i, name in enumerate(study.names)
     }
-    numbers = {"toys": number, "valid": good, "pulls": each, "names": list(fits.names), "values": fits.values}
-    told(f"{study}{_left_out(study, good)}", numbers, json_to)
+    numbers = {"toys": number, "valid": n_valid, "pulls": by_name, "names": list(fits.names), "values": fits.values}
+    told(f"{study}{_left_out(study, n_valid)}", numbers, json_to)
     if plot_to is not None:
         if len(study.names) > _PULLS:
             click.echo(f"The picture shows the first {_PULLS} of {len(study.names)} parameters.", err=True)
         picture(plot_to, lambda ax: _draw_pulls(study, ax))
-    ended(good > 0)
+    ended(n_valid > 0)
 
 
 def _draw_pulls(study: PullStudy, ax: Any) -> None:
-    """A histogram for each parameter, in the place of one."""
+    """Draw a histogram for each parameter, in place of the single axes."""
     names = study.names[:_PULLS]
     columns = math.ceil(math.sqrt(len(names)))
     rows = math.ceil(len(names) / columns)
     figure = ax.figure
     ax.remove()
     figure.set_size_inches(4.8 * columns, 3.6 * rows)
-    each = figure.subplots(rows, columns, squeeze=False).ravel()
-    for name, place in zip(names, each, strict=False):
-        plot.pulls(study, name, place)
-    for place in each[len(names) :]:
-        place.remove()
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for name, panel in zip(names, grid, strict=False):
+        plot.pulls(study, name, panel)
+    for panel in grid[len(names) :]:
+        panel.remove()
 
 
-def _left_out(study: PullStudy, good: int) -> str:
-    """How many toys whose fit is valid have no pull."""
-    without = [f"{name} {good - count}" for name, count in zip(study.names, study.count, strict=True) if count < good]
-    if not without:
+def _left_out(study: PullStudy, n_valid: int) -> str:
+    """The numbers of toys whose fit is valid but that have no pull."""
+    incomplete = [
+        f"{name} {n_valid - count}" for name, count in zip(study.names, study.count, strict=True) if count < n_valid
+    ]
+    if not incomplete:
         return ""
-    return f"\nLeft out of the pulls, as there is no error at a limit: {', '.join(without)} (of {good} valid toys)"
+    return (
+        f"\nLeft out of the pulls, as there is no error at a limit: {', '.join(incomplete)} (of {n_valid} valid toys)"
+    )
 
 
 @main.command()
@@ -230,22 +234,22 @@ def _left_out(study: PullStudy, good: int) -> str:
 def impacts(problem: Problem, json_to: Any, poi: str | None, top: int, plot_to: Path | None) -> None:
     """Rank nuisance parameters by their impact."""
     name = problem.poi(poi)
-    found = impacts_of(problem.nll, _minimum(problem, json_to), problem.data, name)
-    sizes = np.fmax(np.abs(np.asarray(found.postfit_up)), np.abs(np.asarray(found.postfit_down)))
+    ranked = impacts_of(problem.nll, _minimum(problem, json_to), problem.data, name)
+    sizes = np.fmax(np.abs(np.asarray(ranked.postfit_up)), np.abs(np.asarray(ranked.postfit_down)))
     order = np.argsort(-np.nan_to_num(sizes))
     fields = ("postfit_down", "postfit_up", "prefit_down", "prefit_up", "linear", "pulls", "constraints")
-    each = {found.names[i]: {field: getattr(found, field)[i] for field in fields} for i in order}
+    by_name = {ranked.names[i]: {field: getattr(ranked, field)[i] for field in fields} for i in order}
     largest = order[:top]
-    shown = jax.tree.map(lambda a: a[largest], found)
-    shown = dataclasses.replace(shown, names=tuple(found.names[i] for i in largest))
-    told(shown, {"poi": name, "impacts": each}, json_to)
+    shown = jax.tree.map(lambda a: a[largest], ranked)
+    shown = dataclasses.replace(shown, names=tuple(ranked.names[i] for i in largest))
+    told(shown, {"poi": name, "impacts": by_name}, json_to)
     if plot_to is not None:
         picture(plot_to, lambda ax: _draw_impacts(shown, ax))
-    ended(bool(np.all(found.valid)))
+    ended(bool(np.all(ranked.valid)))
 
 
 def _draw_impacts(shown: Impacts, ax: Any) -> None:
-    """Pulls and impacts, in the place of one picture."""
+    """Draw pulls and impacts, in place of the single axes."""
     figure = ax.figure
     ax.remove()
     figure.set_size_inches(8.0, max(2.6, 1.4 + 0.3 * len(shown.names)))

@@ -1,4 +1,4 @@
-"""What options may be. All is checked before the work starts: a wrong one ends the program with exit code 2."""
+"""Types and checks of options. All are checked before the work starts: an invalid one has exit code 2."""
 
 import difflib
 import os
@@ -14,17 +14,17 @@ def refuse(message: str) -> NoReturn:
     raise click.UsageError(message, click.get_current_context(silent=True))
 
 
-def refuse_unknown(said: str, what: str, name: str, known: Sequence[str]) -> None:
-    """**Raises:** `click.UsageError` for a name that is not there, with the near ones."""
+def refuse_unknown(option: str, what: str, name: str, known: Sequence[str]) -> None:
+    """**Raises:** `click.UsageError` for an unknown name, with similar ones."""
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         shown = ", ".join(map(repr, known[:20])) + (", ..." if len(known) > 20 else "")
-        refuse(f"{said}: there is no {what} {name!r}; {hint}there are: {shown}")
+        refuse(f"{option}: there is no {what} {name!r}; {hint}there are: {shown}")
 
 
 def checked(check: Callable[[Any], Any]) -> Callable[..., Any]:
-    """A callback for an option whose values `check` looks at, which raises for those that cannot be."""
+    """A callback for an option whose values are checked by `check`, which raises for invalid ones."""
 
     def callback(context: click.Context, option: click.Parameter, value: Any) -> Any:
         try:
@@ -44,12 +44,12 @@ class OutFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        problem = _of_folder(path)
+        problem = _folder_problem(path)
         return path if problem is None else self.fail(problem, param, ctx)
 
 
 class PictureFile(OutFile):
-    """The same, with an ending that matplotlib knows.
+    """The same, with an ending that matplotlib supports.
 
     **Raises:** `click.ClickException` without matplotlib.
     """
@@ -63,13 +63,13 @@ class PictureFile(OutFile):
         known = sorted(FigureCanvasBase.get_supported_filetypes())
         ending = path.suffix.removeprefix(".").lower()
         if ending not in known:
-            said = f"{path.suffix!r} is no kind of picture" if ending else f"{str(path)!r} has no ending"
-            self.fail(f"{said}; the endings are {', '.join(f'.{kind}' for kind in known)}", param, ctx)
+            problem = f"{path.suffix!r} is no kind of picture" if ending else f"{str(path)!r} has no ending"
+            self.fail(f"{problem}; the endings are {', '.join(f'.{kind}' for kind in known)}", param, ctx)
         return path
 
 
 class JsonFile(click.File):
-    """A file for numbers, made when they are there, in a folder that exists; - is the terminal."""
+    """A file for numbers, created when they are available, in a folder that exists; - is the terminal."""
 
     def __init__(self):
         super().__init__("w", lazy=True)
@@ -77,14 +77,14 @@ class JsonFile(click.File):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str | os.PathLike) and (name := os.fspath(value)) != "-":
             path = Path(name)
-            problem = f"{name!r} is a folder" if path.is_dir() else _of_folder(path)
+            problem = f"{name!r} is a folder" if path.is_dir() else _folder_problem(path)
             if problem is not None:
                 self.fail(problem, param, ctx)
         return super().convert(value, param, ctx)
 
 
-def _of_folder(path: Path) -> str | None:
-    """What is wrong with where a file shall lie."""
+def _folder_problem(path: Path) -> str | None:
+    """The reason why a file cannot be written to this path, or `None`."""
     if not path.parent.is_dir():
         return f"there is no folder {str(path.parent)!r} to write {path.name!r} into"
     return None if os.access(path.parent, os.W_OK) else f"nothing may be written into the folder {str(path.parent)!r}"

@@ -1,4 +1,4 @@
-"""What commands leave: tables on the terminal, numbers as JSON, pictures, an exit code."""
+"""The output of commands: tables on the terminal, numbers as JSON, pictures, an exit code."""
 
 import json
 from collections.abc import Callable
@@ -11,11 +11,11 @@ import numpy as np
 from .._fit.result import FitResult
 from .._parameters.parameter import Parameter
 
-NOT_VALID = 3  # exit code: done, and what was found is not valid
+NOT_VALID = 3  # exit code: completed, but the result is not valid
 
 
 def told(table: Any, numbers: dict[str, Any], json_to: Any) -> None:
-    """Prints the table, unless the numbers go to the terminal, and writes the numbers."""
+    """Print the table, unless the numbers go to the terminal, and write the numbers."""
     if json_to is None or json_to.name != "-":
         click.echo(table)
     if json_to is not None:
@@ -24,15 +24,15 @@ def told(table: Any, numbers: dict[str, Any], json_to: Any) -> None:
 
 
 def ended(valid: bool) -> None:
-    """Ends the program where something is not valid."""
+    """End the program unless the result is valid."""
     if not valid:
         click.echo("Not valid: see the status.", err=True)
         raise SystemExit(NOT_VALID)
 
 
 def of_fit(result: FitResult) -> dict[str, Any]:
-    """The numbers of a fit. Of parameters, those of the last entries of the dictionary are fixed."""
-    found = {
+    """The numbers of a fit, including the values of fixed parameters."""
+    parameters = {
         name: {"value": value, "error": error}
         for name, value, error in zip(result.names, result.values, result.errors, strict=True)
     }
@@ -42,7 +42,7 @@ def of_fit(result: FitResult) -> dict[str, Any]:
         "message": result.message,
         "nll": result.nll,
         "edm": result.edm,
-        "parameters": found,
+        "parameters": parameters,
         "fixed": _fixed(result),
         "covariance": {"names": list(result.names), "matrix": matrix},
     }
@@ -50,18 +50,18 @@ def of_fit(result: FitResult) -> dict[str, Any]:
 
 def _fixed(result: FitResult) -> dict[str, float]:
     params: Any = result.params
-    found = {}
+    values_by_name = {}
     for name, p in params.items():
         if isinstance(p, Parameter):
             values, fixed = np.asarray(p.value), np.broadcast_to(np.asarray(p.fixed), np.shape(p.value))
             for index in np.ndindex(*values.shape):
                 if fixed[index]:
-                    found[name + (f"[{','.join(map(str, index))}]" if index else "")] = float(values[index])
-    return found
+                    values_by_name[name + (f"[{','.join(map(str, index))}]" if index else "")] = float(values[index])
+    return values_by_name
 
 
 def plain(x: Any) -> Any:
-    """As JSON has it, NaN and infinity as null."""
+    """Convert to what JSON can hold, with NaN and infinity as null."""
     if isinstance(x, dict):
         return {str(key): plain(value) for key, value in x.items()}
     if isinstance(x, list | tuple):
@@ -76,7 +76,7 @@ def plain(x: Any) -> Any:
 
 
 def picture(path: Path, draw: Callable[[Any], Any]) -> None:
-    """Draws into a file, of the kind that its ending says: a `PictureFile`."""
+    """Draw into a file, in the format of its ending: a `PictureFile`."""
     from matplotlib.figure import Figure
 
     figure = Figure(layout="constrained")

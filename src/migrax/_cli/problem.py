@@ -1,4 +1,4 @@
-"""What all commands begin with: a file, read as what it is, and a fit of it."""
+"""The start of all commands: a file, read in its format, and a fit of it."""
 
 import functools
 import math
@@ -19,8 +19,8 @@ from .options import JsonFile, refuse, refuse_unknown
 
 
 class Problem(NamedTuple):
-    """A likelihood, its parameters and data. `document`: what they were read from, and `write`: how fitted values are
-    written into it."""
+    """A likelihood, its parameters and data. `document`: what they were read from, and `write`: the function that
+    writes fitted values into it."""
 
     nll: Any
     params: dict[str, Any]
@@ -32,25 +32,25 @@ class Problem(NamedTuple):
         return fit(self.nll, self.params, self.data)
 
     def poi(self, name: str | None) -> str:
-        """The parameter of interest that was asked for, or that of the file.
+        """The given parameter of interest, or that of the file.
 
         **Raises:** `click.UsageError` without one, or if it is not one free parameter.
         """
         chosen = self.nll.poi if name is None else name
         if chosen is None:
             refuse(f"the file names no parameter of interest: give --poi, of {', '.join(self.names[:20])}")
-        said = "the file's parameter of interest (--poi takes another)" if name is None else f"--poi {name}"
-        found = self.chosen([chosen], said)
-        if len(found) != 1:
-            refuse(f"{said}: these are {len(found)} parameters, name one: {', '.join(found[:20])}")
-        return found[0]
+        option = "the file's parameter of interest (--poi takes another)" if name is None else f"--poi {name}"
+        matches = self.chosen([chosen], option)
+        if len(matches) != 1:
+            refuse(f"{option}: these are {len(matches)} parameters, name one: {', '.join(matches[:20])}")
+        return matches[0]
 
-    def chosen(self, wanted: Sequence[str], said: str) -> list[str]:
-        """The names of the free parameters that are asked for. **Raises:** `click.UsageError` for unknown ones."""
+    def chosen(self, wanted: Sequence[str], option: str) -> list[str]:
+        """The names of the given free parameters. **Raises:** `click.UsageError` for unknown ones."""
         try:
             return [self.names[i] for i in select(self.params, list(wanted))]
         except ValueError as error:
-            refuse(f"{said}: {error}")
+            refuse(f"{option}: {error}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -65,8 +65,8 @@ def read(
     point: str | None,
     fixed: tuple[str, ...],
 ) -> Problem:
-    """**Raises:** `click.ClickException` (exit code 1) for a file that is not right, with the place and the reason;
-    `click.UsageError` (exit code 2) for options that do not fit to it."""
+    """Read a file. **Raises:** `click.ClickException` (exit code 1) for an invalid file, with the place and the reason;
+    `click.UsageError` (exit code 2) for options that do not apply to it."""
     try:
         document = load(path, "the file")
         if not isinstance(document, Mapping):
@@ -75,11 +75,11 @@ def read(
         if "channels" in document:
             if point is not None:
                 refuse(f"--point {point}: a workspace of pyhf has no parameter points, documents of HS3 have")
-            if patch is None:  # which may make others
+            if patch is None:  # a patch may change them
                 _check_name("--analysis", "measurement", analysis, _listed(document, "measurements"))
             if signal is not None and patch is None:
                 refuse(f"--signal {signal}: names one of a set of patches, which --patch gives")
-            found = io.from_pyhf(document, patch=_chosen(patch, signal), measurement=analysis)
+            content = io.from_pyhf(document, patch=_patch_argument(patch, signal), measurement=analysis)
             write = functools.partial(io.to_pyhf, measurement=analysis)
         else:
             for option, given in (("--patch", patch), ("--signal", signal)):
@@ -88,17 +88,17 @@ def read(
             known = [*_listed(document, "analyses"), *_listed(document, "likelihoods")]
             _check_name("--analysis", "analysis or likelihood", analysis, list(dict.fromkeys(known)))
             _check_name("--point", "parameter point", point, _listed(document, "parameter_points"))
-            found, write = io.from_hs3(document, analysis=analysis, point=point), io.to_hs3
-        nll, params, data = found
+            content, write = io.from_hs3(document, analysis=analysis, point=point), io.to_hs3
+        nll, params, data = content
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise click.ClickException(str(error)) from None
-    for one in fixed:
-        params = _with_fixed(params, one)
+    for entry in fixed:
+        params = _with_fixed(params, entry)
     return Problem(nll, params, data, document, write)
 
 
-def _chosen(patch: Path | None, signal: str | None) -> str | tuple[str, str] | None:
-    """What `from_pyhf` takes for a patch, or one of a set."""
+def _patch_argument(patch: Path | None, signal: str | None) -> str | tuple[str, str] | None:
+    """The `patch` of `from_pyhf`: a file, or one patch of a set."""
     if patch is None:
         return None
     content = load(patch, "the patch")
@@ -107,7 +107,7 @@ def _chosen(patch: Path | None, signal: str | None) -> str | tuple[str, str] | N
         if signal is not None:
             refuse(f"--signal {signal}: {patch} is one patch, and no set of them")
         return str(patch)
-    known = _listed({"patches": [one.get("metadata") for one in patches if isinstance(one, Mapping)]}, "patches")
+    known = _listed({"patches": [entry.get("metadata") for entry in patches if isinstance(entry, Mapping)]}, "patches")
     if signal is None:
         refuse(f"--patch {patch}: is a set of patches, name one by --signal, of {', '.join(map(repr, known[:20]))}")
     refuse_unknown(f"--signal {signal}", "patch", signal, known)
@@ -115,7 +115,7 @@ def _chosen(patch: Path | None, signal: str | None) -> str | tuple[str, str] | N
 
 
 def _listed(document: Mapping[str, Any], key: str) -> list[str]:
-    """The names of the entries of a list; what is wrong with it is said where it is read."""
+    """The names of the entries of a list. Errors in it are reported where it is read."""
     entries = document.get(key)
     entries = entries if isinstance(entries, list) else []
     return [entry["name"] for entry in entries if isinstance(entry, Mapping) and isinstance(entry.get("name"), str)]
@@ -127,7 +127,7 @@ def _check_name(option: str, what: str, name: str | None, known: list[str]) -> N
 
 
 def _with_fixed(params: dict[str, Any], given: str) -> dict[str, Any]:
-    """The parameters with that of `--fix NAME[=VALUE]` fixed."""
+    """The parameters with the one of `--fix NAME[=VALUE]` fixed."""
     name, equals, text = given.partition("=")
     value = None
     if equals:
@@ -144,7 +144,7 @@ def _with_fixed(params: dict[str, Any], given: str) -> dict[str, Any]:
 
 
 def on_a_file(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The argument and the options that all commands have; the command is called with a `Problem`."""
+    """Add the argument and the options of all commands; the command is called with a `Problem`."""
 
     @functools.wraps(command)
     def run(
@@ -159,7 +159,7 @@ def on_a_file(command: Callable[..., Any]) -> Callable[..., Any]:
         problem = read(file, patch, signal, analysis, point, fixed)
         try:
             return command(problem, **options)
-        except BrokenPipeError:  # whoever read the table has seen enough; click ends quietly
+        except BrokenPipeError:  # the reader of the table has closed the pipe; click ends quietly
             raise
         except (ValueError, TypeError, ImportError, OSError) as error:
             raise click.ClickException(str(error)) from None

@@ -20,34 +20,34 @@ _MAX_STEPS = 60
 def barlow_beeston_terms(
     n: Float[Array, "*bins"], b: Float[Array, "*bins"], c: Float[Array, "k *bins"], a: Float[Array, "k *bins"]
 ) -> Float[Array, "*bins"]:
-    """The profiled likelihood above that of the saturated model, a bin."""
-    counted = a > 0
-    t = _root(n, b, c, jnp.where(counted, a, 0.0))
-    nothing = (n > 0) & (b == 0) & ~jnp.any(counted, axis=0)
-    t = jnp.where(nothing, -(jnp.finfo(t.dtype).max ** 0.5), t)
-    # The strongest of the components without a simulated event has one all the same if the data ask for more than the
-    # others can give (section 5 of the paper).
-    strongest = jnp.max(jnp.where(counted, 0.0, c), axis=0)
-    asked = (strongest > 0) & (t * strongest < -1)
-    t = jnp.where(asked, -1 / jnp.where(asked, strongest, 1.0), t)
+    """The profiled likelihood relative to the saturated model, per bin."""
+    has_events = a > 0
+    t = _root(n, b, c, jnp.where(has_events, a, 0.0))
+    unexplained = (n > 0) & (b == 0) & ~jnp.any(has_events, axis=0)
+    t = jnp.where(unexplained, -(jnp.finfo(t.dtype).max ** 0.5), t)
+    # The strongest component without simulated events receives one if the data need more than the others can provide
+    # (section 5 of the paper).
+    strongest = jnp.max(jnp.where(has_events, 0.0, c), axis=0)
+    is_assigned = (strongest > 0) & (t * strongest < -1)
+    t = jnp.where(is_assigned, -1 / jnp.where(is_assigned, strongest, 1.0), t)
     x = c * t
-    good = counted & (x > -1)
-    x = jnp.where(good, x, 0.0)
-    mu = b + jnp.sum(jnp.where(good, c * a / (1 + x), 0.0), axis=0)
-    extra = jnp.where(asked, n / jnp.where(asked, 1 - t, 1.0) - mu, 0.0)
-    simulated = jnp.sum(jnp.where(good, a * (jnp.log1p(x) - x / (1 + x)), 0.0), axis=0)
-    events = extra / jnp.where(asked, strongest, 1.0)
+    in_domain = has_events & (x > -1)
+    x = jnp.where(in_domain, x, 0.0)
+    mu = b + jnp.sum(jnp.where(in_domain, c * a / (1 + x), 0.0), axis=0)
+    extra = jnp.where(is_assigned, n / jnp.where(is_assigned, 1 - t, 1.0) - mu, 0.0)
+    simulated = jnp.sum(jnp.where(in_domain, a * (jnp.log1p(x) - x / (1 + x)), 0.0), axis=0)
+    events = extra / jnp.where(is_assigned, strongest, 1.0)
     out = terms_from_mean(mu + extra, Counts(n), None) + simulated + events
-    return jnp.where(jnp.all(good | ~counted, axis=0), out, jnp.nan)
+    return jnp.where(jnp.all(in_domain | ~has_events, axis=0), out, jnp.nan)
 
 
 def _root(n: Array, b: Array, c: Array, a: Array) -> Array:
-    """The root t, with derivatives to second order. 1 in an empty bin."""
+    """The root t, with derivatives to second order; 1 in an empty bin."""
     empty = n <= 0
     n = jnp.where(empty, 1.0, n)
     fixed = [lax.stop_gradient(x) for x in (n, b, c, a)]
     s, solvable = _search(*fixed)
-    # Each Newton step makes derivatives right to twice as many orders.
+    # Each Newton step doubles the order up to which the derivatives are correct.
     for _ in range(2):
         value, slope = _equation(s, n, b, c, a)
         s = s - jnp.where(solvable, value, 0.0) / jnp.where(solvable, slope, 1.0)
@@ -55,7 +55,7 @@ def _root(n: Array, b: Array, c: Array, a: Array) -> Array:
 
 
 def _equation(s: Array, n: Array, b: Array, c: Array, a: Array) -> tuple[Array, Array]:
-    """log mu(t) + s - log n with t = 1 - exp(s), whose slope in s is at least 1, and this slope."""
+    """Return log mu(t) + s - log n with t = 1 - exp(s), and its slope in s, which is at least 1."""
     ratio = jnp.exp(s)
     inverse = 1 / (1 - c * jnp.expm1(s))
     mu = b + jnp.sum(c * a * inverse, axis=0)
@@ -66,7 +66,7 @@ def _equation(s: Array, n: Array, b: Array, c: Array, a: Array) -> tuple[Array, 
 
 
 def _search(n: Array, b: Array, c: Array, a: Array) -> tuple[Array, Bool[Array, "*bins"]]:
-    """The root by Newton steps inside a bracket, and where there is one."""
+    """Find the root by Newton steps inside a bracket; also return whether it exists."""
     first, _ = _equation(jnp.zeros_like(n), n, b, c, a)
     solvable = jnp.isfinite(first)
     top = jnp.max(jnp.where(a > 0, c, 0.0), axis=0)

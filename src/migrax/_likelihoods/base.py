@@ -1,7 +1,7 @@
-"""What a likelihood can be asked, and the sum of several: `+` joins them, and what joins must know what it returns.
+"""The interface of a likelihood, and `Joint`, the sum of several, which `+` makes.
 
-Likelihoods are called as `nll(params, data)`. A plain function becomes one at the door of each public function, by
-`as_likelihood`; from there on nobody asks whether something is there: what a likelihood cannot do is `None`.
+Likelihoods are called as `nll(params, data)`. Each public function first turns a plain function into one by
+`as_likelihood`. A method that a likelihood does not provide is `None`.
 """
 
 import abc
@@ -26,37 +26,37 @@ Parts = dict[str, Callable[[Any, Any], ArrayLike]] | tuple[Callable[[Any, Any], 
 class AbstractLikelihood(eqx.Module):
     """Minus the log of a likelihood, in units in which an error is a rise by 1/2.
 
-    A final class brings `__call__`, and of the abilities below those that mean something for it, as methods. The others
-    are `None`, as are those that a likelihood has only sometimes (then they are properties). `params` are resolved.
+    A final class defines `__call__` and those of the methods below that are meaningful for it; the others are `None`. A
+    method that only some instances provide is a property that may be `None`. `params` are resolved.
 
-    - `sample(params, key, data=None)`: data drawn at `params`; `data` says what is not drawn (the number of events, the
-        coordinates of points).
+    - `sample(params, key, data=None)`: data drawn at `params`; `data` provides what is not drawn (the number of events,
+        the coordinates of points).
     - `expected_data(params, data=None)`: the Asimov data, whose fit gives `params`.
     - `resample(key, data)`: a bootstrap sample of the data.
-    - `prediction(params, data=None)`: what the model expects of each number of the data.
+    - `prediction(params, data=None)`: the model's expectation for each number of the data.
     - `pulls(params, data)`: (observed - expected) / standard deviation, for pictures.
-    - `deviance(params, data)`: twice the likelihood above that of the saturated model, for `mx.goodness_of_fit`.
-    - `ndata(data)`: how many numbers the data are, of those that count.
-    - `residuals(params, data)`: half of whose sum of squares the likelihood is.
-    - `terms(params, data)`: one number an event, the sum of which the likelihood is; `rows(data)` the events, where
-        they are taken in chunks of `chunk_size`.
-    - `faults(params, data)`: `Fault` numbers for messages.
-    - `complaints(params, data)`: sentences of which `mx.fit` warns, where it is not traced.
-    - `varying(params, data)` and `constant(data)`, whose sum the value is: a fit walks on the first alone, which is
+    - `deviance(params, data)`: twice the likelihood relative to the saturated model, for `mx.goodness_of_fit`.
+    - `ndata(data)`: the number of data points, without masked ones.
+    - `residuals(params, data)`: the likelihood is half their sum of squares.
+    - `terms(params, data)`: one number per event, whose sum is the likelihood; `rows(data)`: the events, where they are
+        processed in chunks of `chunk_size`.
+    - `faults(params, data)`: `Fault` codes, for messages.
+    - `complaints(params, data)`: sentences that `mx.fit` issues as warnings when it is not traced.
+    - `varying(params, data)` and `constant(data)`, whose sum is the value: a fit minimises the first alone, which is
         cheaper and loses no digits to the other.
     - `prefit(params, data)`: names, values and errors of constrained parameters.
-    - `covariance_kind(data)`: the covariance that is right for these data, "hesse", "sandwich" or "scaled" (see
+    - `covariance_kind(data)`: the appropriate covariance for these data, "hesse", "sandwich" or "scaled" (see
         `mx.fit(hesse=...)`).
 
-    What it is, and where it has kinks:
+    Its properties:
 
-    - `is_constraint`: a measurement of parameters.
+    - `is_constraint`: it is a measurement of parameters.
     - `is_chi2`: twice its value is a chi2.
-    - `is_plain`: a function of which nothing more is known, its units included.
-    - `events`: of a plain function, whether the rows of its data are events; `None` if nobody said.
-    - `draws_all`: `False` where toys leave something out that the likelihood has an error for.
-    - `kinks`: the places where the slope of the likelihood jumps, by the names of parameters, or `None`. A minimum may
-        lie there though no derivative is zero.
+    - `is_plain`: it is a function of which nothing more is known, including its units.
+    - `events`: for a plain function, whether the rows of its data are events; `None` if unspecified.
+    - `draws_all`: `False` if toys omit a fluctuation that the likelihood includes in its errors.
+    - `kinks`: the positions where the slope of the likelihood jumps, by parameter name, or `None`. A minimum may lie
+        there although no derivative is zero.
     """
 
     sample = None
@@ -86,20 +86,20 @@ class AbstractLikelihood(eqx.Module):
 
     @property
     def name(self) -> str:
-        """As messages call it."""
+        """The name used in messages."""
         return type(self).__name__
 
     def scale_is_unknown(self, data: Any) -> bool:
-        """Whether the size of the errors of the data is to be taken from their scatter."""
+        """Whether the scale of the errors of the data is estimated from their scatter."""
         del data
         return False
 
     def needs_scale(self, data: Any, what: str, otherwise: str = "") -> None:
-        """**Raises:** `TypeError` where it is, as `what` cannot do that; `otherwise`: what else there is."""
+        """**Raises:** `TypeError` if the scale is unknown, which `what` cannot handle; `otherwise`: an alternative."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """**Raises:** `TypeError` for a likelihood that is made with its data, as those of iminuit are."""
-        if cls.__module__.startswith(f"{__package__}."):  # a class of the user's may have the same name
+        """**Raises:** `TypeError` for a likelihood that is constructed with its data, as those of iminuit are."""
+        if cls.__module__.startswith(f"{__package__}."):  # a user's class may have the same name
             refuse_data(cls.__name__, args, kwargs)
         return super().__new__(cls)
 
@@ -108,9 +108,9 @@ class AbstractLikelihood(eqx.Module):
         """Minus the log of the likelihood of `data` at `params`."""
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
-        """The covariance matrix of the slope by `x`, J of the sandwich, where `at(x)` are the parameters: what the
-        errors of the data make of it. Here the information, the second derivative, which it is for a right likelihood
-        on average; likelihoods that know more override it (see `spread.py`)."""
+        """The covariance matrix of the gradient with respect to `x` (J of the sandwich) that follows from the errors of
+        the data; `at(x)` are the parameters. By default this is the information, the second derivative, which equals J
+        on average for a correct likelihood; likelihoods that know more override it (see `spread.py`)."""
         return information(self, at, x, data)
 
     def __add__(self, other: Any) -> "AbstractLikelihood":
@@ -118,7 +118,7 @@ class AbstractLikelihood(eqx.Module):
         return _joined(self, other)
 
     def __radd__(self, other: Any) -> "AbstractLikelihood":
-        if isinstance(other, int) and other == 0:  # sum([...]) begins with it
+        if isinstance(other, int) and other == 0:  # sum([...]) starts with 0
             return self
         return _joined(other, self)
 
@@ -128,7 +128,7 @@ def _parts(parts: Any) -> Any:
 
 
 class Function(AbstractLikelihood):
-    """A function of the user's, or an object with some of these methods: `sample`, `expected_data`, `prediction` (each
+    """A user's function, or an object with some of these methods: `sample`, `expected_data`, `prediction` (each
     with or without `data`, the last argument), `terms`, `residuals`, `deviance`, `ndata`, `pulls`, `prefit`."""
 
     function: Callable[[Any, Any], ArrayLike]
@@ -184,32 +184,32 @@ class Function(AbstractLikelihood):
         return self._own("prefit")
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
-        """J of the sandwich: of its terms or of the rows of the data, or the second derivative."""
+        """J of the sandwich: from its terms or the rows of the data, else the second derivative."""
         return spread_of(self, treatment(self, data, "")[0], at, x, x, data).matrix
 
 
-def _with_data(own: Callable[..., Any] | None, others: int) -> Callable[..., Any] | None:
-    """A method that takes `data` after so many other arguments, whether it looks at them or not."""
-    if own is None:
+def _with_data(method: Callable[..., Any] | None, n_others: int) -> Callable[..., Any] | None:
+    """Wrap a method so that it accepts `data` after `n_others` other arguments, whether or not it uses it."""
+    if method is None:
         return None
     try:
-        inspect.signature(own).bind(*[None] * (others + 1))
+        inspect.signature(method).bind(*[None] * (n_others + 1))
     except TypeError:
-        return lambda *args: own(*args[:others])
-    return own
+        return lambda *args: method(*args[:n_others])
+    return method
 
 
 def as_likelihood(nll: Any) -> Any:
-    """A likelihood of migrax as it is, anything else as a `Function`.
+    """Return a likelihood of migrax unchanged, anything else as a `Function`.
 
-    **Raises:** `TypeError` for what cannot be called as `nll(params, data)`.
+    **Raises:** `TypeError` for an object that cannot be called as `nll(params, data)`.
     """
     return nll if isinstance(nll, AbstractLikelihood) else Function(nll)
 
 
 class AbstractJoint(AbstractLikelihood):
-    """The sum of several likelihoods of the same parameters, each with its own data, which are a dictionary with the
-    keys of `parts`, or a tuple of the same length."""
+    """The sum of several likelihoods of the same parameters, each with its own data: a dictionary with the keys of
+    `parts`, or a tuple of the same length."""
 
     parts: eqx.AbstractVar[Any]
 
@@ -233,19 +233,19 @@ class AbstractJoint(AbstractLikelihood):
         return functools.reduce(jnp.add, [jnp.asarray(part(params, d)) for _, part, d in items])
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
-        """J of the sandwich: the sum of those of the parts."""
+        """J of the sandwich: the sum over the parts."""
         parts = [(part, treatment(part, d, str(name))[0], d) for name, part, d in self.items(data)]
-        return functools.reduce(jnp.add, [spread_of(part, how, at, x, x, d).matrix for part, how, d in parts])
+        return functools.reduce(jnp.add, [spread_of(part, treated, at, x, x, d).matrix for part, treated, d in parts])
 
     def _named(self) -> list[tuple[str | int, Any]]:
-        # sorted, as JAX orders the data
+        # sorted, as JAX sorts the keys of the data
         named = sorted(self.parts.items()) if isinstance(self.parts, dict) else enumerate(self.parts)
         return [(name, as_likelihood(part)) for name, part in named]
 
     def items(self, data: Any) -> Iterator[tuple[str | int, Any, Any]]:
-        """Name, part and data of each.
+        """Iterate over the name, likelihood and data of each part.
 
-        **Raises:** `TypeError`, `ValueError` unless the data have the same keys, or the same length.
+        **Raises:** `TypeError` or `ValueError` unless the data have the same keys, or the same length.
         """
         named = self._named()
         if isinstance(self.parts, dict):
@@ -256,42 +256,42 @@ class AbstractJoint(AbstractLikelihood):
             missing = [name for name, _ in named if name not in data]
             unknown = [name for name in data if name not in self.parts]
             if missing or unknown:
-                said = [f"lack {', '.join(map(repr, missing))}"] * bool(missing)
-                said += [f"have {', '.join(map(repr, unknown))}, which it does not know"] * bool(unknown)
-                raise ValueError(f"this Joint has the parts {self._keys()}; the data {' and '.join(said)}")
-        # a list of numbers has become a vector
+                problems = [f"lack {', '.join(map(repr, missing))}"] * bool(missing)
+                problems += [f"have {', '.join(map(repr, unknown))}, which it does not know"] * bool(unknown)
+                raise ValueError(f"this Joint has the parts {self._keys()}; the data {' and '.join(problems)}")
+        # a list of numbers has been converted to a vector
         elif not (isinstance(data, tuple | list) or jnp.ndim(data) == 1) or len(data) != len(named):
             got = f"{len(data)} of them" if isinstance(data, tuple | list) else given(data)
             raise ValueError(f"the data of this Joint are a tuple of {len(named)}, one for each part, got {got}")
-        its: Any = data
-        return ((name, part, its[name]) for name, part in named)
+        entries: Any = data
+        return ((name, part, entries[name]) for name, part in named)
 
     def _keys(self) -> str:
         return ", ".join(repr(name) for name, _ in self._named())
 
-    def _all(self, ability: str) -> bool:
-        return all(getattr(part, ability) is not None for _, part in self._named())
+    def _all(self, method: str) -> bool:
+        return all(getattr(part, method) is not None for _, part in self._named())
 
     def _shaped(self, values: list[Any]) -> Any:
-        """One value a part, in the structure of the data."""
+        """Arrange one value per part in the structure of the data."""
         if isinstance(self.parts, dict):
             return {name: value for (name, _), value in zip(self._named(), values, strict=True)}
         return tuple(values)
 
-    def _each(self, ability: str, data: Any, *args: Any) -> Any:
-        """What each part answers for its data, in the structure of the data.
+    def _each(self, method: str, data: Any, *args: Any) -> Any:
+        """Call a method of each part with its data, and arrange the results in the structure of the data.
 
-        **Raises:** `TypeError` for a part that does not have the ability.
+        **Raises:** `TypeError` for a part that does not provide the method.
         """
         items = [(name, part, None) for name, part in self._named()] if data is None else self.items(data)
-        return self._shaped([_ability(name, part, ability)(*args, d) for name, part, d in items])
+        return self._shaped([_require(name, part, method)(*args, d) for name, part, d in items])
 
     def sample(self, params: PyTree, key: Array, data: Any = None) -> Any:
-        """Data of one toy: each part draws its own, constraints their global observables."""
+        """The data of one toy: each part draws its own, constraints their global observables."""
         keys = jax.random.split(key, len(self.parts))
         items = [(name, part, None) for name, part in self._named()] if data is None else list(self.items(data))
         return self._shaped(
-            [_ability(name, part, "sample")(params, k, d) for (name, part, d), k in zip(items, keys, strict=True)]
+            [_require(name, part, "sample")(params, k, d) for (name, part, d), k in zip(items, keys, strict=True)]
         )
 
     def resample(self, key: Array, data: Any) -> Any:
@@ -299,7 +299,7 @@ class AbstractJoint(AbstractLikelihood):
         items = list(self.items(data))
         keys = jax.random.split(key, len(items))
         return self._shaped(
-            [_ability(name, part, "resample")(k, d) for (name, part, d), k in zip(items, keys, strict=True)]
+            [_require(name, part, "resample")(k, d) for (name, part, d), k in zip(items, keys, strict=True)]
         )
 
     def expected_data(self, params: PyTree, data: Any = None) -> Any:
@@ -307,7 +307,7 @@ class AbstractJoint(AbstractLikelihood):
         return self._each("expected_data", data, params)
 
     def prediction(self, params: PyTree, data: Any = None) -> Any:
-        """What each part expects."""
+        """The expectation of each part."""
         return self._each("prediction", data, params)
 
     def pulls(self, params: PyTree, data: Any) -> Any:
@@ -315,17 +315,17 @@ class AbstractJoint(AbstractLikelihood):
         return self._each("pulls", data, params)
 
     def deviance(self, params: PyTree, data: Any) -> Scalar:
-        """The sum of those of the parts."""
+        """The sum of the deviances of the parts."""
         return functools.reduce(jnp.add, jax.tree.leaves(self._each("deviance", data, params)))
 
     @property
     def ndata(self) -> Callable[[Any], Any] | None:
-        """`ndata(data)`: the sum of those of the parts; `None` if one does not know its own."""
+        """`ndata(data)`: the sum over the parts; `None` if a part does not know its own."""
         return (lambda data: sum(part.ndata(d) for _, part, d in self.items(data))) if self._all("ndata") else None
 
     @property
     def residuals(self) -> Callable[[Any, Any], Float[Array, " n"]] | None:
-        """`residuals(params, data)`: those of all parts; `None` if one has none."""
+        """`residuals(params, data)`: those of all parts, concatenated; `None` if a part has none."""
         if not self._all("residuals"):
             return None
         return lambda params, data: jnp.concatenate(
@@ -334,7 +334,7 @@ class AbstractJoint(AbstractLikelihood):
 
     @property
     def draws_all(self) -> bool:
-        """Whether toys of all parts do: see `AbstractLikelihood`."""
+        """Whether the toys of all parts include all fluctuations: see `AbstractLikelihood`."""
         return all(part.draws_all for _, part in self._named())
 
     @property
@@ -343,13 +343,13 @@ class AbstractJoint(AbstractLikelihood):
 
     @property
     def kinks(self) -> dict[str, Any] | None:
-        """Those of all parts: see `AbstractLikelihood`."""
-        found: dict[str, Any] = {}
+        """The kinks of all parts: see `AbstractLikelihood`."""
+        merged: dict[str, Any] = {}
         for _, part in self._named():
             for name, at in (part.kinks or {}).items():
                 at = jnp.ravel(jnp.asarray(at, float))
-                found[name] = jnp.concatenate([found[name], at]) if name in found else at
-        return found or None
+                merged[name] = jnp.concatenate([merged[name], at]) if name in merged else at
+        return merged or None
 
     def covariance_kind(self, data: Any) -> str:
         """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
@@ -357,7 +357,7 @@ class AbstractJoint(AbstractLikelihood):
         return "sandwich" if "sandwich" in kinds else "hesse"
 
     def complaints(self, params: PyTree, data: Any) -> list[str]:
-        """What the parts warn of, with their names."""
+        """The warnings of the parts, with their names."""
         return [
             f"{name!r}: {sentence}"
             for name, part, d in self.items(data)
@@ -366,14 +366,14 @@ class AbstractJoint(AbstractLikelihood):
         ]
 
     def faults(self, params: PyTree, data: Any) -> PyTree:
-        """`Fault` numbers of each part, for messages."""
+        """`Fault` codes of each part, for messages."""
 
-        def of(part: Any, d: Any) -> PyTree:
+        def faults_of(part: Any, d: Any) -> PyTree:
             if part.faults is not None:
                 return part.faults(params, d)
             return [jnp.zeros(jnp.shape(a), int) for a in jax.tree.leaves(d)]
 
-        return self._shaped([of(part, d) for _, part, d in self.items(data)])
+        return self._shaped([faults_of(part, d) for _, part, d in self.items(data)])
 
     def prefit(self, params: PyTree, data: Any) -> list[tuple[str, Array, Array]]:
         """Names, values and errors of the constrained parameters before the fit."""
@@ -381,7 +381,7 @@ class AbstractJoint(AbstractLikelihood):
 
 
 class Joint(AbstractJoint):
-    """Several likelihoods of the same parameters: the sum of them, each with its own data.
+    """The sum of several likelihoods of the same parameters, each with its own data.
 
     ```python
     nll = mx.Joint({"signal": signal_region, "control": control_region, "lumi": mx.NormalConstraint("lumi", 0.02)})
@@ -395,17 +395,17 @@ class Joint(AbstractJoint):
     - `parts`: a dictionary of likelihoods (of migrax, or plain functions `nll(params, data)`), or a sequence of them.
         The data are a dictionary with the same keys, or a tuple of the same length.
 
-    **Raises:** `TypeError` for what cannot be called so, `ValueError` without a part.
+    **Raises:** `TypeError` for parts that cannot be called this way, `ValueError` without a part.
     """
 
     parts: Parts = eqx.field(converter=_parts)
 
 
-def _ability(name: str | int, part: AbstractLikelihood, ability: str) -> Callable[..., Any]:
-    found = getattr(part, ability)
-    if found is None:
-        raise TypeError(f"the part {name!r} ({part.name}) has no {ability}: see mx.Likelihood")
-    return found
+def _require(name: str | int, part: AbstractLikelihood, method: str) -> Callable[..., Any]:
+    bound = getattr(part, method)
+    if bound is None:
+        raise TypeError(f"the part {name!r} ({part.name}) has no {method}: see mx.Likelihood")
+    return bound
 
 
 def _joined(left: Any, right: Any) -> AbstractLikelihood:

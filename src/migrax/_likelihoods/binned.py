@@ -38,8 +38,8 @@ class BinnedNLL(AbstractLikelihood):
     **Arguments:**
 
     - `expected`: `expected(params) -> mu`, an array proportional to the probabilities of the bins, of any shape, or
-    - `log_expected`: `log_expected(params) -> log(mu)`. Better where a probability may be very small.
-    - `mask`: `None`, or booleans of the shape of the counts: `True` for the bins that count. `N` and the sum of the
+    - `log_expected`: `log_expected(params) -> log(mu)`. Preferable where a probability may be very small.
+    - `mask`: `None`, or booleans of the shape of the counts: `True` for the bins that are used. `N` and the sum of the
         probabilities are those of these bins.
 
     **Raises:** `TypeError` unless exactly one is given and can be called with the parameters alone.
@@ -60,19 +60,19 @@ class BinnedNLL(AbstractLikelihood):
         return jnp.sum(self.terms(params, data))
 
     def terms(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
-        """The likelihood's terms, one a bin: those of `mx.PoissonNLL` for expectations with the total of the data."""
+        """The terms of the likelihood, one per bin: those of `mx.PoissonNLL` scaled to the total of the data."""
         counts = as_counts(data, "BinnedNLL")
         total = self._total(counts)
-        some = jnp.where(total > 0, total, 1.0)
+        safe_total = jnp.where(total > 0, total, 1.0)
         if self.log_expected is not None:
             log_p = self._log_probabilities(params, counts)
-            out = _counts.terms_from_log(log_p + jnp.log(some).astype(log_p.dtype), counts, self.mask)
+            out = _counts.terms_from_log(log_p + jnp.log(safe_total).astype(log_p.dtype), counts, self.mask)
         else:
-            # a probability of 0 has a derivative, and its log has none
+            # a probability of 0 has a derivative, but its log does not
             mu = self._expected(params, counts)
             used = mu if self.mask is None else jnp.where(self.mask, mu, 0.0)
             norm = jnp.sum(used)
-            scale = some.astype(mu.dtype) / jnp.where(norm == 0, 1.0, norm)
+            scale = safe_total.astype(mu.dtype) / jnp.where(norm == 0, 1.0, norm)
             out = _counts.terms_from_mean(mu * scale, counts, self.mask)
         return jnp.where(total > 0, out, jnp.where(total == 0, 0.0, jnp.nan))
 
@@ -84,7 +84,7 @@ class BinnedNLL(AbstractLikelihood):
         return mu
 
     def _log_probabilities(self, params: PyTree, counts: Counts | None) -> Float[Array, "*bins"]:
-        """log p; outside the mask of the ratio to the bins inside."""
+        """log p. The normalisation includes unmasked bins only."""
         if self.log_expected is not None:
             log_mu = jnp.asarray(self.log_expected(resolve(params)))
             if counts is not None:
@@ -95,8 +95,8 @@ class BinnedNLL(AbstractLikelihood):
             log_mu = jnp.where(zero, -jnp.inf, jnp.log(jnp.where(zero, 1.0, mu)))
         used = log_mu if self.mask is None else jnp.where(self.mask, log_mu, -jnp.inf)
         total = log_sum(jnp.ravel(used))
-        nothing = jnp.isneginf(total)  # expected in any bin
-        return jnp.where(nothing, -jnp.inf, log_mu - jnp.where(nothing, 0.0, total))
+        none_expected = jnp.isneginf(total)
+        return jnp.where(none_expected, -jnp.inf, log_mu - jnp.where(none_expected, 0.0, total))
 
     def _total(self, counts: Counts) -> Scalar:
         _counts.check_mask_shape(self.mask, counts)
@@ -112,7 +112,7 @@ class BinnedNLL(AbstractLikelihood):
         return of_log_slopes(slopes, self.prediction(at(x), counts), counts, self.mask, shape_only=True)
 
     def deviance(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Scalar:
-        """Twice the value, which is that above the saturated model already."""
+        """Twice the value, which is relative to the saturated model already."""
         return 2 * self(params, data)
 
     def prediction(self, params: PyTree, data: Float[Array, "*bins"] | Counts | None = None) -> Float[Array, "*bins"]:
@@ -124,8 +124,8 @@ class BinnedNLL(AbstractLikelihood):
     def expected_data(
         self, params: PyTree, data: Float[Array, "*bins"] | Counts | None = None
     ) -> Float[Array, "*bins"] | Counts:
-        """The Asimov data: the probabilities times the total of `data`. For weighted `data`, `mx.Counts` with weights
-        of the same sizes."""
+        """The Asimov data: the probabilities times the total of `data`. For weighted `data`, `mx.Counts` with the same
+        mean weights."""
         mu = self.prediction(params, _with_total(data, "mx.asimov of BinnedNLL"))
         return _counts.like(data if isinstance(data, Counts) else None, mu, self.mask)
 
@@ -150,11 +150,11 @@ class BinnedNLL(AbstractLikelihood):
         return _counts.count_pulls(self.prediction(params, counts), counts, self.mask)
 
     def ndata(self, data: Float[Array, "*bins"] | Counts) -> int | Int[Array, ""]:
-        """The number of bins that count, less one: their total is given."""
+        """The number of unmasked bins less one, as the total is given."""
         return _counts.num_used(self.mask, as_counts(data, "BinnedNLL")) - 1
 
     def faults(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> PyTree:
-        """For each bin what makes the likelihood infinite or NaN there, a `Fault` number, for messages."""
+        """`Fault` codes of the bins in which the likelihood is infinite or NaN, for messages."""
         counts = as_counts(data, "BinnedNLL")
         if self.log_expected is not None:
             log_mu = self.log_expected(resolve(params))

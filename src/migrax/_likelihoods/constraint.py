@@ -1,4 +1,4 @@
-"""Constraints: what was measured elsewhere about the parameters themselves. Their data are the global observables."""
+"""Constraints: measurements of the parameters themselves. Their data are the global observables."""
 
 import abc
 from typing import Any
@@ -23,8 +23,8 @@ from .spread import At, of_means, of_residuals
 
 
 def static_where(where: Any) -> Any:
-    """Lists cannot be hashed, and what a jitted fit takes for static must be."""
-    return tuple(static_where(one) for one in where) if isinstance(where, list | tuple) else where
+    """Convert lists to tuples, as static fields of what is jitted must be hashable."""
+    return tuple(static_where(entry) for entry in where) if isinstance(where, list | tuple) else where
 
 
 class _AbstractNormal(AbstractLikelihood):
@@ -34,12 +34,12 @@ class _AbstractNormal(AbstractLikelihood):
     width: eqx.AbstractVar[Array]
 
     @abc.abstractmethod
-    def _measured(self, values: Array) -> Array:
-        """What was measured with a normal error."""
+    def _transformed(self, values: Array) -> Array:
+        """Transform to the quantity whose error is normal."""
 
     @abc.abstractmethod
-    def _undone(self, measured: Array) -> Array:
-        """The inverse of it."""
+    def _inverse(self, measured: Array) -> Array:
+        """The inverse of `_transformed`."""
 
     def __call__(self, params: PyTree, data: ArrayLike) -> Scalar:
         """Half the sum of the squares of the residuals."""
@@ -50,15 +50,17 @@ class _AbstractNormal(AbstractLikelihood):
         return of_residuals(self.residuals, at, x, data)
 
     def residuals(self, params: PyTree, data: ArrayLike) -> Float[Array, " n"]:
-        """What was measured less what the parameters are, in standard deviations, uncorrelated, shape `(n,)`."""
-        width, off = self.width, self._off(params, data)
+        """(measured - parameters) in standard deviations, decorrelated, shape `(n,)`."""
+        width, difference = self.width, self._difference(params, data)
         if width.ndim < 2:
-            return off / width.astype(off.dtype)
-        return jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(width.astype(off.dtype)), off, lower=True)
+            return difference / width.astype(difference.dtype)
+        return jax.scipy.linalg.solve_triangular(
+            jnp.linalg.cholesky(width.astype(difference.dtype)), difference, lower=True
+        )
 
-    def _off(self, params: PyTree, data: ArrayLike) -> Float[Array, " n"]:
+    def _difference(self, params: PyTree, data: ArrayLike) -> Float[Array, " n"]:
         values = _pick(params, self.where, self.width).values
-        return self._measured(observable(data, values, self.where)) - self._measured(values)
+        return self._transformed(observable(data, values, self.where)) - self._transformed(values)
 
     @property
     def _errors(self) -> Array:
@@ -69,7 +71,7 @@ class _AbstractNormal(AbstractLikelihood):
         return _pick(params, self.where, self.width).shaped
 
     def expected_data(self, params: PyTree, data: Any = None) -> Float[Array, "..."]:
-        """The parameters: the Asimov data."""
+        """The Asimov data: the parameters."""
         return self.prediction(params)
 
     def sample(self, params: PyTree, key: Array, data: Any = None) -> Float[Array, "..."]:
@@ -78,37 +80,37 @@ class _AbstractNormal(AbstractLikelihood):
         return self._measurement(key, values).reshape(shaped.shape)
 
     def resample(self, key: Array, data: ArrayLike) -> Float[Array, "..."]:
-        """A measurement with the same error, of what was measured."""
+        """A measurement of the observed values, with the same error."""
         observed = floats(data)
         return self._measurement(key, jnp.ravel(observed)).reshape(observed.shape)
 
     def _measurement(self, key: Array, values: Float[Array, " n"]) -> Float[Array, " n"]:
         noise, width = jax.random.normal(key, values.shape, values.dtype), self.width.astype(values.dtype)
         shift = jnp.linalg.cholesky(width) @ noise if width.ndim == 2 else width * noise
-        return self._undone(self._measured(values) + shift)
+        return self._inverse(self._transformed(values) + shift)
 
     def deviance(self, params: PyTree, data: ArrayLike) -> Scalar:
         """The sum of the squares of the residuals."""
         return 2 * self(params, data)
 
     def pulls(self, params: PyTree, data: ArrayLike) -> Float[Array, " n"]:
-        """What was measured less what the parameters are, over the width (the roots of a covariance's diagonal)."""
-        return self._off(params, data) / self._errors
+        """(measured - parameters) / width, where the width of a covariance is the root of its diagonal."""
+        return self._difference(params, data) / self._errors
 
     def ndata(self, data: ArrayLike) -> int:
-        """How many numbers were measured."""
+        """The number of measured values."""
         return floats(data).size
 
     def faults(self, params: PyTree, data: ArrayLike) -> PyTree:
-        """Measured values that cannot be."""
-        good = jnp.isfinite(self._measured(jnp.asarray(data)))
-        return jnp.where(good, int(Fault.NONE), int(Fault.NOT_POSITIVE))
+        """`Fault` codes of invalid measured values."""
+        is_valid = jnp.isfinite(self._transformed(jnp.asarray(data)))
+        return jnp.where(is_valid, int(Fault.NONE), int(Fault.NOT_POSITIVE))
 
     def prefit(self, params: PyTree, data: ArrayLike) -> list[tuple[str, Array, Array]]:
         """Name, value and error (to first order) of each constrained number before the fit."""
         values, _, names = _pick(params, self.where, self.width)
         observed = observable(data, values, self.where)
-        _, slope = jax.jvp(self._measured, (observed,), (jnp.ones_like(observed),))
+        _, slope = jax.jvp(self._transformed, (observed,), (jnp.ones_like(observed),))
         errors = jnp.broadcast_to(self._errors, values.shape) / slope
         return [(name, observed[i], errors[i]) for i, name in enumerate(names)]
 
@@ -117,7 +119,7 @@ class NormalConstraint(_AbstractNormal):
     """Parameters that were measured elsewhere as `data`, with normal errors, correlated or not.
 
     Its value is half of (data - parameters)ᵀ C⁻¹ (data - parameters). The measured values are data and not part of the
-    constraint, so that toys draw them anew.
+    constraint, so that each toy draws its own.
 
     ```python
     nll = mx.Joint({"counts": mx.PoissonNLL(expected), "lumi": mx.NormalConstraint("lumi", 0.017)})
@@ -127,8 +129,8 @@ class NormalConstraint(_AbstractNormal):
     **Arguments:**
 
     - `where`: the parameter or parameters: a name, a function that picks nodes, or a list of these, as for `mx.minos`.
-    - `width`: their standard deviation, a number or one for each number that is picked; or, of shape `(n, n)`, their
-        covariance matrix, in the order in which `where` picks them.
+    - `width`: their standard deviation, a number or one per selected number; or, of shape `(n, n)`, their covariance
+        matrix, in the order in which `where` selects them.
 
     **Raises:** `ValueError` if the width is not positive, or the covariance not symmetric and positive definite;
     `TypeError` for a `where` that picks nothing.
@@ -143,15 +145,15 @@ class NormalConstraint(_AbstractNormal):
         _check_where(self.where)
         _check_width(self.width, "the width of NormalConstraint")
 
-    def _measured(self, values: Array) -> Array:
+    def _transformed(self, values: Array) -> Array:
         return values
 
-    def _undone(self, measured: Array) -> Array:
+    def _inverse(self, measured: Array) -> Array:
         return measured
 
 
 class LogNormalConstraint(_AbstractNormal):
-    """Positive parameters that were measured elsewhere as `data` up to a factor: log(data) is normal around
+    """Positive parameters that were measured elsewhere as `data`, with a relative error: log(data) is normal around
     log(parameter).
 
     Its value is half the sum of (log(data / parameter) / width)²; NaN for a parameter that is not positive.
@@ -159,8 +161,8 @@ class LogNormalConstraint(_AbstractNormal):
     **Arguments:**
 
     - `where`: the parameter or parameters, as for `mx.NormalConstraint`.
-    - `width`: the standard deviation of the log: log(1.1) for an error by a factor of 1.1. A number, or one for each
-        number that is picked; or the covariance matrix of the logs.
+    - `width`: the standard deviation of the log: log(1.1) for an error by a factor of 1.1. A number, or one per
+        selected number; or the covariance matrix of the logs.
 
     **Raises:** as `mx.NormalConstraint`.
     """
@@ -174,22 +176,22 @@ class LogNormalConstraint(_AbstractNormal):
         _check_where(self.where)
         _check_width(self.width, "the width of LogNormalConstraint")
 
-    def _measured(self, values: Array) -> Array:
+    def _transformed(self, values: Array) -> Array:
         return jnp.log(values)
 
-    def _undone(self, measured: Array) -> Array:
+    def _inverse(self, measured: Array) -> Array:
         return jnp.exp(measured)
 
 
 class PoissonConstraint(AbstractLikelihood):
-    """Parameters whose multiples `scale * parameter` were the expectations of counts `data`, as in a control region.
+    """Parameters whose multiples `scale * parameter` are the expectations of counts `data`, as in a control region.
 
     Its value is that of `mx.PoissonNLL`. In HistFactory's shape systematics `scale` is called tau.
 
     **Arguments:**
 
     - `where`: the parameter or parameters, as for `mx.NormalConstraint`.
-    - `scale`: the count that is expected for a parameter of 1: a positive number, or one for each that is picked.
+    - `scale`: the count that is expected for a parameter of 1: a positive number, or one per selected number.
 
     **Raises:** `ValueError` if the scale is not positive; `TypeError` for a `where` that picks nothing.
     """
@@ -206,14 +208,16 @@ class PoissonConstraint(AbstractLikelihood):
 
     def __call__(self, params: PyTree, data: ArrayLike) -> Scalar:
         """Minus the log of the likelihood of the counts, relative to the saturated model."""
-        expected, observed = self._both(params, data)
+        expected, observed = self._expected_and_observed(params, data)
         return jnp.sum(terms_from_mean(expected, Counts(observed), None))
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
         """J of the sandwich: the variances of the counts."""
-        return of_means(lambda p: jnp.ravel(self.prediction(p)), at, x, Counts(self._both(at(x), data)[1]))
+        return of_means(
+            lambda p: jnp.ravel(self.prediction(p)), at, x, Counts(self._expected_and_observed(at(x), data)[1])
+        )
 
-    def _both(self, params: PyTree, data: ArrayLike) -> tuple[Array, Array]:
+    def _expected_and_observed(self, params: PyTree, data: ArrayLike) -> tuple[Array, Array]:
         expected = self.prediction(params)
         return jnp.ravel(expected), observable(data, expected, self.where)
 
@@ -223,7 +227,7 @@ class PoissonConstraint(AbstractLikelihood):
         return (self.scale.astype(values.dtype) * values).reshape(shaped.shape)
 
     def expected_data(self, params: PyTree, data: Any = None) -> Float[Array, "..."]:
-        """The expected counts: the Asimov data."""
+        """The Asimov data: the expected counts."""
         return self.prediction(params)
 
     def sample(self, params: PyTree, key: Array, data: Any = None) -> Float[Array, "..."]:
@@ -235,21 +239,21 @@ class PoissonConstraint(AbstractLikelihood):
         return draw_poisson(key, floats(data))
 
     def deviance(self, params: PyTree, data: ArrayLike) -> Scalar:
-        """Twice the value, which is that above the saturated model already."""
+        """Twice the value, which is relative to the saturated model already."""
         return 2 * self(params, data)
 
     def pulls(self, params: PyTree, data: ArrayLike) -> Float[Array, " n"]:
         """(count - expectation) / sqrt(expectation)."""
-        expected, observed = self._both(params, data)
+        expected, observed = self._expected_and_observed(params, data)
         return (observed - expected) / jnp.sqrt(expected)
 
     def ndata(self, data: ArrayLike) -> int:
-        """How many numbers were counted."""
+        """The number of counts."""
         return floats(data).size
 
     def faults(self, params: PyTree, data: ArrayLike) -> PyTree:
-        """Counts that are negative or cannot be."""
-        expected, observed = self._both(params, data)
+        """`Fault` codes of counts that are negative or impossible."""
+        expected, observed = self._expected_and_observed(params, data)
         code = jnp.where((observed > 0) & (expected == 0), int(Fault.EXPECTED_ZERO), int(Fault.NONE))
         code = jnp.where(expected < 0, int(Fault.EXPECTED_NEGATIVE), code)
         return jnp.where(observed < 0, int(Fault.NEGATIVE), code).reshape(jnp.shape(data))
@@ -264,19 +268,19 @@ class PoissonConstraint(AbstractLikelihood):
 
 
 def _pick(params: PyTree, where: Where, width: Array) -> Picked:
-    """**Raises:** `ValueError` unless there is a width, or one number, for each number that is picked."""
-    found = pick_values(resolve(params), where)
-    if width.ndim and width.shape[0] != found.values.size:
+    """**Raises:** `ValueError` unless there is one width, or one per selected number."""
+    picked = pick_values(resolve(params), where)
+    if width.ndim and width.shape[0] != picked.values.size:
         raise ValueError(
-            f"the constraint on {where!r} has widths for {width.shape[0]} numbers, and picks {found.values.size}"
+            f"the constraint on {where!r} has widths for {width.shape[0]} numbers, and picks {picked.values.size}"
         )
-    return found
+    return picked
 
 
 def observable(data: Any, values: Array, where: Where) -> Float[Array, " n"]:
     """The global observables as a vector.
 
-    **Raises:** `TypeError`, `ValueError` unless they are as many as the parameters.
+    **Raises:** `TypeError` or `ValueError` unless there are as many as selected numbers.
     """
     if data is None or isinstance(data, dict | str):
         raise TypeError(
@@ -292,15 +296,15 @@ def observable(data: Any, values: Array, where: Where) -> Float[Array, " n"]:
 
 
 def _check_where(where: Any) -> None:
-    for one in where if isinstance(where, tuple) else (where,):
-        if not (isinstance(one, str) or callable(one)):
-            raise TypeError(f"a parameter is picked by its name, or by a function that picks nodes; got {one!r}")
+    for entry in where if isinstance(where, tuple) else (where,):
+        if not (isinstance(entry, str) or callable(entry)):
+            raise TypeError(f"a parameter is picked by its name, or by a function that picks nodes; got {entry!r}")
     if where == ():
         raise TypeError("the constraint names no parameter")
 
 
 def _check_width(width: Array, what: str) -> None:
-    """**Raises:** `ValueError` unless positive, or a covariance matrix that is symmetric and positive definite."""
+    """**Raises:** `ValueError` unless positive, or a symmetric and positive definite covariance matrix."""
     if width.ndim > 2 or (width.ndim == 2 and width.shape[0] != width.shape[1]):
         raise ValueError(f"{what} must be a number, (n,) numbers or an (n, n) covariance matrix, got {width.shape}")
     if width.ndim == 2:

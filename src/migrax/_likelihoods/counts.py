@@ -1,4 +1,4 @@
-"""Counts in bins, weighted ones too, and the Poisson terms that two likelihoods share."""
+"""Counts in bins, including weighted ones, and the Poisson terms that two likelihoods share."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from .fault import Fault
 
 
 class Counts(eqx.Module):
-    """The contents of a histogram of weighted events: the sum of the weights in each bin and that of their squares."""
+    """The contents of a histogram of weighted events: the sums of weights and of squared weights in each bin."""
 
     value: Float[Array, "*bins"]
     variance: Float[Array, "*bins"] | None
@@ -40,10 +40,10 @@ class Counts(eqx.Module):
             raise ValueError(f"the variance must have shape {self.value.shape}, got {self.variance.shape}")
         if is_concrete(self.value, self.variance):
             n, v = np.asarray(self.value), np.asarray(self.variance)
-            # where nothing is known of the content (a blinded bin), nothing is asked of its variance
-            bad = ~(np.isfinite(v) & (v >= 0) & ((v > 0) | (n == 0))) & np.isfinite(n)
-            if np.any(bad):
-                at = np.unravel_index(int(np.argmax(bad)), bad.shape)
+            # the variance of a bin whose content is unknown (blinded) is not checked
+            is_invalid = ~(np.isfinite(v) & (v >= 0) & ((v > 0) | (n == 0))) & np.isfinite(n)
+            if np.any(is_invalid):
+                at = np.unravel_index(int(np.argmax(is_invalid)), is_invalid.shape)
                 index = ", ".join(map(str, at))
                 raise ValueError(
                     f"variance[{index}] is {v[at]} for a content of {n[at]}; it is the sum of the weights²"
@@ -70,13 +70,13 @@ def as_counts(data: Any, what: str) -> Counts:
 
 
 def check_mask(mask: ArrayLike | None, what: str) -> None:
-    """**Raises:** `TypeError` unless the mask is one of booleans."""
+    """**Raises:** `TypeError` unless the mask is boolean."""
     if mask is not None and jnp.asarray(mask).dtype != bool:
         raise TypeError(f"the mask of {what} must hold booleans (True: the bin counts), got {jnp.asarray(mask).dtype}")
 
 
 def check_shapes(mu: Array, counts: Counts, mask: ArrayLike | None) -> None:
-    """**Raises:** `ValueError` unless they have one shape."""
+    """**Raises:** `ValueError` unless the shapes are the same."""
     if mu.shape != counts.shape:
         raise ValueError(f"the expected counts have shape {mu.shape}, the data {counts.shape}; they must be the same")
     check_mask_shape(mask, counts)
@@ -89,33 +89,33 @@ def check_mask_shape(mask: ArrayLike | None, counts: Counts) -> None:
 
 
 def num_used(mask: ArrayLike | None, counts: Counts) -> int | Int[Array, ""]:
-    """The number of bins that count."""
+    """The number of unmasked bins."""
     return int(np.prod(counts.shape)) if mask is None else jnp.sum(jnp.asarray(mask))
 
 
 def scale(counts: Counts, mask: ArrayLike | None) -> tuple[Array, Bool[Array, "*bins"]]:
-    """The inverse of the mean weight of the events in each bin, and where their sum is not positive.
+    """The inverse of the mean weight of the events in each bin, and whether their sum is not positive.
 
     Scaled by it, weighted counts have the mean and variance of Poisson numbers (G. Bohm and G. Zech, Nucl. Instrum.
-    Meth. A 748 (2014) 1). An empty bin, which does not know its scale, takes the median of the others' that count.
+    Meth. A 748 (2014) 1). An empty bin, whose scale is unknown, takes the median of the other unmasked bins.
     """
     n, variance = counts.value, counts.variance
     assert variance is not None
     known, positive = variance > 0, (variance > 0) & (n > 0)
     s = jnp.where(positive, jnp.where(positive, n, 1.0) / jnp.where(positive, variance, 1.0), jnp.nan)
-    usual = jnp.nanmedian(s if mask is None else jnp.where(mask, s, jnp.nan))
-    return jnp.where(known, jnp.where(positive, s, 1.0), jnp.where(jnp.isnan(usual), 1.0, usual)), known & ~positive
+    median = jnp.nanmedian(s if mask is None else jnp.where(mask, s, jnp.nan))
+    return jnp.where(known, jnp.where(positive, s, 1.0), jnp.where(jnp.isnan(median), 1.0, median)), known & ~positive
 
 
 def like(counts: Counts | None, mu: Array, mask: ArrayLike | None) -> Array | Counts:
-    """Asimov data: the expectation, with variances in the proportion that the weighted counts have them."""
+    """The Asimov data: the expectation, with the ratio of variance to content of the weighted counts."""
     if counts is None or counts.variance is None:
         return mu
     return Counts(mu, jnp.abs(mu) / scale(counts, mask)[0].astype(mu.dtype))
 
 
 def terms_from_mean(mu: Array, counts: Counts, mask: ArrayLike | None) -> Float[Array, "*bins"]:
-    """Minus the log of the Poisson likelihood above that of the saturated model, a bin."""
+    """Minus the log of the Poisson likelihood relative to the saturated model, per bin."""
     n = counts.value.astype(mu.dtype)
     mu = mu if mask is None else jnp.where(mask, mu, 1.0)
     if counts.variance is None:
@@ -127,7 +127,7 @@ def terms_from_mean(mu: Array, counts: Counts, mask: ArrayLike | None) -> Float[
 
 
 def terms_from_log(log_mu: Array, counts: Counts, mask: ArrayLike | None) -> Float[Array, "*bins"]:
-    """The same from the log of the expectation, where this may be too small for a number."""
+    """The same from the log of the expectation, where the expectation itself may underflow."""
     n = counts.value.astype(log_mu.dtype)
     log_mu = log_mu if mask is None else jnp.where(mask, log_mu, 0.0)
     if counts.variance is None:
@@ -140,13 +140,13 @@ def terms_from_log(log_mu: Array, counts: Counts, mask: ArrayLike | None) -> Flo
 
 
 def _gaussian(mu: Array, counts: Counts) -> Array:
-    """For a bin whose weights add up to 0 or less, which no Poisson number can be."""
+    """The Gaussian term of a bin whose weights add up to 0 or less, which a Poisson number cannot be."""
     assert counts.variance is not None
     return 0.5 * (counts.value - mu) ** 2 / jnp.where(counts.variance > 0, counts.variance, 1.0)
 
 
-# An empty bin's -n log mu is nothing, but its derivative by n is not: it is what moves a fit when a count becomes more
-# than none. (That of n log n, which is infinite there whatever the parameters, is left out.)
+# In an empty bin -n log mu is 0, but its derivative with respect to n is not: it moves a fit when the count becomes
+# positive. (The derivative of n log n, infinite there for any parameters, is left out.)
 
 
 def _from_log(log_mu: Array, n: Array) -> Array:
@@ -155,20 +155,20 @@ def _from_log(log_mu: Array, n: Array) -> Array:
     ratio = log_mu - jnp.log(jnp.where(observed, n, 1.0))
     ratio = jnp.where(observed, ratio, 0.0)
     empty = jnp.where(observed, 0.0, log_mu)
-    nothing = jnp.exp(empty) - n * jnp.where(jnp.isneginf(empty), 0.0, empty)
-    return jnp.where(observed, n * (jnp.expm1(ratio) - ratio), jnp.where(n == 0, nothing, jnp.nan))
+    empty_term = jnp.exp(empty) - n * jnp.where(jnp.isneginf(empty), 0.0, empty)
+    return jnp.where(observed, n * (jnp.expm1(ratio) - ratio), jnp.where(n == 0, empty_term, jnp.nan))
 
 
 def _from_mean(mu: Array, n: Array) -> Array:
     observed = n > 0
-    # the derivatives of log mu, which n = 0 multiplies, overflow where mu is tiny: four of them do not above this
-    some = observed | (mu > jnp.finfo(mu.dtype).tiny ** 0.2)
-    ratio = jnp.log(jnp.where(some, mu, 1.0) / jnp.where(observed, n, 1.0))
+    # n = 0 multiplies the derivatives of log mu, which overflow for tiny mu; above this limit the first four do not
+    has_log = observed | (mu > jnp.finfo(mu.dtype).tiny ** 0.2)
+    ratio = jnp.log(jnp.where(has_log, mu, 1.0) / jnp.where(observed, n, 1.0))
     return jnp.where(observed | ((n == 0) & (mu >= 0)), mu - n - n * ratio, jnp.nan)
 
 
 def count_faults(mu: Array, zero: Array, counts: Counts, mask: ArrayLike | None) -> Any:
-    """`Fault` numbers for the arrays of the counts. `zero`: where the expectation is 0, not only too small."""
+    """`Fault` codes for the arrays of the counts. `zero`: where the expectation is exactly 0, not just small."""
     n = counts.value
     code = jnp.where((n > 0) & zero, int(Fault.EXPECTED_ZERO), int(Fault.NONE))
     code = jnp.where(jnp.isfinite(mu), code, int(Fault.EXPECTED_NOT_FINITE))
@@ -176,19 +176,19 @@ def count_faults(mu: Array, zero: Array, counts: Counts, mask: ArrayLike | None)
     if counts.variance is None:
         code = jnp.where(n < 0, int(Fault.NEGATIVE), code)
     code = jnp.where(True if mask is None else jnp.asarray(mask), code, int(Fault.NONE))
-    none = jax.tree.map(lambda a: jnp.zeros(a.shape, code.dtype), counts)
-    return eqx.tree_at(lambda c: c.value, none, code)
+    no_faults = jax.tree.map(lambda a: jnp.zeros(a.shape, code.dtype), counts)
+    return eqx.tree_at(lambda c: c.value, no_faults, code)
 
 
 def count_pulls(mu: Array, counts: Counts, mask: ArrayLike | None) -> Float[Array, "*bins"]:
-    """(n - mu) / standard deviation: that of the expectation, or of the weights. NaN in bins that do not count."""
+    """(n - mu) / standard deviation, from the expectation or from the weights; NaN in masked bins."""
     variance = mu if counts.variance is None else counts.variance
-    good = (variance > 0) if mask is None else (variance > 0) & jnp.asarray(mask)
-    return jnp.where(good, (counts.value - mu) / jnp.sqrt(jnp.where(good, variance, 1.0)), jnp.nan)
+    is_used = (variance > 0) if mask is None else (variance > 0) & jnp.asarray(mask)
+    return jnp.where(is_used, (counts.value - mu) / jnp.sqrt(jnp.where(is_used, variance, 1.0)), jnp.nan)
 
 
 def refuse_weighted(counts: Counts | None, what: str) -> None:
-    """**Raises:** `TypeError` for weighted counts, whose weights no model knows how to draw."""
+    """**Raises:** `TypeError` for weighted counts, as no model describes their weights."""
     if counts is not None and counts.variance is not None:
         raise TypeError(
             f"{what} does not know how the weights of a weighted histogram fluctuate: draw the events again (bootstrap)"
@@ -196,7 +196,7 @@ def refuse_weighted(counts: Counts | None, what: str) -> None:
 
 
 def resample_counts(key: Array, data: Any, who: str) -> Array | Counts:
-    """A bootstrap sample: the events in a bin are a Poisson number; weighted ones have the mean weight of their bin."""
+    """A bootstrap sample with a Poisson number of events per bin; weighted events have the mean weight of their bin."""
     counts = as_counts(data, who)
     if counts.variance is None:
         return draw_poisson(key, counts.value)
@@ -205,5 +205,5 @@ def resample_counts(key: Array, data: Any, who: str) -> Array | Counts:
     known = weight != 0
     number = jnp.where(known, counts.value / jnp.where(known, weight, 1.0), 0.0)
     drawn = draw_poisson(key, number)
-    # an empty bin keeps its variance, which says how large the weights around it are
+    # an empty bin keeps its variance, which records the size of the weights near it
     return Counts(weight * drawn, jnp.where(known, weight**2 * drawn, counts.variance))

@@ -1,4 +1,4 @@
-"""Likelihoods of weighted events, scaled so that their shape tells the errors: as many events as these are worth."""
+"""Likelihoods of weighted events, scaled to the effective number of events so that their shape gives the errors."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class EffectiveNLL(AbstractLikelihood):
     factor: Float[Array, ""]
 
     def __call__(self, params: PyTree, data: Any) -> Scalar:
-        """Minus the log of the likelihood of as many events without weights as the weighted ones are worth."""
+        """Minus the log of the likelihood, scaled to the effective number of events."""
         value = self.part(params, data)
         return self.factor.astype(value.dtype) * value
 
@@ -32,31 +32,31 @@ class EffectiveNLL(AbstractLikelihood):
         return self.factor.astype(x.dtype) ** 2 * self.part.score_covariance(at, x, data)
 
     def sample(self, params: PyTree, key: Array, data: Any = None) -> Any:
-        """As the likelihood that is scaled: it refuses weighted events."""
+        """Delegate to the unscaled likelihood, which refuses weighted events."""
         return self.part.sample(params, key, data)
 
     def expected_data(self, params: PyTree, data: Any = None) -> Any:
-        """The Asimov data of the likelihood that is scaled."""
+        """The Asimov data of the unscaled likelihood."""
         return self.part.expected_data(params, data)
 
     def complaints(self, params: PyTree, data: Any) -> list[str]:
-        """Those of the likelihood that is scaled."""
+        """The warnings of the unscaled likelihood."""
         return self.part.complaints(params, data)
 
     def faults(self, params: PyTree, data: Any) -> PyTree:
-        """Those of the likelihood that is scaled."""
+        """The faults of the unscaled likelihood."""
         return self.part.faults(params, data)
 
 
 def effective(likelihood: Callable[[Any, Any], Any], data: PyTree) -> Any:
-    """The likelihood with that of weighted events scaled to the number of events that these are worth.
+    """The likelihood, with that of weighted events scaled to their effective number.
 
     Minus log L of an `mx.UnbinnedNLL` or `mx.ExtendedUnbinnedNLL` is multiplied by sum(w) / sum(w²) of its events, so
-    that it rises as that of their effective number sum(w)² / sum(w²) without weights: then MINOS errors, profiles,
-    contours and limits can be read off it. Each part of an `mx.Joint` has its own factor, so that the parts count as
-    much as they know, and the minimum of the sum may move. This is exact if all weights of a part are the same;
-    if they differ, as far as they do not go with what the parameters describe (the sandwich errors are right for those,
-    too, and comparing the two tells).
+    that it rises like that of their effective number sum(w)² / sum(w²) of unweighted events: MINOS errors, profiles,
+    contours and limits can then be derived from it. Each part of an `mx.Joint` has its own factor, so that each part
+    contributes according to its information, and the minimum of the sum may move. This is exact if all weights of a
+    part are the same; if they differ, it holds as far as they are independent of what the parameters describe (the
+    sandwich errors are right in that case, too; a comparison of the two tells).
 
     ```python
     scaled = mx.effective(nll, events)
@@ -64,12 +64,12 @@ def effective(likelihood: Callable[[Any, Any], Any], data: PyTree) -> Any:
     mx.minos(scaled, result, events)
     ```
 
-    `mx.hypotest`, `mx.discovery`, `mx.upper_limit`, `mx.interval` and the statistics do so by themselves.
+    `mx.hypotest`, `mx.discovery`, `mx.upper_limit`, `mx.interval` and the test statistics apply it automatically.
 
     **Arguments:**
 
-    - `likelihood`: one of migrax, or a function.
-    - `data`: the data that it will be fitted to, whose weights are looked at.
+    - `likelihood`: a likelihood of migrax, or a function.
+    - `data`: the data that it will be fitted to, which provide the weights.
 
     **Returns:** a likelihood of the same parameters and data; `likelihood` itself where no events have weights.
     """
@@ -84,7 +84,7 @@ class Factor(NamedTuple):
 
 
 def scaled(likelihood: Any, data: PyTree) -> tuple[Any, dict[str, Factor]]:
-    """The effective likelihood, and the factors of its parts by name ("" where it is no sum of parts)."""
+    """The effective likelihood, and the factors of its parts by name ("" if it is not a sum of parts)."""
     if isinstance(likelihood, UnbinnedNLL | ExtendedUnbinnedNLL):
         if likelihood.covariance_kind(data) != "sandwich":
             return likelihood, {}
@@ -92,22 +92,22 @@ def scaled(likelihood: Any, data: PyTree) -> tuple[Any, dict[str, Factor]]:
         return EffectiveNLL(likelihood, factor.value), {"": factor}
     if not isinstance(likelihood, AbstractJoint):
         return likelihood, {}
-    found = {name: scaled(part, its) for name, part, its in likelihood.items(data)}
+    scaled_parts = {name: scaled(part, part_data) for name, part, part_data in likelihood.items(data)}
     factors = {
         f"{name}.{inner}" if inner else str(name): factor
-        for name, (_, those) in found.items()
-        for inner, factor in those.items()
+        for name, (_, part_factors) in scaled_parts.items()
+        for inner, factor in part_factors.items()
     }
     if not factors:
         return likelihood, {}
-    parts: Any = {name: part for name, (part, _) in found.items()}
+    parts: Any = {name: part for name, (part, _) in scaled_parts.items()}
     parts = parts if isinstance(likelihood.parts, dict) else tuple(parts.values())
     return eqx.tree_at(lambda joint: joint.parts, likelihood, parts), factors
 
 
 @jit
 def _factor(data: Any, chunk_size: int | None, what: str) -> Factor:
-    """NaN where the weights do not add up to a positive number, as no events could."""
+    """The factor of the events; NaN if their weights do not add up to a positive number."""
 
     def sums(chunk: Any, counted: Array) -> tuple[Array, Array, Array]:
         events = as_chunk(chunk, what)

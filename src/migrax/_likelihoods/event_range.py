@@ -1,4 +1,4 @@
-"""The range in which events are accepted, as the user says it to an unbinned likelihood."""
+"""The range in which events are accepted, as given to an unbinned likelihood."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ EventRange = tuple[Float[Array, "ranges 2"], ...]
 
 
 def as_range(range: Any) -> EventRange | None:
-    """The ranges of each observable: `(low, high)`, a list of these, or for several observables a tuple or list that
-    has such a list for each.
+    """The ranges of each observable: `(low, high)`, a list of these, or for several observables a tuple or list with
+    one such list each.
 
-    **Raises:** `TypeError`, `ValueError` for anything else, and for ranges that are empty, overlap or are not in order.
+    **Raises:** `TypeError` or `ValueError` for anything else, and for ranges that are empty, overlap or are unsorted.
     """
     if range is None:
         return None
@@ -36,14 +36,14 @@ def as_range(range: Any) -> EventRange | None:
         raise ValueError(
             f"range takes (low, high), a list of these, or a list of these for each observable, got {range!r}"
         )
-    return tuple(_one(entry, len(entries) == 1) for entry in entries)
+    return tuple(_range_array(entry, len(entries) == 1) for entry in entries)
 
 
-def _one(ranges: Any, alone: bool) -> Float[Array, "ranges 2"]:
+def _range_array(ranges: Any, is_only: bool) -> Float[Array, "ranges 2"]:
     try:
         pairs = pairs_of(ranges, "range")
     except ValueError as error:
-        hint = "; for two observables it is ([(low, high)], [(low, high)])" if alone and len(ranges) == 2 else ""
+        hint = "; for two observables it is ([(low, high)], [(low, high)])" if is_only and len(ranges) == 2 else ""
         raise ValueError(f"{error}{hint}") from None
     assert pairs is not None
     return jnp.stack([jnp.stack([jnp.asarray(end, float) for end in pair]) for pair in pairs])
@@ -63,7 +63,7 @@ def check_observables(ranges: EventRange | None, data: Any) -> None:
 
 
 def pieces_of(ranges: EventRange, dim: int) -> list[Any]:
-    """For each observable the ranges, shape (k, 2).
+    """The ranges of each observable, shape (k, 2).
 
     **Raises:** `ValueError` unless there are ranges for each of the `dim` observables."""
     if len(ranges) != dim:

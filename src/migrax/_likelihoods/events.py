@@ -1,4 +1,4 @@
-"""Events: what unbinned likelihoods take for data, in memory or on disk, and the sums over them."""
+"""Events, the data of unbinned likelihoods, in memory or on disk, and sums over them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,9 +20,9 @@ from .fault import Fault
 
 
 class Events(eqx.Module):
-    """Measured events: `x`, with weights if they have some, and with a mask if the array is padded.
+    """Measured events `x`, optionally with weights, and with a mask if the array is padded.
 
-    Toys of different sizes fit into arrays of one size, whose unused rows are masked, so that fits to them can be
+    Toys of different sizes are stored in arrays of one size, whose unused rows are masked, so that fits to them can be
     vmapped.
     """
 
@@ -41,15 +41,15 @@ class Events(eqx.Module):
     ):
         """**Arguments:**
 
-        - `x`: shape `(n,)`, or `(n, dim)` for several observables an event.
-        - `weight`: `None`, or shape `(n,)`; negative weights are taken as they are.
-        - `mask`: `None`, or shape `(n,)`: `True` for the rows that are events. What stands in the others is not looked
-            at. (Where no row is an event, the density is looked at for `x = 0`.)
-        - `expected`: `True` if nothing was measured: the weights are the numbers of events that are expected at each
-            `x` (Asimov data), so that the errors of a fit are those of that many events without weights.
+        - `x`: shape `(n,)`, or `(n, dim)` for several observables per event.
+        - `weight`: `None`, or shape `(n,)`; negative weights are used as they are.
+        - `mask`: `None`, or shape `(n,)`: `True` for the rows that are events. The contents of the others are ignored.
+            (If no row is an event, the density is evaluated at `x = 0`.)
+        - `expected`: `True` for Asimov data: the weights are the numbers of events that are expected at each `x`, so
+            that the errors of a fit are those of that many unweighted events.
 
         **Raises:** `ValueError` for shapes that do not fit together or weights that are not finite; `TypeError` for a
-        mask that is not one of booleans.
+        mask that is not boolean.
         """
         if isinstance(x, OnDisk):
             raise TypeError("events on disk are no mx.Events: weighted ones are mx.OnDisk((x, weight))")
@@ -71,23 +71,23 @@ class Events(eqx.Module):
 
     @property
     def size(self) -> int:
-        """The number of rows, the masked ones too."""
+        """The number of rows, including masked ones."""
         return self._rows()[-1]
 
     @property
     def total(self) -> Scalar:
-        """The sum of the weights of the events, which is their number if they have none; of many toys one for each."""
+        """The sum of the weights of the events, or their number without weights; for stacked toys one each."""
         weight = jnp.ones(self._rows(), self.x.dtype) if self.weight is None else self.weight
         return jnp.sum(weight if self.mask is None else jnp.where(self.mask, weight, 0.0), axis=-1)
 
     def _rows(self) -> tuple[int, ...]:
-        """The axis of rows, behind those of toys where there are many (which only masks and weights tell)."""
+        """The shape of the rows, after the axis of toys if they are stacked (which only masks and weights reveal)."""
         known = self.weight if self.mask is None else self.mask
         return self.x.shape[:1] if known is None else known.shape
 
 
 def as_events(data: Any, what: str) -> Events:
-    """The events, their unused rows filled. **Raises:** `TypeError` unless `data` are `Events` or an array of them."""
+    """The events, with unused rows filled. **Raises:** `TypeError` unless `data` are `Events` or an array of them."""
     if isinstance(data, Events):
         return filled(data)
     if isinstance(data, jax.Array | np.ndarray):
@@ -96,7 +96,7 @@ def as_events(data: Any, what: str) -> Events:
 
 
 def as_chunk(data: Any, what: str) -> Events:
-    """Events as `OnDisk` reads them: an array, or a tuple `(x, weight)`.
+    """Convert events as `OnDisk` reads them: an array, or a tuple `(x, weight)`.
 
     **Raises:** `TypeError` for a tuple of another length.
     """
@@ -108,19 +108,19 @@ def as_chunk(data: Any, what: str) -> Events:
 
 
 def rows_of(data: Any, what: str) -> Any:
-    """What a sum over events runs over."""
+    """The object over whose rows a sum over events runs."""
     return data if isinstance(data, OnDisk) else as_events(data, what)
 
 
 def sum_over(
     terms: Callable[[PyTree, Any], Array], params: PyTree, data: Any, chunk_size: int | None, what: str
 ) -> Scalar:
-    """The sum of the events' terms, of those in memory or on disk."""
+    """The sum of the terms of the events, in memory or on disk."""
     return chunked_sum(terms, params, rows_of(data, what), chunk_size=chunk_size)
 
 
 def kind_for(data: Any, what: str) -> str:
-    """The covariance that is right for the events."""
+    """The appropriate covariance for the events."""
     if isinstance(data, OnDisk):
         return "sandwich" if data.num_arrays > 1 else "hesse"
     events = as_events(data, what)
@@ -128,15 +128,15 @@ def kind_for(data: Any, what: str) -> str:
 
 
 def scores_of(log_density: Callable[[Any, Array], Array], params: PyTree, events: Events) -> Float[Array, " n"]:
-    """Minus the log density of each event, times its weight: its gradients are the scores. With `expected` numbers of
-    events the squares of the scores add up with these numbers, not with the squares of them."""
+    """Minus the log density of each event, times its weight: its gradients are the scores. For `expected` numbers of
+    events the squared scores are weighted with these numbers, not with their squares."""
     if events.expected and events.weight is not None:
         events = eqx.tree_at(lambda e: e.weight, events, jnp.sqrt(jnp.maximum(events.weight, 0.0)))
     return -log_densities(log_density, params, events)
 
 
 def log_densities(log_density: Callable[[Any, Array], Array], params: PyTree, events: Events) -> Float[Array, " n"]:
-    """weight · log density of each event, 0 in the rows that count for nothing, which are `filled` already."""
+    """weight · log density of each event, 0 in unused rows, which must be `filled` already."""
     x = events.x
     out = jnp.asarray(log_density(params, x))
     if out.shape != x.shape[:1]:
@@ -147,44 +147,44 @@ def log_densities(log_density: Callable[[Any, Array], Array], params: PyTree, ev
     out = out.astype(x.dtype)
     if events.weight is not None:
         out = events.weight * out
-    counts = _counts(events)
-    return out if counts is None else jnp.where(counts, out, 0.0)
+    used = _used_rows(events)
+    return out if used is None else jnp.where(used, out, 0.0)
 
 
-def _counts(events: Events) -> Bool[Array, " n"] | None:
-    """Which rows count: events, of another weight than 0. `None`: all."""
+def _used_rows(events: Events) -> Bool[Array, " n"] | None:
+    """The rows that are used: events with nonzero weight. `None`: all."""
     if events.weight is None:
         return events.mask
     return events.weight != 0 if events.mask is None else events.mask & (events.weight != 0)
 
 
 def filled(events: Events) -> Events:
-    """The events with the `x` of one that counts in the rows that do not: what stands there (NaN, or where the density
-    is 0) would make NaN of the derivatives, although it is multiplied by 0. Without any event it is 0."""
-    counts = _counts(events)
-    if counts is None or events.x.shape[0] == 0:
+    """The events, with the `x` of a used row in all unused ones, or 0 without any event. The contents of unused rows
+    (NaN, or points where the density is 0) would otherwise turn derivatives into NaN, although multiplied by 0."""
+    used = _used_rows(events)
+    if used is None or events.x.shape[0] == 0:
         return events
-    some = jnp.where(jnp.any(counts), events.x[jnp.argmax(counts)], 0.0)
-    x = jnp.where(counts.reshape(-1, *[1] * (events.x.ndim - 1)), events.x, some)
+    filler = jnp.where(jnp.any(used), events.x[jnp.argmax(used)], 0.0)
+    x = jnp.where(used.reshape(-1, *[1] * (events.x.ndim - 1)), events.x, filler)
     return eqx.tree_at(lambda e: e.x, events, x)
 
 
 def event_faults(log_density: Callable[[Any, Array], Array], params: PyTree, data: Any, what: str) -> PyTree:
-    """`Fault` numbers for each array of the events: where the density is 0, negative or NaN. What is on disk is not
-    looked at again."""
+    """`Fault` codes for each array of the events: where the density is 0, negative or NaN. Events on disk are not read
+    again."""
     if isinstance(data, OnDisk):
         return ()
     events = as_events(data, what)
-    none = jax.tree.map(lambda a: jnp.full(a.shape, int(Fault.NONE)), events)
+    no_faults = jax.tree.map(lambda a: jnp.full(a.shape, int(Fault.NONE)), events)
     out = log_densities(log_density, params, events)
     code = jnp.where(jnp.isfinite(out), int(Fault.NONE), int(Fault.EXPECTED_NOT_FINITE))
     code = jnp.where(jnp.isneginf(out), int(Fault.NO_DENSITY), code)
     shaped = jnp.broadcast_to(code.reshape(-1, *[1] * (events.x.ndim - 1)), events.x.shape)
-    return eqx.tree_at(lambda e: e.x, none, shaped)
+    return eqx.tree_at(lambda e: e.x, no_faults, shaped)
 
 
 def resample_events(key: Array, data: Any, who: str) -> Events:
-    """A bootstrap sample: each event counts as often as a Poisson number of mean 1 says."""
+    """A bootstrap sample: each event is counted a Poisson number of times, with mean 1."""
     events = as_events(data, who)
-    often = draw_poisson(key, jnp.ones((), events.x.dtype), events.x.shape[:1])
-    return Events(events.x, often if events.weight is None else often * events.weight, events.mask)
+    multiplicity = draw_poisson(key, jnp.ones((), events.x.dtype), events.x.shape[:1])
+    return Events(events.x, multiplicity if events.weight is None else multiplicity * events.weight, events.mask)

@@ -1,4 +1,4 @@
-"""A likelihood that lives outside of JAX and knows its own gradient: RooFit, a C++ or Fortran library, NumPy."""
+"""Likelihoods from outside of JAX that provide their own gradient: RooFit, a C++ or Fortran library, NumPy."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from .._util.typing import PyTree
 from .constraint import static_where
 from .own_draws import AbstractWithOwnDraws, check_draws
 
-_DISAGREE = 0.05  # relative: of a change of the value and the integral of its gradient
+_TOLERANCE = 0.05  # relative, between a change of the value and the integral of its gradient
 
 
 class External(AbstractWithOwnDraws):
@@ -35,10 +35,10 @@ class External(AbstractWithOwnDraws):
     mx.fit(nll, {"mu": mx.Parameter(0.0), "sigma": mx.Parameter(1.0, lower=0.0)}, data)
     ```
 
-    It is called back from compiled programs, also under `jax.jit` and `jax.vmap` (there for one lane after the other),
-    and may be a term of `mx.Joint`, or be added to a likelihood of migrax by `+`. Second derivatives are differences
-    of its gradients of fourth order, some seven gradients for each parameter; `result.covariance.accuracy` says how
-    accurate the errors are.
+    It is called back from compiled programs, also under `jax.jit` and `jax.vmap` (there one lane after the other), and
+    may be a term of `mx.Joint`, or be added to a likelihood of migrax by `+`. Second derivatives are fourth-order
+    differences of its gradients, some seven gradients per parameter; `result.covariance.accuracy` estimates the
+    accuracy of the errors.
 
     **Arguments:**
 
@@ -48,16 +48,16 @@ class External(AbstractWithOwnDraws):
         a flat array in the order of the tree. It must not call JAX.
     - `where`: the parameters that it takes, names or functions that pick nodes, as for `mx.NormalConstraint`; `None`:
         all of them.
-    - `sample`: `sample(params, key) -> data`, one toy, by JAX; `None`: it draws none.
-    - `expected_data`: `expected_data(params) -> data`, the Asimov data, by JAX.
+    - `sample`: `sample(params, key) -> data`, one toy, in JAX; `None`: there are no toys.
+    - `expected_data`: `expected_data(params) -> data`, the Asimov data, in JAX.
 
-    The data are handed over as NumPy arrays. A fit has derivatives with respect to bounds and to what other terms of a
-    `Joint` hold, not with respect to the data of this one (`TypeError`); nor have its errors any (NaN).
+    The data are passed as NumPy arrays. A fit has derivatives with respect to bounds and to the contents of other terms
+    of a `Joint`, but not with respect to the data of this one (`TypeError`), and its errors have none (NaN).
 
-    **Raises:** `TypeError` for what cannot be called so; `ValueError` (as JAX's runtime error, with its place) for a
-    gradient of another shape.
+    **Raises:** `TypeError` for functions that cannot be called this way; `ValueError` (as JAX's runtime error, with its
+    location) for a gradient of another shape.
 
-    **Warns**, from `mx.fit`, of a gradient that is not that of the value.
+    **Warns**, from `mx.fit`, if the gradient is not that of the value.
     """
 
     value_and_gradient: Callable[[Any, Any], Any] = eqx.field(static=True)
@@ -80,111 +80,117 @@ class External(AbstractWithOwnDraws):
         self._sample, self._expected_data = sample, expected_data
 
     def __call__(self, params: PyTree, data: PyTree) -> Scalar:
-        """The value, one callback. Its gradient comes with it."""
-        moving, still = eqx.partition(self._taken(params), eqx.is_inexact_array)
-        if not jax.tree.leaves(moving):
+        """The value, from one callback, which provides its gradient, too."""
+        diff, nondiff = eqx.partition(self._arguments(params), eqx.is_inexact_array)
+        if not jax.tree.leaves(diff):
             raise TypeError("External takes parameters, and there is no number among these")
-        return _value(self.value_and_gradient, moving, still, data)
+        return _value(self.value_and_gradient, diff, nondiff, data)
 
-    def _taken(self, params: PyTree) -> PyTree:
+    def _arguments(self, params: PyTree) -> PyTree:
         params = resolve(params)
         return params if self.where is None else pick_values(params, self.where).values
 
     def complaints(self, params: PyTree, data: PyTree) -> list[str]:
-        """A gradient whose integral over about an error is not the change of the value."""
+        """Compare the change of the value over about one error with the integral of the gradient."""
         x, space = ravel(params)
         start, lower, upper = (np.asarray(a, dtype=float) for a in (x, space.lower, space.upper))
 
-        def at(point: np.ndarray) -> "_Point":
-            tree = self._taken(resolve_at(params, jnp.asarray(point, x.dtype)))
-            moving, still = eqx.partition(tree, eqx.is_inexact_array)
-            value, gradient = _host(self.value_and_gradient, _numpy(moving), still, _numpy(data))
-            flat = [np.asarray(ravel_pytree(a)[0], dtype=float) for a in (moving, gradient)]
+        def evaluate(point: np.ndarray) -> "_Point":
+            tree = self._arguments(resolve_at(params, jnp.asarray(point, x.dtype)))
+            diff, nondiff = eqx.partition(tree, eqx.is_inexact_array)
+            value, gradient = _call_on_host(self.value_and_gradient, _numpy(diff), nondiff, _numpy(data))
+            flat = [np.asarray(ravel_pytree(a)[0], dtype=float) for a in (diff, gradient)]
             return _Point(float(value), *flat)
 
-        wrong, here = [], at(start)
+        mismatches, origin = [], evaluate(start)
         for i, name in enumerate(space.names):
             above, below = upper[i] - start[i], start[i] - lower[i]
             side, room = (1, above) if above >= below else (-1, below)
-            step = side * np.eye(start.size)[i] * _step(at, here, start, side * np.eye(start.size)[i], 0.5 * room)
-            middle, end = at(start + 0.5 * step), at(start + step)
-            change = end.value - here.value
-            # Simpson's rule: what External takes is linear in the parameters
-            integral = (here.gradient + 4 * middle.gradient + end.gradient) @ (end.taken - here.taken) / 6
-            if abs(change - integral) > _DISAGREE * max(abs(change), abs(integral)) + 1e-9 * abs(here.value):
-                wrong.append(
+            step = (
+                side * np.eye(start.size)[i] * _step(evaluate, origin, start, side * np.eye(start.size)[i], 0.5 * room)
+            )
+            middle, end = evaluate(start + 0.5 * step), evaluate(start + step)
+            change = end.value - origin.value
+            # Simpson's rule: the arguments of External are linear in the parameters
+            integral = (origin.gradient + 4 * middle.gradient + end.gradient) @ (end.arguments - origin.arguments) / 6
+            if abs(change - integral) > _TOLERANCE * max(abs(change), abs(integral)) + 1e-9 * abs(origin.value):
+                mismatches.append(
                     f"from {name} = {start[i]:.6g} to {(start + step)[i]:.6g} the value changes by {change:.6g}, "
                     f"by its gradient it would by {integral:.6g}"
                 )
-        if not wrong:
+        if not mismatches:
             return []
-        return [f"the gradient of External is not that of its value: {'; '.join(wrong)}. Values and errors are wrong"]
+        return [
+            f"the gradient of External is not that of its value: {'; '.join(mismatches)}. Values and errors are wrong"
+        ]
 
 
 class _Point(NamedTuple):
-    """What the user's function says at a point."""
+    """The arguments and the results of the user's function at a point."""
 
     value: float
-    taken: np.ndarray  # the numbers that it is called with
+    arguments: np.ndarray
     gradient: np.ndarray
 
 
-def _step(at: Callable[[np.ndarray], _Point], here: _Point, start: np.ndarray, unit: np.ndarray, room: float) -> float:
-    """About an error along a unit vector, from the change of the gradient."""
-    hair = min(1e-4 * (abs(float(start @ unit)) or 1.0), room)
-    beside = at(start + hair * unit)
-    curvature = (beside.gradient - here.gradient) @ (beside.taken - here.taken) / hair**2
-    about = 1 / abs(float(curvature)) ** 0.5 if curvature else 10 * hair
-    return min(about, room)
+def _step(
+    evaluate: Callable[[np.ndarray], _Point], origin: _Point, start: np.ndarray, unit: np.ndarray, room: float
+) -> float:
+    """Estimate the length of one error along a unit vector from the change of the gradient."""
+    small = min(1e-4 * (abs(float(start @ unit)) or 1.0), room)
+    beside = evaluate(start + small * unit)
+    curvature = (beside.gradient - origin.gradient) @ (beside.arguments - origin.arguments) / small**2
+    error = 1 / abs(float(curvature)) ** 0.5 if curvature else 10 * small
+    return min(error, room)
 
 
 @eqx.filter_custom_jvp
-def _value(fn: Callable, moving: PyTree, still: PyTree, data: PyTree) -> Scalar:
-    return _called_back(fn, moving, still, data)[0]
+def _value(fn: Callable, diff: PyTree, nondiff: PyTree, data: PyTree) -> Scalar:
+    return _callback(fn, diff, nondiff, data)[0]
 
 
 @_value.def_jvp
 def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Scalar, Scalar]:
-    fn, moving, still, data = primals
-    _, t_moving, _, t_data = tangents
+    fn, diff, nondiff, data = primals
+    _, t_diff, _, t_data = tangents
     if jax.tree.leaves(t_data):
         raise TypeError("External knows no derivative with respect to its data")
-    value, gradient = _called_back(fn, moving, still, data)
-    parts = jax.tree.map(lambda g, t: 0.0 if t is None else jnp.sum(g * t), gradient, t_moving)
+    value, gradient = _callback(fn, diff, nondiff, data)
+    parts = jax.tree.map(lambda g, t: 0.0 if t is None else jnp.sum(g * t), gradient, t_diff)
     return value, jnp.asarray(sum(jax.tree.leaves(parts)), value.dtype)
 
 
-def _called_back(fn: Callable, moving: PyTree, still: PyTree, data: PyTree) -> tuple[Scalar, PyTree]:
-    arrays, static = eqx.partition((still, data), eqx.is_array)
-    dtype = jnp.result_type(*jax.tree.leaves(moving))
-    shape = jax.ShapeDtypeStruct((), dtype), jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), moving)
+def _callback(fn: Callable, diff: PyTree, nondiff: PyTree, data: PyTree) -> tuple[Scalar, PyTree]:
+    arrays, static = eqx.partition((nondiff, data), eqx.is_array)
+    dtype = jnp.result_type(*jax.tree.leaves(diff))
+    shape = jax.ShapeDtypeStruct((), dtype), jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), diff)
 
-    def call(moving: PyTree, arrays: PyTree) -> tuple[np.ndarray, PyTree]:
-        still, data = eqx.combine(_numpy(arrays), static)
-        value, gradient = _host(fn, _numpy(moving), still, data)
+    def call(diff: PyTree, arrays: PyTree) -> tuple[np.ndarray, PyTree]:
+        nondiff, data = eqx.combine(_numpy(arrays), static)
+        value, gradient = _call_on_host(fn, _numpy(diff), nondiff, data)
         return np.asarray(value, dtype), jax.tree.map(lambda g, s: np.asarray(g, s.dtype), gradient, shape[1])
 
-    return jax.pure_callback(call, shape, moving, arrays, vmap_method="sequential")
+    return jax.pure_callback(call, shape, diff, arrays, vmap_method="sequential")
 
 
-def _host(fn: Callable, moving: PyTree, still: PyTree, data: PyTree) -> tuple[np.ndarray, PyTree]:
-    """Calls the user's function. The gradient has the structure of what moves.
+def _call_on_host(fn: Callable, diff: PyTree, nondiff: PyTree, data: PyTree) -> tuple[np.ndarray, PyTree]:
+    """Call the user's function. The gradient has the structure of `diff`.
 
-    **Raises:** `TypeError`, `ValueError` for what is no value and gradient.
+    **Raises:** `TypeError` or `ValueError` unless a value and a gradient are returned.
     """
-    found = fn(eqx.combine(moving, still), data)
-    if not isinstance(found, tuple | list) or len(found) != 2:
-        raise TypeError(f"the function of External must return (value, gradient), got {type(found).__name__}")
-    value, gradient = found
+    returned = fn(eqx.combine(diff, nondiff), data)
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
+        raise TypeError(f"the function of External must return (value, gradient), got {type(returned).__name__}")
+    value, gradient = returned
     if np.shape(value) != ():
         raise ValueError(f"the value of External must be one number, got shape {np.shape(value)}")
-    tree = eqx.combine(moving, still)
-    arrays, structure = jax.tree.flatten(moving)
+    tree = eqx.combine(diff, nondiff)
+    arrays, structure = jax.tree.flatten(diff)
     sizes = [np.size(a) for a in arrays]
     if jax.tree.structure(gradient) == jax.tree.structure(tree):
-        own = eqx.filter(gradient, jax.tree.map(eqx.is_inexact_array, tree))
-        if [np.shape(g) for g in jax.tree.leaves(own)] == [np.shape(a) for a in arrays]:
-            return np.asarray(value), own
+        leaves = eqx.filter(gradient, jax.tree.map(eqx.is_inexact_array, tree))
+        if [np.shape(g) for g in jax.tree.leaves(leaves)] == [np.shape(a) for a in arrays]:
+            return np.asarray(value), leaves
     flat = np.ravel(gradient) if jax.tree_util.all_leaves([gradient]) or isinstance(gradient, list | tuple) else None
     if flat is None or flat.size != sum(sizes):
         got = f"an array of shape {np.shape(gradient)}" if flat is not None else f"a {type(gradient).__name__}"

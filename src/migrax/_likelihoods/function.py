@@ -1,4 +1,4 @@
-"""`Likelihood`: a plain function dressed as a likelihood."""
+"""`Likelihood`: a plain function with the methods that toys and Asimov data need."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from .spread import At, spread_of, treatment
 
 
 class Likelihood(AbstractWithOwnDraws):
-    """A plain function `nll(params, data)` dressed as a likelihood: with what toys and Asimov data need.
+    """A plain function `nll(params, data)` as a likelihood, with the methods that toys and Asimov data need.
 
     ```python
     nll = mx.Likelihood(lambda p, d: 0.5 * (d - p["mu"]) ** 2, sample=lambda p, key: p["mu"] + jax.random.normal(key))
@@ -27,17 +27,18 @@ class Likelihood(AbstractWithOwnDraws):
     - `nll`: `nll(params, data) -> scalar`, minus log L.
     - `sample`: `sample(params, key) -> data`, one toy.
     - `expected_data`: `expected_data(params) -> data`, the Asimov data.
-    - `events`: for the robust covariance (`hesse="sandwich"`, and beside weighted events): `True` for a sum over rows
-        of the data that are events, weighted or not, whose squared slopes add up; `False` for counts, or a measurement
-        whose errors the likelihood knows, whose second derivative is the spread of its slope. Default: rows, where
-        there are ten or more and they add up to it.
-    - `kinks`: where the slope of `nll` jumps, as that of `jnp.abs`, `jnp.maximum` or `jnp.where` does: by the name of a
-        parameter one place, or a list of them, as in `{"alpha": 0.0}`. A fit that ends there, or starts there, is
-        not a fit that failed.
+    - `events`: for the robust covariance (`hesse="sandwich"`, and together with weighted events): `True` for a sum over
+        rows of the data that are events, weighted or not, whose squared slopes add up; `False` for counts, or a
+        measurement whose errors the likelihood includes, for which the second derivative is the covariance of the
+        slope. Default: rows, if there are ten or more and they add up to `nll`.
+    - `kinks`: where the slope of `nll` jumps, as that of `jnp.abs`, `jnp.maximum` or `jnp.where` does: for the name of
+        a parameter one position or a list of them, as in `{"alpha": 0.0}`. A fit that ends or starts there has not
+        failed.
 
     The functions are called with the resolved parameters.
 
-    **Raises:** `TypeError` for what cannot be called so; `ValueError`, in a fit, for kinks of an unknown parameter.
+    **Raises:** `TypeError` for functions that cannot be called this way; `ValueError`, in a fit, for kinks of an
+    unknown parameter.
     """
 
     nll: Callable[[Any, Any], ArrayLike]
@@ -63,12 +64,12 @@ class Likelihood(AbstractWithOwnDraws):
         if kinks is not None and not isinstance(kinks, Mapping):
             raise TypeError(f'kinks are places by the names of parameters, as in {{"alpha": 0.0}}; got {kinks!r}')
         self.nll, self._sample, self._expected_data, self.events = nll, sample, expected_data, events
-        places = lambda at: jnp.ravel(jnp.asarray(at, float))  # noqa: E731
-        self.kinks = None if kinks is None else {name: places(at) for name, at in kinks.items()}
+        as_vector = lambda at: jnp.ravel(jnp.asarray(at, float))  # noqa: E731
+        self.kinks = None if kinks is None else {name: as_vector(at) for name, at in kinks.items()}
 
     def __call__(self, params: PyTree, data: Any) -> Scalar:
         return jnp.asarray(self.nll(resolve(params), data))
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
-        """J of the sandwich: of the rows of the data, or the second derivative."""
+        """J of the sandwich: from the rows of the data, or the second derivative."""
         return spread_of(self, treatment(self, data, "")[0], at, x, x, data).matrix

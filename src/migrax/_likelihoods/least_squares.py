@@ -1,4 +1,4 @@
-"""Points with errors and a curve through them."""
+"""Least-squares fits of a curve to points with errors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ _LOSS_NEEDS_ERRORS = "a loss that is not 'linear' says what is far off in units 
 
 class Points(eqx.Module):
     """Measured points: `y` with standard errors `yerr` at `x`, which may have standard errors `xerr` of its own; or `y`
-    with a covariance matrix; or without errors, all alike and unknown."""
+    with a covariance matrix; or without errors, which are then equal and unknown."""
 
     x: Float[Array, "n *dim"]
     y: Float[Array, " n"]
@@ -38,7 +38,7 @@ class Points(eqx.Module):
     xerr: Float[Array, "n *dim"] | None
     covariance: Float[Array, "n n"] | None
     mask: Bool[Array, " n"] | None
-    known: bool = eqx.field(static=True)  # the errors are
+    known: bool = eqx.field(static=True)  # whether errors are given
 
     def __init__(
         self,
@@ -52,13 +52,13 @@ class Points(eqx.Module):
     ):
         """**Arguments:**
 
-        - `x`: shape `(n,)`, or `(n, dim)` for several coordinates a point.
+        - `x`: shape `(n,)`, or `(n, dim)` for several coordinates per point.
         - `y`: shape `(n,)`.
         - `yerr`: a positive number or shape `(n,)`, in the units of `y`; or
         - `covariance`: the covariance matrix of `y`, shape `(n, n)`, in its units squared. With neither, all points
-            count alike, and the errors of a fit come from their scatter around the curve: see `mx.LeastSquares`.
+            have equal weight, and the errors of a fit come from their scatter around the curve: see `mx.LeastSquares`.
         - `xerr`: `None`, or a number or an array of the shape of `x`, in the units of `x`.
-        - `mask`: `None`, or booleans of shape `(n,)`: `True` for the points that count.
+        - `mask`: `None`, or booleans of shape `(n,)`: `True` for the points that are used.
 
         **Raises:** `ValueError` for shapes that do not fit together, errors that are not positive, a covariance that is
         not symmetric and positive definite; `TypeError` for neither or both of `yerr` and
@@ -90,7 +90,7 @@ class Points(eqx.Module):
 
     @property
     def size(self) -> int:
-        """The number of points, the masked ones too."""
+        """The number of points, including masked ones."""
         return self.y.shape[0]
 
 
@@ -100,11 +100,11 @@ def _error(error: ArrayLike, like: Array, name: str, *, allow_zero: bool) -> Arr
         raise ValueError(f"{name} must be a number or have shape {like.shape}, got {array.shape}")
     array = jnp.broadcast_to(array, like.shape)
     if is_concrete(array):
-        bad = ~(np.asarray(array) >= 0 if allow_zero else np.asarray(array) > 0)
-        if np.any(bad):
-            where = np.unravel_index(int(np.argmax(bad)), bad.shape)
-            index = ", ".join(map(str, where))
-            raise ValueError(f"{name} must be positive, but {name}[{index}] is {np.asarray(array)[where]}")
+        is_invalid = ~(np.asarray(array) >= 0 if allow_zero else np.asarray(array) > 0)
+        if np.any(is_invalid):
+            index = np.unravel_index(int(np.argmax(is_invalid)), is_invalid.shape)
+            index_text = ", ".join(map(str, index))
+            raise ValueError(f"{name} must be positive, but {name}[{index_text}] is {np.asarray(array)[index]}")
     return array
 
 
@@ -117,7 +117,7 @@ def _matrix(covariance: ArrayLike, y: Array) -> Array:
 
 
 def check_covariance(matrix: Array, what: str) -> None:
-    """**Raises:** `ValueError` unless the matrix, where it can be seen, is symmetric and positive definite."""
+    """**Raises:** `ValueError` unless the matrix is symmetric and positive definite. A traced one is not checked."""
     if not is_concrete(matrix):
         return
     a = np.asarray(matrix)
@@ -145,26 +145,26 @@ class LeastSquares(AbstractLikelihood):
     mx.fit(line, {"a": 0.0, "b": 1.0}, mx.Points(x, y, yerr=0.1))
     ```
 
-    **Unknown errors.** Without errors of `y`, or with `scale_covariance=True`, which takes them for relative ones, the
+    **Unknown errors.** Without errors of `y`, or with `scale_covariance=True`, which treats them as relative, the
     covariance of `mx.fit` and `mx.hesse` is multiplied by chi2/ndof at the minimum, as
-    `scipy.optimize.curve_fit(absolute_sigma=False)` does; so is the rise `up` of the result, by which MINOS, profiles
-    and contours are measured. The errors are then those of the scatter, and chi2 says nothing about the fit. Whatever
-    needs a likelihood in absolute units (`mx.Joint`, toys, Asimov data, tests, limits, the goodness of fit) is
-    refused.
+    `scipy.optimize.curve_fit(absolute_sigma=False)` does; so is `up` of the result, the rise that MINOS, profiles and
+    contours use. The errors are then those of the scatter, and chi2 says nothing about the quality of the fit.
+    Everything that needs a likelihood in absolute units (`mx.Joint`, toys, Asimov data, tests, limits, the goodness of
+    fit) is refused.
 
     **Arguments:**
 
-    - `model`: `model(params, x) -> (n,)`, the curve at the points; each row of `x` must matter to its own value alone.
+    - `model`: `model(params, x) -> (n,)`, the curve at the points; each value may depend on its own row of `x` only.
         The method of an `eqx.Module` is given unbound, `Line.__call__`.
-    - `loss`: what a squared residual z counts: `"linear"` (z itself), `"soft_l1"`, `"huber"` or `"cauchy"`, as in
+    - `loss`: the loss of a squared residual z: `"linear"` (z itself), `"soft_l1"`, `"huber"` or `"cauchy"`, as in
         `scipy.optimize.least_squares`, for data with outliers; or a function `loss(z)` of the array of all z that
-        behaves like z near 0. Not with a covariance matrix.
-    - `chunk_size`: if given, the sum is streamed over this many points at a time (see `mx.chunked_sum`). Not with a
-        covariance matrix.
-    - `scale_covariance`: `True` if the errors of the points are known up to a common factor only.
+        behaves like z near 0. Not available with a covariance matrix.
+    - `chunk_size`: if given, the sum is streamed over this many points at a time (see `mx.chunked_sum`). Not available
+        with a covariance matrix.
+    - `scale_covariance`: `True` if the errors of the points are known only up to a common factor.
 
     **Raises:** `TypeError` if `model` cannot be called with two arguments, `ValueError` for an unknown loss, or one
-    that is not linear where errors are unknown.
+    that is not linear if the errors are unknown.
     """
 
     model: Callable[[Any, Array], Array]
@@ -181,15 +181,15 @@ class LeastSquares(AbstractLikelihood):
             raise ValueError(_LOSS_NEEDS_ERRORS)
 
     def covariance_kind(self, data: Points) -> str:
-        """The covariance that is right for these data: `"scaled"` where their errors are unknown."""
+        """The appropriate covariance for these data: `"scaled"` if their errors are unknown."""
         return "scaled" if self.scale_is_unknown(data) else "hesse"
 
     def scale_is_unknown(self, data: Any) -> bool:
-        """Whether the likelihood is known up to a factor only."""
+        """Whether the likelihood is known only up to a factor."""
         return self.scale_covariance or (isinstance(data, Points) and not data.known)
 
     def needs_scale(self, data: Any, what: str, otherwise: str = "") -> None:
-        """**Raises:** `TypeError` where the errors of the points are unknown."""
+        """**Raises:** `TypeError` if the errors of the points are unknown."""
         if self.scale_is_unknown(data):
             raise TypeError(f"{what} {_NEEDS_SCALE}{otherwise}")
 
@@ -205,7 +205,7 @@ class LeastSquares(AbstractLikelihood):
         return jnp.sum(self.terms(params, data))
 
     def terms(self, params: PyTree, data: Points) -> Float[Array, " n"]:
-        """The likelihood's terms, half the squares of the residuals (half the loss of them)."""
+        """The terms of the likelihood: half the squared residuals, or half their loss."""
         z = self._residuals(params, data) ** 2
         if self.loss == "linear":
             return 0.5 * z
@@ -214,8 +214,8 @@ class LeastSquares(AbstractLikelihood):
         return 0.5 * (LOSSES[self.loss] if isinstance(self.loss, str) else self.loss)(z)
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Points) -> Float[Array, "n n"]:
-        """J of the sandwich: residuals have the variance 1. For a loss that is not linear, which is for points whose
-        errors are not the truth, the sum of the squares of the points' slopes."""
+        """J of the sandwich: residuals have variance 1. For a loss that is not linear, which is meant for points with
+        unreliable errors, the sum of the squared slopes of the points."""
         if self.loss != "linear":
             return of_events(self.terms, at, x, data, self.chunk_size)
         if data.covariance is not None:
@@ -229,26 +229,26 @@ class LeastSquares(AbstractLikelihood):
 
     @property
     def residuals(self) -> Callable[[PyTree, Points], Float[Array, " n"]] | None:
-        """`residuals(params, points)`, shape `(n,)`: (y - f(x)) / error, 0 for masked points, uncorrelated where there
-        is a covariance; what Optimistix's least-squares solvers take. `None` for a loss that is not linear."""
+        """`residuals(params, points)`, shape `(n,)`: (y - f(x)) / error, 0 for masked points, decorrelated if there is
+        a covariance; the input of Optimistix's least-squares solvers. `None` for a loss that is not linear."""
         return self._residuals if self.is_chi2 else None
 
     def _residuals(self, params: PyTree, data: Points) -> Float[Array, " n"]:
         _check_points(data)
         if data.xerr is None:
-            f, spread = self._curve(params, data.x, data.y), None
+            f, x_variance = self._curve(params, data.x, data.y), None
         else:
-            f, spread = self._with_x_errors(params, data)
-        off = data.y - f
+            f, x_variance = self._with_x_errors(params, data)
+        difference = data.y - f
         if data.mask is not None:
-            off = jnp.where(data.mask, off, 0.0)
+            difference = jnp.where(data.mask, difference, 0.0)
         if data.covariance is None:
-            return off / (data.yerr if spread is None else jnp.sqrt(data.yerr**2 + spread))
-        matrix = data.covariance if spread is None else data.covariance + jnp.diag(spread)
-        if data.mask is not None:  # the covariance of the others is what is left of the matrix
+            return difference / (data.yerr if x_variance is None else jnp.sqrt(data.yerr**2 + x_variance))
+        matrix = data.covariance if x_variance is None else data.covariance + jnp.diag(x_variance)
+        if data.mask is not None:  # the covariance of the unmasked points is that part of the matrix
             pair = data.mask[:, None] & data.mask[None, :]
             matrix = jnp.where(pair, matrix, jnp.diag(data.yerr**2))
-        return jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(matrix), off, lower=True)
+        return jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(matrix), difference, lower=True)
 
     def _curve(self, params: PyTree, x: Array, y: Array) -> Array:
         f = jnp.asarray(self.model(resolve(params), x))
@@ -257,17 +257,17 @@ class LeastSquares(AbstractLikelihood):
         return f.astype(y.dtype)
 
     def _with_x_errors(self, params: PyTree, data: Points) -> tuple[Array, Array]:
-        """The curve, and its variance from that of x."""
+        """The curve, and its variance due to the errors of x."""
         xerr = data.xerr
         assert xerr is not None
         curve = lambda x: self._curve(params, x, data.y)  # noqa: E731
         if data.x.ndim == 1:
-            f, spread = jax.jvp(curve, (data.x,), (xerr,))
-            return f, spread**2
+            f, shift = jax.jvp(curve, (data.x,), (xerr,))
+            return f, shift**2
         f, linear = jax.linearize(curve, data.x)
         one = jnp.eye(data.x.shape[1], dtype=xerr.dtype)
-        spreads = jax.vmap(lambda column: linear(xerr * column[None, :]))(one)
-        return f, jnp.sum(spreads**2, axis=0)
+        shifts = jax.vmap(lambda column: linear(xerr * column[None, :]))(one)
+        return f, jnp.sum(shifts**2, axis=0)
 
     def prediction(self, params: PyTree, data: Points | None = None) -> Float[Array, " n"]:
         """The curve at the points' `x`."""
@@ -275,13 +275,13 @@ class LeastSquares(AbstractLikelihood):
         return self._curve(params, data.x, data.y)
 
     def expected_data(self, params: PyTree, data: Points | None = None) -> Points:
-        """The points of `data` moved onto the curve: the Asimov data."""
+        """The Asimov data: the points of `data` moved onto the curve."""
         data = _needed(data, "LeastSquares.expected_data")
         self.needs_scale(data, "Asimov data")
         return eqx.tree_at(lambda points: points.y, data, self._curve(params, data.x, data.y))
 
     def sample(self, params: PyTree, key: Array, data: Points | None = None) -> Points:
-        """The points of `data` measured anew: `y` around the curve at its `x`, and `x`, where it has errors, around
+        """New measurements of the points of `data`: `y` around the curve at its `x`, and `x`, if it has errors, around
         itself."""
         data = _needed(data, "LeastSquares.sample")
         self.needs_scale(data, "a toy")
@@ -295,13 +295,13 @@ class LeastSquares(AbstractLikelihood):
         return eqx.tree_at(lambda points: points.x, drawn, x)
 
     def pulls(self, params: PyTree, data: Points) -> Float[Array, " n"]:
-        """(y - f(x)) / error, that of `x` included; NaN for masked points. Of points without errors these are taken
-        from the root mean square of y - f(x)."""
+        """(y - f(x)) / error, including that of `x`; NaN for masked points. The error of points without errors is the
+        root mean square of y - f(x)."""
         _check_points(data)
-        f, spread = self._curve(params, data.x, data.y), 0.0
+        f, x_variance = self._curve(params, data.x, data.y), 0.0
         if data.xerr is not None:
-            f, spread = self._with_x_errors(params, data)
-        pulls = (data.y - f) / jnp.sqrt(data.yerr**2 + spread)
+            f, x_variance = self._with_x_errors(params, data)
+        pulls = (data.y - f) / jnp.sqrt(data.yerr**2 + x_variance)
         if not data.known:
             pulls = pulls / jnp.sqrt(jnp.mean(pulls**2, where=data.mask))
         return pulls if data.mask is None else jnp.where(data.mask, pulls, jnp.nan)
@@ -317,27 +317,27 @@ class LeastSquares(AbstractLikelihood):
         return deviance if self.is_chi2 else None
 
     def resample(self, key: Array, data: Points) -> Points:
-        """A bootstrap sample: a point that counts `k` times has an error smaller by sqrt(k).
+        """A bootstrap sample: the error of a point that is drawn `k` times is divided by sqrt(k).
 
-        **Raises:** `TypeError` for points with a covariance or errors of x, which do not count one by one.
+        **Raises:** `TypeError` for points with a covariance or errors of x, which cannot be resampled one by one.
         """
         if data.covariance is not None or data.xerr is not None:
             raise TypeError("points with a covariance or xerr do not count one by one: bootstrap(kind='parametric')")
-        often = draw_poisson(key, jnp.ones((), data.y.dtype), data.y.shape)
-        mask = often > 0 if data.mask is None else data.mask & (often > 0)
-        error = data.yerr / jnp.sqrt(jnp.maximum(often, 1.0))
+        multiplicity = draw_poisson(key, jnp.ones((), data.y.dtype), data.y.shape)
+        mask = multiplicity > 0 if data.mask is None else data.mask & (multiplicity > 0)
+        error = data.yerr / jnp.sqrt(jnp.maximum(multiplicity, 1.0))
         return eqx.tree_at(lambda p: (p.yerr, p.mask), data, (error, mask), is_leaf=lambda x: x is None)
 
     def faults(self, params: PyTree, data: Points) -> PyTree:
-        """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
-        none = jax.tree.map(lambda a: jnp.full(a.shape, int(Fault.NONE)), data)
-        good = jnp.isfinite(self._curve(params, data.x, data.y))
-        good = good if data.mask is None else good | ~data.mask
-        code = jnp.where(good, int(Fault.NONE), int(Fault.EXPECTED_NOT_FINITE))
-        return eqx.tree_at(lambda points: points.y, none, code)
+        """`Fault` codes for each array of `data`, where the likelihood is infinite or NaN, for messages."""
+        no_faults = jax.tree.map(lambda a: jnp.full(a.shape, int(Fault.NONE)), data)
+        is_finite = jnp.isfinite(self._curve(params, data.x, data.y))
+        is_finite = is_finite if data.mask is None else is_finite | ~data.mask
+        code = jnp.where(is_finite, int(Fault.NONE), int(Fault.EXPECTED_NOT_FINITE))
+        return eqx.tree_at(lambda points: points.y, no_faults, code)
 
     def ndata(self, data: Points) -> int | Int[Array, ""]:
-        """The number of points that count."""
+        """The number of unmasked points."""
         return data.size if data.mask is None else jnp.sum(data.mask)
 
 

@@ -1,4 +1,4 @@
-"""Loss functions of least-squares fits: how much a squared residual counts.
+"""Loss functions of least-squares fits: the contribution of a squared residual.
 
 rho(z) of z = ((y - f) / error)², as in scipy.optimize.least_squares: rho(z) = z near 0, and less for outliers
 (B. Triggs et al., Bundle Adjustment, section 4.3, for these three).
@@ -26,7 +26,7 @@ def huber(z: Array) -> Array:
 
 
 def cauchy(z: Array) -> Array:
-    """log(1 + z): far outliers hardly count."""
+    """log(1 + z): far outliers hardly contribute."""
     return jnp.log1p(z)
 
 
@@ -34,7 +34,7 @@ LOSSES: dict[str, Callable[[Array], Array]] = {"soft_l1": soft_l1, "huber": hube
 
 
 def check_loss(loss: Any) -> None:
-    """**Raises:** `ValueError`, `TypeError` unless `loss` is the name of one, or a function of squared residuals."""
+    """**Raises:** `ValueError` or `TypeError` unless `loss` is a known name, or a function of squared residuals."""
     if isinstance(loss, str):
         if loss not in ("linear", *LOSSES):
             raise ValueError(

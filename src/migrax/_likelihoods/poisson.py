@@ -44,9 +44,9 @@ class PoissonNLL(AbstractLikelihood):
     **Arguments:**
 
     - `expected`: `expected(params) -> mu`, an array of expected counts of any shape, or
-    - `log_expected`: `log_expected(params) -> log(mu)`. Better where `mu` may be very small: a bin whose expectation
-        underflows to 0 still has a gradient.
-    - `mask`: `None`, or booleans of the shape of the counts: `True` for the bins that count.
+    - `log_expected`: `log_expected(params) -> log(mu)`. Preferable where `mu` may be very small: a bin whose
+        expectation underflows to 0 still has a gradient.
+    - `mask`: `None`, or booleans of the shape of the counts: `True` for the bins that are used.
 
     **Raises:** `TypeError` unless exactly one is given and can be called with the parameters alone.
     """
@@ -64,12 +64,12 @@ class PoissonNLL(AbstractLikelihood):
     def __call__(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Scalar:
         """Minus the log of the likelihood of the counts `data`, which have the shape of the expectation.
 
-        A bin with an expectation of 0 counts 0 if it is empty, else infinity; a negative expectation gives NaN.
+        A bin with an expectation of 0 contributes 0 if it is empty, else infinity; a negative expectation gives NaN.
         """
         return jnp.sum(self.terms(params, data))
 
     def terms(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
-        """The likelihood's terms, one a bin."""
+        """The terms of the likelihood, one per bin."""
         counts, params = as_counts(data, "PoissonNLL"), resolve(params)
         if self.log_expected is not None:
             log_mu = jnp.asarray(self.log_expected(params))
@@ -93,7 +93,7 @@ class PoissonNLL(AbstractLikelihood):
         return of_log_means(lambda p: jnp.asarray(log_expected(resolve(p))), at, x, counts, self.mask)
 
     def deviance(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Scalar:
-        """Twice the value, which is that above the saturated model already."""
+        """Twice the value, which is relative to the saturated model already."""
         return 2 * self(params, data)
 
     def prediction(self, params: PyTree, data: Any = None) -> Float[Array, "*bins"]:
@@ -105,7 +105,7 @@ class PoissonNLL(AbstractLikelihood):
         return jnp.asarray(self.expected(params))
 
     def expected_data(self, params: PyTree, data: Any = None) -> Float[Array, "*bins"] | Counts:
-        """The expected counts: the Asimov data. For weighted `data`, `mx.Counts` with weights of the same sizes."""
+        """The Asimov data: the expected counts. For weighted `data`, `mx.Counts` with the same mean weights."""
         return _counts.like(data if isinstance(data, Counts) else None, self.prediction(params), self.mask)
 
     def pulls(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
@@ -113,11 +113,11 @@ class PoissonNLL(AbstractLikelihood):
         return _counts.count_pulls(self.prediction(params), as_counts(data, "PoissonNLL"), self.mask)
 
     def ndata(self, data: Float[Array, "*bins"] | Counts) -> int | Int[Array, ""]:
-        """The number of bins that count."""
+        """The number of unmasked bins."""
         return _counts.num_used(self.mask, as_counts(data, "PoissonNLL"))
 
     def faults(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> PyTree:
-        """For each bin what makes the likelihood infinite or NaN there, a `Fault` number, for messages."""
+        """`Fault` codes of the bins in which the likelihood is infinite or NaN, for messages."""
         mu = self.prediction(params)
         zero = mu == 0 if self.log_expected is None else self.log_expected(resolve(params)) == -jnp.inf
         return _counts.count_faults(mu, zero, as_counts(data, "PoissonNLL"), self.mask)
@@ -133,7 +133,7 @@ class PoissonNLL(AbstractLikelihood):
 
 
 def check_expectation(expected: Any, log_expected: Any, what: str) -> None:
-    """**Raises:** `TypeError` unless one of them is given and can be called with the parameters."""
+    """**Raises:** `TypeError` unless exactly one is given and can be called with the parameters."""
     if (expected is None) == (log_expected is None):
         raise TypeError(f"{what} takes either expected or log_expected: a function of the parameters")
     if expected is not None:

@@ -1,4 +1,4 @@
-"""Histograms fitted with templates that are histograms themselves, of simulated events, with statistical errors."""
+"""Template fits: the templates are histograms of simulated events, with statistical errors."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -24,12 +24,12 @@ METHODS = ("da", "jsc", "asy", "bb")
 
 
 class _Bins(NamedTuple):
-    """What the components add up to."""
+    """The sums over the components."""
 
     mu: Float[Array, "*bins"]  # expected
-    variance: Float[Array, "*bins"]  # of that, from the templates
-    exact: Float[Array, "*bins"]  # the part without error
-    strengths: Float[Array, "k *bins"]  # data events that an effective simulated event stands for
+    variance: Float[Array, "*bins"]  # of `mu`, from the templates
+    exact: Float[Array, "*bins"]  # the part of `mu` without error
+    strengths: Float[Array, "k *bins"]  # data events per effective simulated event
     events: Float[Array, "k *bins"]  # effective number of simulated events
 
 
@@ -51,22 +51,22 @@ class TemplateNLL(AbstractLikelihood):
     ```
 
     The parameters are the yields: the number of events of a component in the histogram, over all bins. The errors of
-    the fit include those of the templates (of the total number of simulated events, too: they are those of yield /
-    simulated events, and more than those of the yield itself where the simulation is smaller than the data), by one of
-    these methods:
+    the fit include those of the templates (also that of the total number of simulated events: they are errors of
+    yield / simulated events, and larger than those of the yield itself if the simulation is smaller than the data), by
+    one of these methods:
 
     - `"da"`: H. Dembinski and A. Abdelmotteleb, Eur. Phys. J. C 82 (2022) 1043. One factor a bin with a
         Poisson-like constraint, found in closed form.
     - `"jsc"`: J. S. Conway, PHYSTAT 2011, arXiv:1103.0354: one factor a bin with a normal constraint.
-    - `"asy"`: C. A. Argüelles, A. Schneider and T. Yuan, JHEP 06 (2019) 030, equation 3.15: marginalised. Has no
+    - `"asy"`: C. A. Argüelles, A. Schneider and T. Yuan, JHEP 06 (2019) 030, equation 3.15: marginalised. It has no
         saturated model, hence no goodness of fit.
     - `"bb"`: R. J. Barlow and C. Beeston, Comput. Phys. Commun. 77 (1993) 219: one parameter for each bin of each
         template, profiled exactly.
 
-    The first three have the names that iminuit's `Template` gives them. The values of the first two are half of
-    iminuit's; that of `"asy"` is above the saturated Poisson model, by which alone it differs from iminuit's. In a bin
-    that is empty in all templates `"bb"` assigns the events to the strongest component; the others leave such bins out,
-    as iminuit does, and `mx.fit` warns if there are events in them.
+    The first three have the names of iminuit's `Template`. The values of the first two are half of iminuit's; that of
+    `"asy"` is relative to the saturated Poisson model, its only difference from iminuit's. In a bin that is empty in
+    all templates `"bb"` assigns the events to the strongest component; the others leave such bins out, as iminuit does,
+    and `mx.fit` warns if there are events in them.
 
     **Arguments:**
 
@@ -75,9 +75,9 @@ class TemplateNLL(AbstractLikelihood):
     - `yields`: `yields(params)`, a dictionary with the expected number of events of each template. Default: the
         parameters of the templates' names, `params["signal"]` or `params.signal`.
     - `method`: see above.
-    - `mask`: `None`, or booleans of the shape of the counts: `True` for the bins that count.
+    - `mask`: `None`, or booleans of the shape of the counts: `True` for the bins that are used.
 
-    **Raises:** `TypeError`, `ValueError` for components that are no templates, of different shapes, empty or (method
+    **Raises:** `TypeError` or `ValueError` for components that are not templates, of different shapes, empty or (method
     `"bb"`) negative; an unknown method.
     """
 
@@ -107,8 +107,8 @@ class TemplateNLL(AbstractLikelihood):
 
     @property
     def _used(self) -> Bool[Array, "*bins"] | None:
-        """The bins that count; `None`: all. Where all templates are empty nothing is known of the expectation, which
-        only the method of Barlow and Beeston can do without."""
+        """The bins that are used; `None`: all. The expectation is unknown where all templates are empty, which only the
+        method of Barlow and Beeston can handle."""
         if self.method == "bb" or len(self._templates()) < len(self.components):
             return self.mask
         filled = functools.reduce(jnp.logical_or, [part.value != 0 for _, part in self._templates()])
@@ -117,7 +117,7 @@ class TemplateNLL(AbstractLikelihood):
         return filled if self.mask is None else filled & self.mask
 
     def complaints(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> list[str]:
-        """Of events where all templates are empty: warnings of `mx.fit`."""
+        """Warn of events where all templates are empty."""
         used, counts = self._used, as_counts(data, "TemplateNLL").value
         if used is None or not is_concrete(used, counts):
             return []
@@ -139,7 +139,7 @@ class TemplateNLL(AbstractLikelihood):
         return jnp.sum(self.terms(params, data))
 
     def terms(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
-        """The likelihood's terms, one a bin."""
+        """The terms of the likelihood, one per bin."""
         counts, bins = as_counts(data, "TemplateNLL"), self._bins(resolve(params))
         mask = self._used
         _counts.check_shapes(bins.mu, counts, mask)
@@ -185,7 +185,7 @@ class TemplateNLL(AbstractLikelihood):
     def yields_of(self, params: PyTree) -> Mapping[str, Any]:
         names = [name for name, _ in self._templates()]
         if self.yields is None:
-            return {name: _named(params, name) for name in names}
+            return {name: _yield_named(params, name) for name in names}
         yields = self.yields(params)
         if not isinstance(yields, Mapping) or any(name not in yields for name in names):
             got = f"the keys {', '.join(map(repr, yields))}" if isinstance(yields, Mapping) else type(yields).__name__
@@ -201,12 +201,12 @@ class TemplateNLL(AbstractLikelihood):
         return jnp.sqrt(self._bins(resolve(params)).variance)
 
     def expected_data(self, params: PyTree, data: Any = None) -> Float[Array, "*bins"] | Counts:
-        """The expected counts: the Asimov data. For weighted `data`, `mx.Counts` with weights of the same sizes."""
+        """The Asimov data: the expected counts. For weighted `data`, `mx.Counts` with the same mean weights."""
         return _counts.like(data if isinstance(data, Counts) else None, self.prediction(params), self._used)
 
     def sample(self, params: PyTree, key: Array, data: Any = None) -> Float[Array, "*bins"]:
-        """One set of counts drawn at `params`. The templates are constants: they are not drawn again (and so these toys
-        fluctuate less than the likelihood expects: `mx.goodness_of_fit` refuses them)."""
+        """One set of counts drawn at `params`. The templates are constants and not drawn again, so that these toys
+        fluctuate less than the likelihood expects: `mx.goodness_of_fit` refuses them."""
         _counts.refuse_weighted(data if isinstance(data, Counts) else None, "TemplateNLL.sample")
         return draw_poisson(key, self.prediction(params))
 
@@ -217,45 +217,44 @@ class TemplateNLL(AbstractLikelihood):
 
     @property
     def draws_all(self) -> bool:
-        """Whether toys fluctuate by all that the likelihood has errors of."""
+        """Whether toys include all fluctuations that the likelihood has errors for."""
         return False
 
     def pulls(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
-        """(n - mu) / standard deviation, that of the templates included; NaN in masked bins."""
+        """(n - mu) / standard deviation, including that of the templates; NaN in masked bins."""
         bins, counts = self._bins(resolve(params)), as_counts(data, "TemplateNLL")
         own = bins.mu if counts.variance is None else counts.variance
         return _counts.count_pulls(bins.mu, Counts(counts.value, own + bins.variance), self._used)
 
     def ndata(self, data: Float[Array, "*bins"] | Counts) -> int | Int[Array, ""]:
-        """The number of bins that count."""
+        """The number of bins that are used."""
         return _counts.num_used(self._used, as_counts(data, "TemplateNLL"))
 
     def faults(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> PyTree:
-        """For each bin what makes the likelihood infinite or NaN there, a `Fault` number, for messages."""
+        """`Fault` codes of the bins in which the likelihood is infinite or NaN, for messages."""
         mu = self.prediction(params)
         return _counts.count_faults(mu, (mu == 0) & (self.method != "bb"), as_counts(data, "TemplateNLL"), self._used)
 
 
-def _named(params: PyTree, name: str) -> Any:
+def _yield_named(params: PyTree, name: str) -> Any:
     """**Raises:** `ValueError` unless the parameters have a yield of that name."""
-    found = params.get(name) if isinstance(params, Mapping) else getattr(params, name, None)
-    if found is None:
+    value = params.get(name) if isinstance(params, Mapping) else getattr(params, name, None)
+    if value is None:
         known = ", ".join(map(repr, params)) if isinstance(params, Mapping) else type(params).__name__
         raise ValueError(
             f"there is no parameter {name!r} for the yield of this template, but {known}: give yields(params)"
         )
-    return found
+    return value
 
 
 def _effective(template: Counts) -> tuple[Array, Array]:
-    """The weight of an effective event in each bin, and how many of these there are. An empty bin has the mean
-    weight."""
+    """The weight and the number of the effective events in each bin. An empty bin has the mean weight."""
     if template.variance is None:
         return jnp.ones_like(template.value), template.value
-    full = template.value > 0
-    a, v = jnp.where(full, template.value, 1.0), jnp.where(full, template.variance, 1.0)
+    filled = template.value > 0
+    a, v = jnp.where(filled, template.value, 1.0), jnp.where(filled, template.variance, 1.0)
     mean = jnp.sum(template.variance) / jnp.sum(template.value)
-    return jnp.where(full, v / a, mean), jnp.where(full, a**2 / v, 0.0)
+    return jnp.where(filled, v / a, mean), jnp.where(filled, a**2 / v, 0.0)
 
 
 def _check_template(name: str, template: Counts, method: str) -> None:

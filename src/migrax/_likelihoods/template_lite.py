@@ -1,6 +1,6 @@
-"""One nuisance factor a bin for all templates together ("Barlow-Beeston lite"), profiled or integrated in closed form.
+"""One nuisance factor per bin for all templates ("Barlow-Beeston lite"), profiled or integrated in closed form.
 
-`n` counts, `mu` expected, with the variance `mu_var` from the templates; plain Poisson where this is 0.
+`n` counts, `mu` expected with the variance `mu_var` from the templates; plain Poisson where this is 0.
 """
 
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def conway_terms(
     positive = known & (discriminant > 0)
     root = jnp.where(positive, jnp.sqrt(jnp.where(positive, discriminant, 1.0)), 1.0)
     slope = 2 * (n - mu) / jnp.where(known, a + root, 1.0)  # (beta - 1) / variance of beta
-    # 1 + slope * relative, but never negative by rounding, and exactly 0 where the profile is at beta = 0 (n = 0)
+    # 1 + slope * relative, without becoming negative by rounding; exactly 0 if the profile is at beta = 0 (n = 0)
     over = mu * relative > 1
     small = 2 * n * relative / jnp.where(known & over, root + mu * relative - 1, 1.0)
     beta = jnp.where(known, jnp.where(over, small, 1 + slope * relative), 1.0)
@@ -47,14 +47,14 @@ def conway_terms(
 def asy_terms(
     n: Float[Array, "*bins"], mu: Float[Array, "*bins"], mu_var: Float[Array, "*bins"]
 ) -> Float[Array, "*bins"]:
-    """C. A. Argüelles, A. Schneider and T. Yuan, JHEP 06 (2019) 030, equation 3.15, above the saturated model."""
+    """C. A. Argüelles, A. Schneider and T. Yuan, JHEP 06 (2019) 030, equation 3.15, relative to the saturated model."""
     known = (mu_var > 0) & (mu > 0)
     mu_, var = jnp.where(known, mu, 1.0), jnp.where(known, mu_var, 1.0)
     alpha, inverse = mu_**2 / var + 1, var / mu_
     # -alpha log1p(1/beta) + n log(alpha / (1 + beta)) + log(Gamma(n + alpha) / (Gamma(alpha) alpha^n)), beta = mu/var
     log_l = -alpha * jnp.log1p(inverse) + n * jnp.log(alpha * inverse / (1 + inverse)) + _log_rising(alpha, n)
-    full = n > 0
-    saturated = jnp.where(full, n * jnp.log(jnp.where(full, n, 1.0)) - n, 0.0)
+    observed = n > 0
+    saturated = jnp.where(observed, n * jnp.log(jnp.where(observed, n, 1.0)) - n, 0.0)
     return jnp.where(known, saturated - log_l, _poisson(n, jnp.where(known, 1.0, mu)))
 
 

@@ -1,4 +1,4 @@
-"""Events one by one: a density of each, or a density of their number, too."""
+"""Unbinned likelihoods: of the density of each event, and in the extended case of their number, too."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +35,7 @@ from .spread import At, of_events
 
 
 class UnbinnedNLL(AbstractLikelihood):
-    """Events `x`, each with the density `exp(log_prob(params, x))`, normalised to 1: their number says nothing.
+    """Events `x`, each with the density `exp(log_prob(params, x))`, normalised to 1: their number is not used.
 
     Its value is -sum(weight log_prob(x)).
 
@@ -51,13 +51,13 @@ class UnbinnedNLL(AbstractLikelihood):
     **Arguments:**
 
     - `log_prob`: `log_prob(params, x) -> (n,)`, the log of the density of each event, or
-    - `distribution`: `distribution(params)`, anything with a `log_prob(x)`: of `mx.distributions`, of numpyro, of TFP.
+    - `distribution`: `distribution(params)`, any object with a `log_prob(x)`: from `mx.distributions`, numpyro, TFP.
     - `chunk_size`: if given, the sum is streamed over this many events at a time (see `mx.chunked_sum`).
     - `range`: where events are accepted, `(low, high)`, a list of these (sidebands), or for two observables such a list
-        for each, `([(0, 4), (6, 10)], [(0, 1)])`. `mx.fit` looks whether the density is normalised there; without it,
-        as far as the events tell. Nothing else depends on it.
+        for each, `([(0, 4), (6, 10)], [(0, 1)])`. `mx.fit` checks whether the density is normalised there; without it,
+        as far as the events allow. Nothing else depends on it.
 
-    **Raises:** `TypeError` unless exactly one is given and can be called so; `ValueError` for a range that is none.
+    **Raises:** `TypeError` unless exactly one is given and can be called this way; `ValueError` for an invalid range.
     """
 
     log_prob: Callable[[Any, Array], Array] | None = None
@@ -75,7 +75,7 @@ class UnbinnedNLL(AbstractLikelihood):
         return sum_over(self._terms, params, data, self.chunk_size, "UnbinnedNLL")
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Events | Array) -> Float[Array, "n n"]:
-        """J of the sandwich: the sum of the squares of the events' scores, weights and all."""
+        """J of the sandwich: the sum of the squared scores of the events, including their weights."""
         return of_events(self.terms, at, x, rows_of(data, "UnbinnedNLL"), self.chunk_size)
 
     def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
@@ -105,10 +105,10 @@ class UnbinnedNLL(AbstractLikelihood):
 
     def expected_data(self, params: PyTree, data: Events | Array | None = None) -> Events:
         """The Asimov data of as many events as `data` has (its sum of weights): `mx.Events` at some thousand `x`, with
-        the expected numbers for weights.
+        the expected numbers as weights.
 
-        **Raises:** `TypeError` without a `distribution`, or one whose probabilities in intervals are not known; without
-        `data`.
+        **Raises:** `TypeError` without a `distribution`, or for one whose probabilities in intervals are unknown;
+        without `data`.
         """
         if data is None:
             raise TypeError("Asimov data of UnbinnedNLL need a number of events: mx.asimov(nll, params, data=events)")
@@ -116,28 +116,28 @@ class UnbinnedNLL(AbstractLikelihood):
         return _expected(self.distribution, resolve(params), total, "UnbinnedNLL")
 
     def covariance_kind(self, data: Events | Array) -> str:
-        """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
+        """The appropriate covariance for these data: see `mx.fit(hesse=...)`."""
         return kind_for(data, "UnbinnedNLL")
 
     def complaints(self, params: PyTree, data: Events | Array) -> list[str]:
-        """That the density is not normalised, as far as the events let it see: warnings of `mx.fit`."""
+        """Warn if the density is not normalised, as far as the events show it."""
         density = Density(self.log_prob_of, self.distribution, None, self.range)
-        found = complaints_of(density, resolve(params), data, "UnbinnedNLL")
+        messages = complaints_of(density, resolve(params), data, "UnbinnedNLL")
         if self.distribution is not None and getattr(self.distribution(resolve(params)), "extended", False):
-            found.append(
+            messages.append(
                 "UnbinnedNLL looks at the shape alone, so that the yields of Mixture(yields=...) are determined only "
                 "up to a factor: mx.ExtendedUnbinnedNLL(distribution=...) takes their sum for the expected number of "
                 "events"
             )
-        return found
+        return messages
 
     def faults(self, params: PyTree, data: Events | Array) -> PyTree:
-        """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
+        """`Fault` codes for each array of `data`, where the likelihood is infinite or NaN, for messages."""
         return event_faults(self.log_prob_of, resolve(params), data, "UnbinnedNLL")
 
 
 class ExtendedUnbinnedNLL(AbstractLikelihood):
-    """Events `x` with a density that is scaled to the expected number of events, which is Poisson-distributed.
+    """Events `x` with a density scaled to the expected number of events, which is Poisson-distributed.
 
     Its value is total(params) - sum(weight log_density(x)) (R. J. Barlow, Nucl. Instrum. Meth. A 297 (1990) 496).
 
@@ -165,14 +165,14 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
     - `log_density`: `log_density(params, x) -> (n,)`, the log of the density of each event, whose integral over the
         range of `x` is `total(params)`.
     - `total`: `total(params)`, the expected number of events.
-    - `distribution`: in place of `log_density`, `distribution(params)`, anything with a `log_prob(x)` normalised to 1;
-        where it has a `total` (`mx.distributions.Mixture` with yields), this is the expected number of events.
+    - `distribution`: instead of `log_density`, `distribution(params)`, any object with a `log_prob(x)` normalised to 1;
+        if it has a `total` (`mx.distributions.Mixture` with yields), this is the expected number of events.
     - `chunk_size`: if given, the sum is streamed over this many events at a time (see `mx.chunked_sum`).
     - `max_events`: the rows of the arrays that `sample` returns, of which the unused ones are masked. Default: enough
-        for the total, where its value is known, that is outside `jax.jit`.
-    - `range`: as for `mx.UnbinnedNLL`; the integral over it is to be the total.
+        for the total, if its value is known, that is outside `jax.jit`.
+    - `range`: as for `mx.UnbinnedNLL`; the integral over it must be the total.
 
-    **Raises:** `TypeError` if they cannot be called so; `ValueError` for a range that is none.
+    **Raises:** `TypeError` if they cannot be called this way; `ValueError` for an invalid range.
     """
 
     log_density: Callable[[Any, Array], Array] | None = None
@@ -195,11 +195,11 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
         return total + sum_over(self._terms, params, data, self.chunk_size, "ExtendedUnbinnedNLL")
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Events | Array) -> Float[Array, "n n"]:
-        """J of the sandwich: the sum of the squares of the events' scores, weights and all. The total is none."""
+        """J of the sandwich: the sum of the squared scores of the events, including weights; the total has none."""
         return of_events(self.terms, at, x, rows_of(data, "ExtendedUnbinnedNLL"), self.chunk_size)
 
     def terms(self, params: PyTree, data: Events | Array) -> Float[Array, " n"]:
-        """-weight log_density(x) of each event, whose gradients are the scores: the total does not fluctuate."""
+        """-weight log_density(x) of each event, whose gradients are the scores; the total does not fluctuate."""
         return scores_of(self.log_density_of, resolve(params), as_chunk(data, "ExtendedUnbinnedNLL"))
 
     def _terms(self, params: PyTree, data: Any) -> Float[Array, " n"]:
@@ -214,12 +214,12 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
         if self.total is not None:
             total = jnp.asarray(self.total(params))
         else:
-            found = distribution_of(self.distribution, params)
-            if not hasattr(type(found), "total") or not getattr(found, "extended", True):
+            instance = distribution_of(self.distribution, params)
+            if not hasattr(type(instance), "total") or not getattr(instance, "extended", True):
                 raise TypeError(
-                    f"this {type(found).__name__} has no total: give it yields, or ExtendedUnbinnedNLL a total"
+                    f"this {type(instance).__name__} has no total: give it yields, or ExtendedUnbinnedNLL a total"
                 )
-            total = jnp.asarray(found.total)
+            total = jnp.asarray(instance.total)
         if total.shape != ():
             raise ValueError(f"total(params) must return one number, got an array of shape {total.shape}")
         return total
@@ -231,16 +231,16 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
     def sample(self, params: PyTree, key: Array, data: Events | Array | None = None) -> Events:
         """A Poisson-distributed number of events, drawn at `params`: `mx.Events` with a mask.
 
-        A toy with more events than rows is NaN throughout, so that no fit to it is valid.
+        A toy with more events than rows consists of NaN only, so that no fit to it is valid.
 
-        **Raises:** `TypeError` without a `distribution`, for weighted events, or if the number of rows cannot be known.
+        **Raises:** `TypeError` without a `distribution`, for weighted events, or if the number of rows is unknown.
         """
         params = resolve(params)
         total, number_key = self.total_of(params), jax.random.fold_in(key, 1)
         rows = self._rows(total, data)
         x = draw(self.distribution, params, key, rows, "ExtendedUnbinnedNLL")
         n = draw_poisson(number_key, total.astype(x.dtype))
-        x = jnp.where(n <= rows, x, jnp.nan)  # a NaN of the number, too
+        x = jnp.where(n <= rows, x, jnp.nan)  # also if n is NaN
         return Events(x, mask=jnp.arange(rows) < jnp.where(n <= rows, n, rows))
 
     def _rows(self, total: Array, data: Events | Array | None) -> int:
@@ -257,24 +257,24 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
         return int(np.ceil(mean + 8 * np.sqrt(mean) + 10))
 
     def expected_data(self, params: PyTree, data: Events | Array | None = None) -> Events:
-        """The Asimov data: `mx.Events` at some thousand `x`, with the expected numbers for weights.
+        """The Asimov data: `mx.Events` at some thousand `x`, with the expected numbers as weights.
 
-        **Raises:** `TypeError` without a `distribution`, or one whose probabilities in intervals are not known.
+        **Raises:** `TypeError` without a `distribution`, or for one whose probabilities in intervals are unknown.
         """
         params = resolve(params)
         return _expected(self.distribution, params, self.total_of(params), "ExtendedUnbinnedNLL")
 
     def covariance_kind(self, data: Events | Array) -> str:
-        """The covariance that is right for these data: see `mx.fit(hesse=...)`."""
+        """The appropriate covariance for these data: see `mx.fit(hesse=...)`."""
         return kind_for(data, "ExtendedUnbinnedNLL")
 
     def complaints(self, params: PyTree, data: Events | Array) -> list[str]:
-        """That the integral of the density is not the total: see `UnbinnedNLL.complaints`."""
+        """Warn if the integral of the density is not the total: see `UnbinnedNLL.complaints`."""
         density = Density(self.log_density_of, self.distribution, self.total_of, self.range)
         return complaints_of(density, resolve(params), data, "ExtendedUnbinnedNLL")
 
     def faults(self, params: PyTree, data: Events | Array) -> PyTree:
-        """For each array of `data` what makes the likelihood infinite or NaN there, `Fault` numbers, for messages."""
+        """`Fault` codes for each array of `data`, where the likelihood is infinite or NaN, for messages."""
         return event_faults(self.log_density_of, resolve(params), data, "ExtendedUnbinnedNLL")
 
 
@@ -288,11 +288,11 @@ def _check_density(log_density: Any, distribution: Any, what: str, name: str) ->
 
 
 def distribution_of(distribution: Callable[[Any], Any] | None, params: PyTree) -> Any:
-    """**Raises:** `TypeError` unless the function returns something with a `log_prob`."""
+    """Call `distribution(params)`. **Raises:** `TypeError` unless it returns an object with a `log_prob`."""
     assert distribution is not None
-    found = distribution(params)
-    _foreign.check_density(found, "what distribution(params) returns")
-    return found
+    instance = distribution(params)
+    _foreign.check_density(instance, "what distribution(params) returns")
+    return instance
 
 
 def _events_to_draw(data: Any, what: str) -> Events:
@@ -309,7 +309,7 @@ def _events_to_draw(data: Any, what: str) -> Events:
 
 
 def draw(distribution: Callable[[Any], Any] | None, params: PyTree, key: Array, like: Events | int, what: str) -> Array:
-    """Events of the distribution, as many as `like` has rows.
+    """Draw as many events from the distribution as `like` has rows.
 
     **Raises:** `TypeError` without a distribution, or if it cannot be drawn from.
     """

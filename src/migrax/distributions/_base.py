@@ -1,4 +1,4 @@
-"""What every distribution can do, and what it must bring."""
+"""The interface of distributions."""
 
 import abc
 from typing import Any
@@ -14,8 +14,8 @@ from ._ranges import bin_ends
 class AbstractDistribution(eqx.Module):
     """A density of one observable, normalised to 1.
 
-    Its parameters are fields: numbers, or arrays that broadcast with each other and with what is asked for. They are
-    not looked at (they may be traced, or on their way through a fit); parameters that make no sense give NaN.
+    Its parameters are fields: numbers, or arrays that broadcast with each other and with the arguments of the methods.
+    They are not checked (they may be traced, or intermediate values of a fit); invalid parameters give NaN.
     """
 
     @abc.abstractmethod
@@ -26,13 +26,13 @@ class AbstractDistribution(eqx.Module):
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`, which broadcast and may be infinite.
 
-        Precise in both tails: where the probability itself is less than the smallest number there is, its log and the
-        derivatives of it are still right. -inf where `high` is not above `low`, or the density is 0 between them.
+        Precise in both tails: where the probability itself underflows, its log and the derivatives of the log are
+        still right. -inf where `high` is not above `low`, or the density is 0 between them.
         """
 
     @abc.abstractmethod
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters)."""
+        """Random numbers of the given shape, followed by that of the parameters."""
 
     def cdf(self, x: ArrayLike) -> Float[Array, "..."]:
         """The probability below `x`."""
@@ -41,15 +41,15 @@ class AbstractDistribution(eqx.Module):
     def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
         """The logs of the probabilities of `n` bins, precise in both tails.
 
-        The parameters are numbers here.
+        The parameters must be numbers, not arrays.
 
         **Arguments:**
 
-        - `edges`: of bins that touch, shape `(n + 1,)`, or rows `(low, high)`, shape `(n, 2)`, for bins with gaps
-            between them, such as those of sidebands. The first and the last may be infinite.
+        - `edges`: of adjacent bins, shape `(n + 1,)`, or rows `(low, high)`, shape `(n, 2)`, for bins with gaps between
+            them, such as those of sidebands. The first and the last may be infinite.
 
-        **Raises:** `ValueError` unless the edges have one of these shapes and grow, and for a distribution of several
-        observables.
+        **Raises:** `ValueError` unless the edges have one of these shapes and increase, and for a distribution of
+            several observables.
         """
         return self.log_integral(*check_edges(edges, self))
 
@@ -61,7 +61,7 @@ class AbstractDistribution(eqx.Module):
 def check_edges(edges: ArrayLike, d: Any = None) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """The lower and the upper ends of the bins: see `bin_ends`.
 
-    **Raises:** `ValueError` for bins that do not grow, and for a `d` of several observables."""
+    **Raises:** `ValueError` for bins that do not increase, and for a `d` of several observables."""
     if _foreign.event_shape(d):
         raise ValueError(
             f"bins are along one observable, and this {type(d).__name__} has events of shape {_foreign.event_shape(d)}"

@@ -1,4 +1,4 @@
-"""Densities that components may be: ours, and those of other libraries that have a `log_prob`."""
+"""One interface to distributions of this package and of other libraries, which need a `log_prob`."""
 
 import inspect
 from typing import Any
@@ -25,7 +25,7 @@ def event_shape(d: Any) -> tuple[int, ...]:
 
 
 def log_integral(d: Any, low: ArrayLike, high: ArrayLike, what: str) -> Array:
-    """**Raises:** `TypeError` if `d` has no `log_integral`."""
+    """`d.log_integral(low, high)`. **Raises:** `TypeError` if `d` has no `log_integral`."""
     if not callable(getattr(d, "log_integral", None)):
         raise TypeError(
             f"{what} is a {type(d).__name__} of {type(d).__module__}, which has no log_integral(low, high): its "
@@ -36,8 +36,8 @@ def log_integral(d: Any, low: ArrayLike, high: ArrayLike, what: str) -> Array:
 
 
 def sample(d: Any, key: Array, shape: tuple[int, ...]) -> Array:
-    """Random numbers of `d`, however its library has it: `sample(sample_shape, seed=key)` (TFP, distrax),
-    `sample(key, sample_shape=shape)` (numpyro) or `sample(key, shape)` (ours).
+    """Random numbers of `d`, by the signature of its library: `sample(sample_shape, seed=key)` (TFP, distrax),
+    `sample(key, sample_shape=shape)` (numpyro) or `sample(key, shape)` (migrax).
 
     **Raises:** `TypeError` if it has no `sample`.
     """
@@ -58,13 +58,13 @@ def lanes_of(d: Any) -> tuple[int, ...]:
 
 
 def sample_lanes(d: Any, key: Array, shape: tuple[int, ...], lanes: tuple[int, ...]) -> Array:
-    """Random numbers of shape `(*shape, *lanes, *event)`, where the shape of the parameters of `d` broadcasts to
-    `lanes`; all of them independent."""
-    own = lanes_of(d)
-    own = (1,) * (len(lanes) - len(own)) + own
-    missing = [i for i, (size, wanted) in enumerate(zip(own, lanes, strict=True)) if size != wanted]
-    extra = tuple(lanes[i] for i in missing)
-    kept = tuple(size for i, size in enumerate(own) if i not in missing)
+    """Independent random numbers of shape `(*shape, *lanes, *event)`, where the shape of the parameters of `d`
+    broadcasts to `lanes`."""
+    batch = lanes_of(d)
+    batch = (1,) * (len(lanes) - len(batch)) + batch
+    broadcast = [i for i, (size, full) in enumerate(zip(batch, lanes, strict=True)) if size != full]
+    extra = tuple(lanes[i] for i in broadcast)
+    kept = tuple(size for i, size in enumerate(batch) if i not in broadcast)
     draws = sample(d, key, (*shape, *extra)).reshape(*shape, *extra, *kept, *event_shape(d))
     first = len(shape)
-    return jnp.moveaxis(draws, [first + j for j in range(len(missing))], [first + i for i in missing])
+    return jnp.moveaxis(draws, [first + j for j in range(len(broadcast))], [first + i for i in broadcast])

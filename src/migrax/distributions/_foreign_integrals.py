@@ -1,4 +1,4 @@
-"""A distribution of another library, with integrals."""
+"""A distribution of another library, with integrals from its cdf."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from ._foreign import check_density, event_shape, sample
 
 
 class Foreign(AbstractDistribution):
-    """A distribution of another library with the integrals that ours have, from its cdf.
+    """A distribution of another library with the integrals of an `AbstractDistribution`, from its cdf.
 
-    In the upper tail they are differences of numbers near one: NaN where fewer than four digits would be left.
+    In the upper tail they are differences of numbers near one: NaN where fewer than four digits would remain.
     """
 
     of: Any
@@ -30,16 +30,18 @@ class Foreign(AbstractDistribution):
         self.of = of
 
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
-        """As the other library has it."""
+        """The log of the density, from the other library."""
         return self.of.log_prob(jnp.asarray(x))
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the difference of its cdf, which is 0 and 1 at the infinite ends."""
         below, above = self._cdf(low, 0.0), self._cdf(high, 1.0)
         inside = above - below
-        found = jnp.where(inside > 0, jnp.log(jnp.where(inside > 0, inside, 1.0)), -jnp.inf)
-        unknown = (inside < 1e4 * jnp.finfo(inside.dtype).eps) & (below > 0.5) & (jnp.asarray(high) > jnp.asarray(low))
-        return jnp.where(unknown, jnp.nan, found)
+        log_inside = jnp.where(inside > 0, jnp.log(jnp.where(inside > 0, inside, 1.0)), -jnp.inf)
+        imprecise = (
+            (inside < 1e4 * jnp.finfo(inside.dtype).eps) & (below > 0.5) & (jnp.asarray(high) > jnp.asarray(low))
+        )
+        return jnp.where(imprecise, jnp.nan, log_inside)
 
     def _cdf(self, x: ArrayLike, at_infinity: float) -> Array:
         x = jnp.asarray(x, jnp.result_type(float))
@@ -47,5 +49,5 @@ class Foreign(AbstractDistribution):
         return jnp.where(jnp.isfinite(x), value, at_infinity)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers, as the other library makes them."""
+        """Random numbers from the other library."""
         return sample(self.of, key, shape)

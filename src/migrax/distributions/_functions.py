@@ -1,4 +1,4 @@
-"""Functions that densities share, each smooth and precise where its formula is 0 / 0."""
+"""Functions shared by densities, each smooth and precise where its formula is 0 / 0."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +22,7 @@ def log1p_ratio(r: Array) -> Array:
 
 
 def largest_exponent(dtype: DTypeLike) -> float:
-    """The exp of this, and the square of that, are finite, with room for the factors that derivatives bring."""
+    """The exp of this, and the square of that, are finite, with a margin for the factors in derivatives."""
     return 0.45 * float(np.log(float(jnp.finfo(dtype).max)))
 
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array
 
-# Both series are used above this number, where they have all digits; the recurrence leads there.
+# Both series are used above this number, where they are exact to rounding; the recurrence leads there.
 _SHIFT = 10
 # B_2j / (2j (2j - 1)) (Abramowitz and Stegun 6.1.40)
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
@@ -20,7 +20,7 @@ def stirling_error(k: Array) -> Array:
 def log_half_step(u: Array) -> Array:
     """log(Gamma(a + 1/2) / (Gamma(a) sqrt(a))) for a = 1/u, with u >= 0; an odd function of any real u, smooth at 0.
 
-    To 1e-15, from u = -1e3 to 1e3.
+    Exact to 1e-15, from u = -1e3 to 1e3.
     """
     negative = u < 0
     u = jnp.where(negative, -u, u)
@@ -30,7 +30,7 @@ def log_half_step(u: Array) -> Array:
 
 
 def _steps(like: Array) -> Array:
-    """0, 1, ... on an axis in front (an axis instead of a loop, since it compiles much faster)."""
+    """0, 1, ... on a leading axis (instead of a loop, as it compiles much faster)."""
     return jnp.arange(_SHIFT, dtype=like.dtype).reshape(-1, *(1 for _ in range(like.ndim)))
 
 

@@ -1,4 +1,4 @@
-"""Intervals cut to a range; quantiles and random numbers from nothing but the probabilities of intervals."""
+"""Intervals clipped to a range; quantiles and random numbers from the probabilities of intervals alone."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 def clip(low: ArrayLike, high: ArrayLike, start: ArrayLike, stop: ArrayLike) -> tuple[Array, Array]:
     """The part of the interval between `start` and `stop`, empty (its end not above its start) if there is none.
 
-    Where an end of the interval and one of the range are the same, the derivatives go to that of the interval:
+    Where an end of the interval coincides with one of the range, the derivative goes to that of the interval:
     `jnp.maximum` would give each a half, which is wrong in a sum over pieces.
     """
     low, high = jnp.asarray(low), jnp.asarray(high)
@@ -20,16 +20,16 @@ def clip(low: ArrayLike, high: ArrayLike, start: ArrayLike, stop: ArrayLike) -> 
 def sample_by_bisection(
     log_integral: Callable[[Array, Array], Array], low: ArrayLike, high: ArrayLike, key: Array, shape: tuple[int, ...]
 ) -> Float[Array, "..."]:
-    """Random numbers by the inverse of the cdf, of the given shape in front of that of the parameters: see `quantiles`.
+    """Random numbers by inversion of the cdf, of the given shape, followed by that of the parameters: see `quantiles`.
     They have no derivatives in the parameters.
 
     **Arguments:**
 
-    - `log_integral`: the log of the probability of an interval; need not be normalised.
+    - `log_integral`: the log of the probability of an interval, which need not be normalised.
     - `low`, `high`: the range of the numbers.
     """
-    whole = jax.eval_shape(log_integral, jnp.asarray(low), jnp.asarray(high))
-    u = jax.random.uniform(key, (*shape, *whole.shape), whole.dtype, minval=jnp.finfo(whole.dtype).tiny)
+    log_total = jax.eval_shape(log_integral, jnp.asarray(low), jnp.asarray(high))
+    u = jax.random.uniform(key, (*shape, *log_total.shape), log_total.dtype, minval=jnp.finfo(log_total.dtype).tiny)
     left = u < 0.5
     return quantiles(log_integral, low, high, jnp.where(left, jnp.log(u), jnp.log1p(-u)), left)
 
@@ -41,34 +41,33 @@ def quantiles(
     log_tail: Float[Array, "..."],
     left: Bool[Array, "..."],
 ) -> Float[Array, "..."]:
-    """Where the part below (`left`) or above of the probability between `low` and `high` is exp(log_tail).
+    """The point below (`left`) or above which the fraction exp(log_tail) of the probability from `low` to `high` lies.
 
-    The number is found between those that floating point has, by halving how many are left: as many steps as it has
-    bits, for any range, finite or not, to the last digit. Each is compared with the tail on its own side, so that both
-    tails are precise.
+    It is found by bisection of the set of floating-point numbers, in as many steps as these have bits, for any range,
+    finite or not, to the last digit. Each tail is compared on its own side, so that both are precise.
     """
-    whole = log_integral(jnp.asarray(low), jnp.asarray(high))
-    dtype = whole.dtype
+    log_total = log_integral(jnp.asarray(low), jnp.asarray(high))
+    dtype = log_total.dtype
     bits = jnp.finfo(dtype).bits
     integers = jnp.dtype(f"int{bits}")
-    target = whole + log_tail
+    target = log_total + log_tail
     low, high = (jnp.broadcast_to(jnp.asarray(end, dtype), target.shape) for end in (low, high))
 
-    # Among the integers with the same bits positive floats are in order, and negative ones in the reverse order.
-    def swap(i: Array) -> Array:
+    # As integers with the same bits, positive floats are in order, and negative ones in reverse order.
+    def reorder(i: Array) -> Array:
         return jnp.where(i < 0, i ^ jnp.iinfo(integers).max, i)
 
-    def number(i: Array) -> Array:
-        return jax.lax.bitcast_convert_type(swap(i), dtype)
+    def as_float(i: Array) -> Array:
+        return jax.lax.bitcast_convert_type(reorder(i), dtype)
 
     def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         a, b = ends
         middle = (a & b) + ((a ^ b) >> 1)  # (a + b) / 2 could overflow
-        x = number(middle)
+        x = as_float(middle)
         mass = log_integral(jnp.where(left, low, x), jnp.where(left, x, high))
         below = jnp.where(left, mass < target, mass > target)
         return jnp.where(below, middle, a), jnp.where(below, b, middle)
 
-    ends = tuple(swap(jax.lax.bitcast_convert_type(end, integers)) for end in (low, high))
-    _, found = jax.lax.fori_loop(0, bits, halve, jax.lax.stop_gradient(ends))
-    return jnp.where(jnp.isfinite(whole), number(found), jnp.nan)
+    ends = tuple(reorder(jax.lax.bitcast_convert_type(end, integers)) for end in (low, high))
+    _, solution = jax.lax.fori_loop(0, bits, halve, jax.lax.stop_gradient(ends))
+    return jnp.where(jnp.isfinite(log_total), as_float(solution), jnp.nan)

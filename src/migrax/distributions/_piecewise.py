@@ -1,4 +1,4 @@
-"""What densities made of pieces between fixed points share."""
+"""Functions shared by densities made of pieces between fixed points."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def floats(a: ArrayLike) -> Array:
 
 
 def growing(points: ArrayLike, what: str) -> Float[Array, " m"]:
-    """**Raises:** `ValueError` unless the points are one axis of at least two finite numbers that grow."""
+    """**Raises:** `ValueError` unless the points are a vector of at least two finite, increasing numbers."""
     array = floats(points)
     if array.ndim != 1 or array.size < 2:
         raise ValueError(f"{what} must have one axis of at least two, got shape {array.shape}")
@@ -32,14 +32,14 @@ def growing(points: ArrayLike, what: str) -> Float[Array, " m"]:
 
 
 def check_contents(contents: Array, what: str) -> None:
-    """**Raises:** `ValueError` where contents are known (not traced) and negative, not finite or all 0."""
+    """**Raises:** `ValueError` if contents are known (not traced) and negative, not finite or all 0."""
     if not is_concrete(contents):
         return
     values = np.asarray(contents)
-    good = np.isfinite(values) & (values >= 0)
-    if not np.all(good):
-        where = np.unravel_index(int(np.argmin(good)), values.shape)
-        raise ValueError(f"{what}[{', '.join(map(str, where))}] is {values[where]}: a density cannot be made of it")
+    is_valid = np.isfinite(values) & (values >= 0)
+    if not np.all(is_valid):
+        index = np.unravel_index(int(np.argmin(is_valid)), values.shape)
+        raise ValueError(f"{what}[{', '.join(map(str, index))}] is {values[index]}: a density cannot be made of it")
     if not np.all(np.any(values > 0, axis=-1)):
         raise ValueError(f"all {what} are 0")
 
@@ -51,7 +51,7 @@ def log_or_nothing(a: Any) -> Array:
 
 
 def lookup(table: Float[Array, "*lanes n"], index: Int[Array, "..."]) -> Float[Array, "..."]:
-    """The entries `index` of a table, whose lanes broadcast with the index."""
+    """The entries `index` of a table, whose leading axes broadcast with the index."""
     if table.ndim == 1:
         return table[index]
     shape = jnp.broadcast_shapes(table.shape[:-1], index.shape)
@@ -60,7 +60,7 @@ def lookup(table: Float[Array, "*lanes n"], index: Int[Array, "..."]) -> Float[A
 
 
 def piece_of(x: Array, edges: Float[Array, " m"]) -> tuple[Int[Array, "..."], Array]:
-    """In which of the pieces between `edges` each `x` is, 0 for those in none, and which are inside. A piece has its
+    """The piece between `edges` that contains each `x`, 0 if none does, and whether one does. A piece includes its
     lower end; the last one both."""
     inside = (x >= edges[0]) & (x <= edges[-1])
     index = jnp.clip(jnp.searchsorted(edges, x, side="right") - 1, 0, edges.size - 2)
@@ -68,15 +68,15 @@ def piece_of(x: Array, edges: Float[Array, " m"]) -> tuple[Int[Array, "..."], Ar
 
 
 def overlaps(low: Array, high: Array, edges: Float[Array, " m"]) -> tuple[Array, Array]:
-    """Where the part of each piece that lies between `low` and `high` begins and ends, of shape (..., pieces); a piece
-    with no part has two equal ends."""
+    """The start and the end of the part of each piece between `low` and `high`, of shape (..., pieces); they are equal
+    if there is none."""
     a = jnp.clip(low[..., None], edges[:-1], edges[1:])
     return a, jnp.clip(high[..., None], a, edges[1:])
 
 
 def choose(key: Array, weights: Float[Array, "*lanes n"], shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """Pieces drawn in proportion to their weights, of shape (*shape, *lanes), and the weights of those. One without
-    weight is never drawn."""
+    """Draw pieces in proportion to their weights, of shape (*shape, *lanes). Returns them and their weights. A piece of
+    weight 0 is never drawn."""
     sums = jnp.cumsum(weights, axis=-1)
     lanes = weights.shape[:-1]
     u = jax.random.uniform(key, (*shape, *lanes), dtype=weights.dtype) * sums[..., -1]

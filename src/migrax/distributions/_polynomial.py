@@ -1,4 +1,4 @@
-"""Integrals of polynomials on a range, as sums in which nothing cancels."""
+"""Integrals of polynomials on a range, as sums without cancellation."""
 
 from collections.abc import Callable
 
@@ -10,22 +10,21 @@ from ._interval import clip
 
 
 def positions(x: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """Where `x` is in the range: its distances from `low` and from `high`, as parts of the range."""
+    """The position of `x` in the range: its distances from `low` and from `high`, relative to the width."""
     return (x - low) / (high - low), (high - x) / (high - low)
 
 
 def log_polynomial_integral(
     polynomial: Callable[[Array, Array], Array], degree: int, low: ArrayLike, high: ArrayLike, start: Array, stop: Array
 ) -> Array:
-    """The log of the integral of a polynomial from `low` to `high`, cut to the range from `start` to `stop`; x is
-    measured in units of the range. -inf where there is nothing between them or the integral is 0, NaN where it is
-    negative.
+    """The log of the integral of a polynomial from `low` to `high`, clipped to the range from `start` to `stop`; x is
+    measured in units of the range. -inf where the interval is empty or the integral is 0, NaN where it is negative.
 
-    Gauss-Legendre nodes, as many as its degree needs, make it exact (Abramowitz and Stegun 25.4.29).
+    It is exact, with as many Gauss-Legendre nodes as the degree needs (Abramowitz and Stegun 25.4.29).
 
     **Arguments:**
 
-    - `polynomial`: of the two `positions`.
+    - `polynomial`: a function of the two `positions`.
     """
     a, b = clip(low, high, start, stop)
     empty = b <= a

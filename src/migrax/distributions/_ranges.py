@@ -1,4 +1,4 @@
-"""Ranges of one observable with gaps between them: pairs of ends, and bins that need not touch."""
+"""Ranges of one observable with gaps between them: pairs of ends, and bins that need not be adjacent."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ Pairs = tuple[tuple[Any, Any], ...]
 def pairs_of(ranges: Any, what: str) -> Pairs | None:
     """The ranges `(low, high)` of a list of pairs or an array of shape `(ranges, 2)`; `None` for anything else.
 
-    **Raises:** `ValueError` for two numbers in a list, entries that are no pairs, and ranges that are empty, overlap
-    or are not in order, where they are known.
+    **Raises:** `ValueError` for two numbers in a list, entries that are not pairs, and ranges that are known (not
+    traced) and empty, overlapping or not in order.
     """
     if isinstance(ranges, list | tuple):
         pairs = _of_list(ranges, what)
@@ -55,7 +55,7 @@ def _check_order(ends: list[np.ndarray], what: str) -> None:
 
 
 def outside_of(x: Array, ranges: Pairs) -> Bool[Array, "..."]:
-    """Which `x` are in none of the ranges, whose ends belong to them. A NaN is not outside."""
+    """Whether each `x` is in none of the ranges, which include their ends. A NaN is not outside."""
     outside = (x < ranges[0][0]) | (x > ranges[-1][1])
     for (_, start), (stop, _) in itertools.pairwise(ranges):
         outside = outside | ((x > start) & (x < stop))
@@ -63,10 +63,10 @@ def outside_of(x: Array, ranges: Pairs) -> Bool[Array, "..."]:
 
 
 def bin_ends(edges: ArrayLike) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """The lower and the upper ends of bins, of `n + 1` edges, or of rows `(low, high)`, shape `(n, 2)`, which may have
-    gaps between them.
+    """The lower and the upper ends of bins, given by `n + 1` edges, or by rows `(low, high)`, shape `(n, 2)`, with
+    possible gaps between them.
 
-    **Raises:** `ValueError` for other shapes, and where the bins are known (not traced) unless they grow.
+    **Raises:** `ValueError` for other shapes, and if the bins are known (not traced) and do not increase.
     """
     array = jnp.asarray(edges)
     if not jnp.issubdtype(array.dtype, jnp.floating):
@@ -80,13 +80,13 @@ def bin_ends(edges: ArrayLike) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
             f"the edges of bins must have shape (n + 1,), or (n, 2) for bins with gaps between them, got {array.shape}"
         )
     if is_concrete(array):
-        numbers = np.asarray(array)  # under jit a part of them is traced
+        numbers = np.asarray(array)  # slices of a JAX array are traced under jit
         a, b = (numbers[:, 0], numbers[:, 1]) if numbers.ndim == 2 else (numbers[:-1], numbers[1:])
-        if not np.all(good := b > a):
-            i = int(np.argmin(good))
+        if not np.all(in_order := b > a):
+            i = int(np.argmin(in_order))
             raise ValueError(f"the edges of bins must grow: bin {i} goes from {a[i]} to {b[i]}")
-        if not np.all(good := a[1:] >= b[:-1]):
-            i = int(np.argmin(good))
+        if not np.all(in_order := a[1:] >= b[:-1]):
+            i = int(np.argmin(in_order))
             raise ValueError(
                 f"bins must grow and not overlap: bin {i} ends at {b[i]}, bin {i + 1} begins at {a[i + 1]}"
             )

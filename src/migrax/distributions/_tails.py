@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-# An interval that holds less than this part of its tail, and over which the log of the density changes by less than
-# this, is integrated with Gauss-Legendre nodes: the difference of two tails would lose digits, and these lose none.
+# An interval that holds less than this fraction of its tail, and over which the log of the density changes by less than
+# this, is integrated with Gauss-Legendre nodes: unlike the difference of two tails, these lose no digits.
 _NARROW = 0.2
-_GENTLE = 0.5
+_MAX_CHANGE = 0.5
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 _LOG_HALF = -0.6931471805599453
 
@@ -32,12 +32,12 @@ def log_add(a: Array, b: Array) -> Array:
 
 def log_complement(a: Array) -> Array:
     """log(1 - exp(a)) for a < 0, precise near both ends; -inf for a >= 0, with derivatives 0 there."""
-    good = a < 0
-    a = jnp.where(good, a, -1.0)
+    is_negative = a < 0
+    a = jnp.where(is_negative, a, -1.0)
     near_one = a > _LOG_HALF
     by_expm1 = jnp.log(-jnp.expm1(jnp.where(near_one, a, -0.1)))
     by_log1p = jnp.log1p(-jnp.exp(jnp.where(near_one, -1.0, a)))
-    return jnp.where(good, jnp.where(near_one, by_expm1, by_log1p), -jnp.inf)
+    return jnp.where(is_negative, jnp.where(near_one, by_expm1, by_log1p), -jnp.inf)
 
 
 def log_from_tails(
@@ -60,7 +60,7 @@ def log_from_tails(
         infinity.
     - `center`: a point inside the support, where all three functions have finite values and derivatives.
 
-    All three must have finite derivatives where they are finite, and none that are NaN elsewhere.
+    All three must have finite derivatives where they are finite, and no NaN derivatives elsewhere.
     """
     low, high, center = jnp.broadcast_arrays(
         *(jnp.asarray(x, jnp.result_type(low, high, center)) for x in (low, high, center))
@@ -75,21 +75,21 @@ def log_from_tails(
     one_side = log_sub(jnp.where(left, below_b, above_a), jnp.where(left, below_a, above_b))
     by_tails = jnp.where(left | right, one_side, log_complement(log_add(below_a, above_b)))
     tail = jnp.where(left, below_b, jnp.where(right, above_a, _LOG_HALF))
-    nearly = jnp.isfinite(low) & jnp.isfinite(high) & (high > low) & (by_tails < tail + np.log(_NARROW))
-    by_nodes, spread = _by_nodes(log_prob, jnp.where(nearly, a, center), jnp.where(nearly, b, center))
-    out = jnp.where(nearly & (spread < _GENTLE), by_nodes, by_tails)
+    narrow = jnp.isfinite(low) & jnp.isfinite(high) & (high > low) & (by_tails < tail + np.log(_NARROW))
+    by_nodes, spread = _by_nodes(log_prob, jnp.where(narrow, a, center), jnp.where(narrow, b, center))
+    out = jnp.where(narrow & (spread < _MAX_CHANGE), by_nodes, by_tails)
     return jnp.where(high > low, out, jnp.where(jnp.isnan(low) | jnp.isnan(high), jnp.nan, -jnp.inf))
 
 
 def _by_nodes(log_prob: Callable[[Array], Array], a: Array, b: Array) -> tuple[Array, Array]:
-    """The log of the integral by eight nodes, and by how much the log of the density changes over them."""
+    """The log of the integral by eight nodes, and the change of the log of the density over them."""
     nodes, weights = jnp.asarray(_NODES, a.dtype), jnp.asarray(_WEIGHTS, a.dtype)
     half = 0.5 * (b - a)
-    # not by an axis of the nodes: the parameters broadcast with `a`
+    # by vmap instead of an axis of nodes, as the parameters broadcast with `a`
     values = jax.vmap(lambda node: log_prob(a + half * (1 + node)))(nodes)
     largest = jnp.max(values, axis=0)
     spread = largest - jnp.min(values, axis=0)
-    usable = (spread < _GENTLE) & (half > 0)
+    usable = (spread < _MAX_CHANGE) & (half > 0)
     values = jnp.where(usable, values, 0.0)
     largest = jnp.where(usable, largest, 0.0)
     mean = jnp.tensordot(weights, jnp.exp(values - largest), axes=1)

@@ -28,7 +28,7 @@ class Argus(AbstractDistribution):
         """**Arguments:**
 
         - `endpoint`: the end of the range, positive.
-        - `c`: how the density is bent, of any sign; no unit.
+        - `c`: the factor in the exponent, of any sign; no unit.
         - `power`: more than -1; with a negative one the density is infinite at the end point.
         """
         self.endpoint, self.c, self.power = cast(Array, endpoint), cast(Array, c), cast(Array, power)
@@ -48,17 +48,17 @@ class Argus(AbstractDistribution):
         low, high = jnp.asarray(low), jnp.asarray(high)
         zero, end = jnp.zeros_like(jnp.asarray(self.endpoint)), self.endpoint
         a, b = jnp.where(low > 0, low, zero), jnp.where(high < end, high, end)
-        some = b > a
-        a, b = jnp.where(some, a, zero), jnp.where(some, b, end)
-        # from high to low, as w falls
+        nonempty = b > a
+        a, b = jnp.where(nonempty, a, zero), jnp.where(nonempty, b, end)
+        # from high to low, as w decreases
         upper, lower = (end - a) * (end + a) / end**2, (end - b) * (end + b) / end**2
         mass = _log_mass(lower, upper, (b - a) * (b + a) / end**2, self.c, self.power)
-        out = jnp.where(some, mass - self._log_norm(), -jnp.inf)
+        out = jnp.where(nonempty, mass - self._log_norm(), -jnp.inf)
         return jnp.where(jnp.isnan(low) | jnp.isnan(high), jnp.nan, out)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters), by inversion of the cdf. They may not
-        be differentiated by `c` and `power`."""
+        """Random numbers of the given shape, followed by that of the parameters, by inversion of the cdf. They are not
+        differentiable by `c` and `power`."""
         dtype = jnp.result_type(float, self.endpoint, self.c, self.power)
         end, c, power = jnp.broadcast_arrays(*(jnp.asarray(v, dtype) for v in (self.endpoint, self.c, self.power)))
         u = jax.random.uniform(key, (*shape, *end.shape), dtype)

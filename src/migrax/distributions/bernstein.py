@@ -17,8 +17,8 @@ class Bernstein(AbstractDistribution):
         binomial(m, k) t^k (1 - t)^(m - k),  t = (x - low) / (high - low),
 
     of degree m, divided by its integral (S. N. Bernstein, Comm. Soc. Math. Kharkov 13 (1912) 1; RooFit's
-    `RooBernstein`). With coefficients that are not negative it is a density. Their scale does not matter: in a fit, one
-    of them is held.
+    `RooBernstein`). It is a density if no coefficient is negative. Only the ratios of the coefficients matter: in a
+    fit, one of them is fixed.
     """
 
     coefficients: Array
@@ -51,14 +51,14 @@ class Bernstein(AbstractDistribution):
         return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - jnp.log(jnp.mean(self.coefficients, -1)))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters), by the inverse of the cdf, found by
-        bisection. They have no derivatives in the parameters."""
+        """Random numbers of the given shape, followed by that of the parameters, by bisection of the cdf. They have no
+        derivatives in the parameters."""
         return sample_by_bisection(self.log_integral, self.low, self.high, key, shape)
 
     def _polynomial(self, t: Array, u: Array) -> Array:
-        """At the two positions, which add up to 1: no term is negative."""
+        """The polynomial at the two positions, which add up to 1: no term is negative."""
         m = self.coefficients.shape[-1] - 1
-        powers = [jnp.ones_like(t)]  # of u, from 0 on
+        powers = [jnp.ones_like(t)]  # of u, starting with 0
         for _ in range(m):
             powers.append(powers[-1] * u)
         total, power = jnp.zeros_like(t), jnp.ones_like(t)

@@ -12,7 +12,7 @@ from ._interval import clip, sample_by_bisection
 
 _LOG_PI = 1.1447298858494002
 # Where the square of atanh's argument is smaller, its series is used; 0.04^13 is below 1e-16. Beyond, the
-# difference of the angles' two terms loses less than two digits.
+# difference of the two terms with angles loses less than two digits.
 _SMALL, _TERMS = 0.04, 12
 
 
@@ -48,7 +48,7 @@ class Cauchy(AbstractDistribution):
         a = jnp.where(jnp.isinf(low) | empty, self.mu, low)
         b = jnp.where(jnp.isinf(high) | empty, self.mu + self.gamma, high)
         z_a, z_b, width = (a - self.mu) / self.gamma, (b - self.mu) / self.gamma, (b - a) / self.gamma
-        # arctan z_b - arctan z_a as the angle of one complex number, (1 + i z_b) (1 - i z_a) but for a scale
+        # arctan z_b - arctan z_a as the angle of one complex number, (1 + i z_b) (1 - i z_a) up to a scale
         shrink_a, shrink_b = (jax.lax.stop_gradient(1 / jnp.maximum(jnp.abs(z), 1.0)) for z in (z_a, z_b))
         inside = jnp.arctan2(width * shrink_b * shrink_a, shrink_a * shrink_b + (z_a * shrink_a) * (z_b * shrink_b))
         above, below = jnp.arctan2(jnp.ones_like(z_a), z_a), jnp.arctan2(jnp.ones_like(z_b), -z_b)
@@ -56,7 +56,7 @@ class Cauchy(AbstractDistribution):
         return jnp.where(empty, -jnp.inf, jnp.log(jnp.where(empty, 1.0, angle)) - _LOG_PI)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters)."""
+        """Random numbers of the given shape, followed by that of the parameters."""
         parameters = jnp.broadcast_shapes(jnp.shape(self.mu), jnp.shape(self.gamma))
         dtype = jnp.result_type(float, self.mu, self.gamma)
         return self.mu + self.gamma * jax.random.cauchy(key, (*shape, *parameters), dtype)
@@ -89,10 +89,10 @@ class RelativisticBreitWigner(AbstractDistribution):
         x = jnp.where(outside, self.mass, x)
         g, gamma, p, _, _ = self._root()
         e = x / self.mass
-        off = (x - self.mass) / self.mass * (e + 1)
+        offset = (x - self.mass) / self.mass * (e + 1)
         # divided by its larger term, so that the square does not overflow
-        scale = jax.lax.stop_gradient(jnp.maximum(jnp.abs(off), g))
-        log_square = 2 * jnp.log(scale) + jnp.log((off / scale) ** 2 + (g / scale) ** 2)
+        scale = jax.lax.stop_gradient(jnp.maximum(jnp.abs(offset), g))
+        log_square = 2 * jnp.log(scale) + jnp.log((offset / scale) ** 2 + (g / scale) ** 2)
         log_norm = jnp.log(2 / np.pi * gamma * g / p)
         return jnp.where(outside, -jnp.inf, log_norm - jnp.log(self.mass) - log_square)
 
@@ -104,7 +104,7 @@ class RelativisticBreitWigner(AbstractDistribution):
         b = jnp.where(empty | infinite, a + self.mass, b)
         g, gamma, p, p_less_one, q = self._root()
         # a, b, and their distance in units of the mass. All that follows is homogeneous in (b, the distance), which are
-        # divided by b if that is above 1, so that it may be infinite: `one` is what 1 becomes.
+        # divided by b if that is above 1, so that it may be infinite: `one` is 1 after this division.
         a_, b_ = a / self.mass, b / self.mass
         one = jnp.where(infinite, 0.0, 1 / jnp.where(b_ > 1, b_, 1.0))
         distance = jnp.where(infinite, 1.0, (b - a) / self.mass * one)
@@ -124,8 +124,8 @@ class RelativisticBreitWigner(AbstractDistribution):
         return jnp.where(empty, -jnp.inf, log_norm + jnp.log(jnp.where(empty, 1.0, integral)))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters), by the inverse of the cdf, found by
-        bisection. They have no derivatives in the parameters."""
+        """Random numbers of the given shape, followed by that of the parameters, by bisection of the cdf. They have no
+        derivatives in the parameters."""
         return sample_by_bisection(self.log_integral, 0.0, jnp.inf, key, shape)
 
     def _root(self) -> tuple[Array, Array, Array, Array, Array]:
@@ -157,7 +157,7 @@ class RelativisticBreitWigner(AbstractDistribution):
 
 def _imaginary_atanh(omega: tuple[Array, Array], g: Array, used: Array) -> Array:
     """Im(atanh(c w) / c) for a small complex number `omega` = w and c² = 1 + i g: its series, in which every imaginary
-    part is a small number by itself; 1 where it is not used."""
+    part is a small number by itself; 1 where not `used`."""
     square = _times(_times(omega, omega), (jnp.ones_like(g), g))
     square = (jnp.where(used, square[0], 0.0), jnp.where(used, square[1], 0.0))
     series = (jnp.zeros_like(square[0]), jnp.zeros_like(square[0]))

@@ -51,19 +51,19 @@ class Chebyshev(AbstractDistribution):
         return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - self._log_norm())
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters), by the inverse of the cdf, found by
-        bisection. They have no derivatives in the parameters."""
+        """Random numbers of the given shape, followed by that of the parameters, by bisection of the cdf. They have no
+        derivatives in the parameters."""
         return sample_by_bisection(self.log_integral, self.low, self.high, key, shape)
 
     def _log_norm(self) -> Array:
-        """The log of the mean over the range: that of T_k is 1 / (1 - k²) for an even k, else 0."""
+        """The log of the mean over the range; T_k has the mean 1 / (1 - k²) for even k, else 0."""
         even = [self.coefficients[..., k - 1] / (1 - k**2) for k in range(2, self.coefficients.shape[-1] + 1, 2)]
         return jnp.log(1.0 + sum(even, jnp.zeros_like(self.coefficients[..., 0])))
 
     def _polynomial(self, from_low: Array, from_high: Array) -> Array:
-        """By Clenshaw's recurrence, at the two positions."""
+        """The polynomial at the two positions, by Clenshaw's recurrence."""
         t = from_low - from_high
-        one, two = jnp.zeros_like(t), jnp.zeros_like(t)
+        b_1, b_2 = jnp.zeros_like(t), jnp.zeros_like(t)
         for k in range(self.coefficients.shape[-1] - 1, -1, -1):
-            one, two = self.coefficients[..., k] + 2 * t * one - two, one
-        return 1.0 + t * one - two
+            b_1, b_2 = self.coefficients[..., k] + 2 * t * b_1 - b_2, b_1
+        return 1.0 + t * b_1 - b_2

@@ -17,7 +17,7 @@ from ._base import AbstractDistribution
 from ._piecewise import choose, floats, lookup
 from ._sums import log_weighted_sum
 
-# The grid goes on beyond the range by this many cells on both sides, for the polynomials through six cell ends.
+# The grid extends beyond the range by this many cells on both sides, for the polynomials through six cell edges.
 _MARGIN = 2
 _STENCIL = np.arange(-_MARGIN, _MARGIN + 2)
 _AT, _WEIGHTS = np.polynomial.legendre.leggauss(5)
@@ -29,16 +29,16 @@ class Convolution(AbstractDistribution):
     """The density of a sum y + e, with y from `signal` and e from `resolution`, between `low` and `high`: 0 outside,
     and normalised to 1 inside.
 
-    The convolution is a sum over a grid of `n` cells over the range, and half as many beyond each end, by FFT; nothing
-    is cyclic. Its log is interpolated by polynomials of degree 5. What comes from farther away than half the range is
-    left out.
+    The convolution is a sum over a grid of `n` cells over the range, and half as many beyond each end, by FFT, without
+    wrapping around. Its log is interpolated by polynomials of degree 5. Contributions from farther away than half the
+    range are left out.
 
     **Accuracy** of the log, where the density is not below 1e-6 of its largest value: 1e-5 with cells of a third of the
     width of the narrower one of both, 1e-7 with a sixth, 1e-9 with a twentieth. The probabilities of cells are exact
-    where `signal` has a `log_integral`, so nothing of a narrow peak or a step is lost; but near a step (the start of an
-    exponential) the error falls only as the square of the cell, and the place of a peak narrower than a cell is known
-    to half a cell. Doubling `n` shows it. Densities below some 1e-14 of the largest (1e-5 in float32) are lost in the
-    rounding of the FFT: `log_prob` stays at that floor there, without derivatives of its own.
+    if `signal` has a `log_integral`, so that nothing of a narrow peak or a step is lost; but near a step (the start of
+    an exponential) the error falls only as the square of the cell, and the position of a peak narrower than a cell is
+    known to half a cell. Doubling `n` shows the accuracy. Densities below some 1e-14 of the largest (1e-5 in float32)
+    are lost in the rounding of the FFT: `log_prob` stays at that floor there, without derivatives.
     """
 
     signal: Any
@@ -50,13 +50,13 @@ class Convolution(AbstractDistribution):
     def __init__(self, signal: Any, resolution: Any, low: ArrayLike, high: ArrayLike, n: int = 1024):
         """**Arguments:**
 
-        - `signal`: a distribution; of another library, too, whose density must then be smooth over a cell.
+        - `signal`: a distribution, possibly of another library, whose density must then be smooth over a cell.
         - `resolution`: a distribution of the error (around 0, or a shift), continuous, wider than a cell.
         - `low`, `high`: the range, finite numbers, in the units of the observable.
         - `n`: cells over the range, an even number; powers of 2 are fast.
 
-        **Raises:** `TypeError` for densities without a `log_prob`; `ValueError` for a range that is not finite or not a
-        range, where it is known, or for an odd `n`.
+        **Raises:** `TypeError` for densities without a `log_prob`; `ValueError` for a range that is known (not traced)
+        and not finite or empty, or for an odd `n`.
         """
         _foreign.check_density(signal, "the signal of the convolution")
         _foreign.check_density(resolution, "the resolution of the convolution")
@@ -92,21 +92,21 @@ class Convolution(AbstractDistribution):
         step = self._step(low.dtype)
         first, last = (self._cell(end)[0] for end in (a, b))
         same, number = first == last, jnp.arange(self.n)
-        # the whole cells are added up, not taken from the difference of two sums, which would lose digits
-        whole = (number > first[..., None]) & (number < last[..., None])
-        middle = log_weighted_sum(whole.astype(cells.dtype), cells, axis=-1)
+        # whole cells are added up; the difference of two cumulative sums would lose digits
+        is_whole = (number > first[..., None]) & (number < last[..., None])
+        middle = log_weighted_sum(is_whole.astype(cells.dtype), cells, axis=-1)
         begin = self._part(logs, a, jnp.where(same, b, self.low + step * (first + 1)))
         end = jnp.where(same, -jnp.inf, self._part(logs, jnp.where(same, a, self.low + step * last), b))
         parts = jnp.stack(jnp.broadcast_arrays(begin, middle, end))
         return jnp.where(empty, -jnp.inf, log_weighted_sum(jnp.ones((), parts.dtype), parts) - log_norm)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters), between `low` and `high`: a cell by
-        its probability, and in the cell as if the density were a straight line."""
+        """Random numbers of the given shape, followed by that of the parameters, between `low` and `high`: a cell by
+        its probability, and a position in it from a linear density."""
         _, log_norm, cells = self._table(jnp.result_type(float, self.low, self.high))
-        which, where = jax.random.split(key)
-        index, _ = choose(which, jnp.exp(cells - log_norm[..., None]), shape)
-        u = jax.random.uniform(where, index.shape, dtype=cells.dtype)
+        index_key, position_key = jax.random.split(key)
+        index, _ = choose(index_key, jnp.exp(cells - log_norm[..., None]), shape)
+        u = jax.random.uniform(position_key, index.shape, dtype=cells.dtype)
         # the slope is that between the neighbours
         before, after = (lookup(cells, jnp.clip(index + by, 0, self.n - 1)) for by in (-1, 1))
         a, b = jnp.exp(0.25 * (before - after)), jnp.exp(0.25 * (after - before))
@@ -117,8 +117,8 @@ class Convolution(AbstractDistribution):
         return (jnp.asarray(self.high, dtype) - jnp.asarray(self.low, dtype)) / self.n
 
     def _table(self, dtype: Any) -> tuple[Array, Array, Array]:
-        """The log of the density at the ends of the cells and of the margin (last axis), that of its integral over the
-        range, and over each cell."""
+        """The log of the density at the edges of the cells and the margin (last axis), that of its integral over the
+        range, and that over each cell."""
         density = self._convolved(dtype)
         floor = jnp.max(density, axis=-1, keepdims=True) * (_FLOOR * jnp.finfo(density.dtype).eps)
         logs = jnp.log(jnp.where(density > floor, density, floor))
@@ -129,10 +129,10 @@ class Convolution(AbstractDistribution):
         return logs, log_weighted_sum(jnp.ones((), cells.dtype), cells, axis=-1), cells
 
     def _cell(self, x: Array) -> tuple[Array, Array]:
-        """In which cell `x` is, and where between its ends (0 to 1)."""
-        place = (x - self.low) / self._step(x.dtype)
-        cell = jnp.clip(jnp.floor(lax.stop_gradient(place)), 0, self.n - 1)
-        return cell.astype(int), place - cell
+        """The cell that contains `x`, and the position between its edges (0 to 1)."""
+        position = (x - self.low) / self._step(x.dtype)
+        cell = jnp.clip(jnp.floor(lax.stop_gradient(position)), 0, self.n - 1)
+        return cell.astype(int), position - cell
 
     def _interpolate(self, logs: Array, x: Array) -> Array:
         cell, t = self._cell(x)
@@ -140,46 +140,46 @@ class Convolution(AbstractDistribution):
 
     def _part(self, logs: Array, a: Array, b: Array) -> Array:
         """The log of the integral from a to b in one cell."""
-        width = jnp.where(b < a, 0.0, b - a)  # rounding
-        # one lookup for all nodes, whose axis comes in front of that of parameters
+        width = jnp.where(b < a, 0.0, b - a)  # against rounding
+        # one lookup for all nodes, whose axis is in front of those of the parameters
         column = (-1, *[1] * max(logs.ndim - 1, width.ndim))
-        at, weights = (jnp.asarray(some, width.dtype).reshape(column) for some in (_AT, _WEIGHTS))
+        at, weights = (jnp.asarray(constants, width.dtype).reshape(column) for constants in (_AT, _WEIGHTS))
         return log_weighted_sum(width * weights, self._interpolate(logs, a + width * at))
 
     def _convolved(self, dtype: Any) -> Array:
-        """The density of the sum at the ends of the cells, from `_MARGIN` cells below to as many above the range."""
+        """The density of the sum at the cell edges, from `_MARGIN` cells below the range to as many above."""
         n, step = self.n, self._step(dtype)
         low = jnp.asarray(self.low, dtype)
         edges = low + step * (jnp.arange(2 * n + 1) - n // 2)
         size = 4 * n
-        # all distances from the middle of a cell to the end of another
+        # all distances from the middle of a cell to an edge
         count = 3 * n + 2 * _MARGIN
         distance = step * (jnp.arange(count, dtype=dtype) - jnp.asarray(1.5 * n + _MARGIN - 0.5, dtype))
         errors = jnp.exp(_along(self.resolution.log_prob, distance))
         if hasattr(self.signal, "log_integral"):
             masses = jnp.exp(_along(self.signal.log_integral, edges[:-1], edges[1:]))
-            # the density averaged over cells, whose transform is the density's times that of a cell
+            # the average of the density over cells, whose transform is that of the density times that of a cell
             width = np.sinc(np.fft.rfftfreq(size))
         else:
             masses = step * jnp.exp(_along(self.signal.log_prob, edges[:-1] + 0.5 * step))
             width = np.ones(size // 2 + 1)
         spectrum = jnp.fft.rfft(masses, size) * jnp.fft.rfft(errors, size) / jnp.asarray(width, dtype)
-        # cell k and distance j meet at place k + j; wrapped around are the places below the first one wanted
+        # cell k and distance j contribute to index k + j; only indices below the first one returned wrap around
         return jnp.fft.irfft(spectrum, size)[..., 2 * n - 1 : 3 * n + 2 * _MARGIN]
 
 
 def _along(fn: Callable[..., Array], *grid: Array) -> Array:
-    """The function over a grid, on the last axis: its parameters have theirs in front."""
+    """The function on a grid, which is the last axis, after those of its parameters."""
     return jnp.moveaxis(jax.vmap(fn)(*grid), 0, -1)
 
 
 def _lagrange(t: Any) -> list[Any]:
     """The weights of the values at the stencil for the polynomial through them at `t`."""
-    out = []
+    weights = []
     for i in _STENCIL:
         others = [j for j in _STENCIL if j != i]
         weight = 1 / math.prod(float(i - j) for j in others)
         for j in others:
             weight = weight * (t - float(j))
-        out.append(weight)
-    return out
+        weights.append(weight)
+    return weights

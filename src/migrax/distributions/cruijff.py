@@ -59,14 +59,14 @@ class Cruijff(AbstractDistribution):
         """The log of the probability between `low` and `high`. 266 evaluations for each interval."""
         low, high = jnp.asarray(low), jnp.asarray(high)
         a, b = jnp.where(low > self.low, low, self.low), jnp.where(high < self.high, high, self.high)
-        some = b > a
-        a, b = jnp.where(some, a, self.low), jnp.where(some, b, self.high)
-        out = jnp.where(some, _log_mass(a, b, self.mu, *self._shape) - self._log_norm(), -jnp.inf)
+        nonempty = b > a
+        a, b = jnp.where(nonempty, a, self.low), jnp.where(nonempty, b, self.high)
+        out = jnp.where(nonempty, _log_mass(a, b, self.mu, *self._shape) - self._log_norm(), -jnp.inf)
         return jnp.where(jnp.isnan(low) | jnp.isnan(high), jnp.nan, out)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters); by inversion of the cdf. They
-        may not be differentiated."""
+        """Random numbers of the given shape, followed by that of the parameters, by inversion of the cdf. They are not
+        differentiable."""
         fields = (self.mu, self.sigma_low, self.sigma_high, self.alpha_low, self.alpha_high, self.low, self.high)
         parameters = jnp.broadcast_shapes(*(jnp.shape(p) for p in fields))
         dtype = jnp.result_type(float, *fields)
@@ -84,7 +84,7 @@ class Cruijff(AbstractDistribution):
 def _log_kernel(
     steps: Array, sigma_low: ArrayLike, sigma_high: ArrayLike, alpha_low: ArrayLike, alpha_high: ArrayLike
 ) -> Array:
-    """Of the distance from the peak."""
+    """The log of the kernel at a distance from the peak."""
     below = steps < 0
     sigma, alpha = jnp.where(below, sigma_low, sigma_high), jnp.where(below, alpha_low, alpha_high)
     square = (steps / sigma) ** 2
@@ -104,7 +104,7 @@ def _quantile(u: Array, mu: Array, *rest: Array) -> Array:
     *shape, low, high = (jax.lax.stop_gradient(v) for v in rest)
     center = jax.lax.stop_gradient(mu)
     peak = jnp.clip(center, low, high)
-    # both sides have their own width, and panels that end at the peak
+    # each side has its own width, and panels end at the peak
     edges = jnp.concatenate([
         panels_around(peak, shape[0], low, peak),
         panels_around(peak, shape[1], peak, high)[1:],

@@ -19,7 +19,7 @@ _LOG_SQRT_2PI = 0.9189385332046727
 
 
 class _AbstractCrystalBall(AbstractDistribution):
-    """What those with one or two tails, and one or two widths, have in common."""
+    """The common part of the shapes with one or two tails, and one or two widths."""
 
     @abc.abstractmethod
     def _shape(self) -> "_Shape":
@@ -34,8 +34,8 @@ class _AbstractCrystalBall(AbstractDistribution):
         return self._shape().log_integral(low, high)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters), by the inverse of the cdf, found by
-        bisection. They have no derivatives in the parameters."""
+        """Random numbers of the given shape, followed by that of the parameters, by bisection of the cdf. They have no
+        derivatives in the parameters."""
         return self._shape().sample(key, shape)
 
 
@@ -75,7 +75,7 @@ class CrystalBall(_AbstractCrystalBall):
         self.low, self.high = cast(Array, low), cast(Array, high)
 
     def _shape(self) -> "_Shape":
-        below, above = _Side(self.sigma, self.alpha, self.n), _Side(self.sigma, None, None)
+        below, above = _PeakSide(self.sigma, self.alpha, self.n), _PeakSide(self.sigma, None, None)
         return _Shape(self.mu, below, above, self.low, self.high)
 
 
@@ -115,13 +115,13 @@ class DoubleCrystalBall(_AbstractCrystalBall):
         self.low, self.high = cast(Array, low), cast(Array, high)
 
     def _shape(self) -> "_Shape":
-        below = _Side(self.sigma, self.alpha_low, self.n_low)
-        above = _Side(self.sigma, self.alpha_high, self.n_high)
+        below = _PeakSide(self.sigma, self.alpha_low, self.n_low)
+        above = _PeakSide(self.sigma, self.alpha_high, self.n_high)
         return _Shape(self.mu, below, above, self.low, self.high)
 
 
 class AsymmetricCrystalBall(_AbstractCrystalBall):
-    """A `DoubleCrystalBall` whose core has another standard deviation on each side of its peak."""
+    """A `DoubleCrystalBall` whose core has a different standard deviation on each side of its peak."""
 
     mu: Array
     sigma_low: Array
@@ -160,12 +160,12 @@ class AsymmetricCrystalBall(_AbstractCrystalBall):
         self.low, self.high = cast(Array, low), cast(Array, high)
 
     def _shape(self) -> "_Shape":
-        below = _Side(self.sigma_low, self.alpha_low, self.n_low)
-        above = _Side(self.sigma_high, self.alpha_high, self.n_high)
+        below = _PeakSide(self.sigma_low, self.alpha_low, self.n_low)
+        above = _PeakSide(self.sigma_high, self.alpha_high, self.n_high)
         return _Shape(self.mu, below, above, self.low, self.high)
 
 
-class _Side(NamedTuple):
+class _PeakSide(NamedTuple):
     """One side of the peak: half a Gaussian, with a tail unless `alpha` is None."""
 
     sigma: Array
@@ -173,23 +173,23 @@ class _Side(NamedTuple):
     n: Array | None
 
     def edge(self, mu: Array) -> ArrayLike:
-        """Where the tail begins, of the side below a peak at `mu`."""
+        """The point where the tail begins, for the side below a peak at `mu`."""
         return -jnp.inf if self.alpha is None else mu - self.alpha * self.sigma
 
 
 class _Shape(NamedTuple):
-    """What the three have in common. It is 1 at the peak."""
+    """The shape common to all three, which is 1 at the peak."""
 
     mu: Array
-    below: _Side
-    above: _Side
+    below: _PeakSide
+    above: _PeakSide
     low: Array
     high: Array
 
     def log_prob(self, x: ArrayLike) -> Array:
         x = jnp.asarray(x)
         left, outside = x < self.mu, (x < self.low) | (x > self.high)
-        # both sides are worked out everywhere, each with a distance that is its own or 0
+        # both sides are evaluated everywhere, each at its own distance or 0
         from_left = _log_side(jnp.where(left, self.mu - x, 0.0) / self.below.sigma, self.below)
         from_right = _log_side(jnp.where(left, 0.0, x - self.mu) / self.above.sigma, self.above)
         value = jnp.where(left, from_left, from_right) - self._log_mass(self.low, self.high)
@@ -198,24 +198,24 @@ class _Shape(NamedTuple):
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Array:
         a, b = jnp.broadcast_arrays(*clip(low, high, self.low, self.high))
         if any(jnp.ndim(leaf) for leaf in jax.tree.leaves(self)):
-            mass, whole = self._log_mass(a, b), self._log_mass(self.low, self.high)
-        else:  # as one more interval: a second copy of all this would take as long to compile
+            mass, total = self._log_mass(a, b), self._log_mass(self.low, self.high)
+        else:  # as one more interval: a second copy of the code would take as long to compile
             ends = (jnp.append(a, self.low), jnp.append(b, self.high))
-            each = self._log_mass(*ends)
-            mass, whole = each[:-1].reshape(a.shape), each[-1]
-        return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - whole)
+            masses = self._log_mass(*ends)
+            mass, total = masses[:-1].reshape(a.shape), masses[-1]
+        return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - total)
 
     def sample(self, key: Array, shape: tuple[int, ...]) -> Array:
         return sample_by_bisection(self._log_mass, self.low, self.high, key, shape)
 
     def _log_mass(self, low: ArrayLike, high: ArrayLike) -> Array:
-        """The log of the integral over both sides. They stand along a leading axis, the one above in a mirror, so that
-        there is one copy of the formulas: they take long to compile."""
+        """The log of the integral over both sides. They are stacked on a leading axis, the upper one mirrored, so that
+        there is one copy of the formulas, which take long to compile."""
         dims = max(jnp.ndim(x) for x in (low, high, *jax.tree.leaves(self)))
 
         def pair(below: ArrayLike, above: ArrayLike) -> Array:
-            both = jnp.stack(jnp.broadcast_arrays(below, above))
-            return both.reshape(2, *(1,) * (dims + 1 - both.ndim), *both.shape[1:])
+            sides = jnp.stack(jnp.broadcast_arrays(below, above))
+            return sides.reshape(2, *(1,) * (dims + 1 - sides.ndim), *sides.shape[1:])
 
         below, above = clip(low, high, -jnp.inf, self.mu), clip(low, high, self.mu, jnp.inf)
         a, b = pair(below[0], -above[1]), pair(below[1], -above[0])
@@ -228,11 +228,11 @@ class _Shape(NamedTuple):
             tail = jnp.concatenate([tail, jnp.full_like(tail, -jnp.inf)])
         else:
             tail = _log_tail(a, b, edge, sigma, pair(alpha, self.above.alpha), pair(n, self.above.n))
-        both = jnp.log(sigma) + log_add(core, tail)
-        return log_add(both[0], both[1])
+        sides = jnp.log(sigma) + log_add(core, tail)
+        return log_add(sides[0], sides[1])
 
 
-def _log_side(s: Array, side: _Side) -> Array:
+def _log_side(s: Array, side: _PeakSide) -> Array:
     """The log of the shape `s` standard deviations from the peak."""
     if side.alpha is None or side.n is None:
         return -0.5 * s**2
@@ -247,10 +247,10 @@ def _log_tail(low: Array, high: Array, edge: Array, sigma: Array, alpha: Array, 
     deviations."""
     a, b = clip(low, high, -jnp.inf, edge)
     empty, infinite = b <= a, jnp.isneginf(a)
-    whole, part = infinite & ~empty, ~infinite & ~empty
+    to_infinity, is_finite = infinite & ~empty, ~infinite & ~empty
     near = jnp.where(empty, 0.0, edge - jnp.where(empty, edge, b)) / sigma
-    width = jnp.where(part, jnp.where(part, b, 1.0) - jnp.where(part, a, 0.0), 1.0) / sigma
-    return jnp.where(empty, -jnp.inf, _log_tail_mass(near, width, whole, alpha, n))
+    width = jnp.where(is_finite, jnp.where(is_finite, b, 1.0) - jnp.where(is_finite, a, 0.0), 1.0) / sigma
+    return jnp.where(empty, -jnp.inf, _log_tail_mass(near, width, to_infinity, alpha, n))
 
 
 def _log_core_mass(low: Array, high: Array, mu: Array, sigma: Array) -> Array:
@@ -263,7 +263,7 @@ def _log_core_mass(low: Array, high: Array, mu: Array, sigma: Array) -> Array:
 
 
 def _log_tail_mass(near: Array, width: Array, infinite: Array, alpha: Array, n: Array) -> Array:
-    """The log of the integral of the tail over `width` (or to infinity), from `near` beyond its beginning on.
+    """The log of the integral of the tail over `width` (or to infinity), starting `near` beyond its beginning.
 
     With y = 1 + alpha near / n it is y^-n times the integral of (1 + alpha s / (n y))^-n over s.
     """

@@ -43,10 +43,10 @@ class Exponential(AbstractDistribution):
         return jnp.where(empty, -jnp.inf, self._log_mass(a, b) - self._log_mass(self.low, self.high))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters)."""
+        """Random numbers of the given shape, followed by that of the parameters."""
         parameters = jnp.broadcast_shapes(*(jnp.shape(p) for p in (self.rate, self.low, self.high)))
         u = jax.random.uniform(key, (*shape, *parameters), dtype=jnp.result_type(float, self.rate, self.low, self.high))
-        # the inverse of the cdf; where the range is much shorter than the decay length, u is spread evenly
+        # inversion of the cdf; uniform where the range is much shorter than the decay length
         finite = jnp.isfinite(self.high)
         width = jnp.where(finite, self.high, self.low + 1.0) - self.low
         depth = jnp.where(finite, self.rate * width, 1.0)
@@ -73,7 +73,7 @@ def log_mean_exp(u: Array) -> Array:
     for coefficient in reversed(_LOG_SINHC):
         series = x2 * (coefficient + series)
     large = jnp.where(small, 1.0, x)
-    # of u > 0 the two halves, -u/2 and x, are nothing: not the difference of two large numbers
+    # for u > 0 the terms -u/2 and x cancel exactly, and are not taken as a difference of large numbers
     rising = jnp.where(u > 0, 0.0, 2 * large)
     by_log = rising - jnp.log(2 * large) + jnp.log1p(-jnp.exp(-2 * large))
     return jnp.where(small, -0.5 * u + series, by_log)

@@ -20,7 +20,7 @@ class GeneralizedExtremeValue(AbstractDistribution):
     Gumbel distribution, with cdf exp(-exp(-z)); it is smooth there. SciPy's shape is -xi.
 
     Where the density is so small that the exponential in its log overflows (below e^-1e138; in float32 below e^-1e17)
-    it counts as 0.
+    it is taken as 0.
     """
 
     mu: Array
@@ -48,20 +48,20 @@ class GeneralizedExtremeValue(AbstractDistribution):
         s_b, below_b, above_b = self._gumbel(jnp.where(jnp.isinf(high), self.mu, high))
         empty = (high <= low) | above_a | below_b
         from_below, to_above = jnp.isneginf(low) | below_a, jnp.isposinf(high) | above_b
-        two = ~empty & ~from_below & ~to_above
-        # The cdf is exp(-exp(-s)). How much s grows over the interval, from its width:
-        a, b = jnp.where(two, low, self.mu), jnp.where(two, high, self.mu + self.sigma)
+        bounded = ~empty & ~from_below & ~to_above
+        # The cdf is exp(-exp(-s)). The growth of s over the interval, from its width:
+        a, b = jnp.where(bounded, low, self.mu), jnp.where(bounded, high, self.mu + self.sigma)
         rest = 1 + self.xi * (a - self.mu) / self.sigma
-        width = jnp.where(two, (b - a) / self.sigma / jnp.where(two, rest, 1.0), 1.0)
-        r = jnp.where(two, self.xi * width, 0.0)
+        width = jnp.where(bounded, (b - a) / self.sigma / jnp.where(bounded, rest, 1.0), 1.0)
+        r = jnp.where(bounded, self.xi * width, 0.0)
         growth = width * log1p_ratio(jnp.maximum(r, -1 + jnp.finfo(r.dtype).epsneg))
         # exp(-t_b) - exp(-t_a) = exp(-t_b) (1 - exp(t_b - t_a)), where t_a - t_b = t_a (1 - exp(-growth))
-        log_step = -s_a + jnp.where(two, jnp.log(growth) + log_mean_exp(growth), 0.0)
+        log_step = -s_a + jnp.where(bounded, jnp.log(growth) + log_mean_exp(growth), 0.0)
         part = jnp.where(from_below, 0.0, log_step + log_mean_exp(jnp.exp(log_step)))
         return jnp.where(empty, -jnp.inf, part - jnp.where(to_above, 0.0, jnp.exp(-s_b)))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters)."""
+        """Random numbers of the given shape, followed by that of the parameters."""
         parameters = jnp.broadcast_shapes(*(jnp.shape(p) for p in (self.mu, self.sigma, self.xi)))
         s = jax.random.gumbel(key, (*shape, *parameters), jnp.result_type(float, self.mu, self.sigma, self.xi))
         # (exp(xi s) - 1) / xi
@@ -69,7 +69,7 @@ class GeneralizedExtremeValue(AbstractDistribution):
 
     def _gumbel(self, x: Array) -> tuple[Array, Array, Array]:
         """log(1 + xi z) / xi, which follows a Gumbel distribution; whether `x` is below the support (or the density so
-        small that it counts as 0), and whether it is above."""
+        small that it is taken as 0), and whether it is above."""
         z = (x - self.mu) / self.sigma
         r = self.xi * z
         outside = r <= -1

@@ -35,16 +35,16 @@ class Gamma(AbstractDistribution):
         return jnp.where(inside, _log_density(x / self.scale, jnp.asarray(self.shape)) - jnp.log(x), -jnp.inf)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
-        """The log of the probability between `low` and `high`. 266 evaluations for each interval; exact to 1e-12, also
-        in the derivatives by `shape`, for shapes from 0.01 to 1e6."""
+        """The log of the probability between `low` and `high`. 266 evaluations for each interval; exact to 1e-12,
+        including derivatives by `shape`, for shapes from 0.01 to 1e6."""
         return _log_integral(low, high, self.shape, self.scale)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters)."""
+        """Random numbers of the given shape, followed by that of the parameters."""
         parameters = jnp.broadcast_shapes(jnp.shape(self.shape), jnp.shape(self.scale))
         dtype = jnp.result_type(float, self.shape, self.scale)
         k = jnp.broadcast_to(jnp.asarray(self.shape, dtype), (*shape, *parameters))
-        # in log space, as samples of a small shape are below the smallest number
+        # in log space, as samples of a small shape underflow
         return self.scale * jnp.exp(jax.random.loggamma(key, k, dtype=dtype))
 
 
@@ -58,10 +58,10 @@ def _log_density(r: Array, k: Array) -> Array:
 def _log_integral(low: ArrayLike, high: ArrayLike, k: ArrayLike, scale: ArrayLike) -> Array:
     dtype = jnp.result_type(float, low, high, k, scale)
     low, high, k, scale = jnp.broadcast_arrays(*(jnp.asarray(v, dtype) for v in (low, high, k, scale)))
-    unknown = jnp.isnan(low) | jnp.isnan(high)
+    is_nan = jnp.isnan(low) | jnp.isnan(high)
     low, high = jnp.where(low > 0, low, 0.0), jnp.where(high > 0, high, 0.0)
     finite = jnp.isfinite(low) & jnp.isfinite(high)
     width = jnp.where(finite, jnp.where(finite, high, 1.0) - jnp.where(finite, low, 0.0), 1.0) / scale
     a, b = (jnp.where(jnp.isfinite(v), jnp.where(jnp.isfinite(v), v, 1.0) / scale, v) for v in (low, high))
     out = log_power_exp(a, b, width, k, jnp.ones_like(k), lambda r: _log_density(r, k))
-    return jnp.where(unknown, jnp.nan, out)
+    return jnp.where(is_nan, jnp.nan, out)

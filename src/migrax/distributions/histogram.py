@@ -11,8 +11,8 @@ from ._piecewise import check_contents, choose, floats, growing, log_or_nothing,
 class HistogramTemplate(AbstractDistribution):
     """The density that is constant in each bin of a histogram, in proportion to its content over its width.
 
-    A bin has its lower edge, the last one both. Contents may be parameters; where one is negative, everything that
-    depends on it is NaN. At an edge the derivative in `x` is 0, as everywhere else.
+    A bin includes its lower edge, the last one both. Contents may be parameters; a negative one makes everything that
+    depends on it NaN. The derivative in `x` is 0 everywhere, also at an edge.
     """
 
     counts: Array
@@ -23,10 +23,10 @@ class HistogramTemplate(AbstractDistribution):
 
         - `counts`: the contents of the bins (not densities), shape `(n,)`, or `(..., n)` for several histograms at
             once; in any unit.
-        - `edges`: of the bins, shape `(n + 1,)`, finite, in the units of `x`.
+        - `edges`: those of the bins, shape `(n + 1,)`, finite, in the units of `x`.
 
-        **Raises:** `ValueError` for edges that do not grow, shapes that do not match, or, where they are known (not
-        traced), contents that are negative, not finite or all 0.
+        **Raises:** `ValueError` for edges that do not increase, shapes that do not match, or contents that are known
+        (not traced) and negative, not finite or all 0.
         """
         self.edges, self.counts = growing(edges, "edges"), floats(counts)
         n = self.edges.size - 1
@@ -56,8 +56,8 @@ class HistogramTemplate(AbstractDistribution):
         return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - log_or_nothing(self.total))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the histograms)."""
-        which, where = jax.random.split(key)
-        index, _ = choose(which, self.counts, shape)
-        u = jax.random.uniform(where, index.shape, dtype=self.edges.dtype)
+        """Random numbers of the given shape, followed by that of the histograms."""
+        index_key, position_key = jax.random.split(key)
+        index, _ = choose(index_key, self.counts, shape)
+        u = jax.random.uniform(position_key, index.shape, dtype=self.edges.dtype)
         return self.edges[index] + u * jnp.diff(self.edges)[index]

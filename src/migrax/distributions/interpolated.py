@@ -1,4 +1,4 @@
-"""A density through given values."""
+"""A density interpolated between given values."""
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,9 @@ from ._piecewise import check_contents, choose, floats, growing, log_or_nothing,
 
 
 class Interpolated(AbstractDistribution):
-    """The density in proportion to the straight lines between values at knots, 0 beyond the outer knots.
+    """The density proportional to the straight lines between values at knots, and 0 beyond the outer knots.
 
-    Its integral is exact (trapezoids). Values may be parameters; where one is negative, what depends on it is NaN.
+    Its integral is exact (trapezoids). Values may be parameters; a negative one makes what depends on it NaN.
     """
 
     knots: Array
@@ -20,12 +20,12 @@ class Interpolated(AbstractDistribution):
     def __init__(self, knots: ArrayLike, values: ArrayLike):
         """**Arguments:**
 
-        - `knots`: shape `(n,)`, growing and finite, in the units of `x`.
-        - `values`: of the density at the knots but for a common factor, shape `(n,)`, or `(..., n)` for several at
+        - `knots`: shape `(n,)`, increasing and finite, in the units of `x`.
+        - `values`: those of the density at the knots up to a common factor, shape `(n,)`, or `(..., n)` for several at
             once. A value of 0 is allowed (the tip of a triangle).
 
-        **Raises:** `ValueError` for knots that do not grow, shapes that do not match, or, where they are known (not
-        traced), values that are negative, not finite or all 0.
+        **Raises:** `ValueError` for knots that do not increase, shapes that do not match, or values that are known (not
+        traced) and negative, not finite or all 0.
         """
         self.knots, self.values = growing(knots, "knots"), floats(values)
         if self.values.ndim == 0 or self.values.shape[-1] != self.knots.size:
@@ -52,11 +52,11 @@ class Interpolated(AbstractDistribution):
         return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - self._log_area())
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the values)."""
-        which, where = jax.random.split(key)
-        index, _ = choose(which, self._areas(), shape)
-        u = jax.random.uniform(where, index.shape, dtype=self.knots.dtype)
-        # the root of a quadratic equation, in the form that holds for any slope
+        """Random numbers of the given shape, followed by that of the values."""
+        index_key, position_key = jax.random.split(key)
+        index, _ = choose(index_key, self._areas(), shape)
+        u = jax.random.uniform(position_key, index.shape, dtype=self.knots.dtype)
+        # the root of a quadratic equation, in the form that is stable for any slope
         a, b = lookup(self.values, index), lookup(self.values, index + 1)
         t = u * (a + b) / (a + jnp.sqrt(a**2 * (1 - u) + b**2 * u))
         left = self.knots[index]

@@ -21,12 +21,12 @@ _CHUNK = 2**20
 
 
 class KernelDensity(AbstractDistribution):
-    """A normal distribution around each event, all added up (K. Cranmer, Comput. Phys. Commun. 136 (2001) 198).
+    """The sum of normal distributions around the events (K. Cranmer, Comput. Phys. Commun. 136 (2001) 198).
 
     At a boundary of the range the kernels are reflected, so that the density does not fall there to half its value;
-    with `reflect=False` they are cut off, and the whole is normalised to what remains.
+    with `reflect=False` they are cut off, and the sum is normalised to what remains.
 
-    Time grows as events times points; memory does not (a few million numbers at a time).
+    The time grows as events times points; the memory does not (a few million numbers at a time).
     """
 
     events: Array
@@ -51,14 +51,14 @@ class KernelDensity(AbstractDistribution):
         - `bandwidth`: the standard deviation of the kernels, in the units of the events; one number, or one for each
             event. Default: Scott's rule, sigma n_eff^(-1/5) with the standard deviation sigma of the events and
             n_eff = (sum w)²/(sum w²), as that of `scipy.stats.gaussian_kde` (D. W. Scott, Multivariate Density
-            Estimation (1992), there with 1.06). It is right for one peak, too wide for several.
+            Estimation (1992), there with 1.06). It suits one peak, and is too wide for several.
         - `weights`: of the events, shape `(n,)`; only their ratios matter. Some may be negative; where the sum is
             negative, the density is NaN.
         - `low`, `high`: the range, numbers.
-        - `reflect`: what happens at its ends, see above.
+        - `reflect`: the treatment of its ends, see above.
 
-        **Raises:** `ValueError` for shapes that do not match, fewer than 2 events without a bandwidth, or events
-        outside the range, where they are known (not traced).
+        **Raises:** `ValueError` for shapes that do not match, fewer than 2 events without a bandwidth, or events that
+        are known (not traced) and outside the range.
         """
         self.events = floats(events)
         self.weights = None if weights is None else floats(weights)
@@ -83,12 +83,12 @@ class KernelDensity(AbstractDistribution):
         x = jnp.asarray(x)
         centers, weights, widths = self._kernels()
         inside = (x >= self.low) & (x <= self.high)
-        at = jnp.where(inside, x, self.events[0])
+        points = jnp.where(inside, x, self.events[0])
 
-        def one(x: Array) -> Array:
+        def log_sum_at(x: Array) -> Array:
             return log_weighted_sum(weights, Normal(centers, widths).log_prob(x))
 
-        out = _mapped(one, at, rows=centers.size) - self._log_norm()
+        out = _mapped(log_sum_at, points, rows=centers.size) - self._log_norm()
         return jnp.where(inside, out, jnp.where(jnp.isnan(x), jnp.nan, -jnp.inf))
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
@@ -97,34 +97,34 @@ class KernelDensity(AbstractDistribution):
         return self._log_mass(a, b) - self._log_norm()
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape: an event, and a step from it. NaN if a weight is negative."""
+        """Random numbers of the given shape: an event plus a random step. NaN if a weight is negative."""
         centers, weights, widths = self._kernels()
-        good = jnp.all(weights >= 0)
-        which, where = jax.random.split(key)
-        if self._endless:
-            index, _ = choose(which, weights, shape)
-            step = jax.random.normal(where, shape, dtype=centers.dtype)
+        is_positive = jnp.all(weights >= 0)
+        index_key, step_key = jax.random.split(key)
+        if self._is_unbounded:
+            index, _ = choose(index_key, weights, shape)
+            step = jax.random.normal(step_key, shape, dtype=centers.dtype)
         else:
             index, _ = choose(
-                which, weights * jnp.exp(Normal(centers, widths).log_integral(self.low, self.high)), shape
+                index_key, weights * jnp.exp(Normal(centers, widths).log_integral(self.low, self.high)), shape
             )
             ends = ((end - centers[index]) / widths[index] for end in (self.low, self.high))
-            step = jax.random.truncated_normal(where, *ends, shape=shape, dtype=centers.dtype)
+            step = jax.random.truncated_normal(step_key, *ends, shape=shape, dtype=centers.dtype)
         out = centers[index] + widths[index] * step
-        return jnp.where(good, jnp.clip(out, self.low, self.high), jnp.nan)
+        return jnp.where(is_positive, jnp.clip(out, self.low, self.high), jnp.nan)
 
     @property
-    def _endless(self) -> bool:
+    def _is_unbounded(self) -> bool:
         """Whether the range is known to be infinite on both sides."""
         return is_concrete(self.low, self.high) and bool(np.isneginf(self.low) & np.isposinf(self.high))
 
     def _kernels(self) -> tuple[Array, Array, Array]:
         """Centres, weights and widths of the kernels, with those reflected at the ends of the range."""
         weights = jnp.ones_like(self.events) if self.weights is None else self.weights
-        # ratios only, so that neither sums nor single precision overflow
+        # normalised, so that neither sums nor single precision overflow
         weights = weights / jnp.sum(weights)
         widths = jnp.broadcast_to(jnp.asarray(self.bandwidth), self.events.shape)
-        if self._endless or not self.reflect:
+        if self._is_unbounded or not self.reflect:
             return self.events, weights, widths
         centers, all_weights = [self.events], [weights]
         for end in (self.low, self.high):
@@ -138,14 +138,14 @@ class KernelDensity(AbstractDistribution):
     def _log_mass(self, a: Array, b: Array) -> Array:
         centers, weights, widths = self._kernels()
 
-        def one(ends: tuple[Array, Array]) -> Array:
+        def log_mass_between(ends: tuple[Array, Array]) -> Array:
             return log_weighted_sum(weights, Normal(centers, widths).log_integral(*ends))
 
-        return _mapped(one, (a, b), rows=8 * centers.size)
+        return _mapped(log_mass_between, (a, b), rows=8 * centers.size)
 
     def _log_norm(self) -> Array:
-        """The log of the part of the kernels inside the range."""
-        if self._endless:
+        """The log of the fraction of the kernels inside the range."""
+        if self._is_unbounded:
             return jnp.zeros((), self.events.dtype)
         return self._log_mass(jnp.asarray(self.low), jnp.asarray(self.high))
 
@@ -159,7 +159,7 @@ class KernelDensity(AbstractDistribution):
 
 
 def _scott(events: Array, weights: Array | None) -> Array:
-    """sigma n_eff^(-1/5), with the unbiased variance, as scipy.stats.gaussian_kde has it."""
+    """sigma n_eff^(-1/5), with the unbiased variance, as in scipy.stats.gaussian_kde."""
     if weights is None:
         return jnp.std(events, ddof=1) * events.size ** (-0.2)
     w = weights / jnp.sum(weights)
@@ -169,11 +169,11 @@ def _scott(events: Array, weights: Array | None) -> Array:
 
 
 def _mapped(fn, args, rows: int) -> Array:
-    """`fn` of each of the numbers in `args`, of which it makes `rows` numbers: as many at a time as memory is for. What
-    derivatives need is computed again, not kept."""
+    """Map `fn`, which computes `rows` numbers for each element, over `args`, as many elements at a time as fit into
+    memory. Intermediate values are recomputed for derivatives, not stored."""
     shape = jnp.shape(jax.tree.leaves(args)[0])
-    flat = jax.tree.map(jnp.ravel, args)
+    flat_args = jax.tree.map(jnp.ravel, args)
     size = max(1, _CHUNK // rows)
     if math.prod(shape) <= size:
-        return jax.vmap(fn)(flat).reshape(shape)
-    return lax.map(jax.checkpoint(fn), flat, batch_size=size).reshape(shape)
+        return jax.vmap(fn)(flat_args).reshape(shape)
+    return lax.map(jax.checkpoint(fn), flat_args, batch_size=size).reshape(shape)

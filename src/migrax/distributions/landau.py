@@ -17,9 +17,9 @@ class Landau(AbstractDistribution):
 
     The density is phi((x - mu) / sigma) / sigma with Landau's own phi(l), the inverse Laplace transform of s^s, as in
     ROOT, RooFit and SciPy's documentation. `mu` is not its maximum, which is at mu - 0.22278 sigma, and neither its
-    mean nor its variance exist. What `scipy.stats.landau` computes has another unit (seen with 1.17): this here is its
+    mean nor its variance exist. `scipy.stats.landau` computes it in another unit (seen with 1.17): this is its
     `landau(mu + sigma * log(pi / 2), sigma * pi / 2)`. Exact to 1e-12, with its derivatives, for (x - mu) / sigma from
-    -200, where the log of the density is -1e86 (below, it goes on as a straight line), to 1e8 and beyond.
+    -200, where the log of the density is -1e86 (below, it continues as a straight line), to 1e8 and beyond.
     """
 
     mu: Array
@@ -34,7 +34,7 @@ class Landau(AbstractDistribution):
         self.mu, self.sigma = cast(Array, mu), cast(Array, sigma)
 
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
-        """The log of the density at `x`. 112 evaluations for each."""
+        """The log of the density at `x`. 112 evaluations per point."""
         return _log_phi((jnp.asarray(x) - self.mu) / self.sigma) - jnp.log(self.sigma)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
@@ -42,7 +42,7 @@ class Landau(AbstractDistribution):
         return _log_interval(low, high, self.mu, self.sigma)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters)."""
+        """Random numbers of the given shape, followed by that of the parameters."""
         parameters = jnp.broadcast_shapes(jnp.shape(self.mu), jnp.shape(self.sigma))
         dtype = jnp.result_type(float, self.mu, self.sigma)
         keys, shape = jax.random.split(key), (*shape, *parameters)
@@ -71,11 +71,11 @@ _ZETA = (
     1.6449340668482264, 1.0823232337111382, 1.0173430619844491, 1.0040773561979443, 1.0009945751278182,
     1.0002460865533080, 1.0000612481350587, 1.0000152822594087, 1.0000038172932650,
 )  # fmt: skip
-# In between, the larger tail is the complement of the other. The median is at 1.3558.
+# Separates the tails; the larger one is the complement of the other. The median is at 1.3558.
 _MIDDLE = 1.36
 _LOG_PI = 1.1447298858494002
 _LOG_HALF = -0.6931471805599453
-# Below this, exp(-1 - l) would be infinite soon (squared, in second derivatives); it goes on as a straight line.
+# Below this, exp(-1 - l) would soon be infinite (squared, in second derivatives); it continues as a straight line.
 _LOWEST = {"float64": -200.0, "float32": -30.0}
 
 
@@ -114,13 +114,13 @@ def _path(level: Array, t: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def _level(x: Array) -> tuple[Array, Array]:
-    """x + 1, not below the lowest value; and how much lower it was."""
+    """x + 1, limited to the lowest value from below; and the distance below that."""
     low = _LOWEST[x.dtype.name]
     return jnp.where(x > low, x, low) + 1, jnp.where(x > low, 0.0, low - x)
 
 
 def _nodes(x: Array) -> tuple[Array, Array]:
-    """In float32 without the first ones, where the square of what is left of V - 1 would be 0."""
+    """The nodes and log weights; in float32 without the first ones, where the square of the small V - 1 would be 0."""
     first = 0 if x.dtype == jnp.float64 else 15
     return column(_T[first:], x), column(_LOG_WEIGHTS[first:], x)
 
@@ -136,11 +136,11 @@ def _log_phi(x: Array) -> Array:
     level, lower = _level(x)
     nodes, log_weights = _nodes(x)
 
-    def at(t: Array) -> Array:
+    def log_integrand(t: Array) -> Array:
         g, rise, log_slope, _ = _path(level, t)
         return g - rise + log_slope
 
-    logs = in_batches(at, nodes, _BATCH) + log_weights
+    logs = in_batches(log_integrand, nodes, _BATCH) + log_weights
     return log_sum(logs) - _rate(level) * (1 + lower) - _LOG_PI
 
 
@@ -152,14 +152,14 @@ def _log_tail(x: Array) -> Array:
     nodes, log_weights = _nodes(x)
     left = x < _MIDDLE
 
-    def at(t: Array) -> Array:
+    def log_integrand(t: Array) -> Array:
         t = jnp.broadcast_to(t, (t.shape[0], *x.shape))
-        (g, rise, log_slope, rest), (steepness, *_) = jax.jvp(lambda t: _path(level, t), (t,), (jnp.ones_like(t),))
-        # 1 - cdf by parts: 1 - exp(-s) and the integral of (pi - a) exp(-s V) s dV, so that it ends where s V does
-        above = g + jnp.log(rest) + jnp.log(jnp.where(left, 1.0, steepness))
+        (g, rise, log_slope, remainder), (steepness, *_) = jax.jvp(lambda t: _path(level, t), (t,), (jnp.ones_like(t),))
+        # 1 - cdf by parts: 1 - exp(-s) and the integral of (pi - a) exp(-s V) s dV, which ends where s V does
+        above = g + jnp.log(remainder) + jnp.log(jnp.where(left, 1.0, steepness))
         return jnp.where(left, log_slope, above) - rise
 
-    logs = in_batches(at, nodes, _BATCH) + log_weights
+    logs = in_batches(log_integrand, nodes, _BATCH) + log_weights
     integral = log_sum(logs) - _rate(level) * (1 + lower) - _LOG_PI
     first = log_complement(-_rate(jnp.where(left, 0.0, jnp.minimum(level, 40.0))))
     return jnp.where(left, integral, log_add(integral, jnp.where(level > 40.0, -level, first)))
@@ -167,17 +167,17 @@ def _log_tail(x: Array) -> Array:
 
 @jax.jit
 def _log_interval(low: ArrayLike, high: ArrayLike, mu: ArrayLike, sigma: ArrayLike) -> Array:
-    """From the tails; and by nodes where these would cancel, as the density hardly changes over the interval."""
+    """From the tails; by nodes where the tails would cancel, as the density hardly changes over the interval."""
     dtype = jnp.result_type(float, low, high, mu, sigma)
     low, high, mu, sigma = jnp.broadcast_arrays(*(jnp.asarray(v, dtype) for v in (low, high, mu, sigma)))
     finite = jnp.stack([jnp.isfinite(low), jnp.isfinite(high)])
     ends = (jnp.where(finite, jnp.stack([low, high]), mu) - mu) / sigma
     left, tails = ends < _MIDDLE, _log_tail(ends)
-    others = log_complement(tails)
-    below, above = jnp.where(left, tails, others), jnp.where(left, others, tails)
-    nothing = ~finite
-    below_a, above_a = jnp.where(nothing[0], -jnp.inf, below[0]), jnp.where(nothing[0], 0.0, above[0])
-    below_b, above_b = jnp.where(nothing[1], 0.0, below[1]), jnp.where(nothing[1], -jnp.inf, above[1])
+    complements = log_complement(tails)
+    below, above = jnp.where(left, tails, complements), jnp.where(left, complements, tails)
+    infinite = ~finite
+    below_a, above_a = jnp.where(infinite[0], -jnp.inf, below[0]), jnp.where(infinite[0], 0.0, above[0])
+    below_b, above_b = jnp.where(infinite[1], 0.0, below[1]), jnp.where(infinite[1], -jnp.inf, above[1])
     on_left = below_b <= _LOG_HALF
     one_side = log_sub(jnp.where(on_left, below_b, above_a), jnp.where(on_left, below_a, above_b))
     across = log_complement(log_add(below_a, above_b))
@@ -187,5 +187,5 @@ def _log_interval(low: ArrayLike, high: ArrayLike, mu: ArrayLike, sigma: ArrayLi
     narrow = finite[0] & finite[1] & (high > low) & ((b - a) * steepness < 0.5)
     by_nodes = log_panels(_log_phi, jnp.where(narrow, a, 0.0), jnp.where(narrow, b, 0.1), nodes=8)
     out = jnp.where(narrow, by_nodes, by_tails)
-    unknown = jnp.isnan(low) | jnp.isnan(high)
-    return jnp.where(unknown, jnp.nan, jnp.where(high > low, out, -jnp.inf))
+    is_nan = jnp.isnan(low) | jnp.isnan(high)
+    return jnp.where(is_nan, jnp.nan, jnp.where(high > low, out, -jnp.inf))

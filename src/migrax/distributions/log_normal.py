@@ -48,7 +48,7 @@ class LogNormal(AbstractDistribution):
         return jnp.where(inside, z, jnp.where(x <= 0, -jnp.inf, x))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters)."""
+        """Random numbers of the given shape, followed by that of the parameters."""
         parameters = jnp.broadcast_shapes(jnp.shape(self.mu), jnp.shape(self.sigma))
         dtype = jnp.result_type(float, self.mu, self.sigma)
         return jnp.exp(self.mu + self.sigma * jax.random.normal(key, (*shape, *parameters), dtype))

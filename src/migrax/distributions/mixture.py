@@ -27,7 +27,7 @@ class Mixture(AbstractDistribution):
     model.log_expected([0.0, 1.0, 2.0])  # for mx.PoissonNLL
     ```
 
-    A weight may be exactly 0, where the derivatives in it are right as well, and negative (on the way of a fit, or by
+    A weight may be exactly 0, where derivatives in it are right as well, and negative (in the course of a fit, or by
     interference): the density is right where the sum is positive, and NaN where it is negative.
     """
 
@@ -44,10 +44,10 @@ class Mixture(AbstractDistribution):
     ):
         """**Arguments:**
 
-        - `components`: distributions, one after the other or by name. Objects of other libraries that have a `log_prob`
-            will do for everything but probabilities of intervals.
-        - `fractions`: one for each component, which add up to 1 (they are not normalised; looked at only where they are
-            numbers, not traced); or one fewer, where the last component has the rest. By name, any one may be left out,
+        - `components`: distributions, in a sequence or by name. Objects of other libraries that have a `log_prob` work
+            for everything but probabilities of intervals.
+        - `fractions`: one per component, which add up to 1 (they are not normalised, and checked only if they are
+            numbers, not traced); or one fewer, and the last component has the rest. By name, any one may be left out,
             which then has the rest. In an array the components are the first axis.
         - `yields`: instead of fractions, the expected number of events of each component.
 
@@ -83,7 +83,7 @@ class Mixture(AbstractDistribution):
 
     @property
     def extended(self) -> bool:
-        """Whether it has yields, and so says how many events are expected."""
+        """Whether it has yields, and so an expected number of events."""
         return self.yields is not None
 
     @property
@@ -107,14 +107,14 @@ class Mixture(AbstractDistribution):
         return self._log_sum(self._log_integrals(low, high)) - self._log_norm()
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters). NaN where a weight is negative."""
+        """Random numbers of the given shape, followed by that of the parameters. NaN where a weight is negative."""
         weights = [jnp.asarray(w) for w in self._weights()]
         lanes = jnp.broadcast_shapes(*(w.shape for w in weights), *map(_foreign.lanes_of, self.components))
-        which, *keys = jax.random.split(key, len(self.components) + 1)
+        choice_key, *keys = jax.random.split(key, len(self.components) + 1)
         *bounds, total = itertools.accumulate(weights)
-        u = total * jax.random.uniform(which, (*shape, *lanes), dtype=jnp.result_type(float, *weights))
+        u = total * jax.random.uniform(choice_key, (*shape, *lanes), dtype=jnp.result_type(float, *weights))
         chosen = sum((u >= bound).astype(int) for bound in bounds)
-        good = functools.reduce(jnp.logical_and, [w >= 0 for w in weights])
+        is_positive = functools.reduce(jnp.logical_and, [w >= 0 for w in weights])
 
         def over_events(a: ArrayLike) -> Array:
             return jnp.broadcast_to(a, u.shape).reshape(*u.shape, *[1] * len(self.event_shape))
@@ -122,11 +122,11 @@ class Mixture(AbstractDistribution):
         out = jnp.nan
         for k, (d, key) in enumerate(zip(self.components, keys, strict=True)):
             draws = _foreign.sample_lanes(d, key, shape, lanes)
-            out = jnp.where(over_events(good & (chosen == k)), draws, out)
+            out = jnp.where(over_events(is_positive & (chosen == k)), draws, out)
         return jnp.asarray(out)
 
     def log_density(self, x: ArrayLike) -> Float[Array, "..."]:
-        """The log of the expected number of events for each unit of `x`: `log_prob(x) + log(total)`.
+        """The log of the expected number of events per unit of `x`: `log_prob(x) + log(total)`.
 
         **Raises:** `ValueError` if it has fractions.
         """
@@ -138,13 +138,13 @@ class Mixture(AbstractDistribution):
         """The logs of the expected numbers of events in the bins with these `edges` (shape `(n + 1,)`, or `(n, 2)` with
         gaps), precise in both tails.
 
-        **Raises:** `ValueError` if it has fractions, or unless the edges grow.
+        **Raises:** `ValueError` if it has fractions, or unless the edges increase.
         """
         self._yields()
         return self._log_sum(self._log_integrals(*check_edges(edges, self)))
 
     def expected(self, edges: ArrayLike) -> Float[Array, " n"]:
-        """The expected numbers of events in the bins with these `edges`; negative where yields make it so.
+        """The expected numbers of events in the bins with these `edges`; negative where yields make them so.
 
         **Raises:** as `log_expected`.
         """
@@ -159,15 +159,15 @@ class Mixture(AbstractDistribution):
         dtype = jnp.result_type(*weights, *logs)
         shape = jnp.broadcast_shapes(*(jnp.shape(a) for a in (*weights, *logs)))
 
-        def stacked(some: Sequence[Any]) -> Array:
-            return jnp.stack([jnp.broadcast_to(jnp.asarray(a, dtype), shape) for a in some])
+        def stacked(arrays: Sequence[Any]) -> Array:
+            return jnp.stack([jnp.broadcast_to(jnp.asarray(a, dtype), shape) for a in arrays])
 
         return log_weighted_sum(stacked(weights), stacked(logs))
 
     def _log_norm(self) -> Array | float:
         if self.yields is None:
             return 0.0
-        # Python numbers stay what they are, so that they take the precision of what they meet
+        # Python numbers are kept, so that they adopt the precision of what they are combined with
         total = sum(self.yields)
         positive = total > 0
         return jnp.where(positive, jnp.log(jnp.where(positive, total, 1.0)), jnp.nan)
@@ -188,7 +188,7 @@ class Mixture(AbstractDistribution):
         return f"component {k if self.names is None else repr(self.names[k])} of the mixture"
 
     def _in_order(self, weights: Any, what: str) -> tuple[Any, ...]:
-        """One for each component, `None` for the fraction that is the rest."""
+        """One weight per component, `None` for the fraction that is the rest."""
         n = len(self.components)
         if isinstance(weights, Mapping):
             return self._by_name(weights, what)

@@ -1,4 +1,4 @@
-"""Histograms that change with a parameter."""
+"""Histograms that depend on a parameter."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -15,20 +15,20 @@ from .histogram import HistogramTemplate
 
 
 class Morph(AbstractDistribution):
-    """The histogram between templates at anchor points of a parameter, bin by bin ("vertical" morphing).
+    """The histogram interpolated between templates at anchor points of a parameter, bin by bin ("vertical" morphing).
 
     ```python
     up, nominal, down = (mx.distributions.HistogramTemplate(c, edges) for c in (up, nominal, down))
     mx.PoissonNLL(lambda p: mx.distributions.Morph([down, nominal, up], [-1.0, 0.0, 1.0], p["scale"]).counts)
     ```
 
-    Between two anchors contents follow a straight line, or an exponential with `log=True` (HistFactory's interpolation
-    codes 0 and 1: K. Cranmer et al., CERN-OPEN-2012-016). Beyond the outer anchors the outermost line or
-    exponential goes on, as there; a content that a line would make negative is 0, with derivatives 0 (as ROOT's
-    HistFactory has it; exponentials never get there). At the anchors the slope changes at once: the derivative is the
-    one above the anchor.
+    Between two anchors the contents are interpolated linearly, or exponentially with `log=True` (HistFactory's
+    interpolation codes 0 and 1: K. Cranmer et al., CERN-OPEN-2012-016). Beyond the outer anchors the outermost line or
+    exponential is extrapolated, as there; a content that a line would make negative is 0, with derivatives 0 (as in
+    ROOT's HistFactory; exponentials stay positive). At the anchors the slope jumps: the derivative is the one above the
+    anchor.
 
-    As a distribution it is the shape; its normalisation is `total`, which changes with the parameter too.
+    As a distribution it is the shape; its normalisation is `total`, which depends on the parameter too.
     """
 
     templates: Array
@@ -41,11 +41,11 @@ class Morph(AbstractDistribution):
         """**Arguments:**
 
         - `templates`: at least two histograms, with the same edges.
-        - `at`: where they are: the values of the parameter, growing.
+        - `at`: the values of the parameter at the templates, increasing.
         - `parameter`: its value; an array of any shape makes as many histograms.
         - `log`: interpolate the logs of the contents. A bin must then be filled in all templates or in none.
 
-        **Raises:** `TypeError` for templates that are none; `ValueError` if numbers, edges or order do not match.
+        **Raises:** `TypeError` for anything but templates; `ValueError` if numbers, edges or order do not match.
         """
         templates = list(templates)
         for k, template in enumerate(templates):
@@ -65,10 +65,10 @@ class Morph(AbstractDistribution):
         self.parameter, self.log = cast(Array, parameter), log
         if log and is_concrete(self.templates):
             filled = np.asarray(self.templates) > 0
-            some = np.any(filled, axis=0) & ~np.all(filled, axis=0)
-            if np.any(some):
+            partly_filled = np.any(filled, axis=0) & ~np.all(filled, axis=0)
+            if np.any(partly_filled):
                 raise ValueError(
-                    f"with log=True bin {int(np.argmax(some))} must be filled in all templates, or in none"
+                    f"with log=True bin {int(np.argmax(partly_filled))} must be filled in all templates, or in none"
                 )
 
     @property
@@ -80,9 +80,9 @@ class Morph(AbstractDistribution):
         t = ((parameter - below) / (above - below))[..., None]
         low, high = self.templates[piece], self.templates[piece + 1]
         if self.log:
-            never = jnp.all(self.templates == 0, axis=0)
-            a, b = (jnp.log(jnp.where(never, 1.0, contents)) for contents in (low, high))
-            return jnp.where(never, 0.0, jnp.exp(a + t * (b - a)))
+            always_empty = jnp.all(self.templates == 0, axis=0)
+            a, b = (jnp.log(jnp.where(always_empty, 1.0, contents)) for contents in (low, high))
+            return jnp.where(always_empty, 0.0, jnp.exp(a + t * (b - a)))
         contents = low + t * (high - low)
         return jnp.where(contents < 0, 0.0, contents)
 
@@ -105,5 +105,5 @@ class Morph(AbstractDistribution):
         return self.template.log_integral(low, high)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameter)."""
+        """Random numbers of the given shape, followed by that of the parameter."""
         return self.template.sample(key, shape)

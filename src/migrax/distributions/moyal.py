@@ -22,7 +22,7 @@ class Moyal(AbstractDistribution):
     the energy loss of a charged particle (J. E. Moyal, Phil. Mag. 46 (1955) 263, equation 3.5).
 
     Where the density is so small that the exponential in its log overflows (below e^-1e138; in float32 below e^-1e17)
-    it counts as 0.
+    it is taken as 0.
     """
 
     mu: Array
@@ -46,7 +46,7 @@ class Moyal(AbstractDistribution):
         return log_from_tails(self.log_prob, self._log_cdf, self._log_sf, low, high, self.mu)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters)."""
+        """Random numbers of the given shape, followed by that of the parameters."""
         parameters = jnp.broadcast_shapes(jnp.shape(self.mu), jnp.shape(self.sigma))
         dtype = jnp.result_type(float, self.mu, self.sigma)
         # exp(-z/2) is the absolute value of a standard normal variable
@@ -70,7 +70,7 @@ class Moyal(AbstractDistribution):
         return jnp.where(small, by_series, log_complement(jnp.where(small, -1.0, self._log_cdf(x))))
 
     def _standard(self, x: Array) -> tuple[Array, Array]:
-        """In units of the scale, and whether it is so far below that the density counts as 0."""
+        """x in units of the scale, and whether it is so far below that the density is taken as 0."""
         z = (x - self.mu) / self.sigma
         below = -z > largest_exponent(z.dtype)
         return jnp.where(below, 0.0, z), below

@@ -20,9 +20,9 @@ class Normal(AbstractDistribution):
         """**Arguments:**
 
         - `mu`: the mean.
-        - `sigma`: the standard deviation, positive (not looked at: it may be a parameter on its way).
+        - `sigma`: the standard deviation, positive (not checked: it may be an intermediate value of a fit).
         """
-        # Python numbers stay what they are, so that they take the precision of what they meet.
+        # Python numbers are kept, so that they adopt the precision of what they are combined with.
         self.mu, self.sigma = cast(Array, mu), cast(Array, sigma)
 
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
@@ -31,20 +31,20 @@ class Normal(AbstractDistribution):
         return -0.5 * z**2 - jnp.log(self.sigma) - _LOG_SQRT_2PI
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
-        """The log of the probability between `low` and `high`. An interval 200 sigma off has a finite log and a
-        gradient."""
+        """The log of the probability between `low` and `high`. Its log and gradient are finite even 200 sigma from the
+        mean."""
         width = jnp.asarray(high) - jnp.asarray(low)
         width = jnp.where(jnp.isfinite(width), width, 0.0) / self.sigma
         return log_standard_interval(self._standard(low), self._standard(high), width)
 
     def _standard(self, x: ArrayLike) -> Array:
-        """In standard deviations from the mean. Infinity, which would make NaN of derivatives, stays what it is."""
+        """x in standard deviations from the mean. Infinity, whose derivatives would be NaN, is returned unchanged."""
         x = jnp.asarray(x)
         finite = jnp.isfinite(x)
         return jnp.where(finite, (jnp.where(finite, x, 0.0) - self.mu) / self.sigma, x)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of `mu` and `sigma`)."""
+        """Random numbers of the given shape, followed by that of `mu` and `sigma`."""
         parameters = jnp.broadcast_shapes(jnp.shape(self.mu), jnp.shape(self.sigma))
         return self.mu + self.sigma * jax.random.normal(key, (*shape, *parameters))
 
@@ -52,18 +52,18 @@ class Normal(AbstractDistribution):
 _LOG_SQRT_2PI = 0.9189385332046727
 # Below this width times distance from the centre the expansion around the middle of the interval is exact to 1e-13.
 _NARROW = 0.2
-# Beyond this the asymptotic series has all digits with this many terms, and erfc comes near to underflow in float32.
+# Beyond this the asymptotic series is exact to rounding with this many terms, and erfc underflows soon in float32.
 _FAR, _TERMS = 12.0, 12
 _INFINITY = 1e8  # in standard deviations
 
 
 def log_standard_interval(a: Array, b: Array, width: Array) -> Array:
-    """log(Phi(b) - Phi(a)), or -inf unless b > a. An end may be infinite; beyond 1e8 it counts as that.
+    """log(Phi(b) - Phi(a)), or -inf unless b > a. An end may be infinite; beyond 1e8 it is treated as infinite.
 
     **Arguments:**
 
     - `a`, `b`: the ends, in standard deviations from the mean.
-    - `width`: b - a, from before the mean was subtracted, so that a narrow interval keeps its digits. Not looked at
+    - `width`: b - a, computed before the mean was subtracted, so that a narrow interval keeps its digits. Not used
         where an end is infinite.
     """
     far = (jnp.abs(a) >= _INFINITY) | (jnp.abs(b) >= _INFINITY)
@@ -92,8 +92,8 @@ def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Arra
     # the densities at the ends over the integral; the rule differentiates itself for higher orders
     (a, b), (t_a, t_b) = primals, tangents
     out = _log_wide(a, b)
-    at = lambda z: jnp.exp(-0.5 * z**2 - _LOG_SQRT_2PI - out)  # noqa: E731
-    return out, at(b) * t_b - at(a) * t_a
+    density = lambda z: jnp.exp(-0.5 * z**2 - _LOG_SQRT_2PI - out)  # noqa: E731
+    return out, density(b) * t_b - density(a) * t_a
 
 
 def log_upper_tail(z: Array) -> Array:

@@ -1,4 +1,4 @@
-"""A density of one's own, normalised numerically."""
+"""A user's density, normalised numerically."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -36,9 +36,9 @@ class Normalized(AbstractDistribution):
     ```
 
     Its integral is a sum over `panels` of equal length with Gauss-Legendre `nodes` each, in log space, with derivatives
-    of any order in whatever `log_density` is made of. It is as good as a polynomial of degree 2 nodes - 1 fits the
-    density over a panel: put ends of panels where it has kinks or steps (`breaks`), and enough panels under a peak (one
-    for each 5 standard deviations gives 1e-13). `normalization_error` says how good.
+    of any order in everything that `log_density` depends on. It is as accurate as a polynomial of degree 2 nodes - 1
+    describes the density over a panel: let panels end at kinks or steps (`breaks`), and put enough panels under a peak
+    (one per 5 standard deviations gives 1e-13). `normalization_error` estimates the accuracy.
 
     Where parameters make it negative or NaN, `log_prob` is NaN.
     """
@@ -61,23 +61,23 @@ class Normalized(AbstractDistribution):
     ):
         """**Arguments:**
 
-        - `log_density`: the log of the density but for a constant; -inf where it is 0. Called as `log_density(x)` with
+        - `log_density`: the log of the density up to a constant; -inf where it is 0. Called as `log_density(x)` with
             `x` of any shape, it returns one number for each; for two observables `x` has shape `(..., 2)`. Its
             parameters are in its closure, or it is an `eqx.Module` that holds them.
         - `low`, `high`: the range, finite: two numbers, or two arrays of shape `(2,)` for two observables.
-        - `panels`: how many, along each axis and between each two `breaks`; default 32, or 8 for two observables.
+        - `panels`: their number along each axis, between successive `breaks`; default 32, or 8 for two observables.
         - `nodes`: in each panel, at least 4.
         - `breaks`: points where panels must end (kinks and steps of the density); they may be parameters. Those outside
-            the range count for nothing. For two observables a pair of sequences.
+            the range are ignored. For two observables a pair of sequences.
 
-        **Raises:** `ValueError` for a range that is not finite or not a range, where it is known; and for shapes.
-        **Warns** where the parameters are known (not traced) and the density is NaN or the error of the normalisation
+        **Raises:** `ValueError` for a range that is known (not traced) and not finite or empty; and for wrong shapes.
+        **Warns** if the parameters are known (not traced) and the density is NaN or the error of the normalisation
         exceeds 1e-6.
         """
         self.breaks, self.panels, self.nodes = _check(low, high, panels, nodes, breaks)
         self.log_density = log_density
         self.low, self.high = (floats(end) if np.ndim(end) else cast(Array, end) for end in (low, high))
-        if is_concrete(jnp.add(jnp.asarray(low), 0), high):  # not inside a jit, where nobody can look
+        if is_concrete(jnp.add(jnp.asarray(low), 0), high):  # not inside a jit, where the values are unknown
             log_total, error = self._integrate(None)
             if is_concrete(log_total):
                 self._warn(np.asarray(log_total), np.asarray(error))
@@ -89,7 +89,7 @@ class Normalized(AbstractDistribution):
 
     @property
     def normalization_error(self) -> Float[Array, "..."]:
-        """An estimate of the relative error of the integral, on the large side: see `integrate`."""
+        """An estimate of the relative error of the integral, usually too large: see `integrate`."""
         return self._integrate(None)[1]
 
     @property
@@ -127,7 +127,7 @@ class Normalized(AbstractDistribution):
         return jnp.where(empty, -jnp.inf, out)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters), by inverting the integral of the
+        """Random numbers of the given shape, followed by that of the parameters, by inverting the integral of the
         polynomial through the nodes of each panel. For one observable.
 
         **Raises:** `TypeError` for two observables.
@@ -139,13 +139,13 @@ class Normalized(AbstractDistribution):
         logs = values - log_of_panels(values, weights)
         weights = weights.reshape(*weights.shape, *[1] * (logs.ndim - weights.ndim))
         lanes = jnp.moveaxis(jnp.sum(weights * jnp.exp(logs), axis=1), 0, -1)  # (*parameters, panels)
-        which, where = jax.random.split(key)
-        panel, _ = choose(which, lanes, shape)
-        u = jax.random.uniform(where, panel.shape, dtype=logs.dtype)
+        panel_key, position_key = jax.random.split(key)
+        panel, _ = choose(panel_key, lanes, shape)
+        u = jax.random.uniform(position_key, panel.shape, dtype=logs.dtype)
         f = jnp.moveaxis(jnp.exp(logs), (0, 1), (-2, -1))  # (*parameters, panels, nodes)
         f = jnp.broadcast_to(f, (*panel.shape, *f.shape[-2:])) if f.ndim > 2 else f
-        here = f[panel] if f.ndim == 2 else jnp.take_along_axis(f, panel[..., None, None], axis=-2)[..., 0, :]
-        t = invert_series(here @ jnp.asarray(legendre_matrix(self.nodes), here.dtype), u)
+        node_values = f[panel] if f.ndim == 2 else jnp.take_along_axis(f, panel[..., None, None], axis=-2)[..., 0, :]
+        t = invert_series(node_values @ jnp.asarray(legendre_matrix(self.nodes), node_values.dtype), u)
         ends = panel_edges(axis)
         return ends[panel] + (ends[panel + 1] - ends[panel]) * t
 
@@ -190,10 +190,10 @@ def integrate(
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """The log of the integral of `exp(log_density(x))` from `low` to `high`, and its relative error.
 
-    The error is the sum over panels of three times the largest difference to four other rules: one node less, three
-    less, half as many in each half of the panel, and Clenshaw-Curtis. It was on the large side for every kink and step
-    tried. A peak that falls between the nodes of all these is not seen at all, and one that only some of them see has
-    an error of the order of 1.
+    The error is the sum over panels of three times the largest difference from four other rules: one node less, three
+    less, half as many in each half of the panel, and Clenshaw-Curtis. It was an overestimate for every kink and step
+    tried. A peak between the nodes of all these rules is missed, and one that only some of them see has an error of
+    the order of 1.
 
     **Arguments:** as those of `Normalized`.
 

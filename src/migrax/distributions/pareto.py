@@ -12,7 +12,7 @@ from .exponential import log_mean_exp
 
 
 class GeneralizedPareto(AbstractDistribution):
-    """The distribution of what exceeds a high threshold: the probability above `x` is
+    """The distribution of the excess over a high threshold: the probability above `x` is
 
         (1 + xi z)^(-1 / xi),  z = (x - mu) / sigma,  for z > 0 where 1 + xi z > 0
 
@@ -56,7 +56,7 @@ class GeneralizedPareto(AbstractDistribution):
         return jnp.where(empty, -jnp.inf, part - self._depth(z))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters)."""
+        """Random numbers of the given shape, followed by that of the parameters."""
         parameters = jnp.broadcast_shapes(*(jnp.shape(p) for p in (self.mu, self.sigma, self.xi)))
         dtype = jnp.result_type(float, self.mu, self.sigma, self.xi)
         depth = jax.random.exponential(key, (*shape, *parameters), dtype)
@@ -64,6 +64,6 @@ class GeneralizedPareto(AbstractDistribution):
         return self.mu + self.sigma * depth * jnp.exp(log_mean_exp(-self.xi * depth))
 
     def _depth(self, z: Array, unused: ArrayLike = False) -> Array:
-        """log(1 + xi z) / xi, minus the log of the probability above; 1 where it is not used."""
+        """log(1 + xi z) / xi, minus the log of the probability above; z where `unused`."""
         r = jnp.where(unused, 0.0, self.xi * z)
         return z * log1p_ratio(r)

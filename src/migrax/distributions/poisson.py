@@ -14,10 +14,10 @@ from ._functions import log1p_remainder
 from ._tails import log_add, log_complement, log_sub
 
 _LOG_SQRT_2PI = 0.9189385332046727
-# From this count on the Stirling series for the gamma function has all digits (Abramowitz and Stegun 6.1.41).
+# From this count on the Stirling series for the gamma function is exact to rounding (Abramowitz and Stegun 6.1.41).
 _LARGE = 16.0
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
-# An interval of so few counts is added up; the difference of two tails would lose digits.
+# An interval of so few counts is summed, as the difference of two tails would lose digits.
 _FEW = 8
 
 
@@ -26,7 +26,7 @@ class Poisson(AbstractDistribution):
     Univariate Discrete Distributions, equation 4.1).
 
     `log_prob` is the log of a probability, not of a density, and continuous in k: between whole numbers k! is the gamma
-    function of k + 1. `log_integral` and `cdf` are those of whole counts, and steps.
+    function of k + 1. `log_integral` and `cdf` are those of whole counts, and step functions.
     """
 
     rate: Array
@@ -46,20 +46,20 @@ class Poisson(AbstractDistribution):
         """The log of the probability that low < k <= high: a count at the upper end belongs to the interval, one at
         the lower end does not, so that `cdf(k)` is the probability of k and less. The derivatives in the ends are 0.
 
-        An interval of more than eight counts is a difference of two tails: if it holds the part p of the larger
-        one, its log is right to about 1e-14 / p (20 counts at a rate of a million: 1e-13).
+        An interval of more than eight counts is a difference of two tails: if it holds the fraction p of the larger
+        one, its log is exact to about 1e-14 / p (20 counts at a rate of a million: 1e-13).
         """
         dtype = jnp.result_type(low, high, self.rate, 1.0)
         low, high, rate = jnp.broadcast_arrays(*(jnp.asarray(x, dtype) for x in (low, high, self.rate)))
         a, b = jnp.maximum(jnp.floor(low), -1.0), jnp.floor(high)
         empty, zero = b <= a, rate == 0
         value = _log_interval(jnp.where(zero, 1.0, rate), jnp.where(empty, -1.0, a), jnp.where(empty, 1.0, b))
-        # at a rate of 0 all is at 0, and falls with the rate if only that is asked for
+        # at a rate of 0 all probability is at 0, and falls with the rate if the interval contains only 0
         at_zero = jnp.where(a < 0, jnp.where(b == 0, -rate, 0.0), -jnp.inf)
         return jnp.where(empty, -jnp.inf, jnp.where(zero, at_zero, value))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random counts of the given shape (in front of that of `rate`), as floats; without derivatives."""
+        """Random counts of the given shape, followed by that of `rate`, as floats; without derivatives."""
         rate = jnp.asarray(self.rate, jnp.result_type(float, self.rate))
         return draw_poisson(key, rate, shape)
 
@@ -70,11 +70,11 @@ def _log_prob(k: Array, rate: Array) -> Array:
     k = jnp.where(outside, 1.0, k)
     lam = jnp.where(zero, 1.0, rate)
     large = k >= _LARGE
-    # few: the formula as it stands
+    # few: the plain formula
     few = jnp.where(large, 1.0, k)
     by_gamma = few * jnp.log(lam) - lam - gammaln(few + 1)
-    # many: Stirling's formula, and what is left of the rest, which vanishes where k = rate (C. Loader, Fast and
-    # Accurate Computation of Binomial Probabilities (2000))
+    # many: Stirling's formula, and the remaining part, which vanishes where k = rate (C. Loader, Fast and Accurate
+    # Computation of Binomial Probabilities (2000))
     many = jnp.where(large, k, _LARGE)
     off = (lam - many) / many
     near = jnp.abs(off) < 0.25
@@ -104,7 +104,7 @@ def _log_interval(rate: Array, a: Array, b: Array) -> Array:
 
 @_log_interval.defjvp
 def _(primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-    # all terms of the sum's derivative but the first and the last cancel; the rule differentiates itself
+    # all terms of the derivative of the sum but the first and the last cancel; the rule is differentiable itself
     rate, a, b = primals
     out = _log_interval(rate, a, b)
     infinite = jnp.isposinf(b)
@@ -118,7 +118,7 @@ _PANELS = (0.0, 1.0, 3.0, 8.0, 18.0, 40.0)
 
 
 def _panels() -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights on the panels, as parts of their whole."""
+    """Nodes and weights on the panels, relative to their total length."""
     nodes, weights = np.polynomial.legendre.leggauss(14)
     ends = np.array(_PANELS) / _PANELS[-1]
     half = 0.5 * np.diff(ends)[:, None]
@@ -129,7 +129,7 @@ _NODES, _WEIGHTS = _panels()
 
 
 def _log_tails(rate: Array, k: Array) -> tuple[Array, Array]:
-    """The logs of P(count <= k) and P(count > k), for a whole k from -1 on, perhaps infinite.
+    """The logs of P(count <= k) and P(count > k), for a whole k from -1 on, possibly infinite.
 
     They are the incomplete gamma functions of k + 1: with the probability p of k itself, P(count <= k) / p is the
     integral of exp(k log(1 + u / rate) - u) over u > 0, and P(count > k) / p that of exp(k log(1 - u / rate) + u) over

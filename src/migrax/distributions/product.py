@@ -15,7 +15,7 @@ from . import _foreign
 class Product(eqx.Module):
     """The density of `k` independent observables: the last axis of `x`, each with a distribution of its own.
 
-    It is no `AbstractDistribution`, which has one observable and so bins and a cdf along one axis, but may be a
+    It is not an `AbstractDistribution`, which has one observable and so bins and a cdf along one axis, but may be a
     component of a `Mixture`, which then has `k` observables too, and no bins.
     """
 
@@ -24,7 +24,7 @@ class Product(eqx.Module):
     def __init__(self, distributions: Sequence[Any]):
         """**Arguments:**
 
-        - `distributions`: of one observable each; those of other libraries will do for everything but `log_integral`.
+        - `distributions`: of one observable each; those of other libraries work for everything but `log_integral`.
 
         **Raises:** `TypeError` for one without a `log_prob`, `ValueError` for one of several observables.
         """
@@ -58,7 +58,7 @@ class Product(eqx.Module):
         return functools.reduce(jnp.add, logs)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "... k"]:
-        """Random events: the given shape, in front of that of the parameters, in front of `k`."""
+        """Random events of the given shape, followed by that of the parameters and by `k`."""
         lanes = jnp.broadcast_shapes(*map(_foreign.lanes_of, self.distributions))
         keys = jax.random.split(key, len(self.distributions))
         draws = [_foreign.sample_lanes(d, key, shape, lanes) for d, key in zip(self.distributions, keys, strict=True)]

@@ -46,7 +46,7 @@ class QGaussian(AbstractDistribution):
         return standard_log_integral(low, high, self.mu, self.sigma, self.q - 1.0)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters)."""
+        """Random numbers of the given shape, followed by that of the parameters."""
         e = jnp.asarray(self.q - 1.0)
         parameters = jnp.broadcast_shapes(*(jnp.shape(p) for p in (self.mu, self.sigma, e)))
         dtype = jnp.result_type(float, self.mu, self.sigma, e)
@@ -70,25 +70,25 @@ def standard_log_prob(z: Array, e: Array) -> Float[Array, "..."]:
 def standard_log_integral(
     low: ArrayLike, high: ArrayLike, mu: ArrayLike, sigma: ArrayLike, e: ArrayLike
 ) -> Float[Array, "..."]:
-    """The log of the probability between `low` and `high`, of three pieces: the middle by Gauss-Legendre nodes, and on
-    each side of it the part of the tail, where the density falls."""
+    """The log of the probability between `low` and `high`, from three pieces: the middle by Gauss-Legendre nodes, and
+    the part of the tail on each side of it, where the density falls."""
     dtype = jnp.result_type(float, low, high, mu, sigma, e)
     low, high, mu, sigma, e = jnp.broadcast_arrays(*(jnp.asarray(v, dtype) for v in (low, high, mu, sigma, e)))
     z = [jnp.where(jnp.isfinite(v), (jnp.where(jnp.isfinite(v), v, mu) - mu) / sigma, v) for v in (low, high)]
-    # as far as the density is analytic well around the middle, and not small at its ends
+    # the region around the middle in which the density is well analytic, and not small at its ends
     edge = jax.lax.stop_gradient(jnp.sqrt(0.5 / jnp.maximum(1.0, -e)))
-    # not jnp.clip, as a bin's edge that is just there belongs to one piece, with its whole derivative
+    # not jnp.clip, as a bin edge exactly at this point belongs to one piece, with its full derivative
     a, b = (jnp.where(v < -edge, -edge, jnp.where(v > edge, edge, v)) for v in z)
     middle = log_panels(lambda z: _log_kernel(z, e), a, b)
     sides = _log_side(jnp.stack([z[0], -z[1]]), jnp.stack([z[1], -z[0]]), e, edge)
     total = log_add(middle, log_add(sides[0], sides[1]))
-    some = ~jnp.isneginf(total)
-    out = jnp.where(some, jnp.where(some, total, 0.0) - _log_norm(e), -jnp.inf)
+    nonzero = ~jnp.isneginf(total)
+    out = jnp.where(nonzero, jnp.where(nonzero, total, 0.0) - _log_norm(e), -jnp.inf)
     return jnp.where(jnp.isnan(low) | jnp.isnan(high), jnp.nan, jnp.where(high > low, out, -jnp.inf))
 
 
 def sample_student(key: Array, shape: tuple[int, ...], u: Array, dtype: jnp.dtype) -> Array:
-    """Student's t with 2 / u degrees of freedom, for u = 0 the normal distribution, for u < 0 what continues both
+    """Student's t with 2 / u degrees of freedom, for u = 0 the normal distribution, for u < 0 its continuation
     (Bailey, Math. Comp. 62 (1994) 779; Thistleton et al., IEEE Trans. Inf. Theory 53 (2007) 4805)."""
     keys = jax.random.split(key)
     w = jax.random.exponential(keys[0], shape, dtype)
@@ -130,14 +130,14 @@ def _log_side(low: Array, high: Array, e: Array, edge: Array) -> Array:
     """
     a = jnp.where(low >= edge, low, edge)
     c = 1 + 0.5 * e * a**2
-    some = (high > a) & (c > 0)
-    a, c = jnp.where(some, a, edge), jnp.where(some, c, 1 + 0.5 * e * edge**2)
+    nonempty = (high > a) & (c > 0)
+    a, c = jnp.where(nonempty, a, edge), jnp.where(nonempty, c, 1 + 0.5 * e * edge**2)
     finite = jnp.isfinite(high)
-    high = jnp.where(some & finite, high, a + edge)
+    high = jnp.where(nonempty & finite, high, a + edge)
     step = 0.5 * (high - a) * (high + a) / c
     inside = finite & (1 + e * step > 0)
     step = jnp.where(inside, step, 0.0)
-    fall = jnp.where(some, jnp.where(inside, step * log1p_ratio(e * step), jnp.inf), 0.0)
+    fall = jnp.where(nonempty, jnp.where(inside, step * log1p_ratio(e * step), jnp.inf), 0.0)
     negative = e < 0
     size, positive = jnp.where(negative, -e, e), jnp.where(negative, 0.0, e)
 
@@ -146,4 +146,4 @@ def _log_side(low: Array, high: Array, e: Array, edge: Array) -> Array:
         return jnp.log(c) - 0.5 * jnp.log(square) - s * (1 - e + 0.5 * positive)
 
     tail = log_decay(log_density, fall, 1 / (1 - e + 0.5 * positive))
-    return jnp.where(some, _log_kernel(a, e) + tail, -jnp.inf)
+    return jnp.where(nonempty, _log_kernel(a, e) + tail, -jnp.inf)

@@ -13,8 +13,8 @@ class StudentT(AbstractDistribution):
     """Student's t distribution with location and scale: the density is proportional to
     (1 + (x - mu)² / (nu sigma²))^(-(nu + 1) / 2).
 
-    Exact to 1e-13 from nu = 0.05 on. For large nu it goes over into the normal distribution, which it is for
-    `nu=inf`, and the derivatives by `nu` stay right on their way to 0.
+    Exact to 1e-13 from nu = 0.05 on. For large nu it approaches the normal distribution, which it is for `nu=inf`, and
+    the derivatives by `nu` remain right as they go to 0.
     """
 
     mu: Array
@@ -41,13 +41,13 @@ class StudentT(AbstractDistribution):
         return standard_log_integral(low, high, self.mu, scale, e)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters)."""
+        """Random numbers of the given shape, followed by that of the parameters."""
         parameters = jnp.broadcast_shapes(*(jnp.shape(p) for p in (self.mu, self.sigma, self.nu)))
         dtype = jnp.result_type(float, self.mu, self.sigma, self.nu)
         u = jnp.asarray(2 / jnp.asarray(self.nu))
         return self.mu + self.sigma * sample_student(key, (*shape, *parameters), u, dtype)
 
     def _as_q_gaussian(self) -> tuple[Array, Array]:
-        """q - 1 and sigma of the q-Gaussian that it is."""
+        """q - 1 and sigma of the equivalent q-Gaussian."""
         nu = jnp.asarray(self.nu)
         return 2 / (nu + 1), self.sigma / jnp.sqrt(1 + 1 / nu)

@@ -1,4 +1,4 @@
-"""A distribution cut to a range, or to several."""
+"""A distribution truncated to one or several ranges."""
 
 import itertools
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ class Truncated(AbstractDistribution):
     mx.distributions.Truncated(mx.distributions.Exponential(0.5), [(0.0, 4.0), (6.0, 10.0)])  # two sidebands
     ```
 
-    It is a difference of two logs of `base`, which are large for a range far in a tail: 30 sigma out in that of a
-    normal distribution it is right to 1e-13, 200 sigma out to 1e-11.
+    Its log is a difference of two logs of `base`, which are large for a range far in a tail: 30 sigma from the mean of
+    a normal distribution it is exact to 1e-13, 200 sigma from it to 1e-11.
     """
 
     base: AbstractDistribution
@@ -40,13 +40,13 @@ class Truncated(AbstractDistribution):
     ):
         """**Arguments:**
 
-        - `base`: any distribution; of another library (numpyro, TFP, ...) one of a single observable with a `cdf`.
+        - `base`: any distribution; one of another library (numpyro, TFP, ...) needs a single observable and a `cdf`.
         - `low`, `high`: the range, with ends that may be infinite (`high` is, if it is left out); or
-        - `low`: without `high`, a list of ranges `(low, high)` that grow, or an array of shape `(ranges, 2)`. The ends
+        - `low`: without `high`, a list of increasing ranges `(low, high)`, or an array of shape `(ranges, 2)`. The ends
             may be parameters. Two ranges may touch; where parameters make them overlap the density is NaN.
 
-        **Raises:** `TypeError` for a base that is no distribution; `ValueError` for ranges that are empty, overlap or
-        are not in order, where they are known (not traced).
+        **Raises:** `TypeError` for a base that is not a distribution; `ValueError` for ranges that are known (not
+        traced) and empty, overlapping or not in order.
         """
         check_density(base, "what Truncated cuts")
         if not isinstance(base, AbstractDistribution):
@@ -69,43 +69,43 @@ class Truncated(AbstractDistribution):
         x = jnp.asarray(x)
         value = self.base.log_prob(x)
         outside = outside_of(x, self.ranges) | jnp.isneginf(value)
-        return jnp.where(outside, -jnp.inf, value - self._whole())
+        return jnp.where(outside, -jnp.inf, value - self._log_total())
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
-        """The log of the probability between `low` and `high`: what of it lies in the ranges."""
+        """The log of the probability of the part of the interval that lies in the ranges."""
         value = self._mass(low, high)
-        return jnp.where(jnp.isneginf(value), -jnp.inf, value - self._whole())
+        return jnp.where(jnp.isneginf(value), -jnp.inf, value - self._log_total())
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters), by the inverse of the cdf: found by
-        bisection, to the last digit and in both tails. They have no derivatives in the parameters."""
+        """Random numbers of the given shape, followed by that of the parameters, by bisection of the cdf, to the last
+        digit and in both tails. They have no derivatives in the parameters."""
         if not self.gaps:
             return sample_by_bisection(self.base.log_integral, self.low, self.high, key, shape)
         x = sample_by_bisection(self._mass, self.low, self.high, key, shape)
-        for start, stop in self.gaps:  # which only rounding can lead into
+        for start, stop in self.gaps:  # only rounding leads into them
             x = jnp.where((x > start) & (x < stop), jax.lax.stop_gradient(start), x)
-        return jnp.where(jnp.isnan(self._whole()), jnp.nan, x)
+        return jnp.where(jnp.isnan(self._log_total()), jnp.nan, x)
 
     def _mass(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
-        """The log of the probability that `base` has in the ranges between `low` and `high`."""
+        """The log of the probability of `base` in the ranges between `low` and `high`."""
         if not self.gaps:
             return self.base.log_integral(*clip(low, high, self.low, self.high))
-        # all pieces in one call, on an axis in front of those of the parameters
+        # all pieces in one call, on a leading axis in front of those of the parameters
         pieces = [clip(low, high, start, stop) for start, stop in self.ranges]
         lanes = jax.eval_shape(self.base.log_integral, *pieces[0]).shape
         shape = jnp.broadcast_shapes(lanes, *(jnp.shape(end) for piece in pieces for end in piece))
         ends = [jnp.stack([jnp.broadcast_to(piece[side], shape) for piece in pieces]) for side in (0, 1)]
         return log_sum(self.base.log_integral(*ends))
 
-    def _whole(self) -> Float[Array, "..."]:
-        """The log of the probability that `base` has in the ranges; NaN where these overlap."""
+    def _log_total(self) -> Float[Array, "..."]:
+        """The log of the probability of `base` in the ranges; NaN where these overlap."""
         if not self.gaps:
             return self.base.log_integral(self.low, self.high)
         ends = [end for pair in self.ranges for end in pair]
-        wrong = jnp.array(False)
+        overlap = jnp.array(False)
         for left, right in itertools.pairwise(ends):
-            wrong = wrong | ~(jnp.asarray(left) <= right)
-        return jnp.where(wrong, jnp.nan, self._mass(self.low, self.high))
+            overlap = overlap | ~(jnp.asarray(left) <= right)
+        return jnp.where(overlap, jnp.nan, self._mass(self.low, self.high))
 
 
 class TruncatedNormal(AbstractDistribution):
@@ -122,7 +122,7 @@ class TruncatedNormal(AbstractDistribution):
     def __init__(self, mu: ArrayLike, sigma: ArrayLike, low: ArrayLike, high: ArrayLike):
         """**Arguments:**
 
-        - `mu`, `sigma`: the mean and the standard deviation before it is cut.
+        - `mu`, `sigma`: the mean and the standard deviation before truncation.
         - `low`, `high`: the range, with ends that may be infinite.
         """
         self.mu, self.sigma = cast(Array, mu), cast(Array, sigma)
@@ -137,7 +137,7 @@ class TruncatedNormal(AbstractDistribution):
         return self._cut().log_integral(low, high)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters); without derivatives."""
+        """Random numbers of the given shape, followed by that of the parameters; without derivatives."""
         return self._cut().sample(key, shape)
 
     def _cut(self) -> Truncated:

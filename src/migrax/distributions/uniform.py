@@ -11,7 +11,7 @@ from ._interval import clip
 
 
 class Uniform(AbstractDistribution):
-    """The same density everywhere between `low` and `high`."""
+    """A constant density between `low` and `high`."""
 
     low: Array
     high: Array
@@ -38,7 +38,7 @@ class Uniform(AbstractDistribution):
         return jnp.where(empty, -jnp.inf, jnp.log(part) - jnp.log(self.high - self.low))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters)."""
+        """Random numbers of the given shape, followed by that of the parameters."""
         parameters = jnp.broadcast_shapes(jnp.shape(self.low), jnp.shape(self.high))
         u = jax.random.uniform(key, (*shape, *parameters), dtype=jnp.result_type(float, self.low, self.high))
         return self.low + (self.high - self.low) * u

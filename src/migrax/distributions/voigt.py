@@ -28,12 +28,12 @@ class Voigt(AbstractDistribution):
         - `mu`: the centre.
         - `sigma`: the standard deviation of the normal distribution, positive.
         - `gamma`: the half width at half maximum of the Cauchy distribution, not negative. RooFit's `width`, and the
-            decay width of a resonance, is the whole: two times as much.
+            decay width of a resonance, is the full width: twice as much.
         """
         self.mu, self.sigma, self.gamma = cast(Array, mu), cast(Array, sigma), cast(Array, gamma)
 
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
-        """The log of the density at `x`. 34 terms for each."""
+        """The log of the density at `x`. 34 terms per point."""
         return _log_voigt(jnp.asarray(x) - self.mu, self.sigma, self.gamma)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
@@ -41,7 +41,7 @@ class Voigt(AbstractDistribution):
         return _log_integral(low, high, self.mu, self.sigma, self.gamma)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters)."""
+        """Random numbers of the given shape, followed by that of the parameters."""
         parameters = jnp.broadcast_shapes(*(jnp.shape(p) for p in (self.mu, self.sigma, self.gamma)))
         dtype = jnp.result_type(float, self.mu, self.sigma, self.gamma)
         keys, shape = jax.random.split(key), (*shape, *parameters)
@@ -51,9 +51,9 @@ class Voigt(AbstractDistribution):
 
 # The density is an integral of exp(-t²) times Cauchy densities at t (Abramowitz and Stegun 7.1.3 and 7.1.4, with
 # z = x + iy in units of sqrt(2) sigma). The trapezoidal rule with the nodes k h or (k + 1/2) h, whichever are farther
-# from x, plus what the pole at z adds to it, is exact to rounding everywhere (Hunter and Regan, Math. Comp. 26 (1972)
-# 539; Al Azah and Chandler-Wilde, SIAM J. Numer. Anal. 59 (2021) 2346). Both are sums of positive terms; their real
-# parts are taken by hand here, so that nothing cancels in the tails.
+# from x, plus the contribution of the pole at z, is exact to rounding everywhere (Hunter and Regan, Math. Comp. 26
+# (1972) 539; Al Azah and Chandler-Wilde, SIAM J. Numer. Anal. 59 (2021) 2346). Both are sums of positive terms; their
+# real parts are written out here, so that nothing cancels in the tails.
 _N = 17
 _H = float(np.sqrt(np.pi / _N))
 _WHOLE = _H * np.arange(_N)
@@ -94,17 +94,17 @@ def _log_near(x: Array, y: Array) -> Array:
 
 
 def _log_far(x: Array, gamma: Array, unit: Array) -> Array:
-    """Far from the centre, or with a large gamma: the Cauchy density times a sum of nearly 1, so that a derivative by
+    """Far from the centre, or for a large gamma: the Cauchy density times a sum close to 1, so that a derivative by
     sigma, which is small here, is right."""
     square = x**2 + gamma**2
     a, c = (column(_HALVES, x) * unit) ** 2 / square, (gamma**2 - x**2) / square
     terms = column(2 * _H / np.pi**0.5 * _HALVES_WEIGHTS, x) * (1 + a) / (1 + 2 * a * c + a**2)
-    some = gamma > 0
-    cauchy = jnp.log(jnp.where(some, gamma, 1.0) / np.pi) - jnp.log(square) + jnp.log(jnp.sum(terms, axis=0))
-    # the normal density, if gamma is so small that it is not 0 beside the other
-    seen = gamma < 1e-9 * unit
-    normal = -((jnp.where(seen, x, 0.0) / unit) ** 2) - jnp.log(unit) - _LOG_SQRT_PI
-    return log_add(jnp.where(some, cauchy, -jnp.inf), jnp.where(seen, normal, -jnp.inf))
+    has_cauchy = gamma > 0
+    cauchy = jnp.log(jnp.where(has_cauchy, gamma, 1.0) / np.pi) - jnp.log(square) + jnp.log(jnp.sum(terms, axis=0))
+    # the normal density is negligible unless gamma is this small
+    has_normal = gamma < 1e-9 * unit
+    normal = -((jnp.where(has_normal, x, 0.0) / unit) ** 2) - jnp.log(unit) - _LOG_SQRT_PI
+    return log_add(jnp.where(has_cauchy, cauchy, -jnp.inf), jnp.where(has_normal, normal, -jnp.inf))
 
 
 @jax.jit

@@ -15,8 +15,8 @@ class Weibull(AbstractDistribution):
     """The distribution of a positive `x` with the probability exp(-(x / scale)^shape) above it (Johnson, Kotz and
     Balakrishnan, Continuous Univariate Distributions 1, equation 21.3).
 
-    Where the density is so small that the power in its log overflows (below e^-1e138; in float32 below e^-1e17) it
-    counts as 0.
+    Where the density is so small that the power in its log overflows (below e^-1e138; in float32 below e^-1e17) it is
+    taken as 0.
     """
 
     shape: Array
@@ -43,24 +43,24 @@ class Weibull(AbstractDistribution):
         log_b, below_b, above_b = self._log_z(jnp.where(jnp.isinf(high), self.scale, high))
         empty = (high <= low) | above_a | below_b
         from_below, to_above = jnp.isneginf(low) | below_a, jnp.isposinf(high) | above_b
-        two = ~empty & ~from_below & ~to_above
+        bounded = ~empty & ~from_below & ~to_above
         # log(b / a); from the width where the difference of two logs would lose digits
-        near = two & (high < 2 * low)
+        near = bounded & (high < 2 * low)
         a, b = jnp.where(near, low, 1.0), jnp.where(near, high, 2.0)
-        growth = self.shape * jnp.where(near, jnp.log1p((b - a) / a), jnp.where(two, log_b - log_a, 1.0))
+        growth = self.shape * jnp.where(near, jnp.log1p((b - a) / a), jnp.where(bounded, log_b - log_a, 1.0))
         # exp(-t_a) - exp(-t_b) = exp(-t_a) (1 - exp(t_a - t_b)), where t_b - t_a = t_b (1 - exp(-growth))
-        log_step = self.shape * log_b + jnp.where(two, jnp.log(growth) + log_mean_exp(growth), 0.0)
+        log_step = self.shape * log_b + jnp.where(bounded, jnp.log(growth) + log_mean_exp(growth), 0.0)
         part = jnp.where(to_above, 0.0, log_step + log_mean_exp(jnp.exp(log_step)))
         return jnp.where(empty, -jnp.inf, part - jnp.where(from_below, 0.0, jnp.exp(self.shape * log_a)))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Random numbers of the given shape (in front of that of the parameters)."""
+        """Random numbers of the given shape, followed by that of the parameters."""
         parameters = jnp.broadcast_shapes(jnp.shape(self.shape), jnp.shape(self.scale))
         dtype = jnp.result_type(float, self.shape, self.scale)
         return self.scale * jax.random.exponential(key, (*shape, *parameters), dtype) ** (1 / self.shape)
 
     def _log_z(self, x: Array) -> tuple[Array, Array, Array]:
-        """log(x / scale), whether `x` is below the support, and so far above that the density counts as 0."""
+        """log(x / scale), whether `x` is below the support, and so far above that the density is taken as 0."""
         below = x <= 0
         log_z = jnp.log(jnp.where(below, 1.0, x / self.scale))
         above = ~below & (self.shape * log_z > largest_exponent(log_z.dtype))

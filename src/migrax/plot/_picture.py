@@ -1,4 +1,4 @@
-"""What there is to draw of a fit: the data with their errors, and the model with its parts."""
+"""The content of a picture of a fit: the data with their errors, and the model with its parts."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,15 +19,15 @@ from ..distributions import _foreign
 from ..distributions._ranges import bin_ends
 from ..io.histfactory.likelihood import HistFactory
 
-_BINS = 50  # at most, where the caller does not say
+_BINS = 50  # at most, by default
 _CURVE = 400  # points of a curve
-_MOST_SAMPLES = 9  # in a legend: of more, the smallest are drawn as one
+_MAX_SAMPLES = 9  # in a legend; of more, the smallest are drawn as one
 
 
 class Picture(NamedTuple):
     """Points with errors; a curve through `at`, or steps over `edges`, which may be the sum of `samples`.
 
-    What does not count is NaN.
+    Masked entries are NaN.
     """
 
     x: np.ndarray
@@ -38,15 +38,15 @@ class Picture(NamedTuple):
     at: np.ndarray
     model: np.ndarray
     edges: np.ndarray | None
-    samples: dict[str, np.ndarray]  # the largest first
-    coloured: tuple[str, ...]  # the names that share the colours: of all channels, where these are few
+    samples: dict[str, np.ndarray]  # largest first
+    coloured: tuple[str, ...]  # the names that share the colours: those of all channels, if they are few
     xlabel: str
     ylabel: str
 
 
 def picture_of(nll: Any, params: PyTree, data: Any, edges: Any, part: Any) -> Picture:
-    """**Raises:** `TypeError` for a likelihood that cannot be drawn, `ValueError` for an unknown or missing part, and
-    edges that do not fit."""
+    """The picture of a fit. **Raises:** `TypeError` for a likelihood that cannot be drawn, `ValueError` for an unknown
+    or missing part, and edges that do not fit."""
     params = resolve(params)
     kind, nll = type(nll).__name__, as_likelihood(nll)
     if isinstance(nll, AbstractJoint):
@@ -82,47 +82,49 @@ def picture_of(nll: Any, params: PyTree, data: Any, edges: Any, part: Any) -> Pi
 
 
 def _chosen(part: Any, names: list[Any], what: str) -> Any:
-    said = ", ".join(map(repr, names))
+    listed = ", ".join(map(repr, names))
     if part is None and len(names) == 1:
         return names[0]
     if part is None:
-        raise ValueError(f"one {what} is drawn at a time: part= one of {said}")
+        raise ValueError(f"one {what} is drawn at a time: part= one of {listed}")
     if part not in names:
-        raise ValueError(unknown_name(part, tuple(map(str, names))) if isinstance(part, str) else f"part= is {said}")
+        raise ValueError(unknown_name(part, tuple(map(str, names))) if isinstance(part, str) else f"part= is {listed}")
     return part
 
 
 def _templates(nll: TemplateNLL, params: PyTree) -> dict[str, np.ndarray]:
     yields = nll.yields_of(params)
-    found = {}
+    contents = {}
     for name, component in nll.components.items():
         if isinstance(component, Counts):
-            found[name] = np.asarray(yields[name] * component.value / jnp.sum(component.value))
+            contents[name] = np.asarray(yields[name] * component.value / jnp.sum(component.value))
         else:
-            found[name] = np.asarray(component(params))
-    shape = np.broadcast_shapes(*(values.shape for values in found.values()))
-    return {name: np.broadcast_to(values, shape) for name, values in found.items()}
+            contents[name] = np.asarray(component(params))
+    shape = np.broadcast_shapes(*(values.shape for values in contents.values()))
+    return {name: np.broadcast_to(values, shape) for name, values in contents.items()}
 
 
 def _ranked(
     channels: Mapping[str, Mapping[str, np.ndarray]], name: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The samples of a channel, and the names that share the colours. Few samples have the order and the colours of
-    their sizes in all channels together, so that they look the same in each; many have those of this channel."""
+    """The samples of a channel, and the names that share the colours. A few samples are ordered and coloured by their
+    sizes in all channels together, so that they look the same in each; many by their sizes in this channel."""
     sizes: dict[str, float] = {}
     for samples in channels.values():
         for sample, values in samples.items():
             sizes[sample] = sizes.get(sample, 0.0) + float(np.sum(values))
-    here = channels[name]
-    if len(sizes) <= _MOST_SAMPLES:
+    channel = channels[name]
+    if len(sizes) <= _MAX_SAMPLES:
         order = sorted(sizes, key=lambda sample: -sizes[sample])
-        return {sample: here[sample] for sample in order if sample in here}, tuple(order)
-    order = sorted(here, key=lambda sample: -float(np.sum(here[sample])))
-    large, small = order[: _MOST_SAMPLES - 1], order[_MOST_SAMPLES - 1 :]
+        return {sample: channel[sample] for sample in order if sample in channel}, tuple(order)
+    order = sorted(channel, key=lambda sample: -float(np.sum(channel[sample])))
+    large, small = order[: _MAX_SAMPLES - 1], order[_MAX_SAMPLES - 1 :]
     if len(small) <= 1:
-        return {sample: here[sample] for sample in order}, tuple(order)
-    others = f"{len(small)} others"
-    shown = {sample: here[sample] for sample in large} | {others: np.sum([here[sample] for sample in small], axis=0)}
+        return {sample: channel[sample] for sample in order}, tuple(order)
+    merged = f"{len(small)} others"
+    shown = {sample: channel[sample] for sample in large} | {
+        merged: np.sum([channel[sample] for sample in small], axis=0)
+    }
     return shown, tuple(shown)
 
 
@@ -137,18 +139,20 @@ def _of_counts(
     n = np.asarray(counts.value, dtype=float)
     if n.ndim != 1:
         raise ValueError(f"data_and_model draws histograms with one axis, got counts of shape {n.shape}")
-    numbered = edges is None
-    bins, shown = _without_gaps(np.arange(n.size + 1) - 0.5 if numbered else edges, n.size)
+    is_numbered = edges is None
+    bins, shown = _without_gaps(np.arange(n.size + 1) - 0.5 if is_numbered else edges, n.size)
     variance = n if counts.variance is None else np.asarray(counts.variance, dtype=float)
     error = np.sqrt(np.maximum(variance, 0.0))
-    n, error, pulls, mu = (_spread(a, shown) for a in (n, error, pulls, mu))
-    samples = {name: _spread(values, shown) for name, values in samples.items()}
+    n, error, pulls, mu = (_with_gaps(a, shown) for a in (n, error, pulls, mu))
+    samples = {name: _with_gaps(values, shown) for name, values in samples.items()}
     x = 0.5 * (bins[1:] + bins[:-1])
-    return Picture(x, n, error, None, pulls, x, mu, bins, samples, coloured, "Bin" if numbered else "", "Events / bin")
+    return Picture(
+        x, n, error, None, pulls, x, mu, bins, samples, coloured, "Bin" if is_numbered else "", "Events / bin"
+    )
 
 
 def _without_gaps(edges: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The edges of bins that touch, the gaps between the given ones among them, and which of them are given."""
+    """The edges of adjacent bins, with the gaps between the given ones as bins, and which of them are given."""
     edges = np.asarray(edges, dtype=float)
     rows = edges.ndim == 2 and edges.shape == (n, 2)
     low, high = (edges[:, 0], edges[:, 1]) if rows else (edges[:-1], edges[1:])
@@ -168,7 +172,7 @@ def _without_gaps(edges: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(bins), np.array(shown)
 
 
-def _spread(values: np.ndarray, shown: np.ndarray) -> np.ndarray:
+def _with_gaps(values: np.ndarray, shown: np.ndarray) -> np.ndarray:
     """The values of bins, with NaN, which is not drawn, in the gaps."""
     out = np.full(shown.size, np.nan)
     out[shown] = np.broadcast_to(values, (int(np.sum(shown)),))
@@ -221,8 +225,8 @@ def _of_events(nll: UnbinnedNLL | ExtendedUnbinnedNLL, params: PyTree, data: Any
 
     def density(points: np.ndarray) -> np.ndarray:
         rows = jnp.asarray(points.ravel()).reshape(-1, *events.x.shape[1:])
-        log = nll.log_density_of if isinstance(nll, ExtendedUnbinnedNLL) else nll.log_prob_of
-        return total * np.exp(np.asarray(log(params, rows), dtype=float)).reshape(points.shape)
+        log_density = nll.log_density_of if isinstance(nll, ExtendedUnbinnedNLL) else nll.log_prob_of
+        return total * np.exp(np.asarray(log_density(params, rows), dtype=float)).reshape(points.shape)
 
     mu = _known_shares(nll, params, low, high)
     if mu is None:
@@ -241,7 +245,7 @@ def _of_events(nll: UnbinnedNLL | ExtendedUnbinnedNLL, params: PyTree, data: Any
 def _known_shares(
     nll: UnbinnedNLL | ExtendedUnbinnedNLL, params: PyTree, low: np.ndarray, high: np.ndarray
 ) -> np.ndarray | None:
-    """The probabilities of bins, where the distribution knows them: it may end inside one."""
+    """The probabilities of bins, if the distribution provides them: it may end inside one."""
     if nll.distribution is None:
         return None
     try:
@@ -252,6 +256,6 @@ def _known_shares(
 
 
 def check_data(likelihood: Any, data: Any) -> None:
-    """**Raises:** `TypeError` for data of HistFactory that are no dictionary."""
+    """**Raises:** `TypeError` for data of HistFactory that are not a dictionary with "main"."""
     if isinstance(likelihood, HistFactory) and not (isinstance(data, Mapping) and "main" in data):
         raise TypeError(f'the data of {type(likelihood).__name__} are {{"main": ..., "aux": ...}}, got {given(data)}')

@@ -1,4 +1,4 @@
-"""CLs against the value tested, and limits against a parameter of the signal, with what is expected of them."""
+"""CLs against the tested value, and limits against a parameter of the signal, with their expected bands."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def cls_scan(tests: HypoTest, ax: "Axes | None" = None, *, cl: float | None = 0.95) -> "Axes":
-    """CLs, observed and expected with its bands, against the value tested.
+    """CLs, observed and expected with its bands, against the tested value.
 
     ```python
     tests = jax.vmap(lambda mu: mx.hypotest(nll, params, data, "mu", mu))(jnp.linspace(0.0, 3.0, 31))
@@ -28,7 +28,7 @@ def cls_scan(tests: HypoTest, ax: "Axes | None" = None, *, cl: float | None = 0.
 
     **Returns:** the `ax`.
 
-    **Raises:** `TypeError`, `ValueError` for something else, or one test alone.
+    **Raises:** `TypeError` for any other object, `ValueError` for a single test.
     """
     _check(tests, HypoTest, "cls_scan", "jax.vmap(lambda mu: mx.hypotest(nll, params, data, poi, mu))(values)")
     values = concrete(tests.value)
@@ -68,15 +68,15 @@ def limit_band(x: ArrayLike, limits: UpperLimit, ax: "Axes | None" = None, *, xl
 
     **Returns:** the `ax`.
 
-    **Raises:** `TypeError`, `ValueError` for something else, one limit alone, or another number of them.
+    **Raises:** `TypeError` for any other object, `ValueError` for a single limit, or if their number differs.
     """
     _check(limits, UpperLimit, "limit_band", "jax.vmap(lambda signal: mx.upper_limit(...))(signals)")
-    at, observed = concrete(x), concrete(limits.observed)
-    if at.shape != observed.shape:
-        raise ValueError(f"limit_band got {observed.size} limits, and x of shape {at.shape}")
+    positions, observed = concrete(x), concrete(limits.observed)
+    if positions.shape != observed.shape:
+        raise ValueError(f"limit_band got {observed.size} limits, and x of shape {positions.shape}")
     ax = axes(ax)
-    order = np.argsort(at)
-    _bands(ax, at[order], observed[order], concrete(limits.expected)[order])
+    order = np.argsort(positions)
+    _bands(ax, positions[order], observed[order], concrete(limits.expected)[order])
     kind = "CLs" if limits.cls else "CLs+b"
     ax.set(ylabel=f"Upper limit on {limits.name} at {100 * limits.cl:g} % ({kind})")
     if xlabel is not None:
@@ -97,9 +97,9 @@ def _bands(ax: "Axes", x: np.ndarray, observed: np.ndarray, expected: np.ndarray
     ax.plot(x, observed, color=LINE, marker=marker, markersize=3.5, linewidth=1.2, label="Observed")
 
 
-def _check(result: Any, kind: type, what: str, how: str) -> None:
+def _check(result: Any, kind: type, what: str, origin: str) -> None:
     if not isinstance(result, kind):
-        raise TypeError(f"{what} takes a {kind.__name__}, got {type(result).__name__}: {how}")
+        raise TypeError(f"{what} takes a {kind.__name__}, got {type(result).__name__}: {origin}")
     shape = np.shape(result.cls if isinstance(result, HypoTest) else result.observed)
     if len(shape) != 1:
-        raise ValueError(f"{what} takes many results along one axis, got shape {shape}: {how}")
+        raise ValueError(f"{what} takes many results along one axis, got shape {shape}: {origin}")

@@ -17,10 +17,10 @@ _LEVELS = (0.68, 0.95)  # of two parameters
 
 
 def profile(profile: Profile, ax: "Axes | None" = None, *, minos: Minos | None = None) -> "Axes":
-    """How far the likelihood rises above its minimum, -2 Δ ln L (for a chi2: Δ chi2), along one parameter, or two.
+    """The rise of the likelihood above its minimum, -2 Δ ln L (for a chi2: Δ chi2), along one parameter, or two.
 
-    Lines show where it has risen by one, two, three standard deviations. Points whose fit failed are gaps. Along two
-    parameters it is drawn as filled contours, with lines at the 68 % and 95 % regions of two parameters.
+    Lines show a rise by one, two, three standard deviations. Points whose fit failed are gaps. For two parameters it is
+    drawn as filled contours, with lines at the 68 % and 95 % regions of two parameters.
 
     ```python
     along = mx.profile(nll, result, data, "mu")
@@ -35,21 +35,21 @@ def profile(profile: Profile, ax: "Axes | None" = None, *, minos: Minos | None =
 
     **Returns:** the `ax`.
 
-    **Raises:** `TypeError` for something else; `ValueError` for vmapped profiles, `minos` without this parameter, or
+    **Raises:** `TypeError` for any other object; `ValueError` for vmapped profiles, `minos` without this parameter, or
     with two.
     """
     check(profile, Profile, "profile", "what mx.profile or mx.scan returned")
-    two = len(profile.names) == 2
-    check_single(np.shape(profile.rise), 2 if two else 1, "profile")
+    is_2d = len(profile.names) == 2
+    check_single(np.shape(profile.rise), 2 if is_2d else 1, "profile")
     if minos is not None:
         check(minos, Minos, "minos=", "what mx.minos returned")
         check_single(np.shape(minos.lower), 1, "profile(minos=)")
-        if two:
+        if is_2d:
             raise ValueError("crossings of MINOS belong to a profile of one parameter")
-        minos[profile.names[0]]  # raises for a name that is not there
+        minos[profile.names[0]]  # raises for an unknown name
     ax = axes(ax)
-    if two:
-        _draw_two(ax, profile)
+    if is_2d:
+        _draw_2d(ax, profile)
     else:
         for n in draw_one(ax, profile, minos):
             ax.annotate(
@@ -63,7 +63,7 @@ def profile(profile: Profile, ax: "Axes | None" = None, *, minos: Minos | None =
 
 
 def draw_one(ax: "Axes", profile: Profile, minos: Minos | None) -> list[int]:
-    """The curve, the crossings, and lines at standard deviations; returns how many these are."""
+    """Draw the curve, the crossings, and lines at standard deviations. Returns these numbers of deviations."""
     order = np.argsort(concrete(profile.grid[0]))
     x, y = concrete(profile.grid[0])[order], concrete(profile.rise)[order]
     known = y[np.isfinite(y)]
@@ -81,32 +81,32 @@ def draw_one(ax: "Axes", profile: Profile, minos: Minos | None) -> list[int]:
 
 
 def _crossings(ax: "Axes", name: str, minos: Minos) -> None:
-    """The interval and its ends; a side that was not found is left out."""
-    value, found = float(minos.result[name].value), minos[name]
-    ends = [value + float(found.lower), value + float(found.upper)]
+    """Draw the interval and its ends; a side that was not found is left out."""
+    value, errors = float(minos.result[name].value), minos[name]
+    ends = [value + float(errors.lower), value + float(errors.upper)]
     ax.axvline(value, color=ACCENT, linewidth=1, zorder=1.5)
     if np.all(np.isfinite(ends)):
         ax.axvspan(ends[0], ends[1], color=ACCENT, alpha=0.1, linewidth=0, zorder=0.5)
-    crossings = [at for at in ends if np.isfinite(at)]
-    for at in crossings:
-        ax.axvline(at, color=ACCENT, linewidth=1, linestyle="--", zorder=1.5)
-    label = rf"MINOS: ${_interval(value, float(found.lower), float(found.upper))}$"
+    crossings = [end for end in ends if np.isfinite(end)]
+    for end in crossings:
+        ax.axvline(end, color=ACCENT, linewidth=1, linestyle="--", zorder=1.5)
+    label = rf"MINOS: ${_interval(value, float(errors.lower), float(errors.upper))}$"
     ax.plot(crossings, [float(minos.rise)] * len(crossings), "D", color=ACCENT, markersize=5, zorder=4, label=label)
 
 
 def _interval(value: float, lower: float, upper: float) -> str:
-    """The value and the errors that were found, rounded together, for mathtext."""
+    """The value and the errors that were found, rounded together, as mathtext."""
     offsets = {sign: offset for sign, offset in (("^", upper), ("_", lower)) if np.isfinite(offset)}
     centre, *errors = pdg_round(value, *offsets.values())
     _, _, power = (errors or [centre])[0].partition("e")
-    said = centre.partition("e")[0]
+    text = centre.partition("e")[0]
     for sign, error in zip(offsets, errors, strict=True):
         digits = error.partition("e")[0]
-        said += f"{sign}{{{'' if digits.startswith('-') else '+'}{digits}}}"
-    return rf"({said})\times 10^{{{power}}}" if power else said
+        text += f"{sign}{{{'' if digits.startswith('-') else '+'}{digits}}}"
+    return rf"({text})\times 10^{{{power}}}" if power else text
 
 
-def _draw_two(ax: "Axes", profile: Profile) -> None:
+def _draw_2d(ax: "Axes", profile: Profile) -> None:
     from matplotlib.ticker import MaxNLocator
 
     (i, j), z = (np.argsort(concrete(g)) for g in profile.grid), concrete(profile.rise)
@@ -117,7 +117,7 @@ def _draw_two(ax: "Axes", profile: Profile) -> None:
     levels = [float(rise(cl, dof=2)) for cl in _LEVELS]
     highest = max(float(np.ma.max(shown)) if shown.count() else 1.0, 1e-6)
     top = min(highest, 4 * levels[-1])
-    # one scale for all, on which white lines are seen
+    # one scale for all, on which white lines are visible
     scale = 4 * levels[-1] if highest > levels[0] else top
     steps = MaxNLocator(12).tick_values(0.0, top)
     filled = ax.contourf(x, y, shown, steps, cmap="viridis", vmin=0, vmax=scale, extend="max")

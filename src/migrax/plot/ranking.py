@@ -10,13 +10,13 @@ from ._axes import DARK, FAINT, LIGHT, LINE, check, check_single, concrete, pane
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_BAR = 0.72  # of the distance of two rows
+_BAR = 0.72  # of the distance between rows
 
 
 def impacts(impacts: Impacts, ax: Any = None, *, top: int = 20) -> Any:
-    """The nuisance parameters ranked by their impact. To the left their pulls, with the errors after the fit in units
-    of those before; to the right by how much each moves the parameter of interest, up and down, and, as outlines, by
-    how much it does with its error before the fit.
+    """The nuisance parameters ranked by their impact. Left: their pulls, with the errors after the fit in units of
+    those before. Right: the shift of the parameter of interest by each, up and down, and, as outlines, the shift for
+    its error before the fit.
 
     ```python
     mx.plot.impacts(mx.impacts(nll, result, data, "mu", prefit={"alpha": (0.0, 1.0)}))
@@ -24,15 +24,15 @@ def impacts(impacts: Impacts, ax: Any = None, *, top: int = 20) -> Any:
 
     **Arguments:**
 
-    - `impacts`: what `mx.impacts` returned. What failed is not drawn; a parameter without an error before the fit has
+    - `impacts`: what `mx.impacts` returned. Failed fits are not drawn; a parameter without an error before the fit has
         no pull.
     - `ax`: a pair of axes, for the pulls and the impacts; or one, for the impacts alone; default: both, in a new
         figure.
-    - `top`: how many of the largest impacts are shown.
+    - `top`: the number of impacts shown, largest first.
 
     **Returns:** the `ax`; for a new figure the pair.
 
-    **Raises:** `TypeError` for something else; `ValueError` for vmapped impacts, or `top` below 1.
+    **Raises:** `TypeError` for any other object; `ValueError` for vmapped impacts, or `top` below 1.
     """
     check(impacts, Impacts, "impacts", "what mx.impacts returned")
     check_single(np.shape(impacts.linear), 1, "impacts")
@@ -59,12 +59,12 @@ def impacts(impacts: Impacts, ax: Any = None, *, top: int = 20) -> Any:
 def _draw_pulls(ax: "Axes", impacts: Impacts, order: np.ndarray) -> None:
     pulls, constraints = concrete(impacts.pulls)[order], concrete(impacts.constraints)[order]
     rows = np.arange(order.size)
-    for at, style in ((-1, ":"), (0, "-"), (1, ":")):
-        ax.axvline(at, color=FAINT, linewidth=0.8, linestyle=style, zorder=1)
+    for position, style in ((-1, ":"), (0, "-"), (1, ":")):
+        ax.axvline(position, color=FAINT, linewidth=0.8, linestyle=style, zorder=1)
     ax.errorbar(pulls, rows, xerr=constraints, fmt="o", color=LINE, markersize=4, linewidth=1.4, capsize=2, zorder=3)
     reach = (np.abs(pulls) + constraints)[np.isfinite(pulls + constraints)]
-    most = max(1.6, 1.15 * float(np.max(reach, initial=0.0)))
-    ax.set(xlabel=r"$(\hat\theta - \theta_0)\,/\,\Delta\theta$", xlim=(-most, most))
+    limit = max(1.6, 1.15 * float(np.max(reach, initial=0.0)))
+    ax.set(xlabel=r"$(\hat\theta - \theta_0)\,/\,\Delta\theta$", xlim=(-limit, limit))
     ax.grid(axis="y", color="0.92", zorder=0)
     ax.set_axisbelow(True)
 
@@ -80,7 +80,7 @@ def _draw_impacts(ax: "Axes", impacts: Impacts, order: np.ndarray) -> None:
     for label, post, other, pre, colour in sides:
         bars = ax.barh(rows, post, _BAR, color=colour, label=label)
         for bar, shorter in zip(bars, np.abs(post) < np.abs(other), strict=True):
-            bar.set_zorder(2.5 if shorter else 2)  # where both are on one side
+            bar.set_zorder(2.5 if shorter else 2)  # visible also where both are on one side
         known = np.isfinite(pre)
         if np.any(known):
             edge: dict[str, Any] = {"facecolor": "none", "edgecolor": colour, "linewidth": 1.2}

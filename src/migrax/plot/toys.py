@@ -24,8 +24,8 @@ def toy_distributions(
     statistic: AbstractStatistic | None = None,
     bins: int = 40,
 ) -> "Axes":
-    """The distributions of the test statistic in the toys of the hypothesis tested and of the alternative, that of the
-    data, and what the asymptotic formulas say of each bin (G. Cowan et al., Eur. Phys. J. C 71 (2011) 1554).
+    """The distributions of the test statistic in the toys of the tested hypothesis and of the alternative, its observed
+    value, and the asymptotic prediction for each bin (G. Cowan et al., Eur. Phys. J. C 71 (2011) 1554).
 
     ```python
     test = mx.hypotest(nll, params, data, "mu", 1.0, calculator=mx.Toys(10_000, jax.random.key(0)))
@@ -36,42 +36,42 @@ def toy_distributions(
 
     - `test`: what `mx.hypotest` or `mx.discovery` returned by toys.
     - `ax`: where to draw; default: a new figure.
-    - `asymptotic`: the same test without toys, which knows the statistic of the Asimov data. Without it (and for
+    - `asymptotic`: the same test without toys, which provides the statistic of the Asimov data. Without it (and for
         two-sided statistics) that follows from the median of the toys of the alternative.
-    - `statistic`: that of the test, as it was given to `mx.hypotest`; default: `mx.QTilde()`, of a discovery `mx.Q0()`.
-    - `bins`: how many. Beyond the last one are the highest toys, one in a thousand.
+    - `statistic`: that of the test, as given to `mx.hypotest`; default: `mx.QTilde()`, for a discovery `mx.Q0()`.
+    - `bins`: their number. One toy in a thousand lies beyond the last one.
 
     **Returns:** the `ax`.
 
-    **Raises:** `TypeError` for something else; `ValueError` for tests without toys, many tests, or no toy that counts.
+    **Raises:** `TypeError` for any other object; `ValueError` for tests without toys, many tests, or no valid toy.
     """
-    how = "what mx.hypotest(..., calculator=mx.Toys(n, key)) returned"
-    check(test, (HypoTest, Discovery), "toy_distributions", how)
+    origin = "what mx.hypotest(..., calculator=mx.Toys(n, key)) returned"
+    check(test, (HypoTest, Discovery), "toy_distributions", origin)
     statistic = _statistic(test, statistic)
     if test.toys is None:
-        raise ValueError(f"this test has no toys: toy_distributions takes {how}")
+        raise ValueError(f"this test has no toys: toy_distributions takes {origin}")
     if np.ndim(test.statistic) != 0:
         raise ValueError(f"toy_distributions draws one test, got shape {np.shape(test.statistic)}")
-    # with several parameters of interest it is a chi2 of as many degrees of freedom, which is not drawn
+    # with several parameters of interest it is a chi2 with as many degrees of freedom, which is not drawn
     reference = np.nan if np.size(test.fits.tested) > 1 else _asimov(test, asymptotic, statistic)
     observed = float(test.statistic)
     ax = axes(ax)
     kinds = (("tested", test.toys.tested, DARK, "o"), ("alternative", test.toys.alternative, LIGHT, "s"))
-    known = np.concatenate([concrete(toys.values).ravel() for _, toys, _, _ in kinds])
-    known = known[np.isfinite(known)]
-    if known.size == 0:
+    values = np.concatenate([concrete(toys.values).ravel() for _, toys, _, _ in kinds])
+    values = values[np.isfinite(values)]
+    if values.size == 0:
         raise ValueError("no toy counts: see test.toys.tested.status")
-    top = max(float(np.quantile(known, 0.999)), observed if np.isfinite(observed) else 0.0, 1e-3)
+    top = max(float(np.quantile(values, 0.999)), observed if np.isfinite(observed) else 0.0, 1e-3)
     edges = np.linspace(0.0, 1.05 * top, bins + 1)
     lowest = 1.0
     tails = _tails(statistic, edges, reference)
     for (_, toys, colour, marker), label, tail in zip(kinds, _names(test), tails, strict=True):
         share, error = _shares(toys, edges)
-        seen = share > 0
-        lowest = min(lowest, float(np.min(share[seen], initial=1.0)))
+        filled = share > 0
+        lowest = min(lowest, float(np.min(share[filled], initial=1.0)))
         middle = 0.5 * (edges[1:] + edges[:-1])
         ax.errorbar(
-            middle[seen], share[seen], error[seen], fmt=marker, color=colour, markersize=4, linewidth=1, zorder=3,
+            middle[filled], share[filled], error[filled], fmt=marker, color=colour, markersize=4, linewidth=1, zorder=3,
             markeredgecolor=LINE, markeredgewidth=0.4, label=f"Toys, {label}",
         )  # fmt: skip
         if tail is not None:
@@ -95,8 +95,8 @@ def _statistic(test: Test, statistic: AbstractStatistic | None) -> AbstractStati
 
 
 def _names(test: Test) -> tuple[str, str]:
-    said = (", ".join(f"{x:.3g}" for x in np.ravel(concrete(v))) for v in (test.fits.tested, test.alternative))
-    first, second = (f"{test.name} = {value}" for value in said)
+    texts = (", ".join(f"{x:.3g}" for x in np.ravel(concrete(v))) for v in (test.fits.tested, test.alternative))
+    first, second = (f"{test.name} = {value}" for value in texts)
     return first, second
 
 
@@ -106,8 +106,8 @@ def _symbol(statistic: AbstractStatistic) -> str:
 
 
 def _asimov(test: Test, asymptotic: Test | None, statistic: AbstractStatistic) -> float:
-    """The statistic of the Asimov data of the alternative: from the p-value that is expected there or, where none is,
-    as the one whose asymptotic distribution has the median of the toys."""
+    """The statistic of the Asimov data of the alternative: from the expected p-value, or, without one, the one whose
+    asymptotic distribution has the median of the toys."""
     if asymptotic is not None:
         check(asymptotic, type(test), "asymptotic=", "the same test without toys")
         if asymptotic.toys is not None:
@@ -119,16 +119,16 @@ def _asimov(test: Test, asymptotic: Test | None, statistic: AbstractStatistic) -
     median = _median(test.toys.alternative)
     if not _two_sided(statistic) or not median > 0:
         return median
-    tried = np.linspace(0.0, median, 1001)[1:]
-    _, p = formulas.log_p_two_sided(jnp.full(tried.size, median), jnp.asarray(tried), statistic.tilde)
-    return float(np.interp(np.log(0.5), np.asarray(p), tried))
+    candidates = np.linspace(0.0, median, 1001)[1:]
+    _, p = formulas.log_p_two_sided(jnp.full(candidates.size, median), jnp.asarray(candidates), statistic.tilde)
+    return float(np.interp(np.log(0.5), np.asarray(p), candidates))
 
 
 def _median(toys: ToyStatistics) -> float:
     values, weights = (concrete(a).ravel() for a in (toys.values, toys.weights))
     order = np.argsort(values)
-    below = np.cumsum(np.where(np.isfinite(values[order]), weights[order], 0.0))
-    return float(values[order][np.searchsorted(below, 0.5 * below[-1])]) if below[-1] > 0 else np.nan
+    cumulative = np.cumsum(np.where(np.isfinite(values[order]), weights[order], 0.0))
+    return float(values[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])]) if cumulative[-1] > 0 else np.nan
 
 
 def _two_sided(statistic: AbstractStatistic) -> bool:
@@ -138,7 +138,7 @@ def _two_sided(statistic: AbstractStatistic) -> bool:
 def _tails(
     statistic: AbstractStatistic, edges: np.ndarray, reference: float
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The asymptotic probabilities to be at least as large as each edge, of both hypotheses."""
+    """The asymptotic probabilities under both hypotheses that the statistic is at least as large as each edge."""
     if not np.isfinite(reference) or reference <= 0:
         return None, None
     q, q_a = jnp.asarray(edges), jnp.asarray(reference)
@@ -147,14 +147,14 @@ def _tails(
     else:
         logs = formulas.log_p_one_sided(formulas.distance(q, q_a, statistic.tilde), formulas.root(q_a))
     first, second = (np.exp(np.asarray(log)) for log in logs)
-    first[0] = second[0] = 1.0  # with those at 0
+    first[0] = second[0] = 1.0  # includes those at 0
     return first, second
 
 
 def _shares(toys: ToyStatistics, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The fraction of toys in each bin, and its standard error."""
     values, weights = (concrete(a).ravel() for a in (toys.values, toys.weights))
-    good = np.isfinite(values)
-    value, square = (np.histogram(values[good], edges, weights=w[good])[0] for w in (weights, weights**2))
-    total = max(int(np.sum(good)), 1)
+    is_valid = np.isfinite(values)
+    value, square = (np.histogram(values[is_valid], edges, weights=w[is_valid])[0] for w in (weights, weights**2))
+    total = max(int(np.sum(is_valid)), 1)
     return value / total, np.sqrt(square) / total

@@ -1,4 +1,4 @@
-"""A corner of contours: all pairs of parameters, and each along itself."""
+"""A triangle of the contours of all pairs of parameters, with their profiles on the diagonal."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -31,13 +31,13 @@ def corner(results: Iterable[Profile | Contour | Minos], ax: Any = None) -> np.n
     **Arguments:**
 
     - `results`: profiles of one parameter each, contours of the pairs, and `mx.minos` if its crossings are to be shown,
-        in any order. The parameters come in the order in which they are met. What is not given stays empty.
+        in any order. The parameters appear in the order in which they occur. Missing results leave empty panels.
     - `ax`: an array of axes of shape `(k, k)` for `k` parameters; default: a new figure.
 
     **Returns:** the array of axes. Those above the diagonal are hidden.
 
-    **Raises:** `TypeError` for something else; `ValueError` for vmapped results, a profile of two parameters, the same
-    twice, nothing to draw, or another number of axes.
+    **Raises:** `TypeError` for any other object; `ValueError` for vmapped results, a profile of two parameters,
+    duplicates, nothing to draw, or another number of axes.
     """
     if isinstance(results, Profile | Contour | Minos) or not isinstance(results, Iterable):
         raise TypeError(f"corner takes a sequence of results, got {type(results).__name__}: {_HOW}")
@@ -49,22 +49,22 @@ def corner(results: Iterable[Profile | Contour | Minos], ax: Any = None) -> np.n
     if ax is None:
         side = max(3.0, 1.2 + 1.9 * n)
         ax = new_figure((side, side)).subplots(n, n, squeeze=False)
-    each: Any = np.asarray(ax, dtype=object)
-    if each.shape != (n, n):
-        raise ValueError(f"corner of {n} parameters takes axes of shape {(n, n)}, got {each.shape}")
+    grid: Any = np.asarray(ax, dtype=object)
+    if grid.shape != (n, n):
+        raise ValueError(f"corner of {n} parameters takes axes of shape {(n, n)}, got {grid.shape}")
     for i, j in np.ndindex(n, n):
-        here: Any = each[i, j]
+        panel: Any = grid[i, j]
         pair = (names[j], names[i])
         if i == j and names[i] in profiles:
-            crossed = minos if minos is not None and names[i] in minos.names else None
-            draw_one(here, profiles[names[i]], crossed)
+            crossings = minos if minos is not None and names[i] in minos.names else None
+            draw_one(panel, profiles[names[i]], crossings)
         elif j < i and (pair in contours or pair[::-1] in contours):
             swapped = pair not in contours
-            draw_regions(here, contours[pair[::-1] if swapped else pair], swapped=swapped)
+            draw_regions(panel, contours[pair[::-1] if swapped else pair], swapped=swapped)
         else:
-            here.set_visible(False)
-    _dress(each, names)
-    return each
+            panel.set_visible(False)
+    _label_axes(grid, names)
+    return grid
 
 
 def _sorted(
@@ -73,31 +73,31 @@ def _sorted(
     profiles: dict[str, Profile] = {}
     contours: dict[tuple[str, str], Contour] = {}
     minos = None
-    for found in results:
-        check(found, (Profile, Contour, Minos), "corner", _HOW)
-        if isinstance(found, Minos):
-            minos = found
-        elif isinstance(found, Contour):
-            check_contour(found, "corner")
-            if found.names in contours or found.names[::-1] in contours:
-                raise ValueError(f"corner got two contours of {found.names[0]} and {found.names[1]}")
-            contours[found.names] = found
+    for result in results:
+        check(result, (Profile, Contour, Minos), "corner", _HOW)
+        if isinstance(result, Minos):
+            minos = result
+        elif isinstance(result, Contour):
+            check_contour(result, "corner")
+            if result.names in contours or result.names[::-1] in contours:
+                raise ValueError(f"corner got two contours of {result.names[0]} and {result.names[1]}")
+            contours[result.names] = result
         else:
-            if len(found.names) != 1:
-                raise ValueError(f"the profiles of a corner are of one parameter, got {', '.join(found.names)}")
-            check_single(np.shape(found.rise), 1, "corner")
-            if found.names[0] in profiles:
-                raise ValueError(f"corner got two profiles of {found.names[0]}")
-            profiles[found.names[0]] = found
+            if len(result.names) != 1:
+                raise ValueError(f"the profiles of a corner are of one parameter, got {', '.join(result.names)}")
+            check_single(np.shape(result.rise), 1, "corner")
+            if result.names[0] in profiles:
+                raise ValueError(f"corner got two profiles of {result.names[0]}")
+            profiles[result.names[0]] = result
     return profiles, contours, minos
 
 
-def _dress(each: np.ndarray, names: list[str]) -> None:
-    """Names at the edges, and one range for each parameter."""
+def _label_axes(grid: np.ndarray, names: list[str]) -> None:
+    """Label the outer axes, and give each parameter one range."""
     n = len(names)
     for k in range(n):
-        column = [each[i, k] for i in range(k, n) if each[i, k].get_visible()]
-        row = [each[k, j] for j in range(k) if each[k, j].get_visible()]
+        column = [grid[i, k] for i in range(k, n) if grid[i, k].get_visible()]
+        row = [grid[k, j] for j in range(k) if grid[k, j].get_visible()]
         spans = [ax.get_xlim() for ax in column] + [ax.get_ylim() for ax in row]
         low, high = min(s[0] for s in spans), max(s[1] for s in spans)
         for ax in column:
@@ -112,9 +112,9 @@ def _dress(each: np.ndarray, names: list[str]) -> None:
             column[-1].set_xlabel(names[k])
         if row:
             row[0].set_ylabel(names[k])
-        _label_profile(each[k, k])
-    each[0, 0].figure.align_xlabels([ax for ax in each[-1]])
-    _legend(each)
+        _label_profile(grid[k, k])
+    grid[0, 0].figure.align_xlabels([ax for ax in grid[-1]])
+    _legend(grid)
 
 
 def _label_profile(ax: "Axes") -> None:
@@ -124,9 +124,9 @@ def _label_profile(ax: "Axes") -> None:
         ax.set_ylabel(RISE)
 
 
-def _legend(each: np.ndarray) -> None:
-    """One for all contours, where the triangle leaves room."""
-    for ax in each.ravel():
+def _legend(grid: np.ndarray) -> None:
+    """One legend for all contours, in the empty corner of the triangle."""
+    for ax in grid.ravel():
         handles, labels = ax.get_legend_handles_labels()
         shown = [(h, label) for h, label in zip(handles, labels, strict=True) if not label.startswith("MINOS")]
         if ax.get_visible() and shown:
