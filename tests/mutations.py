@@ -30,9 +30,9 @@ class Mutation(NamedTuple):
 MUTATIONS = (
     Mutation(
         "BFGS: the correction of the third term",
-        "_solvers/migrad.py",
-        "+ safe_gvg * jnp.outer(u, u)",
-        "- safe_gvg * jnp.outer(u, u)",
+        "_solvers/metric.py",
+        "+ yvy * jnp.outer(u, u)",
+        "- yvy * jnp.outer(u, u)",
         SOLVERS,
     ),
     Mutation(
@@ -65,35 +65,35 @@ MUTATIONS = (
     ),
     Mutation(
         "verdict: the sign of the push at a bound",
-        "_verify.py",
+        "_fit/active_set.py",
         "stays = -sign * slope[None] > weak[None]",
         "stays = sign * slope[None] > weak[None]",
         "tests/test_fit.py tests/test_known_answers.py",
     ),
     Mutation(
         "verdict: a flat direction is none",
-        "_solve.py",
+        "_fit/loop.py",
         "((flat & ~sloped) | (near & ~c.stable), Status.FLAT_DIRECTION)",
         "(near & False, Status.FLAT_DIRECTION)",
         "tests/test_known_answers.py",
     ),
     Mutation(
         "bounds: the slope of the two-sided transform",
-        "_space.py",
+        "_parameters/space.py",
         "jnp.where(both, half * jnp.cos(q)",
         "jnp.where(both, half * jnp.sin(q)",
         "tests/test_space.py",
     ),
     Mutation(
         "bounds: the curvature of the one-sided transform",
-        "_space.py",
+        "_parameters/space.py",
         "sign / hypotenuse**3",
         "sign / hypotenuse**2",
         "tests/test_space.py",
     ),
     Mutation(
         "MINOS: the height of a crossing",
-        "_crossing.py",
+        "_profile/crossing_newton.py",
         "aside, 0.5 * z**2, s, f, g)",
         "aside, 0.5 * abs(z), s, f, g)",
         "tests/test_minos.py",
@@ -114,7 +114,7 @@ MUTATIONS = (
     ),
     Mutation(
         "crossings: what does not move begins at its bound",
-        "_search.py",
+        "_profile/crossing.py",
         "start=jnp.where(minimum.active & ~held, x, base)",
         "start=base",
         "tests/test_contour.py -k another_parameter_at_its_bound",

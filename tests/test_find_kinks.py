@@ -12,7 +12,7 @@ import pytest
 
 import migrax as mx
 from migrax._derivatives.find_kinks import kinks_in
-from migrax._fit.objective import objective, prepare
+from migrax._fit.objective import objective, prepare_data, prepare_params
 
 DATA = jnp.array([3.0, -1.0, 0.5])
 INDICES = jnp.array([1, -1, 0])
@@ -21,7 +21,7 @@ ANCHORS = np.array([-1.0, 1.0])
 
 def found(nll, params, data=DATA):
     """Of each parameter, the sorted places."""
-    params, data = prepare(params, data)
+    params, data = prepare_params(params), prepare_data(data)
     fn, theta, x, space = objective(nll, params, data, jnp.array(0.5))
     places = kinks_in(fn, x, theta, space)
     if places is None:

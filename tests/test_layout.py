@@ -69,3 +69,8 @@ def test_the_rules_of_the_house_find(case, tmp_path):
 def test_the_rules_of_the_house_pass(text, tmp_path):
     (tmp_path / "file.py").write_text(text)
     assert list(loaded(ROOT / ".ci" / "house.py").faults_of(tmp_path / "file.py")) == []
+
+
+@pytest.mark.parametrize("mutation", loaded(ROOT / "tests" / "mutations.py").MUTATIONS, ids=lambda m: m.name)
+def test_each_mutation_has_its_place(mutation):
+    assert (SOURCE / mutation.file).read_text().count(mutation.old) == 1
