@@ -1,4 +1,4 @@
-"""Value, gradient and exact Hessian of an objective, and how a fit's outputs carry their own derivatives."""
+"""Value, gradient and exact Hessian of an objective, and derivatives for outputs of a loop that has none."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ Objective = Callable[[Float[Array, " n"], PyTree], Scalar]
 
 
 class Expansion(NamedTuple):
-    """A function to second order at a point."""
+    """The Taylor expansion of a function at a point, to second order."""
 
     value: Scalar
     gradient: Float[Array, " n"]
@@ -23,16 +23,17 @@ class Expansion(NamedTuple):
 
 
 def expand(fn: Objective, x: Float[Array, " n"], theta: PyTree) -> Expansion:
-    """Exact derivatives of `fn(x, theta)` with respect to `x`, from one copy of `fn`."""
+    """The expansion of `fn(x, theta)` in `x`, with exact derivatives, from one copy of `fn`."""
     value, gradient, hessian, _ = value_grad_hessian(lambda v: (fn(v, theta), None), x, "bwd")
     return Expansion(value, gradient, hessian)
 
 
 @eqx.filter_custom_jvp
 def attach(known: Expansion, fn: Objective, x: Float[Array, " n"], theta: PyTree) -> Expansion:
-    """Gives numbers that are known already (`expand(fn, x, theta)`, computed inside a loop through which nothing can be
-    differentiated) their derivatives with respect to `x`, `theta` and what `fn` closes over, at no cost unless
-    somebody differentiates."""
+    """`known`, with the derivatives of `expand(fn, x, theta)` with respect to `x`, `theta` and what `fn` closes over.
+
+    For an expansion that was computed inside a loop that cannot be differentiated. It costs nothing unless a derivative
+    is taken."""
     del fn, x, theta
     return known
 
@@ -42,7 +43,7 @@ def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Expansion, E
     known, fn, x, theta = primals
     _, t_fn, t_x, t_theta = tangents
     _, out = eqx.filter_jvp(expand, (fn, x, theta), (t_fn, t_x, t_theta))
-    # attach() again, so that the derivative can be differentiated once more
+    # `attach` again, so that the result can be differentiated once more
     return attach(known, fn, x, theta), jax.tree.map(
         lambda t, k: jnp.zeros_like(k) if t is None else t, out, known, is_leaf=lambda t: t is None
     )
@@ -50,8 +51,8 @@ def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Expansion, E
 
 @eqx.filter_custom_jvp
 def inverse(known: Float[Array, "n n"], hessian: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The inverse of a symmetric matrix that is known already, with the derivative dC = -C dH C. Where rows of `known`
-    are zero (parameters at a bound) it is the inverse over the others."""
+    """`known`, the inverse of the symmetric matrix `hessian`, with the derivative dC = -C dH C. Where rows of `known`
+    are zero (parameters at a bound), it is the inverse over the other parameters."""
     del hessian
     return known
 

@@ -1,8 +1,8 @@
-"""Where a likelihood that does not say so has kinks: the places of a parameter at which `jnp.where`, `jnp.abs`,
-`jnp.maximum`, `jnp.clip` and their like change branches, read from its jaxpr.
+"""Finds kinks that a likelihood does not declare: the values of a parameter at which `jnp.where`, `jnp.abs`,
+`jnp.maximum`, `jnp.clip` and the like change branches, read from its jaxpr.
 
-A jaxpr is followed as far as its values are parameters times and plus known numbers; what else they are compared with,
-and conditions on two parameters, are not seen.
+A jaxpr is followed as long as its values are affine in one parameter, with known coefficients. Comparisons with any
+other quantity and conditions on two parameters are not found.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +17,11 @@ from jaxtyping import Array, Float
 from .._parameters.space import Space
 from .._util.typing import PyTree
 
-_MOST = 64  # places of one parameter
-_LARGE = 100_000  # numbers in an array that is followed
+_MAX_KINKS = 64  # of one parameter
+_MAX_SIZE = 100_000  # of an array that is followed
 
 _COMPARISONS = {"abs", "sign", "max", "min", "clamp", "lt", "le", "gt", "ge", "eq", "ne"}
-_DECIDED = {"lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}  # as for indices
+_ORDERINGS = {"lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}  # for known operands
 _RESHAPES: dict[str, Callable[[np.ndarray, dict[str, Any]], np.ndarray]] = {
     "reshape": lambda a, p: np.reshape(a, p["new_sizes"]),
     "squeeze": lambda a, p: np.squeeze(a, p["dimensions"]),
@@ -43,15 +43,15 @@ _RESHAPES: dict[str, Callable[[np.ndarray, dict[str, Any]], np.ndarray]] = {
 
 
 class _Line(NamedTuple):
-    """An array whose elements are each `scale * x[which] + offset`; `which` is -1, and `scale` 0, for a known number,
-    and `offset` NaN for what is not known."""
+    """An array with elements `scale * x[which] + offset`, affine in one parameter each. A constant has `which` = -1 and
+    `scale` = 0; an unknown element has `offset` = NaN."""
 
     which: np.ndarray
     scale: np.ndarray
     offset: np.ndarray
 
     @classmethod
-    def known(cls, value: Any) -> "_Line":
+    def constant(cls, value: Any) -> "_Line":
         offset = np.asarray(value, float)
         return cls(np.full(offset.shape, -1), np.zeros(offset.shape), offset)
 
@@ -59,119 +59,119 @@ class _Line(NamedTuple):
 def kinks_in(
     fn: Callable[[Float[Array, " n"], PyTree], Array], x: Float[Array, " n"], theta: PyTree, space: Space
 ) -> np.ndarray | None:
-    """The places where `fn` changes branches along a parameter, of `x` and `theta` that are concrete: shape `(m, n)`,
-    NaN for none; `None` if there are none within the bounds."""
+    """The values of each parameter at which `fn` changes branches, for concrete `x` and `theta`: shape `(m, n)`, padded
+    with NaN; `None` if there are none within the bounds."""
     closed, lower, upper = jax.make_jaxpr(fn)(x, theta), np.asarray(space.lower), np.asarray(space.upper)
     start = _Line(np.arange(x.size), np.ones(x.size), np.zeros(x.size))
-    places: list[set[float]] = [set() for _ in range(x.size)]
-    known = [_known(leaf) for leaf in jax.tree.leaves(theta)]
+    kinks: list[set[float]] = [set() for _ in range(x.size)]
+    constants = [_as_constant(leaf) for leaf in jax.tree.leaves(theta)]
     try:
-        _walk(closed.jaxpr, closed.consts, [start, *known], places)
-    except Exception:  # it is only a help: another version of JAX may write its equations otherwise
+        _walk(closed.jaxpr, closed.consts, [start, *constants], kinks)
+    except Exception:  # kinks are optional, and another version of JAX may have other equations
         return None
-    here = np.asarray(x)
+    point = np.asarray(x)
     chosen = [
-        sorted((p for p in each if low < p < high), key=lambda p: abs(p - at))[:_MOST]
-        for each, at, low, high in zip(places, here, lower, upper, strict=True)
+        sorted((p for p in values if low < p < high), key=lambda p: abs(p - at))[:_MAX_KINKS]
+        for values, at, low, high in zip(kinks, point, lower, upper, strict=True)
     ]
-    most = max(map(len, chosen), default=0)
-    return np.array([[*each, *[np.nan] * (most - len(each))] for each in chosen]).T if most else None
+    longest = max(map(len, chosen), default=0)
+    return np.array([[*values, *[np.nan] * (longest - len(values))] for values in chosen]).T if longest else None
 
 
-def _known(value: Any) -> _Line | None:
+def _as_constant(value: Any) -> _Line | None:
     try:
         array = np.asarray(value)
     except TypeError:  # such as a key of `jax.random`
         return None
-    return _Line.known(array) if array.dtype.kind in "biuf" and array.size <= _LARGE else None
+    return _Line.constant(array) if array.dtype.kind in "biuf" and array.size <= _MAX_SIZE else None
 
 
-def _is_known(line: _Line | None) -> bool:
+def _is_constant(line: _Line | None) -> bool:
     return line is not None and not np.any(line.which >= 0) and not np.any(np.isnan(line.offset))
 
 
 def _walk(
-    jaxpr: Any, consts: Sequence[Any], inputs: Sequence[_Line | None], places: list[set[float]]
+    jaxpr: Any, consts: Sequence[Any], inputs: Sequence[_Line | None], kinks: list[set[float]]
 ) -> list[_Line | None]:
-    env: dict[Any, _Line | None] = dict(zip(jaxpr.constvars, map(_known, consts), strict=True))
+    env: dict[Any, _Line | None] = dict(zip(jaxpr.constvars, map(_as_constant, consts), strict=True))
     env |= zip(jaxpr.invars, inputs, strict=True)
 
     def read(atom: Any) -> _Line | None:
-        return _known(atom.val) if isinstance(atom, core.Literal) else env.get(atom)
+        return _as_constant(atom.val) if isinstance(atom, core.Literal) else env.get(atom)
 
     for eqn in jaxpr.eqns:
-        given = [read(atom) for atom in eqn.invars]
-        if all(line is None for line in given):
+        operands = [read(atom) for atom in eqn.invars]
+        if all(line is None for line in operands):
             continue
-        env |= zip(eqn.outvars, _equation(eqn, given, places), strict=False)
+        env |= zip(eqn.outvars, _outputs_of(eqn, operands, kinks), strict=False)
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _equation(eqn: Any, given: list[_Line | None], places: list[set[float]]) -> list[_Line | None]:
+def _outputs_of(eqn: Any, operands: list[_Line | None], kinks: list[set[float]]) -> list[_Line | None]:
     name, params = eqn.primitive.name, eqn.params
-    if name in _RESHAPES and len(given) == 1:
-        return [_each(given[0], lambda a: _RESHAPES[name](a, params))]
+    if name in _RESHAPES and len(operands) == 1:
+        return [_map_fields(operands[0], lambda a: _RESHAPES[name](a, params))]
     if name in _COMPARISONS:
-        _compare(name, given, places)
-        if name in _DECIDED and all(map(_is_known, given)):
-            return [_Line.known(_DECIDED[name](*(line.offset for line in given if line is not None)))]
-        # what a limit to its range lets through is a line still
-        through: list[_Line | None] = [line for line in given if line is not None and np.any(line.which >= 0)]
-        return through if name in ("max", "min", "clamp") and len(through) == 1 else []
+        _compare(name, operands, kinks)
+        if name in _ORDERINGS and all(map(_is_constant, operands)):
+            return [_Line.constant(_ORDERINGS[name](*(line.offset for line in operands if line is not None)))]
+        # a value that is limited to a range remains affine within it
+        affine: list[_Line | None] = [line for line in operands if line is not None and np.any(line.which >= 0)]
+        return affine if name in ("max", "min", "clamp") and len(affine) == 1 else []
     if name in ("concatenate", "stack"):
         join = np.concatenate if name == "concatenate" else np.stack
-        blank = lambda atom: _Line.known(np.full(atom.aval.shape, np.nan))  # noqa: E731
-        parts = [line or blank(atom) for line, atom in zip(given, eqn.invars, strict=True)]
+        unknown = lambda atom: _Line.constant(np.full(atom.aval.shape, np.nan))  # noqa: E731
+        parts = [line or unknown(atom) for line, atom in zip(operands, eqn.invars, strict=True)]
         axis = params["dimension" if name == "concatenate" else "axis"]
         return [_Line(*(join(each, axis) for each in zip(*parts, strict=True)))]
     if name == "select_n":
-        return [_selected(given)]
+        return [_selected(operands)]
     if name == "split":
-        ends, line = np.cumsum(params["sizes"])[:-1], given[0]
-        parts = [] if line is None else zip(*(np.split(a, ends, params["axis"]) for a in line), strict=True)
+        boundaries, line = np.cumsum(params["sizes"])[:-1], operands[0]
+        parts = [] if line is None else zip(*(np.split(a, boundaries, params["axis"]) for a in line), strict=True)
         return [_Line(*part) for part in parts]
     if name in ("gather", "dynamic_slice", "scatter"):
-        return [_placed(eqn, given)]
+        return [_indexed(eqn, operands)]
     if name in ("add", "add_any", "sub", "mul", "div", "neg"):
-        return [_arithmetic(name, given)]
-    return _inside(name, params, given, places)
+        return [_arithmetic(name, operands)]
+    return _outputs_of_inner(name, params, operands, kinks)
 
 
-def _each(line: _Line | None, change: Callable[[np.ndarray], np.ndarray]) -> _Line | None:
+def _map_fields(line: _Line | None, change: Callable[[np.ndarray], np.ndarray]) -> _Line | None:
     return None if line is None else _Line(*map(change, line))
 
 
-def _selected(given: list[_Line | None]) -> _Line | None:
-    """What a condition that is known selects."""
-    condition, *cases = given
-    if not _is_known(condition) or any(case is None for case in cases):
+def _selected(operands: list[_Line | None]) -> _Line | None:
+    """The output of a selection with a known condition."""
+    condition, *cases = operands
+    if not _is_constant(condition) or any(case is None for case in cases):
         return None
     assert condition is not None
     which = condition.offset.astype(int)
     return _Line(*(np.choose(which, each) for each in zip(*(case for case in cases if case), strict=True)))
 
 
-def _placed(eqn: Any, given: list[_Line | None]) -> _Line | None:
-    """What is taken from known places, or put there."""
-    count = 2 if eqn.primitive.name == "scatter" else len(given)
-    first, places, rest = given[0], given[1:count], given[count:]
-    if not all(map(_is_known, places)) or any(line is None for line in [first, *rest]):
+def _indexed(eqn: Any, operands: list[_Line | None]) -> _Line | None:
+    """The output of a gather, slice or scatter with known indices."""
+    count = 2 if eqn.primitive.name == "scatter" else len(operands)
+    first, indices, rest = operands[0], operands[1:count], operands[count:]
+    if not all(map(_is_constant, indices)) or any(line is None for line in [first, *rest]):
         return None
     types = [atom.aval.dtype for atom in eqn.invars[1:count]]
-    at = [np.asarray(line.offset, dtype) for line, dtype in zip(places, types, strict=True) if line]
-    moved = [line for line in [first, *rest] if line]
+    index_values = [np.asarray(line.offset, dtype) for line, dtype in zip(indices, types, strict=True) if line]
+    lines = [line for line in [first, *rest] if line]
     return _Line(
         *(
-            np.asarray(eqn.primitive.bind(*map(jnp.asarray, (each[0], *at, *each[1:])), **eqn.params))
-            for each in zip(*moved, strict=True)
+            np.asarray(eqn.primitive.bind(*map(jnp.asarray, (each[0], *index_values, *each[1:])), **eqn.params))
+            for each in zip(*lines, strict=True)
         )
     )
 
 
-def _arithmetic(name: str, given: list[_Line | None]) -> _Line | None:
-    if any(line is None for line in given):
+def _arithmetic(name: str, operands: list[_Line | None]) -> _Line | None:
+    if any(line is None for line in operands):
         return None
-    a, *rest = (line for line in given if line is not None)
+    a, *rest = (line for line in operands if line is not None)
     if name == "neg":
         return _Line(a.which, -a.scale, -a.offset)
     b = rest[0]
@@ -181,8 +181,8 @@ def _arithmetic(name: str, given: list[_Line | None]) -> _Line | None:
         if np.any(b.which >= 0):
             return None
         with np.errstate(all="ignore"):
-            by = b.offset if name == "mul" else 1 / b.offset
-            return _Line(np.broadcast_arrays(a.which, by)[0], a.scale * by, a.offset * by)
+            factor = b.offset if name == "mul" else 1 / b.offset
+            return _Line(np.broadcast_arrays(a.which, factor)[0], a.scale * factor, a.offset * factor)
     sign = -1.0 if name == "sub" else 1.0
     which, others = np.broadcast_arrays(a.which, b.which)
     both = (which >= 0) & (others >= 0)
@@ -190,38 +190,42 @@ def _arithmetic(name: str, given: list[_Line | None]) -> _Line | None:
     return _Line(np.maximum(which, others), a.scale + sign * b.scale, offset)
 
 
-def _compare(name: str, given: list[_Line | None], places: list[set[float]]) -> None:
-    lines = [line for line in given if line is not None]
+def _compare(name: str, operands: list[_Line | None], kinks: list[set[float]]) -> None:
+    lines = [line for line in operands if line is not None]
     if name in ("abs", "sign"):
-        pairs = [(lines[0], _Line.known(0.0))]
-    elif name == "clamp":  # of the lowest, the value and the highest
-        pairs = [(given[1], end) for end in (given[0], given[2]) if given[1] is not None and end is not None]
+        pairs = [(lines[0], _Line.constant(0.0))]
+    elif name == "clamp":  # operands: lower limit, value, upper limit
+        pairs = [
+            (operands[1], end) for end in (operands[0], operands[2]) if operands[1] is not None and end is not None
+        ]
     else:
-        pairs = [(given[0], given[1])] if len(lines) == 2 else []
+        pairs = [(operands[0], operands[1])] if len(lines) == 2 else []
     for a, b in pairs:
         difference = _arithmetic("sub", [a, b])
         assert difference is not None
-        there = (difference.which >= 0) & (difference.scale != 0) & np.isfinite(difference.offset)
+        has_kink = (difference.which >= 0) & (difference.scale != 0) & np.isfinite(difference.offset)
         with np.errstate(all="ignore"):
-            at = -difference.offset[there] / difference.scale[there] + 0.0
-        for i, place in zip(difference.which[there].tolist(), at.tolist(), strict=True):
-            if np.isfinite(place):
-                places[i].add(place)
+            values = -difference.offset[has_kink] / difference.scale[has_kink] + 0.0
+        for i, value in zip(difference.which[has_kink].tolist(), values.tolist(), strict=True):
+            if np.isfinite(value):
+                kinks[i].add(value)
 
 
-def _inside(name: str, params: dict[str, Any], given: list[_Line | None], places: list[set[float]]) -> list[Any]:
-    """What an equation that holds others gives."""
+def _outputs_of_inner(
+    name: str, params: dict[str, Any], operands: list[_Line | None], kinks: list[set[float]]
+) -> list[Any]:
+    """The outputs of an equation that contains other jaxprs."""
     if name == "cond":
         for branch in params["branches"]:
-            _walk(branch.jaxpr, branch.consts, given[1:], places)
+            _walk(branch.jaxpr, branch.consts, operands[1:], kinks)
         return []
     if name == "scan":
-        body, kept = params["jaxpr"], given[: params["num_consts"]]
-        _walk(body.jaxpr, body.consts, [*kept, *[None] * (len(body.jaxpr.invars) - len(kept))], places)
+        body, constants = params["jaxpr"], operands[: params["num_consts"]]
+        _walk(body.jaxpr, body.consts, [*constants, *[None] * (len(body.jaxpr.invars) - len(constants))], kinks)
         return []
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         body = params.get(key)
         if body is not None:
             inner, consts = getattr(body, "jaxpr", body), getattr(body, "consts", ())
-            return _walk(inner, consts, given, places) if len(inner.invars) == len(given) else []
+            return _walk(inner, consts, operands, kinks) if len(inner.invars) == len(operands) else []
     return []

@@ -1,4 +1,4 @@
-"""Where in a model a value or a derivative that is not finite comes from: the operation, and its line."""
+"""Locates the operation of a model, and its line, that makes a value or a derivative not finite."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,11 +10,11 @@ from jaxtyping import Array
 from .._parameters.space import ravel, resolve_at
 from .._util.typing import PyTree
 
-# Primitives that only call what is inside them.
+# Primitives that only call another jaxpr.
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "custom_jvp_call", "custom_vjp_call")
 _PACKAGE = str(Path(__file__).parent)
 
-# jnp.where hands a 0 to the derivative of the branch that is not taken, and 0 times infinity is NaN.
+# jnp.where passes a 0 to the derivative of the branch that is not taken, and 0 times infinity is NaN.
 _OF_DERIVATIVES = (
     ", although the likelihood is finite there. A root, a power or a logarithm of 0? Guard what goes in, not what "
     "comes out: jnp.where(x > 0, f(jnp.where(x > 0, x, 1.0)), limit)"
@@ -22,70 +22,70 @@ _OF_DERIVATIVES = (
 
 
 class _Made(NamedTuple):
-    """How a number came about."""
+    """A value, with the equation that computed it and the inputs of that equation."""
 
     value: Any
-    equation: Any  # None for inputs
+    equation: Any  # `None` for an input of the model
     inputs: tuple["_Made", ...]
 
 
 def describe(nll: Any, params: PyTree, data: PyTree) -> str:
-    """A sentence on what is not finite at `params`, the value, the gradient or the second derivatives, and which
-    operation of the model makes it so; empty if all is finite or the operation is not found."""
+    """A sentence that says whether the value, the gradient or the second derivatives are not finite at `params`, and
+    which operation of the model is the cause; empty if all are finite or the operation is not found."""
     x, space = ravel(params)
 
     def value(x: Array) -> Any:
         return nll(resolve_at(params, x), data)
 
-    for what, fn in (("value", value), ("gradient", jax.grad(value)), ("second derivative", jax.hessian(value))):
-        made = _followed(fn, x)
-        bad = ~np.isfinite(np.asarray(made.value))
+    for order, fn in (("value", value), ("gradient", jax.grad(value)), ("second derivative", jax.hessian(value))):
+        result = _evaluate(fn, x)
+        bad = ~np.isfinite(np.asarray(result.value))
         if not np.any(bad):
             continue
-        of = "" if bad.ndim == 0 else f" by {_names(bad, space.names)}"
-        place = _place(_origin(made))
-        if not place:
+        parameters = "" if bad.ndim == 0 else f" by {_names_text(bad, space.names)}"
+        operation = _operation_text(_origin(result))
+        if not operation:
             return ""
-        hint = "" if what == "value" else _OF_DERIVATIVES
-        return f"The {what}{of} is not finite because of {place}{hint}."
+        hint = "" if order == "value" else _OF_DERIVATIVES
+        return f"The {order}{parameters} is not finite because of {operation}{hint}."
     return ""
 
 
-def _names(bad: np.ndarray, names: tuple[str, ...]) -> str:
-    where = [names[int(i)] for i in np.flatnonzero(bad if bad.ndim == 1 else np.any(bad, axis=0))]
-    return ", ".join(where[:5]) + (f" and {len(where) - 5} more" if len(where) > 5 else "")
+def _names_text(bad: np.ndarray, names: tuple[str, ...]) -> str:
+    bad_names = [names[int(i)] for i in np.flatnonzero(bad if bad.ndim == 1 else np.any(bad, axis=0))]
+    return ", ".join(bad_names[:5]) + (f" and {len(bad_names) - 5} more" if len(bad_names) > 5 else "")
 
 
-def _followed(fn: Any, x: Array) -> _Made:
+def _evaluate(fn: Any, x: Array) -> _Made:
     closed = jax.make_jaxpr(fn)(x)
     inputs = [_Made(x, None, ())]
-    return _run(closed.jaxpr, [_Made(c, None, ()) for c in closed.consts], inputs)[0]
+    return _evaluate_jaxpr(closed.jaxpr, [_Made(c, None, ()) for c in closed.consts], inputs)[0]
 
 
-def _run(jaxpr: Any, consts: list[_Made], inputs: list[_Made]) -> list[_Made]:
-    """Evaluates a jaxpr, one operation after the other."""
-    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
+def _evaluate_jaxpr(jaxpr: Any, consts: list[_Made], inputs: list[_Made]) -> list[_Made]:
+    """Evaluates a jaxpr one operation at a time, and records how each value was computed."""
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
 
     def read(atom: Any) -> _Made:
-        return _Made(atom.val, None, ()) if hasattr(atom, "val") else known[atom]
+        return _Made(atom.val, None, ()) if hasattr(atom, "val") else values[atom]
 
     for equation in jaxpr.eqns:
         operands = [read(atom) for atom in equation.invars]
         inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
         if equation.primitive.name in _CALLS and hasattr(inner, "jaxpr"):
-            out = _run(inner.jaxpr, [_Made(c, None, ()) for c in inner.consts], operands)
+            out = _evaluate_jaxpr(inner.jaxpr, [_Made(c, None, ()) for c in inner.consts], operands)
         else:
             bound = equation.primitive.get_bind_params(equation.params)
-            functions, options = bound if isinstance(bound, tuple) else ((), bound)  # by the version of JAX
-            found = equation.primitive.bind(*functions, *(o.value for o in operands), **options)
-            found = found if equation.primitive.multiple_results else [found]
-            out = [_Made(value, equation, tuple(operands)) for value in found]
-        known.update(zip(equation.outvars, out, strict=True))
+            functions, options = bound if isinstance(bound, tuple) else ((), bound)  # depends on the version of JAX
+            outputs = equation.primitive.bind(*functions, *(o.value for o in operands), **options)
+            outputs = outputs if equation.primitive.multiple_results else [outputs]
+            out = [_Made(value, equation, tuple(operands)) for value in outputs]
+        values.update(zip(equation.outvars, out, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
 def _origin(made: _Made) -> _Made:
-    """The first operation on the way to a number that made something that is not finite of what was."""
+    """The operation that a non-finite value originates from: its inputs are finite and its output is not."""
     while True:
         bad = [o for o in made.inputs if not _is_finite(o.value)]
         if not bad or made.equation is None:
@@ -99,17 +99,17 @@ def _is_finite(value: Any) -> bool:
     return array.dtype.kind not in "fc" or bool(np.all(np.isfinite(array)))
 
 
-def _place(made: _Made) -> str:
-    """The operation with the user's line that it stands in."""
+def _operation_text(made: _Made) -> str:
+    """The operation as text, with the user's line in which it stands."""
     if made.equation is None:
         return ""
     name, trace = made.equation.primitive.name, made.equation.source_info.traceback
     frames = [] if trace is None else [f for f in trace.frames if not _is_installed(f.file_name)]
-    line = next((f"{Path(f.file_name).name}:{_line(f)}" for f in frames), "")
+    line = next((f"{Path(f.file_name).name}:{_line_number(f)}" for f in frames), "")
     return f"the operation {name!r} in {line}" if line else f"the operation {name!r}"
 
 
-def _line(frame: Any) -> int:
+def _line_number(frame: Any) -> int:
     return getattr(frame, "line_num", None) or frame.start_line
 
 

@@ -1,5 +1,5 @@
 """The minimum of a quadratic model within bounds, by the primal-dual active set method (M. Hintermüller, K. Ito and
-K. Kunisch, SIAM J. Optim. 13 (2003) 865): which bounds are active, with gradients of the right sign (KKT)."""
+K. Kunisch, SIAM J. Optim. 13 (2003) 865), which gives the active bounds, with gradients of the right sign (KKT)."""
 
 from typing import NamedTuple
 
@@ -10,20 +10,20 @@ from jaxtyping import Array, Bool, Float, Scalar
 from .._parameters.space import Space
 from .._solvers.metric import Metric, decompose
 
-# A slope that changes the objective by less than this over a parameter's range is none.
-_NO_PUSH = 1e-9
+# A slope that changes the objective by less than this over a parameter's range counts as zero.
+_NEGLIGIBLE_CHANGE = 1e-9
 
 
 class ModelMinimum(NamedTuple):
-    """The minimum of the quadratic model with some parameters at their bounds."""
+    """The minimum of the quadratic model, with the `active` parameters at their bounds."""
 
-    metric: Metric
+    metric: Metric  # of the free parameters
     active: Bool[Array, " n"]
     step: Float[Array, " n"]
 
 
 def free_metric(gradient: Array, hessian: Array, active: Array) -> Metric:
-    """The Hessian of the parameters that are not at a bound, decomposed; the others stand beside it."""
+    """The decomposed Hessian of the free parameters, in which active ones are uncorrelated directions."""
     free = ~active
     size = jnp.abs(jnp.diagonal(hessian))
     block = jnp.where(free[:, None] & free[None, :], hessian, jnp.diag(jnp.where(size > 0, size, 1.0)))
@@ -31,43 +31,44 @@ def free_metric(gradient: Array, hessian: Array, active: Array) -> Metric:
 
 
 def minimum_with_active(gradient: Array, hessian: Array, active: Array, to_bound: Array) -> ModelMinimum:
-    """Moves the active parameters to their bounds and minimises over the others."""
+    """The minimum over the free parameters with the active ones moved to their bounds."""
     metric = free_metric(gradient, hessian, active)
-    fixed = jnp.where(active, to_bound, 0.0)
-    rest = jnp.where(active, 0.0, gradient + hessian @ fixed)
+    step_to_bounds = jnp.where(active, to_bound, 0.0)
+    free_gradient = jnp.where(active, 0.0, gradient + hessian @ step_to_bounds)
     root = metric.root()
-    return ModelMinimum(metric, active, jnp.where(active, fixed, -root @ (root.T @ rest)))
+    return ModelMinimum(metric, active, jnp.where(active, step_to_bounds, -root @ (root.T @ free_gradient)))
 
 
 def minimum_within_bounds(
     gradient: Array, hessian: Array, x: Array, space: Space, goal: Scalar, held: Array | None
 ) -> ModelMinimum:
-    """Finds which parameters the model's minimum has at a bound."""
+    """The minimum of the model within the bounds; the parameters of `held` do not move."""
     diagonal = jnp.diagonal(hessian)
     room = jnp.stack([x - space.lower, space.upper - x])
     push = jnp.stack([gradient, -gradient])
-    # A bound holds a parameter only if something pushes it there: a flat one lies at no bound.
+    # A bound is active only if the slope pushes the parameter against it: without a slope none is.
     span = space.upper - space.lower
-    weak = _NO_PUSH / jnp.where(jnp.isfinite(span), span, 1 + jnp.abs(x))
-    # The first guess: going to the bound gains less than the goal, and the curvature does not stop it before.
+    weak = _NEGLIGIBLE_CHANGE / jnp.where(jnp.isfinite(span), span, 1 + jnp.abs(x))
+    # The initial guess: moving to the bound gains less than the goal, and the curvature does not stop it before.
     guess = (push > weak[None]) & (push * room <= goal) & (diagonal[None] * room < push) & jnp.isfinite(room)
     guess = guess.at[1].set(guess[1] & ~guess[0])
-    still = jnp.zeros(x.shape, bool) if held is None else held
-    guess &= ~still[None]
+    is_held = jnp.zeros(x.shape, bool) if held is None else held
+    guess &= ~is_held[None]
     sign = jnp.array([[-1.0], [1.0]], x.dtype)
 
     def body(carry: tuple[Array, Array, ModelMinimum, Array]) -> tuple[Array, Array, ModelMinimum, Array]:
         _, sides, _, count = carry
         to_bound = jnp.sum(jnp.where(sides, sign * room, 0.0), axis=0)
-        model = minimum_with_active(gradient, hessian, jnp.any(sides, axis=0) | still, to_bound)
+        model = minimum_with_active(gradient, hessian, jnp.any(sides, axis=0) | is_held, to_bound)
         slope = gradient + hessian @ model.step
         stays = -sign * slope[None] > weak[None]
-        # further than where the bound's push would be too weak: else it would be held and let go for ever
+        # Activate a bound only if the step exceeds it by more than a negligible slope would give: else the bound could
+        # become active and inactive for ever.
         variance = jnp.sum(model.metric.root() ** 2, axis=1)
-        hair = jnp.minimum(2 * weak * variance, 1e-3 * jnp.sqrt(variance))
-        leaves = (sign * model.step[None] > room + hair[None]) & model.metric.positive_definite
-        return sides, jnp.where(sides, stays, leaves) & ~still[None], model, count + 1
+        tolerance = jnp.minimum(2 * weak * variance, 1e-3 * jnp.sqrt(variance))
+        leaves = (sign * model.step[None] > room + tolerance[None]) & model.metric.positive_definite
+        return sides, jnp.where(sides, stays, leaves) & ~is_held[None], model, count + 1
 
-    unset = ModelMinimum(Metric.unit(x), jnp.zeros(x.shape, bool), jnp.zeros_like(x))
-    carry = (~guess, guess, unset, jnp.array(0))
+    blank = ModelMinimum(Metric.unit(x), jnp.zeros(x.shape, bool), jnp.zeros_like(x))
+    carry = (~guess, guess, blank, jnp.array(0))
     return lax.while_loop(lambda c: jnp.any(c[0] != c[1]) & (c[3] < 10), body, carry)[2]

@@ -1,8 +1,8 @@
-"""Is this point a minimum? The answer behind `valid`, from an exact expansion to second order in external coordinates.
+"""The test for a minimum that `valid` rests on, from an exact expansion to second order in external coordinates.
 
-The test is on the quadratic model within the bounds: its minimum is found by the primal-dual active set method
-(M. Hintermüller, K. Ito and K. Kunisch, SIAM J. Optim. 13 (2003) 865), which tells which bounds are active with
-gradients of the right sign (KKT), how far below the point the minimum lies (the EDM), and where (a Newton step).
+It uses the quadratic model within the bounds. The minimum of the model is found by the primal-dual active set method
+(M. Hintermüller, K. Ito and K. Kunisch, SIAM J. Optim. 13 (2003) 865), which gives the active bounds, with gradients of
+the right sign (KKT), how far below the point the minimum lies (the EDM), and where it lies (a Newton step).
 """
 
 from collections.abc import Callable
@@ -23,21 +23,21 @@ EDM_GOAL = 1e-4
 
 
 class Verdict(NamedTuple):
-    """What the quadratic model within the bounds says about a point. Everything is per fit."""
+    """Properties of a point according to the quadratic model within the bounds, for one fit."""
 
     newton: Float[Array, " n"]  # the minimum of the model, within the bounds
-    active: Bool[Array, " n"]  # the parameters that it has at a bound
-    edm: Scalar  # how far below the point it lies, in units of the objective; NaN if it has no minimum
+    active: Bool[Array, " n"]  # the parameters that are at a bound there
+    edm: Scalar  # how far below the point it lies, in units of the objective; NaN if the model has no minimum
     positive_definite: Bool[Array, ""]  # over the parameters that are not at a bound
     finite: Bool[Array, ""]
-    metric: Metric  # of the free subspace
-    kinks: Around | None = None  # what is known of kinks at the point, if the objective has any
+    metric: Metric  # of the free parameters
+    kinks: Around | None = None  # the kinks around the point, if the objective has any
 
 
 def unseen(x: Float[Array, " n"], kinks: Around | None = None) -> Verdict:
-    """That on a point that nobody has looked at."""
-    no = jnp.array(False)
-    return Verdict(x, jnp.zeros(x.shape, bool), jnp.zeros((), x.dtype), no, no, Metric.unit(x), kinks)
+    """The verdict on a point that has not been evaluated."""
+    false = jnp.array(False)
+    return Verdict(x, jnp.zeros(x.shape, bool), jnp.zeros((), x.dtype), false, false, Metric.unit(x), kinks)
 
 
 def look_at(
@@ -47,7 +47,7 @@ def look_at(
     space: Space,
     goal: Scalar,
 ) -> tuple[Expansion, Verdict]:
-    """The expansion of the objective at `x` and the verdict; of both sides, where `x` is on a kink."""
+    """The expansion of the objective at `x` and its verdict. On a kink both sides are expanded."""
     if space.kinks is None:
         at = expand(fn, x, theta)
         return at, inspect(at, x, space, goal)
@@ -63,8 +63,8 @@ def look_at(
 def on_average(
     at: Expansion, verdict: Verdict, active: Bool[Array, " n"]
 ) -> tuple[Expansion, Metric, Bool[Array, " n"]]:
-    """What the covariance is made of: the expansion with second differences for what stays on a kink, its metric, and
-    which parameters are at a bound."""
+    """The ingredients of the covariance: the expansion, with second differences for parameters held on a kink, its
+    metric, and which parameters are at a bound."""
     kinks = verdict.kinks
     if kinks is None:
         return at, verdict.metric, active
@@ -76,16 +76,16 @@ def on_average(
 def inspect(
     at: Expansion, x: Float[Array, " n"], space: Space, goal: Scalar, held: Bool[Array, " n"] | None = None
 ) -> Verdict:
-    """Looks at the expansion `at` of the objective at `x`. The parameters of `held` stay where they are."""
+    """The verdict on `x` from the expansion `at` of the objective there. The parameters of `held` do not move."""
     finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)) & jnp.all(jnp.isfinite(at.hessian))
     finite &= jnp.all(jnp.isfinite(x))
     gradient = jnp.where(finite, at.gradient, 0.0)
     hessian = jnp.where(finite, at.hessian, jnp.eye(x.size, dtype=x.dtype))
     if space.has_bounds:
-        found = minimum_within_bounds(gradient, hessian, x, space, goal, held)
+        model = minimum_within_bounds(gradient, hessian, x, space, goal, held)
     else:
-        found = minimum_with_active(gradient, hessian, jnp.zeros(x.shape, bool), jnp.zeros_like(x))
-    metric, active, step = found
+        model = minimum_with_active(gradient, hessian, jnp.zeros(x.shape, bool), jnp.zeros_like(x))
+    metric, active, step = model
     edm = -(gradient @ step + 0.5 * step @ hessian @ step)
     positive_definite = metric.positive_definite & finite
     return Verdict(

@@ -75,7 +75,7 @@ def _safe_sqrt(x: Array) -> Array:
 
 
 def _positions(name: str, names: tuple[str, ...]) -> np.ndarray:
-    found = [i for i, n in enumerate(names) if n == name or n.startswith((f"{name}[", f"{name}."))]
-    if not found:
+    positions = [i for i, n in enumerate(names) if n == name or n.startswith((f"{name}[", f"{name}."))]
+    if not positions:
         raise ValueError(unknown_name(name, names))
-    return np.asarray(found)
+    return np.asarray(positions)

@@ -41,43 +41,43 @@ class Estimate(eqx.Module):
 
 
 def number(x: Any) -> Any:
-    """A single number as one of NumPy, which in float64 is a Python float, too, so that `json` takes it."""
+    """A concrete number as a NumPy scalar, which in float64 is also a Python float, so that `json` accepts it."""
     if not is_concrete(x) or x.ndim != 0:
         return x
     return np.asarray(x)[()]
 
 
 def _bound_like(bound: Array | None, sign: int, value: Array, batch: int) -> Array:
-    """A bound in the shape of the value, of which the first `batch` axes are those of a batch of fits."""
+    """A bound in the shape of `value`, whose first `batch` axes are those of a batch of fits."""
     if bound is None:
         return jnp.full_like(value, sign * jnp.inf)
     aligned = (*bound.shape[:batch], *(1,) * (value.ndim - bound.ndim), *bound.shape[batch:])
     return jnp.broadcast_to(bound.reshape(aligned), value.shape)
 
 
-def element(every: Sequence[Array], index: Any) -> Estimate:
-    """Value, error, bounds and `at_limit` of a fit's parameters, shapes `(..., n)`, at the entries `index`."""
-    return Estimate(*(number(x[..., index]) for x in every))
+def element(arrays: Sequence[Array], index: Any) -> Estimate:
+    """The `Estimate` at the entries `index` of value, error, bounds and `at_limit`, each of shape `(..., n)`."""
+    return Estimate(*(number(x[..., index]) for x in arrays))
 
 
 def partly_fixed(params: PyTree, slot: Slot, name: str, errors: Array, at_limit: Array) -> Estimate:
-    """The parameter at `slot` of a fitted tree, which is fixed or some of whose entries are; or one entry of it.
+    """The `Estimate` of the parameter at `slot` of a fitted tree, or of one entry, where some or all entries are fixed.
 
     **Arguments:**
 
-    - `name`: that of the parameter or of one of its entries.
-    - `errors`, `at_limit`: of its free entries, shape `(..., n_free)`.
+    - `name`: the name of the parameter or of one of its entries.
+    - `errors`, `at_limit`: those of its free entries, shape `(..., n_free)`.
     """
     leaf = flatten(params)[0][slot.leaf]
-    flat = (*leaf.value.shape[: leaf.value.ndim - len(slot.shape)], slot.size)  # a batch has axes before
+    flat_shape = (*leaf.value.shape[: leaf.value.ndim - len(slot.shape)], slot.size)  # after the axes of a batch
     low, high = (
-        _bound_like(b, s, leaf.value, len(flat) - 1).reshape(flat)
+        _bound_like(b, s, leaf.value, len(flat_shape) - 1).reshape(flat_shape)
         for s, b in zip((-1, 1), bounds_of(leaf), strict=True)
     )
-    value, free = leaf.value.reshape(flat), np.flatnonzero(slot.free)
+    value, free = leaf.value.reshape(flat_shape), np.flatnonzero(slot.free)
     error = jnp.zeros_like(value).at[..., free].set(errors)
-    at_limit = jnp.zeros(flat, bool).at[..., free].set(at_limit)
-    every = (value, error, low, high, at_limit)
+    at_limit = jnp.zeros(flat_shape, bool).at[..., free].set(at_limit)
+    arrays = (value, error, low, high, at_limit)
     if name != slot.name:
-        return element(every, slot.element_names().index(name))
-    return Estimate(*(number(x.reshape(leaf.value.shape)) for x in every))
+        return element(arrays, slot.element_names().index(name))
+    return Estimate(*(number(x.reshape(leaf.value.shape)) for x in arrays))

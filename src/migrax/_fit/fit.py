@@ -48,11 +48,11 @@ from .result import FitResult
 from .sandwich import Kind, check_kind, sandwich
 from .status import Status
 
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 
 
 class FitError(RuntimeError):
-    """Raised by `fit(throw=True)` for a fit that is not valid. `.result` holds it."""
+    """Raised by `fit(throw=True)` for a fit that is not valid. The result of the fit is `.result`."""
 
     result: FitResult
 
@@ -93,47 +93,46 @@ def fit(
 
     - `nll`: the function to minimise, minus the log of the likelihood (or chi2/2), called with the resolved
         parameters and the data. A plain function, an unbound method of an `eqx.Module`, or a likelihood of migrax.
-    - `params`: the start, any pytree. If it holds `mx.Parameter`s, these float and all else is constant; if it holds
-        none, every floating-point leaf floats.
-    - `data`: any pytree, given to `nll` as it is. Pass it here, not by closure: other data in a closure compile
-        again (and inside your own `jax.jit` are not seen at all, which is JAX's rule).
-    - `solver`: any `optx.AbstractMinimiser`, default `mx.Migrad()`; `mx.Newton()` and `mx.Simplex()`, Optimistix's own
-        and users' mixes work too, all in coordinates in which the start's Hessian is one. For a likelihood with
-        residuals (`mx.LeastSquares`) also an `optx.AbstractLeastSquaresSolver`, default `mx.LevenbergMarquardt()`.
+    - `params`: the start, any pytree. If it contains `mx.Parameter`s, these float and all else is constant; otherwise
+        every floating-point leaf floats.
+    - `data`: any pytree, passed to `nll` as it is. Pass it here, not by closure: new data in a closure compile again
+        (and inside your own `jax.jit` are not seen at all, which is JAX's rule).
+    - `solver`: any `optx.AbstractMinimiser`, default `mx.Migrad()`; others are `mx.Newton()`, `mx.Simplex()`, those of
+        Optimistix and your own, all in coordinates in which the Hessian at the start is the identity. For a likelihood
+        with residuals (`mx.LeastSquares`) also an `optx.AbstractLeastSquaresSolver`, default `mx.LevenbergMarquardt()`.
     - `up`: by how much `nll` rises over one error: 0.5 for minus log L, 1.0 for a user's own chi2. migrax's likelihoods
-        are minus log L, `mx.LeastSquares` too (chi2/2): leave `up` alone for them.
+        are minus log L, and so is `mx.LeastSquares` (chi2/2): keep the default for them.
     - `hesse`: if `False`, `covariance` is `None` and `errors` are NaN in the result. (The second derivatives at the
-        minimum are looked at all the same: `valid` rests on them.) `"sandwich"` takes the robust covariance H⁻¹JH⁻¹
-        in place of the inverse Hessian: for weighted events, or a shape that is not quite right. migrax's
-        likelihoods know their J: events the squares of their slopes, counts, points and constraints what their known
-        errors make of the slope. A function must be a sum over ten or more rows of its data, or have a method
-        `terms(params, data)` that returns one number an event; `mx.Likelihood(nll, events=...)` says what the rows are.
-        `True` chooses what is right for the likelihood: the sandwich for unbinned likelihoods of weighted events.
-    - `covariance`: an estimate of the result's covariance, such as an earlier fit's, of shape `(n_free, n_free)`. The
-        start is then not looked at with a Hessian, which saves time when the start is good. It is a guess: entries
-        that are NaN are passed over, and correlations that cannot be are made smaller.
+        minimum are computed all the same: `valid` rests on them.) `"sandwich"` takes the robust covariance H⁻¹JH⁻¹
+        in place of the inverse Hessian: for weighted events, or a model that is only approximate. migrax's likelihoods
+        provide their J: from the squared scores of events, and from the known errors of counts, points and constraints.
+        A function must be a sum over ten or more rows of its data, or have a method `terms(params, data)` that returns
+        one number for each event; `mx.Likelihood(nll, events=...)` says what the rows are. `True` chooses what is right
+        for the likelihood: the sandwich for unbinned likelihoods of weighted events.
+    - `covariance`: an estimate of the result's covariance, such as that of an earlier fit, of shape `(n_free, n_free)`.
+        No Hessian is then computed at the start, which saves time when the start is good. It is only a guess: NaN
+        entries are ignored, and impossible correlations are reduced.
     - `max_steps`: limit on the solver's steps each time it is run, default MINUIT's 200 + 100 n + 5 n².
         With fewer than about 15 a fit may not even leave its start.
     - `adjoint`: how to differentiate, default `optx.ImplicitAdjoint()`.
     - `throw`: if `True`, a fit that is not valid raises `mx.FitError` (under `jax.jit` a runtime error without its
         details).
 
-    **Returns:** a `FitResult`. Look at `valid` before anything else: where a fit is not valid its derivatives are zero
-    if there is no minimum to differentiate. A valid minimum is a local one; for a likelihood that may have several,
-    `jax.vmap` the fit over starts and take the lowest.
+    **Returns:** a `FitResult`. Check `valid` first: the derivatives of a fit without a minimum to differentiate are
+    zero. A valid minimum is a local one; for a likelihood that may have several, `jax.vmap` the fit over starts and
+    take the lowest.
 
-    **Raises:** `ValueError` or `TypeError` for input that makes no sense, with the name of the parameter. What goes
-    wrong numerically is a status of the result.
+    **Raises:** `ValueError` or `TypeError` for invalid input, with the name of the parameter. Numerical failures are
+    a status of the result.
 
     **Warns** of an unbinned density of one or two observables that is not normalised over the range of the events
-    (outside of `jax.jit` and `jax.vmap`), of starts in float32 for data in float64, of 10⁴ data or more
-    in float32 for starts in float64, of kinks that it had to find itself (a fit called directly that fails without
-    them), and, for the sandwich, of a function without rows whose second derivative is taken
-    for J.
+    (outside of `jax.jit` and `jax.vmap`), of starts in float32 for data in float64, of 10⁴ data or more in float32 for
+    starts in float64, of kinks that are not declared but found (by a fit that is called directly and fails without
+    them), and, for the sandwich, of a function without rows whose second derivative is taken for J.
     """
     likelihood: Any = as_likelihood(nll)
-    params, given, data = prepare_params(params), data, prepare_data(data)
-    if (complaint := float32_complaint(params, given)) or (complaint := float32_data_complaint(params, data)):
+    params, given_data, data = prepare_params(params), data, prepare_data(data)
+    if (complaint := float32_complaint(params, given_data)) or (complaint := float32_data_complaint(params, data)):
         warnings.warn(complaint, stacklevel=3)
     if not likelihood.is_plain and isinstance(up, int | float) and up == 1:
         half = " (chi2/2)" if isinstance(likelihood, LeastSquares) else ""
@@ -151,7 +150,7 @@ def fit(
     run = functools.partial(
         _fit, likelihood, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint
     )
-    result = explain(likelihood, _found_by_kinks(likelihood, run, params, data), data)
+    result = explain(likelihood, _retry_with_kinks(likelihood, run, params, data), data)
     if likelihood.complaints is not None and is_concrete(result.values):
         for sentence in without_explicit_types(likelihood.complaints, result.params, data):
             warnings.warn(sentence, stacklevel=3)
@@ -171,8 +170,11 @@ def fit(
     return eqx.error_if(result, ~result.valid, "mx.fit(throw=True): the fit is not valid")
 
 
-def _found_by_kinks(nll: AbstractLikelihood, run: Callable[..., FitResult], params: PyTree, data: PyTree) -> FitResult:
-    """The result; if that is not valid, the one with the kinks that are seen in the function, if that is."""
+def _retry_with_kinks(
+    nll: AbstractLikelihood, run: Callable[..., FitResult], params: PyTree, data: PyTree
+) -> FitResult:
+    """The result of `run`. If it is not valid, the fit is repeated with the kinks found in the likelihood; that result
+    is returned if it is valid."""
     result = run()
     if not is_concrete(result.valid) or np.ndim(result.valid) != 0 or bool(result.valid):
         return result
@@ -181,38 +183,38 @@ def _found_by_kinks(nll: AbstractLikelihood, run: Callable[..., FitResult], para
     if int(result.status) in NOT_FINITE:
         return result
     fn, theta, x, space = objective(nll, params, data, result.up)
-    if space.kinks is not None or (found := kinks_in(fn, x, theta, space)) is None:
+    if space.kinks is not None or (found_kinks := kinks_in(fn, x, theta, space)) is None:
         return result
-    again = run(kinks=jnp.asarray(found, x.dtype))
+    again = run(kinks=jnp.asarray(found_kinks, x.dtype))
     if not bool(again.valid):
         return result
     _, slots, _ = flatten(params)
     owners = [slot.name for slot in slots for _ in slot.free_names()]
     warnings.warn(
         "the slope of the likelihood jumps, and the fit is valid with this known. MINOS, toys, limits and jax.jit have "
-        f"to be told: mx.Likelihood(nll, kinks={_declaration(found, owners)})",
+        f"to be told: mx.Likelihood(nll, kinks={_declaration_text(found_kinks, owners)})",
         stacklevel=4,
     )
     return again
 
 
-def _declaration(found: np.ndarray, owners: list[str]) -> str:
-    """What to write for the kinks of `found`, shape `(m, n)`, of parameters of these names."""
-    places: dict[str, set[float]] = {}
-    for name, at in zip(owners, found.T, strict=True):
-        places.setdefault(name, set()).update(at[~np.isnan(at)].tolist())
-    each = [f"{name!r}: {_in_short(sorted(at))}" for name, at in places.items() if at]
-    return f"{{{', '.join(each[:_MOST_NAMED])}{', ...' if len(each) > _MOST_NAMED else ''}}}"
+def _declaration_text(kinks: np.ndarray, owners: list[str]) -> str:
+    """The declaration, as text, of `kinks`, shape `(m, n)`, of the parameters named `owners`."""
+    values_of: dict[str, set[float]] = {}
+    for name, values in zip(owners, kinks.T, strict=True):
+        values_of.setdefault(name, set()).update(values[~np.isnan(values)].tolist())
+    entries = [f"{name!r}: {_values_text(sorted(values))}" for name, values in values_of.items() if values]
+    return f"{{{', '.join(entries[:_MAX_NAMED])}{', ...' if len(entries) > _MAX_NAMED else ''}}}"
 
 
-def _in_short(at: list[float]) -> str:
-    # in full: a kink that is declared beside where it is helps nobody
-    shown = ", ".join(repr(place).removesuffix(".0") for place in at[:_MOST_NAMED])
-    return shown if len(at) == 1 else f"[{shown}{', ...' if len(at) > _MOST_NAMED else ''}]"
+def _values_text(values: list[float]) -> str:
+    # All digits: a kink that is declared at a slightly different value has no effect.
+    shown = ", ".join(repr(value).removesuffix(".0") for value in values[:_MAX_NAMED])
+    return shown if len(values) == 1 else f"[{shown}{', ...' if len(values) > _MAX_NAMED else ''}]"
 
 
 def covariance_kind(nll: Any, data: PyTree, hesse: bool | Kind) -> str | None:
-    """What was asked for; for `hesse=True` what the likelihood says is right for its data."""
+    """The requested kind of covariance; for `hesse=True` the one that is right for the likelihood and its data."""
     if isinstance(hesse, str):
         return hesse
     if not hesse:
@@ -221,15 +223,15 @@ def covariance_kind(nll: Any, data: PyTree, hesse: bool | Kind) -> str | None:
 
 
 def robust(nll: AbstractLikelihood, result: FitResult, data: PyTree) -> FitResult:
-    """The result with the sandwich for its covariance."""
+    """The result with the sandwich as its covariance."""
     assert result.covariance is not None
     covariance = sandwich(nll, result.params, result.values, data, result.covariance, result.up, 5)
     return eqx.tree_at(lambda r: (r.covariance, r.errors), result, (covariance, covariance.errors))
 
 
 def scaled(result: FitResult) -> FitResult:
-    """The result in units of the scatter: with the covariance, and the rise over one error, times chi2/ndof. NaN
-    without a degree of freedom."""
+    """The result with errors from the scatter: the covariance and the rise over one error are multiplied by chi2/ndof;
+    NaN without a degree of freedom."""
     assert result.covariance is not None
     assert result.chi2 is not None
     old, up = result.covariance, 0.5 * scale_of(result.chi2, result.ndof)
@@ -241,7 +243,9 @@ def scaled(result: FitResult) -> FitResult:
 
 
 def check_covariance(covariance: Covariance | ArrayLike, params: PyTree) -> Array:
-    """**Raises:** `ValueError` for a matrix of other parameters, or one that can be no covariance."""
+    """The matrix of a covariance that the user gave.
+
+    **Raises:** `ValueError` for a matrix of other parameters, or one that cannot be a covariance."""
     free = names(params)
     if isinstance(covariance, Covariance):
         if covariance.names != free:
@@ -252,10 +256,12 @@ def check_covariance(covariance: Covariance | ArrayLike, params: PyTree) -> Arra
     if matrix.shape != (n, n):
         raise ValueError(f"covariance must have shape {(n, n)} for {n} free parameters, got {matrix.shape}")
     if is_concrete(matrix):
-        a = np.asarray(matrix)
-        variance = np.diagonal(a)
-        if np.any(variance < 0) or np.any((a - a.T) ** 2 > 1e-6 * np.outer(variance, variance)):
-            raise ValueError(f"covariance must be symmetric, with a diagonal of variances (squared errors), got\n{a}")
+        array = np.asarray(matrix)
+        variance = np.diagonal(array)
+        if np.any(variance < 0) or np.any((array - array.T) ** 2 > 1e-6 * np.outer(variance, variance)):
+            raise ValueError(
+                f"covariance must be symmetric, with a diagonal of variances (squared errors), got\n{array}"
+            )
     return matrix
 
 
@@ -340,8 +346,8 @@ def result_of(
     algorithm: str,
     matrix: Float[Array, "n n"] | None = None,
 ) -> FitResult:
-    """The result of a fit of the objective `fn` that ended at `x`. `matrix`: the covariance, where it is known
-    already; then nobody looks for what in the data is not finite, either."""
+    """The result of a fit of the objective `fn` that ended at `x`. `matrix` is the covariance, if it is known already;
+    the data are then not searched for entries that are not finite."""
     if outcome.kinks is None:
         at = attach(outcome.at, fn, x, theta)
     else:
@@ -356,7 +362,7 @@ def result_of(
         accuracy = accuracy_of(fn, x, theta, None)
         bad_data, data_paths = nothing_found(theta.data)
     covariance = Covariance(matrix, outcome.positive_definite, space.names, accuracy=accuracy)
-    # the last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error
+    # The last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error.
     value = (at.value - jnp.where(outcome.positive_definite & (outcome.edm <= EDM_GOAL), outcome.edm, 0.0)) * units
     return FitResult(
         values=x,
@@ -385,5 +391,5 @@ def result_of(
 
 
 def _at_limit(x: Array, space: Space, outcome: Outcome, errors: Array) -> Array:
-    """At a bound, or nearer to it than half an error (MINUIT's rule)."""
+    """Whether each parameter is at a bound, or nearer to one than half its error (MINUIT's rule)."""
     return outcome.active | (space.room(x) < 0.5 * errors)

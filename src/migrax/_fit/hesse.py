@@ -23,17 +23,17 @@ from .sandwich import Kind, check_kind, sandwich
 def covariance_matrix(
     hessian: Float[Array, "n n"], metric: Metric, active: Bool[Array, " n"], usable: Bool[Array, ""]
 ) -> Float[Array, "n n"]:
-    """The inverse of a Hessian whose decomposition is at hand, over the parameters that are not at a bound: zero rows
-    for those that are, NaN where the Hessian is not usable."""
+    """The inverse of a Hessian, from its decomposition, over the parameters that are not at a bound. The rows of those
+    that are at a bound are zero; NaN if the Hessian is not usable."""
     free = ~active & usable
     matrix = jnp.where(free[:, None] & free[None, :], metric.inverse(), 0.0)
     return jnp.where(usable, inverse(lax.stop_gradient(matrix), hessian), jnp.nan)
 
 
 def scale_of(chi2: Array, ndof: Any) -> Array:
-    """chi2/ndof, by which the covariance of points of unknown errors is scaled; NaN without a degree of freedom."""
-    some = jnp.asarray(ndof) > 0
-    return jnp.where(some, chi2 / jnp.where(some, ndof, 1), jnp.nan)
+    """chi2/ndof, the scale of the covariance for points with unknown errors; NaN without a degree of freedom."""
+    has_dof = jnp.asarray(ndof) > 0
+    return jnp.where(has_dof, chi2 / jnp.where(has_dof, ndof, 1), jnp.nan)
 
 
 def hesse(
@@ -50,14 +50,14 @@ def hesse(
 
     - `nll`: `nll(params, data) -> scalar`, minus the log of the likelihood.
     - `params`: a tree of `mx.Parameter`s or of floats; the derivatives are taken at its values.
-    - `data`: whatever `nll` takes.
+    - `data`: the data that `nll` takes.
     - `up`: 0.5 for minus log L (and for chi2/2), 1.0 for a chi2.
-    - `kind`: `"hesse"`, or `"sandwich"` for the robust covariance H⁻¹JH⁻¹ of weighted events or a likelihood that is
-        not quite right (see `mx.fit`). Of migrax's likelihoods it is scaled by 2 `up`, as the other.
+    - `kind`: `"hesse"`, or `"sandwich"` for the robust covariance H⁻¹JH⁻¹ of weighted events or of a likelihood that is
+        only approximate (see `mx.fit`). For migrax's likelihoods it is scaled by 2 `up`, as `"hesse"` is.
 
-    On a kink that the likelihood knows of (`mx.Likelihood(kinks=...)`) it is the mean of the two sides.
+    On a kink that the likelihood declares (`mx.Likelihood(kinks=...)`) the derivatives are the mean of the two sides.
 
-    Bounds play no part: unlike the covariance of `mx.fit`, a parameter on its bound has a variance here.
+    Bounds are ignored: unlike in the covariance of `mx.fit`, a parameter on its bound has a variance here.
 
     **Returns:** a `Covariance`, `matrix` of shape `(n_free, n_free)` = 2 UP H⁻¹. It is NaN, and not `valid`, where the
     Hessian is not finite or not positive definite.
@@ -80,7 +80,7 @@ def _hesse(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar) ->
     fn, theta, x, space = objective(nll, params, data, up)
     at = expand_on_average(fn, x, theta, space.kinks)
     metric = decompose(at.hessian, at.gradient)
-    # not the value: over long data it would cost a third more
+    # The value is not tested: for long data it would cost a third more.
     usable = metric.positive_definite & jnp.all(jnp.isfinite(at.gradient))
     matrix = covariance_matrix(at.hessian, metric, jnp.zeros(x.shape, bool), usable)
     accuracy = accuracy_of(fn, x, theta, metric.root())

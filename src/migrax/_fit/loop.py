@@ -1,9 +1,8 @@
-"""The solve inside a fit: a minimiser for the way, exact Hessians for the start, the end and the verdict.
+"""The loop of a fit: runs of a minimiser, with exact Hessians for the start, the end and the verdict.
 
-The loop looks at the exact expansion of the objective at a point. Near a minimum it takes a Newton step (within the
-bounds) and looks again, until the point is as good as the arithmetic allows; elsewhere it runs the minimiser from
-there. The compiled program so holds one copy of the value and gradient (in the minimiser) and one of the Hessian
-(here), whatever the minimiser.
+Each iteration expands the objective exactly at a point. Near a minimum it takes a Newton step (within the bounds),
+until the point is as good as the arithmetic allows; elsewhere it runs the minimiser from there. The compiled program
+thus contains one copy of the value and gradient (in the minimiser) and one of the Hessian (here), for any minimiser.
 """
 
 from typing import Any, NamedTuple
@@ -21,33 +20,33 @@ from .convergence import EDM_GOAL, Verdict, look_at, on_average, unseen
 from .minimiser import Counts, Problem, Run, no_counts, run
 from .status import Status
 
-_MAX_FAILURES = 8  # runs of the minimiser that ended where no minimum is
-_MAX_BARREN = 3  # of them in a row that brought nothing
-_MAX_POLISHES = 10  # Newton steps, over all
-_BOTTOMLESS = 1e15  # no likelihood is as large
-_STABLE = 0.05  # relative change of the Hessian over the last Newton step that a regular minimum may have
+_MAX_FAILURES = 8  # runs of the minimiser that did not end at a minimum
+_MAX_BARREN = 3  # consecutive runs without progress
+_MAX_POLISHES = 10  # Newton steps in all
+_BOTTOMLESS = 1e15  # an objective below minus this has no minimum
+_STABLE = 0.05  # the largest relative change of the Hessian over the last Newton step to a regular minimum
 
 
 class _Carry(NamedTuple):
     x: Float[Array, " n"]
-    at: Expansion  # at the last point looked at
+    at: Expansion  # at the last point expanded
     verdict: Verdict
     done: Bool[Array, ""]
-    shrunk: Bool[Array, ""]  # the objective is not finite on a bound: the bounds were moved inside by a hair
+    shrunk: Bool[Array, ""]  # the objective is not finite on a bound: the bounds were moved slightly inside
     polishing: Bool[Array, ""]  # the last move was a Newton step
-    snapped: Bool[Array, ""]  # the last move was the last bit of the way to a kink
-    stable: Bool[Array, ""]  # the Hessian kept its value over it
-    gain: Scalar  # by how much the objective fell to the last point looked at
-    barren: Int[Array, ""]  # how many runs of the minimiser in a row brought nothing
+    snapped: Bool[Array, ""]  # the last move was onto a kink close by
+    stable: Bool[Array, ""]  # the Hessian did not change over the last Newton step
+    gain: Scalar  # the decrease of the objective up to the last point expanded
+    barren: Int[Array, ""]  # the number of consecutive runs of the minimiser without progress
     first_pass: Bool[Array, ""]
-    rescue: Bool[Array, ""]  # the minimiser got stuck: try the other way next time
+    rescue: Bool[Array, ""]  # the minimiser got stuck: use plain coordinates in the next run
     failures: Int[Array, ""]
     polishes: Int[Array, ""]
     counts: Counts
 
 
 class Outcome(NamedTuple):
-    """How a solve ended: the expansion is of the objective in units of 2 UP, at the last point looked at."""
+    """The outcome of a solve. The expansion is that of the objective in units of 2 UP, at the last point expanded."""
 
     at: Expansion
     metric: Metric
@@ -57,11 +56,11 @@ class Outcome(NamedTuple):
     status: Int[Array, ""]
     weakest: Float[Array, " n"]
     counts: Counts
-    kinks: Around | None = None  # at the point; `held` are the parameters that stay on a kink
+    kinks: Around | None = None  # around the point; `held` are the parameters that stay on a kink
 
 
 def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
-    """The primal function of the implicit adjoint: the minimum, and how it was reached."""
+    """The primal function of the implicit adjoint: the minimum, and the outcome of the search."""
     problem, while_loop = inputs
     x, space = problem.x, problem.space
     goal = jnp.asarray(EDM_GOAL, x.dtype)
@@ -69,20 +68,20 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
     start_ok &= jnp.all(space.lower < space.upper)
     x = space.wrap(x)
     blank = Expansion(jnp.zeros((), x.dtype), jnp.zeros_like(x), jnp.eye(x.size, dtype=x.dtype))
-    no, zero = jnp.array(False), jnp.array(0)
+    false, zero = jnp.array(False), jnp.array(0)
     carry = _Carry(
         x=jnp.where(start_ok, x, jnp.nan),
         at=blank,
         verdict=unseen(x, None if space.kinks is None else Around.unseen(x)),
         done=~start_ok,
-        shrunk=no,
-        polishing=no,
-        snapped=no,
-        stable=no,
+        shrunk=false,
+        polishing=false,
+        snapped=false,
+        stable=false,
         gain=jnp.zeros((), x.dtype),
         barren=zero,
         first_pass=jnp.array(True),
-        rescue=no,
+        rescue=false,
         failures=zero,
         polishes=zero,
         counts=no_counts(),
@@ -94,74 +93,78 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
 
 
 def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
-    inside = problem.space.external(problem.space.internal(problem.x))  # of a start on a bound: a little off it
+    inside = problem.space.external(problem.space.internal(problem.x))  # slightly inside, for a start on a bound
     space = problem.space
-    room = space.shrink(inside)
-    problem = problem._replace(space=room.where(c.shrunk, problem.space))
-    at, verdict, seen = _look(problem, goal, c)
+    shrunk_space = space.shrink(inside)
+    problem = problem._replace(space=shrunk_space.where(c.shrunk, problem.space))
+    at, verdict, is_new = _expand_at(problem, goal, c)
     gain = jnp.where(c.first_pass, 0.0, c.at.value - at.value)
-    ran = ~c.polishing & ~c.first_pass & ~c.snapped
-    barren = jnp.where(ran, jnp.where(gain > 1e-6 * goal, 0, c.barren + 1), c.barren)
-    near = seen & verdict.positive_definite & (verdict.edm <= goal)
+    minimiser_ran = ~c.polishing & ~c.first_pass & ~c.snapped
+    barren = jnp.where(minimiser_ran, jnp.where(gain > 1e-6 * goal, 0, c.barren + 1), c.barren)
+    near = is_new & verdict.positive_definite & (verdict.edm <= goal)
     stable = near & c.polishing & _same_hessian(c.verdict, at, verdict)
-    stuck = c.polishing & (verdict.edm > 0.25 * c.verdict.edm)  # rounding noise: no better can be had
-    finished = stable & ((verdict.edm <= _tiny(problem.x.dtype)) | stuck)
-    # A Newton step that met another Hessian was too bold, unless the minimum is singular: go there with the minimiser.
-    too_bold = near & c.polishing & ~stable & ~_elsewhere(c.verdict, verdict)
+    stuck = c.polishing & (verdict.edm > 0.25 * c.verdict.edm)  # rounding noise prevents further improvement
+    finished = stable & ((verdict.edm <= _negligible_edm(problem.x.dtype)) | stuck)
+    # A Newton step to a point with another Hessian was too long, unless the minimum is singular: run the minimiser.
+    too_bold = near & c.polishing & ~stable & ~_region_changed(c.verdict, verdict)
     polish = near & ~too_bold
     given_up = (
-        (c.failures >= _MAX_FAILURES) | (barren >= _MAX_BARREN) | (c.polishes >= _MAX_POLISHES) | _at_limit(c, problem)
+        (c.failures >= _MAX_FAILURES)
+        | (barren >= _MAX_BARREN)
+        | (c.polishes >= _MAX_POLISHES)
+        | _out_of_steps(c, problem)
     )
-    hopeless = seen & ~(jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)))
-    # n log(mu) at mu = 0 has no derivative although 0 log(mu) is as smooth as can be beside it; and no density has a
-    # width of 0, though that be the start
-    shrink = hopeless & ~c.shrunk & problem.space.touches(c.x)
-    hopeless &= ~shrink
-    done = finished | hopeless | (given_up & (~polish | (c.polishes >= _MAX_POLISHES)))
-    snapped, snap = _to_kinks(problem.space, goal, c.x, at, verdict)
-    snap &= ran & ~polish & ~done & ~shrink
-    start = ~polish & ~done & ~shrink & ~snap
-    # The minimiser is asked for more each time it was content where no minimum is.
+    is_not_finite = is_new & ~(jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)))
+    # n log(mu) has no derivative at mu = 0, although for n = 0 it is smooth beside it; and no density has a width of 0,
+    # even if that is the start.
+    shrink = is_not_finite & ~c.shrunk & problem.space.touches(c.x)
+    is_not_finite &= ~shrink
+    done = finished | is_not_finite | (given_up & (~polish | (c.polishes >= _MAX_POLISHES)))
+    snapped, to_kink = _moved_to_kinks(problem.space, goal, c.x, at, verdict)
+    to_kink &= minimiser_ran & ~polish & ~done & ~shrink
+    run_minimiser = ~polish & ~done & ~shrink & ~to_kink
+    # The goal is tightened each time the minimiser converged where there is no minimum.
     inner_goal = jnp.where(too_bold, 1e-6 * verdict.edm, 0.1 * goal * 1e-3 ** c.failures.astype(goal.dtype))
 
     def stay() -> Run:
-        no = jnp.array(False)
+        false = jnp.array(False)
         x = jnp.where(polish, verdict.newton, c.x)
-        x = jnp.where(snap, snapped, x)
-        x = jnp.where(shrink, jnp.where(c.first_pass, inside, room.clip(x)), x)
-        return Run(x, no_counts(), no, no)
+        x = jnp.where(to_kink, snapped, x)
+        x = jnp.where(shrink, jnp.where(c.first_pass, inside, shrunk_space.clip(x)), x)
+        return Run(x, no_counts(), false, false)
 
     held = None if verdict.kinks is None else verdict.kinks.held
-    moved = lax.cond(
-        start, lambda: run(problem, c.x, at, verdict.metric, c.first_pass, c.rescue, inner_goal, held), stay
+    move = lax.cond(
+        run_minimiser, lambda: run(problem, c.x, at, verdict.metric, c.first_pass, c.rescue, inner_goal, held), stay
     )
-    counts = {key: c.counts[key] + moved.counts[key] for key in c.counts}
-    counts["num_hessians"] = counts["num_hessians"] + seen.astype(counts["num_hessians"].dtype)
+    counts = {key: c.counts[key] + move.counts[key] for key in c.counts}
+    counts["num_hessians"] = counts["num_hessians"] + is_new.astype(counts["num_hessians"].dtype)
     return _Carry(
-        x=space.wrap(moved.x),
+        x=space.wrap(move.x),
         at=at,
         verdict=verdict,
         done=done,
         shrunk=c.shrunk | shrink,
         polishing=polish,
-        snapped=snap,
+        snapped=to_kink,
         stable=stable,
         gain=gain,
         barren=barren,
         first_pass=jnp.array(False),
-        rescue=jnp.where(start, moved.stuck, c.rescue),
-        failures=c.failures + (start & ~moved.unfinished).astype(c.failures.dtype),
+        rescue=jnp.where(run_minimiser, move.stuck, c.rescue),
+        failures=c.failures + (run_minimiser & ~move.unfinished).astype(c.failures.dtype),
         polishes=c.polishes + polish.astype(c.polishes.dtype),
         counts=counts,
     )
 
 
-def _at_limit(c: _Carry, problem: Problem) -> Bool[Array, ""]:
+def _out_of_steps(c: _Carry, problem: Problem) -> Bool[Array, ""]:
     return c.counts["num_steps"] >= problem.max_steps
 
 
-def _look(problem: Problem, goal: Scalar, c: _Carry) -> tuple[Expansion, Verdict, Bool[Array, ""]]:
-    """The expansion at the point and the verdict; left out on the first pass if a covariance is at hand."""
+def _expand_at(problem: Problem, goal: Scalar, c: _Carry) -> tuple[Expansion, Verdict, Bool[Array, ""]]:
+    """The expansion at the point, its verdict, and whether they are new: none are computed on the first pass of a fit
+    that was given a covariance."""
 
     def look() -> tuple[Expansion, Verdict]:
         return look_at(problem.fn, c.x, problem.theta, problem.space, goal)
@@ -171,10 +174,10 @@ def _look(problem: Problem, goal: Scalar, c: _Carry) -> tuple[Expansion, Verdict
     return *lax.cond(c.first_pass, lambda: (c.at, c.verdict), look), ~c.first_pass
 
 
-def _to_kinks(
+def _moved_to_kinks(
     space: Space, goal: Scalar, x: Float[Array, " n"], at: Expansion, verdict: Verdict
 ) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
-    """The point with the parameters on their kinks that a minimiser left next to them, and whether there are any."""
+    """The point with parameters that the minimiser left next to a kink moved onto it, and whether there are any."""
     if verdict.kinks is None or space.kinks is None:
         return x, jnp.array(False)
     kink = nearest(x, space.kinks)
@@ -183,24 +186,24 @@ def _to_kinks(
     return jnp.where(near, kink, x), jnp.any(near)
 
 
-def _elsewhere(before: Verdict, now: Verdict) -> Bool[Array, ""]:
-    """Whether the last step came to a kink, left one, or crossed to another region: another Hessian is no surprise."""
+def _region_changed(before: Verdict, now: Verdict) -> Bool[Array, ""]:
+    """Whether the last step reached or left a kink, or entered another region, where a new Hessian is expected."""
     if before.kinks is None or now.kinks is None:
         return jnp.array(False)
     same = (before.kinks.lower == now.kinks.lower) & (before.kinks.upper == now.kinks.upper)
     return ~jnp.all(same & (before.kinks.reach == now.kinks.reach) & (before.kinks.held == now.kinks.held))
 
 
-def _tiny(dtype: Any) -> float:
-    """An EDM that is nothing: the point is within 1e-6 of an error (or what the precision allows) of the minimum."""
+def _negligible_edm(dtype: Any) -> float:
+    """The EDM of a point within 1e-6 of an error (or what the precision allows) of the minimum."""
     return max(5e-13, 100 * float(jnp.finfo(dtype).eps) ** 2)
 
 
 def _same_hessian(before: Verdict, at: Expansion, now: Verdict) -> Bool[Array, ""]:
-    """Whether the Hessian kept its value over a Newton step of less than 0.02 errors.
+    """Whether the Hessian is unchanged after a Newton step of less than 0.02 errors.
 
-    At a regular minimum it does. Where the Hessian is singular at the minimum itself (x^4, x^10) every Newton step
-    changes it by the same large factor, however near the point is: this is how such a minimum is told.
+    At a regular minimum it is. Where the Hessian is singular at the minimum itself (x^4, x^10), every Newton step
+    changes it by the same large factor, however near the point is; this identifies such a minimum.
     """
     free = ~now.active
     diagonal = jnp.diag(before.metric.scale**2)
@@ -212,51 +215,52 @@ def _same_hessian(before: Verdict, at: Expansion, now: Verdict) -> Bool[Array, "
 
 def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem) -> tuple[Float[Array, " n"], Outcome]:
     verdict, at, space = c.verdict, c.at, problem.space
-    # A bound that was moved inside by a hair: what lies between the two must be nothing, as the EDM beside it.
-    hair = jnp.minimum(c.x - space.lower, space.upper - c.x)
+    # Where a bound was moved slightly inside, the gain between the two must be negligible, as the EDM must be.
+    gap = jnp.minimum(c.x - space.lower, space.upper - c.x)
     if verdict.kinks is not None:
-        hair = jnp.where(verdict.kinks.held, 0.0, hair)
-    left = jnp.sum(jnp.where(verdict.active, jnp.abs(at.gradient) * hair, 0.0))
-    near = verdict.positive_definite & (verdict.edm <= goal) & (left <= goal)
+        gap = jnp.where(verdict.kinks.held, 0.0, gap)
+    gain_in_gap = jnp.sum(jnp.where(verdict.active, jnp.abs(at.gradient) * gap, 0.0))
+    near = verdict.positive_definite & (verdict.edm <= goal) & (gain_in_gap <= goal)
     at_start = (c.counts["num_steps"] == 0) & (c.polishes == 0)
-    # A minimiser that was content twice and found nothing more is not short of steps.
-    at_limit = _at_limit(c, problem) & ((c.gain > goal) | (c.failures < 2))
+    # A minimiser that converged twice without further gain does not lack steps.
+    out_of_steps = _out_of_steps(c, problem) & ((c.gain > goal) | (c.failures < 2))
     metric = verdict.metric
     lowest = metric.eigenvalues[0]
     flat = verdict.finite & ~verdict.positive_definite & (lowest >= -metric.floor)
-    # the slope along the weakest direction, in scaled units
+    # The slope along the weakest direction, in scaled units.
     along = metric.vectors[:, 0] @ (at.gradient / metric.scale)
     sloped = jnp.abs(along) > jnp.sqrt(2 * goal)
-    falls = flat & sloped & (c.gain > 1)  # else it is a kink
+    falls = flat & sloped & (c.gain > 1)  # otherwise it is a kink
     falls |= (at.value < -_BOTTOMLESS) & ~near
     status = jnp.array(int(Status.NOT_CONVERGED))
     for condition, value in (
         (~verdict.positive_definite & verdict.finite, Status.NOT_POSITIVE_DEFINITE),
         (flat & sloped, Status.NOT_CONVERGED),
         ((flat & ~sloped) | (near & ~c.stable), Status.FLAT_DIRECTION),
-        (at_limit, Status.MAX_STEPS),
+        (out_of_steps, Status.MAX_STEPS),
         (falls, Status.FALLS_WITHOUT_LIMIT),
         (~verdict.finite, Status.NOT_FINITE),
         (~verdict.finite & at_start, Status.NOT_FINITE_AT_START),
-        (near & c.stable & ~at_limit, Status.VALID),
+        (near & c.stable & ~out_of_steps, Status.VALID),
         (~start_ok, Status.OUTSIDE_BOUNDS),
     ):
         status = jnp.where(condition, int(value), status)
     weakest = jnp.where(status == int(Status.VALID), 0.0, metric.vectors[:, 0])
-    # Away from a minimum the model's bounds say nothing about the parameters.
+    # Away from a minimum the active set of the model does not apply to the point.
     active = verdict.active & near
     at, metric, active = on_average(at, verdict, active)
     usable = verdict.positive_definite & start_ok & (near | ~jnp.any(verdict.active))
     at = jax.tree.map(lambda a: jnp.where(start_ok, a, jnp.nan), at)
     outcome = Outcome(at, metric, active, usable, verdict.edm, status, weakest, c.counts, verdict.kinks)
-    x = jnp.where(status == int(Status.NOT_FINITE_AT_START), problem.x, c.x)  # and not moved off a bound
+    x = jnp.where(status == int(Status.NOT_FINITE_AT_START), problem.x, c.x)  # as given, not moved off a bound
     return x, jax.tree.map(lax.stop_gradient, outcome)
 
 
 def stationarity(x: Float[Array, " n"], outcome: Outcome, inputs: tuple[Any, ...]) -> Float[Array, " n"]:
-    """What is zero at the solution: the gradient of free parameters, the distance to its bound of an active one.
+    """The residual that is zero at the solution: the gradient of a free parameter, the distance of an active one to its
+    bound.
 
-    Where there is no minimum to differentiate, the parameters do not move.
+    Where there is no minimum to differentiate, the derivative of the parameters is zero.
     """
     problem: Problem = inputs[0]
     space = problem.space

@@ -1,4 +1,4 @@
-"""Running a minimiser inside a fit: in which coordinates, from where, for how long."""
+"""One run of a minimiser inside a fit: its coordinates, its start and its number of steps."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,12 +16,12 @@ from .._util.typing import PyTree
 
 Counts = dict[str, Int[Array, ""]]
 
-# A first step may promise to be so many errors long. Where the curvature vanishes by chance it would be any length.
-_FARTHEST = 1e3
+# The longest first step, in errors. Where the curvature vanishes by chance, a Newton step may be of any length.
+_LONGEST = 1e3
 
 
 class Problem(NamedTuple):
-    """What a solve is given. The objective is the NLL over 2 UP: its inverse Hessian is the covariance."""
+    """The inputs of a solve. The objective is the NLL over 2 UP, so that its inverse Hessian is the covariance."""
 
     fn: Callable[[Float[Array, " n"], PyTree], Scalar]
     residuals: Callable[[Float[Array, " n"], PyTree], PyTree] | None
@@ -35,20 +35,20 @@ class Problem(NamedTuple):
 
     @property
     def burst(self) -> int:
-        """Steps after which our own quasi-Newton solvers get a fresh exact Hessian, which costs about n gradients.
-        Other solvers are left alone."""
+        """The number of steps after which migrax's own quasi-Newton solvers are restarted with an exact Hessian, which
+        costs about n gradients. Other solvers are not restarted."""
         if isinstance(self.solver, Migrad | LevenbergMarquardt):
             return min(self.max_steps, 50 + 10 * self.x.size)
         return self.max_steps
 
 
 class Run(NamedTuple):
-    """How one run of a minimiser ended."""
+    """The outcome of one run of a minimiser."""
 
     x: Float[Array, " n"]
     counts: Counts
-    unfinished: Bool[Array, ""]  # it was stopped for its number of steps
-    stuck: Bool[Array, ""]  # it found no way down although it is not at a minimum
+    unfinished: Bool[Array, ""]  # it reached its limit of steps
+    stuck: Bool[Array, ""]  # it failed to decrease the objective although it is not at a minimum
 
 
 def no_counts() -> Counts:
@@ -66,26 +66,26 @@ def run(
     goal: Scalar,
     held: Bool[Array, " n"] | None = None,
 ) -> Run:
-    """Runs the fit's minimiser from `x` in whitened internal coordinates, q = q0 + root u: the start's Hessian is one
-    and the bounds are gone, so that any minimiser starts well scaled.
+    """Runs the fit's minimiser from `x` in whitened internal coordinates, q = q0 + root u, which have no bounds and in
+    which the Hessian at the start is the identity, so that any minimiser starts well scaled.
 
     **Arguments:**
 
-    - `at`, `metric`: the expansion at `x` and its Hessian's decomposition; ignored on the first pass of a fit that
+    - `at`, `metric`: the expansion at `x` and the decomposition of its Hessian; ignored on the first pass of a fit that
         was given a covariance.
-    - `rescue`: the last run got stuck: start in plain coordinates.
+    - `rescue`: whether the last run got stuck; this one then starts in plain coordinates.
     - `goal`: the EDM to reach.
-    - `held`: the parameters that stay where they are.
+    - `held`: the parameters that do not move.
     """
     space, fn = problem.space, problem.fn
     q = space.internal(x)
     unit = jnp.eye(q.size, dtype=q.dtype)
-    if isinstance(problem.solver, LevenbergMarquardt):  # it has a scaling of its own, that remembers
+    if isinstance(problem.solver, LevenbergMarquardt):  # it scales itself, by the largest norms so far
         origin, root, start = jnp.zeros_like(q), unit, q
     else:
         origin = q
         root, start = _whiten(problem, q, at, metric, first_pass)
-        root, unit = _or_plain(rescue, root, unit, q, space.slopes(q)[0] * at.gradient)
+        root, unit = _or_plain_coordinates(rescue, root, unit, q, space.slopes(q)[0] * at.gradient)
     if held is not None:
         root = jnp.where(held[:, None], 0.0, root)
     offset = lax.stop_gradient(jnp.where(jnp.isfinite(at.value), at.value, 0.0))
@@ -110,14 +110,16 @@ def run(
         sol = optx.minimise(
             lambda u, t: fn(to_external(u), t) - offset, problem.solver, start, problem.theta, options, **kwargs
         )
-    return _report(sol, problem.solver, to_external(sol.value), x)
+    return _run_of(sol, problem.solver, to_external(sol.value), x)
 
 
-def _or_plain(rescue: Bool[Array, ""], root: Array, unit: Array, q: Array, gradient: Array) -> tuple[Array, Array]:
-    """Where asked: coordinates in tenths of the values in place of the metric's, and a first step of length one.
+def _or_plain_coordinates(
+    rescue: Bool[Array, ""], root: Array, unit: Array, q: Array, gradient: Array
+) -> tuple[Array, Array]:
+    """Root and unit metric; if `rescue`, those of coordinates in tenths of the values and a first step of length one.
 
-    A gradient that is nonsense in places (a likelihood with steps or spikes from rounding) makes a metric that is
-    nonsense, with steps too small to move anything.
+    Where rounding makes a likelihood rough (steps or spikes), its derivatives give a useless metric, with steps too
+    small to move the parameters.
     """
     size = jnp.where(q != 0, 0.1 * jnp.abs(q), 0.1)
     length = jnp.sqrt(jnp.sum((size * gradient) ** 2))
@@ -125,7 +127,7 @@ def _or_plain(rescue: Bool[Array, ""], root: Array, unit: Array, q: Array, gradi
     return jnp.where(rescue, jnp.diag(size), root), jnp.where(rescue, scale * unit, unit)
 
 
-def _report(sol: optx.Solution, solver: Any, moved: Float[Array, " n"], x: Float[Array, " n"]) -> Run:
+def _run_of(sol: optx.Solution, solver: Any, moved: Float[Array, " n"], x: Float[Array, " n"]) -> Run:
     steps = jnp.asarray(sol.stats["num_steps"])
     values, gradients = (steps, 0) if isinstance(solver, optx.NelderMead) else (0, steps)
     counts = {
@@ -146,48 +148,48 @@ def _report(sol: optx.Solution, solver: Any, moved: Float[Array, " n"], x: Float
 def _whiten(
     problem: Problem, q: Float[Array, " n"], at: Expansion, metric: Metric, first_pass: Bool[Array, ""]
 ) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
-    """A root of the metric in internal coordinates, and where to start: at the point, or off a saddle."""
-    first, second = problem.space.slopes(q)
-    gradient = first * at.gradient
+    """A root of the metric in internal coordinates, and the start: at the point, or off a saddle."""
+    slope, curvature = problem.space.slopes(q)
+    gradient = slope * at.gradient
     if problem.space.has_bounds:
-        hessian = first[:, None] * at.hessian * first[None, :] + jnp.diag(second * at.gradient)
+        hessian = slope[:, None] * at.hessian * slope[None, :] + jnp.diag(curvature * at.gradient)
         metric = decompose(hessian, gradient)
     root = metric.root()
-    far = jnp.abs(root.T @ gradient)
-    root = root * jnp.where(far > _FARTHEST, _FARTHEST / jnp.where(far > 0, far, 1.0), 1.0)[None, :]
+    lengths = jnp.abs(root.T @ gradient)
+    root = root * jnp.where(lengths > _LONGEST, _LONGEST / jnp.where(lengths > 0, lengths, 1.0), 1.0)[None, :]
     if problem.space.has_bounds:
-        root = _within_reach(root, metric, first, at)
-    # In whitened coordinates the gradient is in errors. Where it is small and the curvature negative, go that way.
-    downhill = root.T @ gradient
-    saddle = metric.finite & (metric.eigenvalues[0] < -metric.floor) & (jnp.sum(downhill**2) < 0.01)
-    start = jnp.zeros_like(q).at[0].set(jnp.where(saddle, jnp.where(downhill[0] > 0, -0.3, 0.3), 0.0))
+        root = _limit_root(root, metric, slope, at)
+    # The whitened gradient is in errors. Where it is small and a curvature negative, start off the saddle.
+    whitened_gradient = root.T @ gradient
+    saddle = metric.finite & (metric.eigenvalues[0] < -metric.floor) & (jnp.sum(whitened_gradient**2) < 0.01)
+    start = jnp.zeros_like(q).at[0].set(jnp.where(saddle, jnp.where(whitened_gradient[0] > 0, -0.3, 0.3), 0.0))
     if problem.covariance is None:
         return root, start
-    given = root_of_covariance(problem.covariance, first)
-    return jnp.where(first_pass, given, root), jnp.where(first_pass, 0.0, start)
+    root_at_start = root_of_covariance(problem.covariance, slope)
+    return jnp.where(first_pass, root_at_start, root), jnp.where(first_pass, 0.0, start)
 
 
-def _within_reach(root: Float[Array, "n n"], metric: Metric, first: Float[Array, " n"], at: Expansion) -> Array:
-    """A root whose rows are no longer than the user's units allow, if the curvature is not that of a minimum.
+def _limit_root(root: Float[Array, "n n"], metric: Metric, slope: Float[Array, " n"], at: Expansion) -> Array:
+    """The root with its rows limited in external coordinates, where the curvature is not that of a minimum.
 
-    A parameter of which the likelihood knows nothing because another one is on its bound (the phase of a modulation
-    whose amplitude is 0) has no curvature of its own there, and what mixes the two is as small as the other's slope
-    dx/dq: one unit of the internal coordinates would be thousands of periods. In external coordinates the mixed
-    derivative tells after which way the bound lets go.
+    A parameter on which the likelihood does not depend while another is on its bound (the phase of a modulation whose
+    amplitude is 0) has no curvature there, and the mixed derivative of the two is as small as the slope dx/dq of the
+    other: one unit of the internal coordinates would be thousands of periods. In external coordinates the mixed
+    derivative gives the distance after which the bound becomes inactive.
     """
     size = jnp.sqrt(jnp.abs(jnp.diagonal(at.hessian)))
-    known = size > 0
-    of_others = jnp.where(known, 1 / jnp.where(known, size, 1.0), 0.0)
-    steepness = jnp.max(jnp.abs(at.hessian) * of_others[None, :], axis=1)
-    held = 1 + jnp.max(jnp.abs(at.gradient) * of_others)
-    reach = 3 * held / jnp.where(steepness > 0, steepness, 1.0)
-    length = jnp.abs(first) * jnp.sqrt(jnp.sum(root**2, axis=1))
-    bad = ~metric.positive_definite & metric.finite & (steepness > 0) & (length > reach)
-    return root * jnp.where(bad, reach / jnp.where(length > 0, length, 1.0), 1.0)[:, None]
+    has_curvature = size > 0
+    inverse_sizes = jnp.where(has_curvature, 1 / jnp.where(has_curvature, size, 1.0), 0.0)
+    steepness = jnp.max(jnp.abs(at.hessian) * inverse_sizes[None, :], axis=1)
+    gradient_size = 1 + jnp.max(jnp.abs(at.gradient) * inverse_sizes)
+    reach = 3 * gradient_size / jnp.where(steepness > 0, steepness, 1.0)
+    length = jnp.abs(slope) * jnp.sqrt(jnp.sum(root**2, axis=1))
+    is_too_long = ~metric.positive_definite & metric.finite & (steepness > 0) & (length > reach)
+    return root * jnp.where(is_too_long, reach / jnp.where(length > 0, length, 1.0), 1.0)[:, None]
 
 
 def root_of_covariance(covariance: Float[Array, "n n"], slope: Float[Array, " n"]) -> Float[Array, "n n"]:
-    """A root of an external covariance in internal coordinates; a parameter without a variance gets one unit."""
+    """A root of an external covariance in internal coordinates, with one unit for a parameter without a variance."""
     variance = jnp.diagonal(covariance)
     known = jnp.isfinite(variance) & (variance > 0) & (jnp.abs(slope) > 1e-6)
     size = jnp.sqrt(jnp.where(known, variance, 1.0))

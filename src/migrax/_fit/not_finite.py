@@ -1,4 +1,4 @@
-"""Which entry of the data a likelihood is not finite for, and why: for the message of a fit that failed by it."""
+"""Finds the entry of the data for which a likelihood is not finite, and why, for the message of a failed fit."""
 
 import dataclasses
 import itertools
@@ -24,8 +24,8 @@ NOT_FINITE = (int(Status.NOT_FINITE), int(Status.NOT_FINITE_AT_START))
 
 
 def find_not_finite(data: PyTree, status: Array) -> tuple[Int[Array, "2"], tuple[tuple[str, tuple[int, ...]], ...]]:
-    """Where a fit met NaN or infinity: the first entry of the data that is not finite itself (-1: none), counted over
-    all arrays of the data, with its `Fault`; and the names and shapes of these arrays."""
+    """The first entry of the data that is itself not finite (-1: none), if a fit ended with NaN or infinity: its index,
+    counted over all arrays of the data, with its `Fault`; and the names and shapes of these arrays."""
     arrays = _arrays(data)
     none, paths = nothing_found(data)
     inexact = [eqx.is_inexact_array(a) for _, a in arrays]
@@ -33,60 +33,60 @@ def find_not_finite(data: PyTree, status: Array) -> tuple[Int[Array, "2"], tuple
         return none, paths
 
     def find() -> Array:
-        found, start = none[0], 0
-        for a in _runs([a for _, a in arrays]):
+        entry, start = none[0], 0
+        for a in _join_small([a for _, a in arrays]):
             if eqx.is_inexact_array(a):
                 bad = jnp.ravel(~jnp.isfinite(lax.stop_gradient(a)))
-                here = start + jnp.argmax(bad).astype(none.dtype)
-                found = jnp.where((found < 0) & jnp.any(bad), here, found)
+                entry_here = start + jnp.argmax(bad).astype(none.dtype)
+                entry = jnp.where((entry < 0) & jnp.any(bad), entry_here, entry)
             start += a.size
-        return jnp.stack([found, jnp.where(found < 0, int(Fault.NONE), int(Fault.NOT_FINITE))])
+        return jnp.stack([entry, jnp.where(entry < 0, int(Fault.NONE), int(Fault.NOT_FINITE))])
 
     failed = (status == NOT_FINITE[0]) | (status == NOT_FINITE[1])
     return lax.cond(failed, find, lambda: none), paths
 
 
-def _runs(arrays: list[Array]) -> list[Array]:
-    """The same numbers in the same order, small arrays that follow each other as one: of hundreds of global observables
-    each would be compiled by itself."""
+def _join_small(arrays: list[Array]) -> list[Array]:
+    """The arrays with consecutive small ones concatenated: hundreds of global observables would else be compiled one by
+    one."""
     joined: list[Array] = []
     for dtype, run in itertools.groupby(arrays, lambda a: a.dtype if a.size <= _SMALL else None):
-        each = list(run)
-        joined += each if dtype is None else [jnp.concatenate([jnp.ravel(a) for a in each])]
+        small_arrays = list(run)
+        joined += small_arrays if dtype is None else [jnp.concatenate([jnp.ravel(a) for a in small_arrays])]
     return joined
 
 
 def nothing_found(data: PyTree) -> tuple[Int[Array, "2"], tuple[tuple[str, tuple[int, ...]], ...]]:
-    """What `find_not_finite` says of data that nobody need look at."""
+    """The answer of `find_not_finite` for data that need no check."""
     return jnp.array([-1, int(Fault.NONE)]), tuple((path, a.shape) for path, a in _arrays(data))
 
 
 def explain(nll: Any, result: FitResult, data: PyTree) -> FitResult:
-    """The result of a fit that was not finite, with the entry of the data that the likelihood itself blames, and the
-    operation of the model that is not finite.
+    """The result of a fit that was not finite, with the entry of the data that the likelihood reports as the cause, and
+    the operation of the model that is not finite.
 
-    A likelihood says so by `faults(params, data)`: an array of `Fault` numbers for each array of the data.
+    A likelihood reports it by `faults(params, data)`: an array of `Fault` numbers for each array of the data.
     """
     if not is_concrete(result.status, result.bad_data) or np.ndim(result.status) != 0:
         return result
     if int(result.status) not in NOT_FINITE or int(result.bad_data[0]) >= 0:
         return result
     if is_concrete(*(leaf for leaf in jtu.tree_leaves((nll, result.params, data)) if eqx.is_array(leaf))):
-        result = dataclasses.replace(result, blame=Note(_described(nll, result, data)))
+        result = dataclasses.replace(result, blame=Note(_describe(nll, result, data)))
     if nll.faults is None:
         return result
-    found = jtu.tree_leaves(without_explicit_types(nll.faults, result.params, data))
-    codes = np.concatenate([np.zeros(0), *(np.ravel(code) for code in found)])
+    fault_arrays = jtu.tree_leaves(without_explicit_types(nll.faults, result.params, data))
+    codes = np.concatenate([np.zeros(0), *(np.ravel(code) for code in fault_arrays)])
     if not np.any(codes):
         return result
     first = int(np.argmax(codes != 0))
     return eqx.tree_at(lambda r: r.bad_data, result, jnp.array([first, int(codes[first])], result.bad_data.dtype))
 
 
-def _described(nll: Any, result: FitResult, data: PyTree) -> str:
+def _describe(nll: Any, result: FitResult, data: PyTree) -> str:
     try:
         return describe(nll, result.params, data)
-    except Exception:  # it is only a help: a likelihood may not be one that can be evaluated step by step
+    except Exception:  # this is optional, and not every likelihood can be evaluated step by step
         return ""
 
 

@@ -1,4 +1,4 @@
-"""From `nll(params, data)` to a function of one vector, with checks of what the user gave before anything compiles."""
+"""The objective of a fit, `nll(params, data)` as a function of one vector, and checks of the input before compiling."""
 
 import math
 import warnings
@@ -24,13 +24,13 @@ from .._util.typing import PyTree
 from .estimate import Estimate
 from .result import FitResult
 
-# Data in float32: rounding to seven digits moves the NLL of fewer numbers by less than a thousandth.
+# For fewer data than this in float32, rounding to seven digits changes the NLL by less than a thousandth.
 _LONG = 10_000
 
 
 class Theta(NamedTuple):
-    """Everything that the objective depends on beside the free parameters; travels as an argument, so that it can be
-    differentiated and never makes a jitted fit retrace."""
+    """All inputs of the objective other than the free parameters. They are passed as an argument, so that they can be
+    differentiated and never make a jitted fit retrace."""
 
     nll: Any
     params: PyTree
@@ -39,9 +39,9 @@ class Theta(NamedTuple):
 
 
 def prepare_data(data: PyTree) -> PyTree:
-    """The data with arrays for Python numbers, lists of them and columns of tables.
+    """The data with Python numbers, lists of them and columns of tables converted to arrays.
 
-    **Raises:** `TypeError` for data that hold a parameter.
+    **Raises:** `TypeError` for data that contain a parameter.
     """
     if any(is_parameter(leaf) for leaf in jax.tree.leaves(data, is_leaf=is_parameter)):
         raise TypeError("data holds an mx.Parameter: the order is (nll, params, data)")
@@ -49,20 +49,20 @@ def prepare_data(data: PyTree) -> PyTree:
 
 
 def prepare_params(params: PyTree) -> PyTree:
-    """The start with arrays for Python numbers; its values are looked at where they can be seen (not traced).
+    """The start with Python numbers converted to arrays; its values are checked unless they are traced.
 
     **Raises:** `ValueError` naming the parameter whose value is not finite or outside its bounds.
     """
     if isinstance(params, FitResult | Estimate):
         raise TypeError("params is a tree of parameters, got a result: pass result.params")
-    flatten(params)  # sees one Parameter at two paths, which any map over the tree would copy
+    flatten(params)  # detects one Parameter at two paths, before a map over the tree copies it
     params = numbers_to_arrays(params, integers=False)
     leaves, slots, _ = flatten(params)
     for slot in slots:
-        if not _is_fine(leaves[slot.leaf]):
+        if not _is_valid_start(leaves[slot.leaf]):
             _check_start(leaves[slot.leaf], slot)
     if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
-        # The `warnings` module shows a warning once a place: this is once a process.
+        # The `warnings` module shows a warning once per line of code: this one once per process.
         warnings.warn(
             "migrax is made for float64 and runs in float32 now, with few digits. Switch it on at the top of the "
             'program: jax.config.update("jax_enable_x64", True)',
@@ -72,11 +72,12 @@ def prepare_params(params: PyTree) -> PyTree:
 
 
 def float32_complaint(params: PyTree, data: PyTree) -> str | None:
-    """Of starts that were made before float64 was switched on. All in float32 is as it was wanted.
+    """The warning for starts in float32 and data in float64: starts made before float64 was switched on. If all are in
+    float32, this is taken as intended.
 
     **Arguments:**
 
-    - `params`: of `prepare_params`; `data`: as the user gave them, where a Python number is of no type.
+    - `params`: those of `prepare_params`; `data`: as the user gave them, so that a Python number has no dtype.
     """
     if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
         return None
@@ -92,11 +93,11 @@ def float32_complaint(params: PyTree, data: PyTree) -> str | None:
 
 
 def float32_data_complaint(params: PyTree, data: PyTree) -> str | None:
-    """Of long data in float32 beside parameters in float64: what is summed of the data alone has seven digits.
+    """The warning for long data in float32 and parameters in float64: sums of the data alone have seven digits.
 
     **Arguments:**
 
-    - `params`, `data`: of `prepare_params` and `prepare_data`.
+    - `params`, `data`: those of `prepare_params` and `prepare_data`.
     """
     long = [
         jax.tree_util.keystr(path)
@@ -112,8 +113,8 @@ def float32_data_complaint(params: PyTree, data: PyTree) -> str | None:
     )
 
 
-def _is_fine(leaf: Any) -> bool:
-    """Whether a start is finite and within its bounds: a quick look, as models may have hundreds of them."""
+def _is_valid_start(leaf: Any) -> bool:
+    """Whether a start is finite and within its bounds. A quick test, as models may have hundreds of parameters."""
     arrays = (value_of(leaf), *bounds_of(leaf))
     if not is_concrete(*arrays):
         return False
@@ -128,13 +129,13 @@ def _is_fine(leaf: Any) -> bool:
 def _check_start(leaf: Any, slot: Slot) -> None:
     value = value_of(leaf)
     if is_concrete(value) and not np.all(np.isfinite(value)):
-        bad = _first(~np.isfinite(value), slot.element_names())
-        raise ValueError(f"the start of {bad[0]!r} is {np.ravel(value)[bad[1]]}; give a finite value")
+        first_bad = _first_bad(~np.isfinite(value), slot.element_names())
+        raise ValueError(f"the start of {first_bad[0]!r} is {np.ravel(value)[first_bad[1]]}; give a finite value")
     if is_parameter(leaf) and np.any(slot.free):
         _check_bounds(leaf, slot.element_names())
 
 
-def _first(bad: Any, names: list[str]) -> tuple[str, int]:
+def _first_bad(bad: Any, names: list[str]) -> tuple[str, int]:
     index = int(np.argmax(np.ravel(bad)))
     return names[index], index
 
@@ -146,18 +147,20 @@ def _check_bounds(parameter: Any, names: list[str]) -> None:
         crossed = np.broadcast_to(np.asarray(low) >= np.asarray(high), value.shape)
         if np.any(crossed):
             raise ValueError(
-                f"the lower bound of {_first(crossed, names)[0]!r} is not below its upper bound: {low}, {high}"
+                f"the lower bound of {_first_bad(crossed, names)[0]!r} is not below its upper bound: {low}, {high}"
             )
     if is_concrete(value, low, high):
         outside = (np.asarray(value) < np.asarray(low)) | (np.asarray(value) > np.asarray(high))
         if np.any(outside):
-            name, index = _first(outside, names)
+            name, index = _first_bad(outside, names)
             v, a, b = (np.ravel(np.broadcast_to(np.asarray(z), value.shape))[index] for z in (value, low, high))
             raise ValueError(f"the start of {name!r} is outside its bounds: {v} is not in [{a}, {b}]")
 
 
 def check_up(up: ArrayLike) -> Array:
-    """**Raises:** `TypeError`, `ValueError` unless `up` is one positive number."""
+    """`up` as an array.
+
+    **Raises:** `TypeError`, `ValueError` unless `up` is one positive number."""
     if isinstance(up, str) or up is None or jnp.shape(up) != () or jnp.iscomplexobj(up):
         raise TypeError(f"up must be a number (0.5 for minus log L, 1.0 for chi2), got {up!r}")
     if is_concrete(up) and not (np.asarray(up) > 0 and np.isfinite(up)):
@@ -168,10 +171,10 @@ def check_up(up: ArrayLike) -> Array:
 def objective(
     nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar
 ) -> tuple[Callable[[Array, Theta], Scalar], Theta, Float[Array, " n"], Space]:
-    """The NLL (what of it varies: see `AbstractLikelihood`) over 2 UP as `fn(x, theta)`, with `theta`, the start
-    vector and its space.
+    """The NLL (its varying part: see `AbstractLikelihood`) over 2 UP as `fn(x, theta)`, with `theta`, the start vector
+    and its space.
 
-    `fn` is converted to a closed jaxpr here: the user's Python code runs once, however often the program uses it.
+    `fn` is converted to a closed jaxpr, so that the user's Python code runs once, however often the program uses it.
 
     **Raises:** `TypeError`, `ValueError` unless the NLL is one real number.
     """
@@ -184,19 +187,19 @@ def objective(
 
     def fn(x: Array, theta: Theta) -> Scalar:
         likelihood = eqx.combine(theta.nll, static)
-        walked_on = likelihood if likelihood.varying is None else likelihood.varying
+        varying = likelihood if likelihood.varying is None else likelihood.varying
         tree = resolve_at(theta.params, x)
         with hints(nll.function if isinstance(nll, Function) else nll, tree, theta.data, space.names):
-            value = walked_on(tree, theta.data)
+            value = varying(tree, theta.data)
         return check_scalar(value).astype(x.dtype) / (2 * theta.up)
 
     return differentiable(eqx.filter_closure_convert(fn, x, theta), x, theta, space), theta, x, space
 
 
 def kinks_of(nll: Any, params: PyTree, space: Space) -> Float[Array, "m n"] | None:
-    """The places where the slope of a likelihood that knows them jumps, up to `m` for each free parameter; else NaN.
+    """The kinks that a likelihood declares, up to `m` for each free parameter, padded with NaN.
 
-    **Raises:** `ValueError` for those of an unknown parameter.
+    **Raises:** `ValueError` for kinks of an unknown parameter.
     """
     named = nll.kinks
     if not named:
@@ -216,7 +219,7 @@ def kinks_of(nll: Any, params: PyTree, space: Space) -> Float[Array, "m n"] | No
 
 
 def constant_of(nll: Any, theta: Theta) -> Scalar | float:
-    """What of the value of the likelihood depends on the data alone, and is not part of the `objective`."""
+    """The part of the value of the likelihood that depends on the data alone and is left out of the `objective`."""
     if nll.constant is None:
         return 0.0
     _, static = eqx.partition(nll, eqx.is_array)

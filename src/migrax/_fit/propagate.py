@@ -15,7 +15,8 @@ from .result import FitResult, check_has_covariance
 
 
 def propagate(fn: Callable[[Any], PyTree], result: FitResult) -> tuple[PyTree, Float[Array, "..."]]:
-    """A function of the fitted parameters with its covariance, to first order: J C Jᵀ with the exact Jacobian J.
+    """The value of a function of the fitted parameters and its covariance to first order, J C Jᵀ, with the exact
+    Jacobian J.
 
     ```python
     value, covariance = mx.propagate(lambda p: p["a"] + p["b"] * x, result)
@@ -26,7 +27,7 @@ def propagate(fn: Callable[[Any], PyTree], result: FitResult) -> tuple[PyTree, F
 
     - `fn`: `fn(params) -> out`, called with the resolved parameters as a likelihood is; `out` is any pytree of `m` real
         numbers in all.
-    - `result`: what `mx.fit` returned; of vmapped fits all are done, with the same leading axes.
+    - `result`: the result of `mx.fit`. For vmapped fits, all are propagated, with the same leading axes.
 
     **Returns:** `fn` at the fitted values, and the covariance of its numbers: shape `(m, m)` in the order of
     `jax.flatten_util.ravel_pytree`, or the variance alone, shape `()`, if `out` is one number. NaN where the fit has no

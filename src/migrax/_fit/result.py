@@ -27,7 +27,7 @@ from .status import Status, status_counts
 
 
 class Note:
-    """Text beside the numbers of a result. All are equal, so that results with and without one have one structure."""
+    """Text in a result. All notes compare equal, so that results with and without one have the same tree structure."""
 
     __slots__ = ("text",)
     text: str
@@ -300,7 +300,7 @@ class FitResult(eqx.Module):
 
 
 def _finite(bound: Any, shape: tuple[int, ...]) -> dict[int, float]:
-    """By position, row by row, the entries of a bound that are finite."""
+    """The finite entries of a bound, by their position in row-major order."""
     if bound is None:
         return {}
     entries = np.ravel(np.broadcast_to(np.asarray(bound), shape))

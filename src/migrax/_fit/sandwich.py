@@ -1,4 +1,4 @@
-"""The sandwich: the covariance of a fit whose likelihood is not the whole truth (weighted events, a wrong shape).
+"""The sandwich: the covariance of a fit whose likelihood is only approximate (weighted events, a wrong shape).
 
 With H the Hessian of the NLL at its minimum and J the covariance of its slope there,
 
@@ -7,7 +7,7 @@ With H the Hessian of the NLL at its minimum and J the covariance of its slope t
 (P. J. Huber, Proc. Fifth Berkeley Symp. Math. Statist. Prob. 1 (1967) 221; H. White, Econometrica 50 (1982) 1). Each
 likelihood declares its own J (`score_covariance`), and those of a joint one add up. Events: J = sum_i s_i s_i^T, where
 s_i is the slope of the i-th event's term, so that J has the squares of the weights (C. Langenbruch, Eur. Phys. J. C 82
-(2022) 393, equation 18). Counts, points and constraints: what their known errors make of the slope; see `spread.py`.
+(2022) 393, equation 18). Counts, points and constraints: their known errors propagated to the slope; see `spread.py`.
 """
 
 import warnings
@@ -28,7 +28,7 @@ from .covariance import Covariance
 Kind = Literal["hesse", "sandwich"]
 KINDS = ("hesse", "sandwich")
 
-_ASIDE = 0.1  # standard deviations: where it is looked whether the rows add up to the likelihood
+_ASIDE = 0.1  # in standard deviations: the offset at which the sum of the rows is compared to the likelihood
 
 
 def check_kind(kind: Any, name: str) -> None:
@@ -46,15 +46,15 @@ def sandwich(
     up: Array,
     stacklevel: int = 3,
 ) -> Covariance:
-    """The sandwich for a covariance `inverse` = 2 UP H⁻¹ at the free parameters `values`.
+    """The sandwich covariance at the free parameters `values`, where `inverse` = 2 UP H⁻¹.
 
-    **Raises:** `ValueError` for a part that does not tell its spread and is not the sum over the rows of its data.
+    **Raises:** `ValueError` for a part that does not declare its J and is not the sum over the rows of its data.
 
-    **Warns** of a function of no rows, or of few, whose second derivative is taken.
+    **Warns** of a function of few or no rows, whose second derivative is taken for J.
     """
     parts = _parts(nll, data, "")
-    for name, part, its in parts:
-        _, complaint = treatment(part, its, name)
+    for name, part, part_data in parts:
+        _, complaint = treatment(part, part_data, name)
         if complaint is not None:
             warnings.warn(complaint, stacklevel=stacklevel)
     matrix, faults, positive = _sandwich(nll, params, values, data, inverse.matrix, up)
@@ -68,21 +68,21 @@ def sandwich(
             "positive (the parts of the likelihood disagree by much)",
             stacklevel=stacklevel,
         )
-    good = jnp.all(faults == FINE) & positive
-    matrix = jnp.where(good, matrix, jnp.nan)
-    return Covariance(matrix, inverse.valid & good, inverse.names, "sandwich", inverse.accuracy)
+    is_usable = jnp.all(faults == FINE) & positive
+    matrix = jnp.where(is_usable, matrix, jnp.nan)
+    return Covariance(matrix, inverse.valid & is_usable, inverse.names, "sandwich", inverse.accuracy)
 
 
 def _refusal(name: str, fault: int) -> str:
-    who = f"the part {name!r}" if name else "the likelihood"
+    subject = f"the part {name!r}" if name else "the likelihood"
     if fault == NOT_A_SUM:
         return (
-            f"{who} is not the sum over the rows of its data (a constraint, a normalisation?): give it a method "
+            f"{subject} is not the sum over the rows of its data (a constraint, a normalisation?): give it a method "
             "terms(params, data) that returns one number an event, whose gradients are the scores; add constraints by "
             "mx.Joint"
         )
     return (
-        f"a parameter is decided by very few of the rows of {who}, whose spread says nothing then: dress it as "
+        f"a parameter is decided by very few of the rows of {subject}, whose spread says nothing then: dress it as "
         "mx.Likelihood(nll, events=False) where these are measurements whose errors it knows, or counts; as "
         "mx.Likelihood(nll, events=True) where they are events all the same"
     )
@@ -92,28 +92,28 @@ def _refusal(name: str, fault: int) -> str:
 def _sandwich(
     nll: AbstractLikelihood, params: PyTree, values: Array, data: PyTree, inverse: Array, up: Array
 ) -> tuple[Float[Array, "n n"], Int[Array, " parts"], Bool[Array, ""]]:
-    """The matrix, what is wrong with each part, and whether J is that of something that fluctuates."""
+    """The matrix, the fault of each part, and whether all variances are non-negative."""
     bread = inverse / (2 * up)
     variance = jnp.diagonal(inverse)
     aside = values + _ASIDE * jnp.sqrt(jnp.where(variance > 0, variance, 0.0))
     at = lambda x: resolve_at(params, x)  # noqa: E731
-    # likelihoods of migrax are minus log L; of what else there is, `up` tells the units
-    ours = not nll.is_plain
+    # Likelihoods of migrax are minus log L; for a user's function `up` sets the units.
+    is_migrax = not nll.is_plain
     units = 2 * up
     meat, faults = jnp.zeros_like(bread), []
-    for name, part, its in _parts(nll, data, ""):
-        how, _ = treatment(part, its, name)
-        spread, fault = spread_of(part, how, at, values, aside, its)
-        meat = meat + (spread * units if how == "information" and not ours else spread)
+    for name, part, part_data in _parts(nll, data, ""):
+        method, _ = treatment(part, part_data, name)
+        spread, fault = spread_of(part, method, at, values, aside, part_data)
+        meat = meat + (spread * units if method == "information" and not is_migrax else spread)
         faults.append(fault)
     robust = bread @ meat @ bread
     positive = ~jnp.any(jnp.diagonal(robust) < 0)
-    return robust * units if ours else robust, jnp.stack(faults), positive
+    return robust * units if is_migrax else robust, jnp.stack(faults), positive
 
 
 def _parts(nll: Any, data: PyTree, name: str) -> list[tuple[str, Any, PyTree]]:
-    """The likelihoods that a joint one is the sum of, with their names and data."""
+    """The terms of a joint likelihood, with their names and data; for any other, the likelihood itself."""
     if not isinstance(nll, AbstractJoint):
         return [(name, nll, data)]
-    before = f"{name}." if name else ""
-    return [one for key, part, its in nll.items(data) for one in _parts(part, its, f"{before}{key}")]
+    prefix = f"{name}." if name else ""
+    return [entry for key, part, part_data in nll.items(data) for entry in _parts(part, part_data, f"{prefix}{key}")]

@@ -1,4 +1,4 @@
-"""How a fit ended: one number a fit (an array of them for many fits), each with a phrase and a way out."""
+"""The status of a fit: one number for each fit, with a phrase and a message that says what to do."""
 
 import enum
 
@@ -7,10 +7,10 @@ from numpy.typing import ArrayLike
 
 
 class Status(enum.IntEnum):
-    """How a fit ended. Only `VALID` is a minimum that can be trusted.
+    """The status of a fit. Only `VALID` is a minimum that can be trusted.
 
-    `result.status` is an integer array (one a lane for vmapped fits); `mx.Status(int(result.status)).message` says
-    what to do about it, and `np.bincount(result.status)` counts them over many fits.
+    `result.status` is an integer array (one per lane of vmapped fits); `mx.Status(int(result.status)).message` says
+    what to do, and `np.bincount(result.status)` counts the statuses of many fits.
     """
 
     VALID = 0
@@ -25,12 +25,12 @@ class Status(enum.IntEnum):
 
     @property
     def phrase(self) -> str:
-        """A few words, as a table prints them."""
+        """The status in a few words, as in printed tables."""
         return _PHRASES[self][0]
 
     @property
     def message(self) -> str:
-        """What it means and what to do, one or two sentences."""
+        """The meaning of the status and what to do, in one or two sentences."""
         return _PHRASES[self][1]
 
 
@@ -78,6 +78,6 @@ _PHRASES = {
 
 
 def status_counts(status: ArrayLike) -> list[tuple[str, int]]:
-    """How often each status occurs, the most frequent first."""
+    """The phrase and the number of each status that occurs, the most frequent first."""
     counts = np.bincount(np.ravel(np.asarray(status)), minlength=len(Status))
     return sorted(((Status(i).phrase, int(n)) for i, n in enumerate(counts) if n), key=lambda pair: -pair[1])

@@ -1,4 +1,4 @@
-"""Fixing and releasing parameters between fits: a new tree, the old one stays."""
+"""Fixing and releasing parameters between fits. Both return a new tree and leave the given one unchanged."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from .select import Where, pick
 
 
 def fix(params: PyTree, where: Where, value: ArrayLike | None = None) -> PyTree:
-    """The tree `params` with the parameters of `where` fixed, at `value` if it is given.
+    """The tree `params` with the parameters of `where` fixed, at `value` if one is given.
 
     ```python
     conditional = mx.fit(nll, mx.fix(result.params, "mu", 0.0), data)
@@ -26,33 +26,33 @@ def fix(params: PyTree, where: Where, value: ArrayLike | None = None) -> PyTree:
 
     - `params`: a tree of parameters, such as `result.params`. It is not changed.
     - `where`: a name (of a vector, or of one entry: `"gamma[3]"`), a function that picks nodes, or a sequence of these.
-    - `value`: where to fix them, broadcastable to their shapes; default: where they stand.
+    - `value`: the values to fix them at, broadcastable to their shapes; default: their present ones.
 
-    **Returns:** the tree, all floating parts of it `mx.Parameter`s.
+    **Returns:** the tree, with an `mx.Parameter` for everything that floats.
 
     **Raises:** `ValueError` for unknown names, or a `value` whose shape does not fit or that is outside the bounds;
     `TypeError` for a `FitResult` in place of its `params`.
     """
-    return _change(params, where, True, value)
+    return _set_fixed(params, where, True, value)
 
 
 def release(params: PyTree, where: Where) -> PyTree:
-    """The tree `params` with the fixed parameters of `where` free again. Its arguments are as those of `mx.fix`."""
-    return _change(params, where, False, None)
+    """The tree `params` with the fixed parameters of `where` free again. Its arguments are those of `mx.fix`."""
+    return _set_fixed(params, where, False, None)
 
 
-def _change(params: PyTree, where: Where, fixed: bool, value: ArrayLike | None) -> PyTree:
+def _set_fixed(params: PyTree, where: Where, fixed: bool, value: ArrayLike | None) -> PyTree:
     if is_result(params):
         raise TypeError("a result is not a tree of parameters: give result.params")
     params = mark(params)
     leaves, _, treedef = flatten(params)
     for slot, picked in pick(params, where):
-        leaves[slot.leaf] = _with(leaves[slot.leaf], slot, picked, fixed, value)
+        leaves[slot.leaf] = _with_entries(leaves[slot.leaf], slot, picked, fixed, value)
     return jtu.tree_unflatten(treedef, leaves)
 
 
-def _with(parameter: Any, slot: Slot, picked: np.ndarray, fixed: bool, value: ArrayLike | None) -> Parameter:
-    """With the entries of `picked` fixed or free."""
+def _with_entries(parameter: Any, slot: Slot, picked: np.ndarray, fixed: bool, value: ArrayLike | None) -> Parameter:
+    """The parameter at `slot` with the entries of `picked` fixed or free, at `value` if one is given."""
     assert is_parameter(parameter)
     flags = np.where(picked, fixed, ~slot.free).reshape(slot.shape)
     if value is None:

@@ -1,4 +1,4 @@
-"""The parameters of a tree, each in its slot, and their names, which are their paths."""
+"""The parameters of a tree as slots, and their names, which are their paths in the tree."""
 
 import difflib
 from collections.abc import Container, Sequence
@@ -15,7 +15,7 @@ from .parameter import Parameter, is_parameter
 
 
 class Slot(NamedTuple):
-    """Where one parameter stands in the tree of a fit. Static: shapes and names, no values."""
+    """The place of one parameter in the tree of a fit. It is static: it holds names and shapes, no values."""
 
     name: str
     shape: tuple[int, ...]
@@ -28,12 +28,12 @@ class Slot(NamedTuple):
 
     @property
     def free(self) -> np.ndarray:
-        """Which of the entries, row by row, are free."""
+        """Which entries, in row-major order, are free."""
         return ~np.broadcast_to(np.asarray(self.fixed), (self.size,))
 
     @property
     def partly(self) -> bool:
-        """Whether some entries are fixed, and some free."""
+        """Whether some entries are fixed and some free."""
         return isinstance(self.fixed, tuple)
 
     def free_names(self) -> list[str]:
@@ -57,14 +57,14 @@ def path_name(path: tuple[Any, ...]) -> str:
         else:
             name += f".{key}"
     name = name.removeprefix(".")
-    # A tree that is a bare array or a list has no word of its own for its entries.
+    # The entries of a bare array or of a list have no name of their own.
     return f"x{name}" if name == "" or name.startswith("[") else name
 
 
 def flatten(params: PyTree) -> tuple[list[Any], list[Slot], Any]:
     """The leaves of a tree (a `Parameter` counts as one), the slots of its parameters, and its structure.
 
-    **Raises:** `ValueError` if one `Parameter` object stands at two paths, or two parameters have one name.
+    **Raises:** `ValueError` if one `Parameter` object occurs at two paths, or two parameters have the same name.
     """
     with_path, treedef = jtu.tree_flatten_with_path(params, is_leaf=is_parameter)
     leaves = [leaf for _, leaf in with_path]
@@ -102,7 +102,7 @@ def floats(leaf: Any) -> bool:
 
 
 def names(params: PyTree) -> tuple[str, ...]:
-    """The names of the free parameters of the tree `params`, one per number, in the order of a fit's `values`."""
+    """The names of the free parameters of the tree `params`, one for each number, in the order of a fit's `values`."""
     return free_names(flatten(params)[1])
 
 
@@ -111,7 +111,7 @@ def free_names(slots: Sequence[Slot]) -> tuple[str, ...]:
 
 
 def mark(params: PyTree) -> PyTree:
-    """The tree with everything that floats an explicit `Parameter`."""
+    """The tree with an explicit `Parameter` for everything that floats."""
     leaves, slots, treedef = flatten(params)
     for slot in slots:
         if not is_parameter(leaves[slot.leaf]):
@@ -120,19 +120,19 @@ def mark(params: PyTree) -> PyTree:
 
 
 def constants(params: PyTree) -> dict[str, Any]:
-    """By their names the numbers and arrays that do not float because they are no `Parameter`."""
+    """The numbers and arrays of a tree that do not float because they are no `Parameter`, by name."""
     with_path, _ = jtu.tree_flatten_with_path(params, is_leaf=is_parameter)
     marked = any(is_parameter(leaf) for _, leaf in with_path)
-    found = ((path, leaf) for path, leaf in with_path if not is_parameter(leaf))
-    return {path_name(path): leaf for path, leaf in found if marked and eqx.is_array_like(leaf)}
+    unmarked = ((path, leaf) for path, leaf in with_path if not is_parameter(leaf))
+    return {path_name(path): leaf for path, leaf in unmarked if marked and eqx.is_array_like(leaf)}
 
 
 def unknown_name(name: str, known: Sequence[str], constants: Container[str] = ()) -> str:
     if name in constants:
         return f"{name!r} is a constant: beside an mx.Parameter only mx.Parameters float, and it is none"
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    near += [n for n in known if n.lower() == name.lower() and n not in near]
-    listed = list(dict.fromkeys(known))
-    hint = f"did you mean {' or '.join(repr(n) for n in dict.fromkeys(near))}? " if near else ""
-    shown = ", ".join(repr(n) for n in listed[:20]) + (", ..." if len(listed) > 20 else "")
+    similar = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    similar += [n for n in known if n.lower() == name.lower() and n not in similar]
+    distinct = list(dict.fromkeys(known))
+    hint = f"did you mean {' or '.join(repr(n) for n in dict.fromkeys(similar))}? " if similar else ""
+    shown = ", ".join(repr(n) for n in distinct[:20]) + (", ..." if len(distinct) > 20 else "")
     return f"there is no parameter {name!r}; {hint}the parameters are: {shown}"

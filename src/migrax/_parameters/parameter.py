@@ -1,4 +1,4 @@
-"""`Parameter`, the mark that says "this array floats"."""
+"""`Parameter`, which marks an array as one that a fit may change."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,14 +26,15 @@ class Parameter(eqx.Module):
     model = Peak(mx.Parameter(1.0), mx.Parameter(2.0, lower=0.0))
     ```
 
-    A parameter's name is its path in the tree: `mu`, `signal.mu`, `gamma[3]`. When a likelihood is called, each
-    `Parameter` has been replaced by its array ("resolved"): the body of a model says `self.mu`, never `self.mu.value`.
+    A parameter's name is its path in the tree: `mu`, `signal.mu`, `gamma[3]`. A likelihood is called with each
+    `Parameter` replaced by its array ("resolved"): a model uses `self.mu`, never `self.mu.value`.
 
     A phase has a `period`: `mx.Parameter(0.0, period=2 * jnp.pi)` has no bounds, and is reported within one period,
-    [-period/2, period/2), or [lower, lower + period) with a `lower`.
+    [-period/2, period/2), or [lower, lower + period) if `lower` is given.
 
-    Whether a bound or a period is there and whether the parameter is fixed are structure (a change may retrace a jitted
-    fit); the value, the bounds and the period are arrays (a change never retraces, and all may be traced and vmapped).
+    The presence of a bound or a period and whether the parameter is fixed are static (changing them may retrace a
+    jitted fit). The value, the bounds and the period are arrays: changing them never retraces, and they may be traced
+    and vmapped.
     """
 
     value: Array
@@ -53,28 +54,28 @@ class Parameter(eqx.Module):
     ):
         """**Arguments:**
 
-        - `value`: the start value, a number or an array of numbers of any shape. Integers are taken as floats.
+        - `value`: the start value, a number or an array of numbers of any shape. Integers are converted to floats.
         - `lower`, `upper`: the bounds, in the units of `value` and broadcastable to its shape. `None`: no bound.
             An infinite entry: no bound for that entry.
-        - `fixed`: if `True` the fit leaves the value alone. An array of bools of the shape of `value` fixes some
-            entries; the attribute then is a tuple of them, row by row.
-        - `period`: after which the likelihood repeats itself, in the units of `value` and broadcastable to its shape.
-            An infinite entry: that entry is not periodic. Fits, toys and refits report the parameter in
-            [-period/2, period/2). With a `lower`, which then is no bound, in [lower, lower + period). The start may lie
-            anywhere, a period takes no `upper`. A fit to a likelihood that does not have the period (a Gaussian
-            constraint on a phase has none) is valid only where its minimum lies within these limits.
+        - `fixed`: if `True`, the fit does not change the value. An array of bools of the shape of `value` fixes some
+            entries; the attribute is then a tuple of bools in row-major order.
+        - `period`: the period of the likelihood, in the units of `value` and broadcastable to its shape. An infinite
+            entry: that entry is not periodic. Fits, toys and refits report the parameter in [-period/2, period/2) or,
+            if `lower` is given, which then is no bound, in [lower, lower + period). The start may lie anywhere;
+            `upper` cannot be given. A fit to a likelihood without this period (a Gaussian constraint on a phase has
+            none) is valid only if its minimum lies within these limits.
 
         **Raises:**
 
         - `TypeError`: `value` holds booleans or complex numbers, or has a unit; `fixed` is not bool.
         - `ValueError`: `fixed` has another shape; a bound or a period does not broadcast to the value or is NaN; the
-            lower bound is not below the upper; a period is not positive, or stands beside an upper bound.
+            lower bound is not below the upper; a period is not positive, or is given with an upper bound.
         """
         self.value = _floating(value)
-        self.lower = None if lower is None else _bound(lower, "lower", self.value)
-        self.upper = None if upper is None else _bound(upper, "upper", self.value)
-        self.fixed = _flags(fixed, jnp.shape(self.value))
-        self.period = None if period is None else _bound(period, "period", self.value)
+        self.lower = None if lower is None else _checked_bound(lower, "lower", self.value)
+        self.upper = None if upper is None else _checked_bound(upper, "upper", self.value)
+        self.fixed = _checked_fixed(fixed, jnp.shape(self.value))
+        self.period = None if period is None else _checked_bound(period, "period", self.value)
 
     def __repr__(self) -> str:
         arrays = {"lower": self.lower, "upper": self.upper, "period": self.period}
@@ -110,7 +111,7 @@ def is_parameter(node: Any) -> bool:
 
 
 def bounds_of(leaf: Any) -> tuple[Array | None, Array | None]:
-    """The bounds of a leaf: none, unless it is a `Parameter` without a period, whose lower end is no bound."""
+    """The bounds of a leaf: `None` unless it is a `Parameter` without a period, whose `lower` would be no bound."""
     return (leaf.lower, leaf.upper) if is_parameter(leaf) and leaf.period is None else (None, None)
 
 
@@ -131,12 +132,12 @@ def _floating(value: ArrayLike) -> Array:
     if jnp.issubdtype(dtype, jnp.integer):
         dtype = jnp.result_type(float)
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"a Parameter holds real numbers, got {_brief(value)} of dtype {dtype}")
+        raise TypeError(f"a Parameter holds real numbers, got {_short_text(value)} of dtype {dtype}")
     return jnp.asarray(value, dtype=dtype)
 
 
-def _flags(fixed: Any, shape: tuple[int, ...]) -> bool | tuple[bool, ...]:
-    """`True` or `False` where they are all the same, else one for each entry."""
+def _checked_fixed(fixed: Any, shape: tuple[int, ...]) -> bool | tuple[bool, ...]:
+    """`fixed` as one bool if all entries agree, else as one bool for each entry."""
     flags = np.asarray(fixed)
     if flags.dtype != bool:
         raise TypeError(f"fixed must be True or False, or an array of them; got {fixed!r}")
@@ -147,35 +148,35 @@ def _flags(fixed: Any, shape: tuple[int, ...]) -> bool | tuple[bool, ...]:
     return bool(flags.flat[0]) if np.all(flags == flags.flat[0]) else tuple(bool(f) for f in flags.flat)
 
 
-def _brief(value: Any) -> str:
+def _short_text(value: Any) -> str:
     return f"shape {np.shape(value)}" if np.size(value) > 4 else str(value)
 
 
-def _fits(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:
+def _broadcasts_to(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:
     try:
         return np.broadcast_shapes(shape, into) == into
     except ValueError:
         return False
 
 
-def _word(which: str) -> str:
+def _noun(which: str) -> str:
     return "" if which == "period" else " bound"
 
 
-def _bound(bound: ArrayLike, which: str, value: Array) -> Array:
-    refuse_strangers(bound, f"the {which}{_word(which)} is")
+def _checked_bound(bound: ArrayLike, which: str, value: Array) -> Array:
+    refuse_strangers(bound, f"the {which}{_noun(which)} is")
     if isinstance(bound, str):
         raise TypeError(
-            f"the {which}{_word(which)} is {bound!r}: a parameter has no name of its own, its path in the tree is it"
+            f"the {which}{_noun(which)} is {bound!r}: a parameter has no name of its own, its path in the tree is it"
         )
     if isinstance(bound, tuple | list) and value.ndim == 0:
         raise TypeError(
-            f"the {which}{_word(which)} is {bound}: give two numbers, mx.Parameter(value, lower=..., upper=...)"
+            f"the {which}{_noun(which)} is {bound}: give two numbers, mx.Parameter(value, lower=..., upper=...)"
         )
-    if not _fits(np.shape(bound), value.shape):
+    if not _broadcasts_to(np.shape(bound), value.shape):
         raise ValueError(
-            f"the {which}{_word(which)} of shape {np.shape(bound)} does not broadcast to the value's {value.shape}"
+            f"the {which}{_noun(which)} of shape {np.shape(bound)} does not broadcast to the value's {value.shape}"
         )
     if is_concrete(bound) and np.any(np.isnan(np.asarray(bound, dtype=float))):
-        raise ValueError(f"the {which}{_word(which)} is NaN; leave it out for no bound")
+        raise ValueError(f"the {which}{_noun(which)} is NaN; leave it out for no bound")
     return jnp.asarray(bound, dtype=value.dtype)

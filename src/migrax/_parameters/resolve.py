@@ -1,4 +1,4 @@
-"""The tree as a likelihood sees it."""
+"""Resolving a tree of parameters: each `Parameter` is replaced by its array, as a likelihood is called with it."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def value_of(leaf: Any) -> Array:
 
 
 def resolve(params: PyTree) -> PyTree:
-    """The tree `params` as a likelihood sees it: each `Parameter` replaced by its array.
+    """The tree `params` as a likelihood is called with it: each `Parameter` replaced by its array.
 
     **Raises:** `TypeError` for the result of a fit in place of its `params`.
     """
@@ -24,5 +24,6 @@ def resolve(params: PyTree) -> PyTree:
 
 
 def is_result(params: Any) -> bool:
-    """Whether the result of a fit stands in place of a tree of parameters: by name, as its module is above this one."""
+    """Whether `params` is the result of a fit, not a tree of parameters. Checked by the name of its class, as this
+    package cannot import that one."""
     return type(params).__name__ in ("FitResult", "Estimate")

@@ -1,15 +1,15 @@
-"""The flat vectors of a fit: from a tree of parameters to numbers and back, and MINUIT's transforms of bounds.
+"""The vectors of a fit: conversion between trees of parameters and vectors, and MINUIT's transforms of bounds.
 
-A fit knows three coordinates: the *tree* that the user gave; the *external* vector `x` of shape `(n_free,)` in the
-user's units; and the *internal* vector `q`, in which the bounds are gone. The transforms are MINUIT's (F. James,
-MINUIT Reference Manual, CERN D506, section 1.2.1):
+A fit uses three representations of the parameters: the user's *tree*; the *external* vector `x` of shape `(n_free,)` in
+the user's units; and the *internal* vector `q`, which has no bounds. The transforms are MINUIT's (F. James, MINUIT
+Reference Manual, CERN D506, section 1.2.1):
 
     both bounds   x = a + (b - a) (sin q + 1) / 2
     lower only    x = a - 1 + sqrt(q^2 + 1)
     upper only    x = b + 1 - sqrt(q^2 + 1)
 
-but for the unit of the last two, which is the distance of the start to the bound where that is less than a thousandth:
-a cross section of 1e-38 is as good as one of 1.
+except for the unit of the last two, which is the distance of the start to the bound where that is less than a
+thousandth, so that a cross section of 1e-38 is handled as well as one of 1.
 """
 
 import dataclasses
@@ -27,15 +27,15 @@ from .names import Slot, flatten
 from .parameter import bounds_of, is_parameter
 from .resolve import value_of
 
-# A start that is closer to a bound than this (internal units) is moved to this distance: at the bound itself
-# dx/dq = 0, so that no gradient could move it again (minuit.md, point 4).
+# A start closer to a bound than the first (internal units) is moved to the second: at the bound itself dx/dq = 0, so
+# that the gradient vanishes and the parameter would never move (minuit.md, point 4).
 _ON_THE_BOUND = 1e-6
-_NUDGE = 0.1
+_MOVED_TO = 0.1
 
 
 class Space(eqx.Module):
-    """The free parameters of a tree as a vector, their bounds and periods. `lower`, `upper` and `period` are infinite
-    where there is none."""
+    """The space of the free parameters as a vector: their names, bounds and periods. `lower`, `upper` and `period` are
+    infinite where there is none."""
 
     lower: Float[Array, " n"]
     upper: Float[Array, " n"]
@@ -43,23 +43,23 @@ class Space(eqx.Module):
     names: tuple[str, ...] = eqx.field(static=True)
     has_bounds: bool = eqx.field(static=True)
     period: Float[Array, " n"]
-    origin: Float[Array, " n"]  # where the period begins in which a parameter is reported
+    origin: Float[Array, " n"]  # the lower end of the period in which a parameter is reported
     has_period: bool = eqx.field(static=True)
-    kinks: Float[Array, "m n"] | None = None  # the places where the slope of the objective jumps; NaN for none
+    kinks: Float[Array, "m n"] | None = None  # the values at which the slope of the objective jumps; NaN for none
 
     def wrap(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Periodic parameters in the period in which they are reported. The shift is constant to derivatives."""
+        """Shifts periodic parameters into the period in which they are reported. The shift has no derivative."""
         if not self.has_period:
             return x
         periodic = jnp.isfinite(self.period)
         period = jnp.where(periodic, self.period, 1.0)
         turns = jax.lax.stop_gradient(jnp.floor(jnp.where(periodic, (x - self.origin) / period, 0.0)))
         wrapped = x - turns * jnp.where(periodic, period, 0.0)
-        # by rounding the end of the period, which is its beginning
+        # Rounding may give the upper end of the period, which is the lower one.
         return jnp.where(periodic & (wrapped >= self.origin + period), wrapped - period, wrapped)
 
     def nearest(self, difference: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
-        """A difference of two points, of periodic parameters by the shorter way round."""
+        """A difference of two points, taken the shorter way round for periodic parameters."""
         if not self.has_period:
             return difference
         periodic = jnp.isfinite(self.period)
@@ -67,10 +67,10 @@ class Space(eqx.Module):
         return difference - jax.lax.stop_gradient(turns) * jnp.where(periodic, self.period, 0.0)
 
     def external(self, q: Float[Array, " n"]) -> Float[Array, " n"]:
-        """From internal to external coordinates; never outside the bounds, also not by rounding."""
+        """Converts internal to external coordinates, which are never outside the bounds, even by rounding."""
         if not self.has_bounds:
             return q
-        a, b, both, lower, upper = self._kinds()
+        a, b, both, lower, upper = self._bound_kinds()
         one_sided = self.unit * _root_minus_one(q)
         # sin(q) + 1 = 2 sin^2(q/2 + pi/4), without its cancellation at the lower bound
         x = jnp.where(both, a + (b - a) * jnp.sin(0.5 * q + 0.25 * jnp.pi) ** 2, q)
@@ -79,19 +79,19 @@ class Space(eqx.Module):
         return self.clip(x)
 
     def internal(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
-        """From external to internal coordinates. A point on a bound is nudged inside, one beyond it gives NaN."""
+        """Converts external to internal coordinates. A point on a bound is moved inside; one beyond it gives NaN."""
         if not self.has_bounds:
             return x
-        a, b, both, lower, upper = self._kinds()
+        a, b, both, lower, upper = self._bound_kinds()
         fraction = jnp.where(both, (x - a) / (b - a), 0.5)
         edge = jnp.asarray(jnp.pi / 2, x.dtype)
-        # acos/asin lose half of the digits at the ends; atan2 of the two half-chords does not
+        # acos and asin lose half of the digits at the ends; atan2 of the two half-chords does not.
         angle = 2 * jnp.arctan2(_safe_sqrt(fraction), _safe_sqrt(1 - fraction)) - edge
-        inside = edge - _NUDGE
+        inside = edge - _MOVED_TO
         angle = jnp.where(edge - jnp.abs(angle) < _ON_THE_BOUND, jnp.copysign(inside, angle), angle)
         distance = jnp.where(lower, x - a, jnp.where(upper, b - x, 1.0)) / self.unit
         root = _safe_sqrt(distance * (distance + 2))
-        root = _nudged(root)
+        root = _moved_off_bound(root)
         q = jnp.where(both, angle, jnp.where(lower | upper, root, x))
         return jnp.where((x < self.lower) | (x > self.upper), jnp.nan, q)
 
@@ -100,18 +100,18 @@ class Space(eqx.Module):
         return jnp.clip(x, self.lower, self.upper) if self.has_bounds else x
 
     def inside(self, x: Float[Array, " n"], by: Float[Array, " n"]) -> Float[Array, " n"]:
-        """The nearest point that is so far from each bound, or in the middle."""
+        """The nearest point at a distance of at least `by` from each bound, or the middle if they are too close."""
         if not self.has_bounds:
             return x
-        room = jnp.where(jnp.isfinite(self.upper - self.lower), jnp.minimum(by, 0.5 * (self.upper - self.lower)), by)
-        return jnp.clip(x, self.lower + room, self.upper - room)
+        margin = jnp.where(jnp.isfinite(self.upper - self.lower), jnp.minimum(by, 0.5 * (self.upper - self.lower)), by)
+        return jnp.clip(x, self.lower + margin, self.upper - margin)
 
     def lower_is_nearer(self, x: Float[Array, " n"]) -> Bool[Array, " n"]:
-        """Whether the lower bound is the nearer one; also where there is none."""
+        """Whether the lower bound is the nearer one; true where there is no bound."""
         return x - self.lower <= self.upper - x
 
     def nearer_bound(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
-        """The nearer one of the two bounds; infinite where there is none."""
+        """The nearer of the two bounds; infinite where there is none."""
         return jnp.where(self.lower_is_nearer(x), self.lower, self.upper)
 
     def room(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -119,7 +119,7 @@ class Space(eqx.Module):
         return jnp.minimum(x - self.lower, self.upper - x)
 
     def with_unit(self, unit: Float[Array, " n"]) -> "Space":
-        """With another unit of the one-sided transforms."""
+        """The space with another unit of the one-sided transforms."""
         return eqx.tree_at(lambda s: s.unit, self, unit)
 
     def touches(self, x: Float[Array, " n"]) -> Bool[Array, ""]:
@@ -127,11 +127,11 @@ class Space(eqx.Module):
         return jnp.any((x <= self.lower) | (x >= self.upper)) if self.has_bounds else jnp.array(False)
 
     def num_inside(self, x: Float[Array, " n"]) -> Int[Array, ""]:
-        """How many parameters do not lie on a bound."""
+        """The number of parameters that do not lie on a bound."""
         return jnp.sum(~((x <= self.lower) | (x >= self.upper)))
 
     def without(self, which: Bool[Array, " n"]) -> "Space":
-        """Without the bounds and the periods of some parameters."""
+        """The space without the bounds and periods of the parameters `which`."""
         if self.has_period:
             self = eqx.tree_at(lambda s: s.period, self, jnp.where(which, jnp.inf, self.period))
         if not self.has_bounds:
@@ -140,25 +140,25 @@ class Space(eqx.Module):
         return self.between(lower, upper)
 
     def shrink(self, x: Float[Array, " n"]) -> "Space":
-        """The bounds moved inside by a hair: in units of their distance to the point `x` a few roundings of one."""
+        """The space with its bounds moved towards `x`, by a tiny part (a multiple of the rounding) of the distance."""
         if not self.has_bounds:
             return self
-        hair = 1e4 * jnp.finfo(x.dtype).eps
-        lower = self.lower + jnp.where(jnp.isfinite(self.lower), hair * (x - self.lower), 0.0)
-        upper = self.upper - jnp.where(jnp.isfinite(self.upper), hair * (self.upper - x), 0.0)
+        margin = 1e4 * jnp.finfo(x.dtype).eps
+        lower = self.lower + jnp.where(jnp.isfinite(self.lower), margin * (x - self.lower), 0.0)
+        upper = self.upper - jnp.where(jnp.isfinite(self.upper), margin * (self.upper - x), 0.0)
         return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
 
     def with_kinks(self, kinks: Float[Array, "m n"]) -> "Space":
-        """With the places of kinks, of which those on a bound or beyond are none."""
+        """The space with kinks at the values `kinks`; those that are not strictly within the bounds are dropped."""
         inside = (kinks > self.lower) & (kinks < self.upper)
         return dataclasses.replace(self, has_bounds=True, kinks=jnp.where(inside, kinks, jnp.nan))
 
     def between(self, lower: Float[Array, " n"], upper: Float[Array, " n"]) -> "Space":
-        """With other bounds."""
+        """The space with other bounds."""
         return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
 
     def where(self, which: Bool[Array, "*n"], other: "Space") -> "Space":
-        """These bounds where `which`, else the other's."""
+        """The space with these bounds where `which`, else with those of `other`."""
         if not self.has_bounds:
             return self
         lower, upper = jnp.where(which, self.lower, other.lower), jnp.where(which, self.upper, other.upper)
@@ -168,7 +168,7 @@ class Space(eqx.Module):
         """dx/dq and d²x/dq² at `q`."""
         if not self.has_bounds:
             return jnp.ones_like(q), jnp.zeros_like(q)
-        a, b, both, lower, upper = self._kinds()
+        a, b, both, lower, upper = self._bound_kinds()
         half = 0.5 * (b - a)
         hypotenuse = jnp.sqrt(q**2 + 1)
         sign = jnp.where(upper, -self.unit, self.unit).astype(q.dtype)
@@ -177,7 +177,7 @@ class Space(eqx.Module):
         second = jnp.where(both, -half * jnp.sin(q), jnp.where(one_sided, sign / hypotenuse**3, 0.0))
         return first, second
 
-    def _kinds(self) -> tuple[Array, Array, Bool[Array, " n"], Bool[Array, " n"], Bool[Array, " n"]]:
+    def _bound_kinds(self) -> tuple[Array, Array, Bool[Array, " n"], Bool[Array, " n"], Bool[Array, " n"]]:
         has_lower, has_upper = jnp.isfinite(self.lower), jnp.isfinite(self.upper)
         both = has_lower & has_upper
         a = jnp.where(has_lower, self.lower, 0.0)
@@ -190,13 +190,13 @@ def _root_minus_one(q: Array) -> Array:
 
 
 def _safe_sqrt(x: Array) -> Array:
-    """sqrt with 0 (and derivative 0) at and below 0."""
+    """The square root; 0, with derivative 0, at and below 0."""
     positive = x > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
 
 
-def _nudged(distance: Array) -> Array:
-    return jnp.where(distance < _ON_THE_BOUND, jnp.asarray(_NUDGE, distance.dtype), distance)
+def _moved_off_bound(distance: Array) -> Array:
+    return jnp.where(distance < _ON_THE_BOUND, jnp.asarray(_MOVED_TO, distance.dtype), distance)
 
 
 def _dtype(arrays: list[Any]) -> Any:
@@ -205,7 +205,7 @@ def _dtype(arrays: list[Any]) -> Any:
 
 
 def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
-    """The external start vector of a tree of parameters and its `Space`.
+    """The external start vector of a tree of parameters, and its `Space`.
 
     **Raises:** `ValueError` if nothing floats, `TypeError` if a parameter is complex.
     """
@@ -221,30 +221,30 @@ def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
     has_bounds = has_period = False
     for slot in free:
         leaf = leaves[slot.leaf]
-        x.append(_free(jnp.ravel(value_of(leaf)).astype(dtype), slot))
+        x.append(_free_entries(jnp.ravel(value_of(leaf)).astype(dtype), slot))
         low, high = bounds_of(leaf)
-        turn = leaf.period if is_parameter(leaf) else None
-        begin = None if turn is None else -0.5 * turn if leaf.lower is None else leaf.lower
-        period.append(_spread(turn, np.inf, slot, dtype))
-        origin.append(_spread(begin, 0.0, slot, dtype))
-        has_period |= turn is not None
+        leaf_period = leaf.period if is_parameter(leaf) else None
+        leaf_origin = None if leaf_period is None else -0.5 * leaf_period if leaf.lower is None else leaf.lower
+        period.append(_broadcast_free(leaf_period, np.inf, slot, dtype))
+        origin.append(_broadcast_free(leaf_origin, 0.0, slot, dtype))
+        has_period |= leaf_period is not None
         has_bounds |= low is not None or high is not None
-        lower.append(_spread(low, -np.inf, slot, dtype))
-        upper.append(_spread(high, np.inf, slot, dtype))
+        lower.append(_broadcast_free(low, -np.inf, slot, dtype))
+        upper.append(_broadcast_free(high, np.inf, slot, dtype))
     names = tuple(name for slot in free for name in slot.free_names())
     start, low, high = jnp.concatenate(x), jnp.concatenate(lower), jnp.concatenate(upper)
-    room = jnp.minimum(jnp.abs(start - low), jnp.abs(high - start))
-    unit = jax.lax.stop_gradient(jnp.where((room > 0) & (room < 1e-3), room, 1.0))
-    turns = jnp.concatenate(period), jnp.concatenate(origin)
-    return start, Space(low, high, unit, names, has_bounds, *turns, has_period)
+    distance = jnp.minimum(jnp.abs(start - low), jnp.abs(high - start))
+    unit = jax.lax.stop_gradient(jnp.where((distance > 0) & (distance < 1e-3), distance, 1.0))
+    period_and_origin = jnp.concatenate(period), jnp.concatenate(origin)
+    return start, Space(low, high, unit, names, has_bounds, *period_and_origin, has_period)
 
 
-def _spread(bound: Array | None, default: float, slot: Slot, dtype: Any) -> Array:
+def _broadcast_free(bound: Array | None, default: float, slot: Slot, dtype: Any) -> Array:
     value = jnp.asarray(default, dtype) if bound is None else bound.astype(dtype)
-    return _free(jnp.ravel(jnp.broadcast_to(value, slot.shape)), slot)
+    return _free_entries(jnp.ravel(jnp.broadcast_to(value, slot.shape)), slot)
 
 
-def _free(entries: Array, slot: Slot) -> Array:
+def _free_entries(entries: Array, slot: Slot) -> Array:
     return entries[np.flatnonzero(slot.free)] if slot.partly else entries
 
 
@@ -259,28 +259,28 @@ def _nothing_floats(leaves: list[Any], slots: list[Slot]) -> str:
 
 
 def resolve_at(params: PyTree, x: Float[Array, " n"]) -> PyTree:
-    """The tree as a likelihood sees it, with the free parameters taken from the external vector `x`."""
+    """The resolved tree, as a likelihood is called with it, with the free parameters from the external vector `x`."""
     return _rebuild(params, x, keep_nodes=False)
 
 
 def update(params: PyTree, x: Float[Array, " n"]) -> PyTree:
-    """The tree of the user, its free parameters replaced by the external vector `x`: ready to be the next start."""
+    """The user's tree with its free parameters replaced by the external vector `x`: ready to be the next start."""
     return _rebuild(params, x, keep_nodes=True)
 
 
 def _rebuild(params: PyTree, x: Float[Array, " n"], *, keep_nodes: bool) -> PyTree:
     leaves, slots, treedef = flatten(params)
     new = list(leaves)
-    # one primitive, whose transpose is one, too: a slice for each parameter would make its derivative a sum of them
+    # A single primitive, with a single one as transpose: with a slice per parameter the derivative would sum as many.
     sizes = [int(np.sum(slot.free)) for slot in slots]
     pieces = jax.lax.split(x, sizes)
     for slot, piece in zip(slots, pieces, strict=True):
         leaf = leaves[slot.leaf]
         value = value_of(leaf)
         if piece.size > 0:
-            own = piece.astype(value.dtype)
-            own = jnp.ravel(value).at[np.flatnonzero(slot.free)].set(own) if slot.partly else own
-            value = own.reshape(slot.shape)
+            entries = piece.astype(value.dtype)
+            entries = jnp.ravel(value).at[np.flatnonzero(slot.free)].set(entries) if slot.partly else entries
+            value = entries.reshape(slot.shape)
         if keep_nodes and is_parameter(leaf):
             new[slot.leaf] = eqx.tree_at(lambda p: p.value, leaf, value)
         else:

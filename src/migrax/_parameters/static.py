@@ -1,5 +1,5 @@
-"""Leaves of the user's tree that are not arrays, such as functions and strings, as part of its structure: so a result
-can leave `jax.jit` and `jax.vmap` whatever the model holds."""
+"""Makes leaves that are not arrays, such as functions and strings, static parts of the tree, so that a result can be
+returned from `jax.jit` and `jax.vmap` whatever the model contains."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ class _Static(eqx.Module):
 
 
 def only_arrays(params: PyTree) -> PyTree:
-    """The tree with arrays for its only leaves."""
+    """The tree with only arrays as leaves: all other leaves become static."""
     return jtu.tree_map(lambda leaf: leaf if eqx.is_array(leaf) else _Static(leaf), params)
 
 
 def with_all_leaves(params: PyTree) -> PyTree:
-    """The tree that was given to `only_arrays`."""
+    """The inverse of `only_arrays`: the tree that was given to it."""
     is_static = lambda leaf: isinstance(leaf, _Static)  # noqa: E731
     return jtu.tree_map(lambda leaf: leaf.value if is_static(leaf) else leaf, params, is_leaf=is_static)

@@ -1,4 +1,4 @@
-"""The lowest of the branches of a profile: its points are fitted again from where their neighbours are."""
+"""The lowest branch of a profile: its points are refitted from the minima of their neighbours."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,75 +9,76 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._fit.status import Status
 
-_LOWER = 1e-6  # in units of UP: what counts as lower, beside a few roundings
+_LOWER = 1e-6  # in units of UP: a smaller decrease, or one of a few roundings, is ignored
 
 
 class Points(NamedTuple):
-    """The points of a profile or a scan, one after the other."""
+    """The points of a profile or a scan, flattened."""
 
     value: Float[Array, " m"]  # the NLL
     rise: Float[Array, " m"]
     x: Float[Array, "m n"]
     status: Int[Array, " m"]
-    lower: Bool[Array, " m"]  # than at the minimum
+    lower: Bool[Array, " m"]  # whether the NLL is lower than at the minimum
 
 
-def follow(run: Callable[[Array, np.ndarray], Points], found: Points, shape: tuple[int, ...]) -> Points:
-    """The points, each at the lowest of the minima that can be reached from those of its neighbours.
+def follow(run: Callable[[Array, np.ndarray], Points], points: Points, shape: tuple[int, ...]) -> Points:
+    """The points, each at the lowest conditional minimum that can be reached from those of its neighbours.
 
-    A fit that starts near the minimum of the whole stays on its branch, also where another one is lower. So each point
-    is fitted from its neighbour on one side after the other, as long as some get lower. Nothing is done for a profile
-    of one branch: where all points lie above the minimum and one after the other on a smooth way.
+    A conditional fit that starts near the global minimum stays on its branch, even where another one is lower. Each
+    point is therefore refitted from its neighbours, one direction after the other, until no point becomes lower. A
+    profile with a single branch is returned as it is: all its points lie above the minimum and on a smooth curve.
 
     **Arguments:**
 
-    - `run`: the points from given starts (shape `(m, n)`, NaN: none is wanted), and a mask of those that are wanted.
-    - `shape`: of the grid, whose points were put one after the other.
+    - `run`: returns the points for given starts (shape `(m, n)`, NaN where none is to be fitted) and a mask of the
+        points to fit.
+    - `shape`: the shape of the grid before flattening.
     """
-    if not (np.any(found.lower) or _jumps(found, shape)):
-        return found
-    ways = [(axis, step) for axis, size in enumerate(shape) if size > 1 for step in (1, -1)]
-    changed = np.ones(len(found.value), bool)
-    fresh = {way: changed for way in ways}  # whose neighbour has a new place since that way was last gone
-    for turn in range(2 * len(ways) * max(shape)):
-        way = ways[turn % len(ways)]
-        source = _neighbours(shape, *way)
-        wanted = (source >= 0) & fresh[way][source] & (np.asarray(found.status)[source] == int(Status.VALID))
-        fresh[way] = np.zeros_like(changed)
-        if not np.any(wanted):
-            if not any(np.any(mask) for mask in fresh.values()):
+    if not (np.any(points.lower) or _jumps(points, shape)):
+        return points
+    directions = [(axis, step) for axis, size in enumerate(shape) if size > 1 for step in (1, -1)]
+    everywhere = np.ones(len(points.value), bool)
+    updated = {direction: everywhere for direction in directions}  # the points that have changed since then
+    for sweep in range(2 * len(directions) * max(shape)):
+        direction = directions[sweep % len(directions)]
+        source = _neighbours(shape, *direction)
+        to_refit = (source >= 0) & updated[direction][source] & (np.asarray(points.status)[source] == int(Status.VALID))
+        updated[direction] = np.zeros_like(everywhere)
+        if not np.any(to_refit):
+            if not any(np.any(mask) for mask in updated.values()):
                 break
             continue
-        starts = jnp.where(wanted[:, None], found.x[source], jnp.nan)
-        new = run(starts, wanted)
-        now, before = np.asarray(new.rise), np.asarray(found.rise)
-        least = _LOWER + 16 * np.finfo(now.dtype).eps * np.abs(before)
-        better = wanted & np.isfinite(now) & ~(now >= before - least)
+        starts = jnp.where(to_refit[:, None], points.x[source], jnp.nan)
+        new = run(starts, to_refit)
+        new_rise, old_rise = np.asarray(new.rise), np.asarray(points.rise)
+        threshold = _LOWER + 16 * np.finfo(new_rise.dtype).eps * np.abs(old_rise)
+        better = to_refit & np.isfinite(new_rise) & ~(new_rise >= old_rise - threshold)
         if np.any(better):
-            found = Points(*(_take(better, a, b) for a, b in zip(new, found, strict=True)))
-            fresh = {way: mask | better for way, mask in fresh.items()}
-    return found
+            points = Points(*(_replace_where(better, a, b) for a, b in zip(new, points, strict=True)))
+            updated = {direction: mask | better for direction, mask in updated.items()}
+    return points
 
 
-def _take(which: np.ndarray, new: Array, old: Array) -> Array:
-    return jnp.where(which.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+def _replace_where(replace: np.ndarray, new: Array, old: Array) -> Array:
+    return jnp.where(replace.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
 
 def _neighbours(shape: tuple[int, ...], axis: int, step: int) -> np.ndarray:
-    """The number of each point's neighbour before it along an axis (after it, for a step of -1); -1 if it has none."""
+    """The index of each point's neighbour before it along an axis (after it, for a step of -1); -1 if it has none."""
     numbers = np.arange(int(np.prod(shape))).reshape(shape)
-    moved = np.roll(numbers, step, axis)
+    neighbours = np.roll(numbers, step, axis)
     end = [slice(None)] * len(shape)
     end[axis] = slice(0, 1) if step == 1 else slice(-1, None)
-    moved[tuple(end)] = -1
-    return moved.ravel()
+    neighbours[tuple(end)] = -1
+    return neighbours.ravel()
 
 
-def _jumps(found: Points, shape: tuple[int, ...]) -> bool:
-    """Whether the way from point to point is uneven: a step of a parameter more than three times those beside it."""
-    x = np.asarray(found.x).reshape(*shape, -1)
-    there, points = np.isfinite(x), tuple(range(len(shape)))
-    size = np.max(x, points, where=there, initial=-np.inf) - np.min(x, points, where=there, initial=np.inf)
+def _jumps(points: Points, shape: tuple[int, ...]) -> bool:
+    """Whether a parameter jumps: it changes between two points by more than three times the change next to it."""
+    x = np.asarray(points.x).reshape(*shape, -1)
+    finite, axes = np.isfinite(x), tuple(range(len(shape)))
+    size = np.max(x, axes, where=finite, initial=-np.inf) - np.min(x, axes, where=finite, initial=np.inf)
     for axis, length in enumerate(shape):
         if length < 2:
             continue

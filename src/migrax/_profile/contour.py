@@ -20,7 +20,7 @@ from .fitted import Fitted, fitted
 from .levels import rise
 from .minos import sides
 
-_LEAST = 8  # points
+_MIN_POINTS = 8
 
 
 class Contour(eqx.Module):
@@ -84,52 +84,51 @@ def contour(
     size: int = 100,
     refit: bool = False,
 ) -> Contour:
-    """The contour of two parameters, the likelihood minimised over all others at each point.
+    """The contour of the profile likelihood of two parameters.
 
-    All points are found at once, and lie as exactly on the contour as the errors of `mx.minos`: those with the least
-    and the greatest value of each parameter are points of `mx.minos`, the others lie on rays in between, evenly spread
-    along the ellipse through these. A contour that some rays meet more than once (a banana) is walked
-    along, which takes a second or a few; not under `jax.jit`, `jax.vmap` or differentiation, where its points fail, and
-    not along a bound.
+    All points are found at once, with the accuracy of `mx.minos`: those with the smallest and the largest value of each
+    parameter are points of `mx.minos`, the others lie on rays in between, evenly spread along the ellipse through them.
+    A contour that some rays meet more than once (a banana) is followed step by step, which takes a second or more; not
+    under `jax.jit`, `jax.vmap` or differentiation, where its points fail, and not along a bound.
 
     **Arguments:**
 
     - `nll`, `data`: as they were given to `mx.fit`.
-    - `result`: what `mx.fit` returned.
+    - `result`: the result of `mx.fit`.
     - `where`: two parameters: their names, or functions that pick nodes.
-    - `cl`: the confidence level that the region holds both parameters, a probability or, from 1 on, a number of
-        standard deviations (1 is 0.6827); or a sequence of levels. The default is that of iminuit's `mncontour`.
-    - `size`: how many points, at least 8.
-    - `refit`: if `True`, a result that is not valid is first fitted again. (Else it is refused.)
+    - `cl`: the confidence level of the region for both parameters, a probability or, from 1 on, a number of standard
+        deviations (1 is 0.6827); or a sequence of levels. The default is that of iminuit's `mncontour`.
+    - `size`: the number of points, at least 8.
+    - `refit`: if `True`, a result that is not valid is fitted again first. Otherwise it raises an error.
 
-    **Returns:** a `Contour`. A point that is not found has its own status and is NaN; the others do not change.
-    Differentiable as the procedure stands: the points move along with the rays that they lie on.
+    **Returns:** a `Contour`. A point that is not found has its own status and is NaN; the others are not affected.
+    Differentiable as computed: the points move along with the rays that they lie on.
 
     **Raises:** `ValueError`, `TypeError` unless two different free parameters are given, for a `cl` out of range, for
     too few points, for an invalid result.
     """
-    given = fitted(nll, result, data, "contour", refit)
-    index, result = given.positions(where, "contour"), given.result
+    checked = fitted(nll, result, data, "contour", refit)
+    index, result = checked.positions(where, "contour"), checked.result
     if len(index) != 2 or index[0] == index[1]:
         raise ValueError(f"contour takes two different parameters, got {[result.names[i] for i in index]}")
-    if isinstance(size, bool) or int(size) != size or size < _LEAST:
-        raise ValueError(f"contour needs a whole number of at least {_LEAST} points, got size={size!r}")
+    if isinstance(size, bool) or int(size) != size or size < _MIN_POINTS:
+        raise ValueError(f"contour needs a whole number of at least {_MIN_POINTS} points, got size={size!r}")
     level = rise(jnp.asarray(cl) if isinstance(cl, list | tuple) else cl, dof=2).astype(result.values.dtype)
     if jnp.ndim(level) > 1 or jnp.size(level) == 0:
         raise ValueError(f"contour takes one cl or a sequence of them, got shape {jnp.shape(level)}")
     levels = jnp.ravel(level)
-    result, corners = sides(given, _corners(index, levels), "contour")
-    given = given._replace(result=result)
-    c = levels.size
-    extremes = Extremes(corners.x.reshape(c, 4, -1), corners.status.reshape(c, 4), levels)
-    found, simple = rays(given, index, extremes, int(size))
-    found = _walked(given, index, extremes, found, simple)
-    return _contour_of(result, found, index, level)
+    result, corners = sides(checked, _corners(index, levels), "contour")
+    checked = checked._replace(result=result)
+    n_levels = levels.size
+    extremes = Extremes(corners.x.reshape(n_levels, 4, -1), corners.status.reshape(n_levels, 4), levels)
+    crossings, is_complete = rays(checked, index, extremes, int(size))
+    crossings = _walked(checked, index, extremes, crossings, is_complete)
+    return _contour_of(result, crossings, index, level)
 
 
 def _corners(index: tuple[int, ...], levels: Float[Array, " c"]) -> tuple[Array, Array, Array]:
-    """Where to look for the points with the greatest and the least value of each parameter, counterclockwise from the
-    right: which parameter, up or down, and the rise."""
+    """The searches for the largest and smallest value of each parameter, counterclockwise from the right: parameter,
+    side and rise."""
     a, b = index
     which, side = jnp.array([a, b, a, b]), jnp.array([1.0, 1.0, -1.0, -1.0])
     return jnp.tile(which, levels.size), jnp.tile(side, levels.size), jnp.repeat(levels, 4)
@@ -139,21 +138,21 @@ def _walked(
     fitted: Fitted,
     index: tuple[int, ...],
     extremes: Extremes,
-    found: Found,
-    simple: Bool[Array, " c"],
+    crossings: Found,
+    is_complete: Bool[Array, " c"],
 ) -> Found:
-    """Contours that rays do not show as a whole: walked along, or, where nobody can look, failed."""
-    if not is_concrete(simple, found.status):
-        return found._replace(status=jnp.where(simple[:, None], found.status, int(Side.FAILED)))
-    for i in np.flatnonzero(~np.asarray(simple)):
-        x, status = walk(fitted, index, extremes.at(int(i)), found.status.shape[1])
-        found = found._replace(x=found.x.at[i].set(x), status=found.status.at[i].set(status))
-    return found
+    """The crossings, with each contour that rays do not show as a whole walked along or, if it is traced, failed."""
+    if not is_concrete(is_complete, crossings.status):
+        return crossings._replace(status=jnp.where(is_complete[:, None], crossings.status, int(Side.FAILED)))
+    for i in np.flatnonzero(~np.asarray(is_complete)):
+        x, status = walk(fitted, index, extremes.at(int(i)), crossings.status.shape[1])
+        crossings = crossings._replace(x=crossings.x.at[i].set(x), status=crossings.status.at[i].set(status))
+    return crossings
 
 
-def _contour_of(result: FitResult, found: Found, index: tuple[int, ...], level: Array) -> Contour:
-    usable = found.status <= int(Side.AT_LIMIT)
-    points = jnp.where(usable[..., None], found.x, jnp.nan)
-    points, status = (a.reshape(*level.shape, *a.shape[1:]) for a in (points, found.status))
+def _contour_of(result: FitResult, crossings: Found, index: tuple[int, ...], level: Array) -> Contour:
+    is_valid = crossings.status <= int(Side.AT_LIMIT)
+    points = jnp.where(is_valid[..., None], crossings.x, jnp.nan)
+    points, status = (a.reshape(*level.shape, *a.shape[1:]) for a in (points, crossings.status))
     a, b = index
     return Contour(points, points[..., jnp.array(index)], status, level, result, (result.names[a], result.names[b]))

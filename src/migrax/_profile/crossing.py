@@ -1,4 +1,4 @@
-"""One crossing, found one way or the other, with its status and its derivative."""
+"""The search for one crossing, by the quick or the robust method, with its status and its derivative."""
 
 import enum
 from typing import Any, NamedTuple
@@ -14,11 +14,11 @@ from .crossing_bracket import Line, bracket
 from .crossing_newton import Way, crossing
 from .minimum import Minimum
 
-_STRIDE = 1 / 16  # of a period: how far the bracketing goes at a time
+_STRIDE = 1 / 16  # of a period: the longest step of the bracketing
 
 
 class Side(enum.IntEnum):
-    """How the search for a crossing ended."""
+    """The status of a crossing."""
 
     FOUND = 0
     AT_LIMIT = 1
@@ -27,117 +27,119 @@ class Side(enum.IntEnum):
 
 
 class Aim(NamedTuple):
-    """What is looked for: from `base` along `direction` where the NLL has risen by `rise` times UP above the minimum.
+    """A crossing to find: from `base` along `direction`, where the NLL has risen by `rise` times UP above the minimum.
 
-    Held are the parameters of `rows`, unit vectors: one for an error of MINOS, two for a point of a contour.
+    The parameters of `rows`, unit vectors, are held to the line: one for a MINOS error, two for a point of a contour.
     """
 
     rows: Float[Array, "k n"]
-    base: Float[Array, " n"] | None  # the minimum, if there is none
+    base: Float[Array, " n"] | None  # if `None`, the minimum
     direction: Float[Array, " n"]  # zero for the parameters that are not held
-    first: Scalar  # a guess how many times `direction` the crossing is away
+    first: Scalar  # a guess of the distance to the crossing, in units of `direction`
     rise: Scalar
 
 
 class Found(NamedTuple):
-    """A point; the best that there is, if its status is not `FOUND`."""
+    """The point of a crossing; if its status is not `FOUND`, the best point known."""
 
     x: Float[Array, " n"]
     status: Int[Array, ""]
     num_gradients: Int[Array, ""]  # evaluated
 
 
-class _End(NamedTuple):
+class _CrossingEnd(NamedTuple):
     status: Int[Array, ""]
     active: Bool[Array, " n"]
     num_gradients: Int[Array, ""]
 
 
 def search(minimum: Minimum, aim: Aim, skip: Bool[Array, ""], robust: bool) -> Found:
-    """Looks for a crossing: with one gradient a step and, if `robust`, by bracketing where that finds none.
+    """Searches for a crossing with one gradient a step and, if `robust`, by bracketing where that fails.
 
-    Differentiable, by the implicit function theorem, with respect to the data, all else of the objective, and the rise.
+    Differentiable, by the implicit function theorem, with respect to the data, all other inputs of the objective, and
+    the rise.
     """
     adjoint = optx.ImplicitAdjoint()
-    x, end = adjoint.apply(_sure if robust else _quick, _stationarity, (minimum, aim, skip), frozenset())
+    x, end = adjoint.apply(_robust if robust else _quick, _stationarity, (minimum, aim, skip), frozenset())
     return Found(x, end.status, end.num_gradients)
 
 
-def _quick(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], _End]:
+def _quick(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], _CrossingEnd]:
     return _primal(inputs, False)
 
 
-def _sure(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], _End]:
+def _robust(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], _CrossingEnd]:
     return _primal(inputs, True)
 
 
-def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], _End]:
+def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], _CrossingEnd]:
     minimum, aim, skip, _ = inputs
     x, space = minimum.x, minimum.space
     base = x if aim.base is None else aim.base
     z = jnp.sqrt(aim.rise)
     held = jnp.any(aim.rows != 0, axis=0)
-    turn = _turn(minimum, aim.direction)
-    end = jnp.minimum(_room(minimum, base, aim.direction), turn)
+    period = _period_along(minimum, aim.direction)
+    end = jnp.minimum(_distance_to_bound(minimum, base, aim.direction), period)
     blocked = end <= 0
     skip = skip | ~minimum.valid | ~minimum.sees(0.5 * aim.rise)
     variance = jnp.where(held & (minimum.errors > 0), minimum.errors, 1.0) ** 2
     way = Way(
-        # what does not move is at its bound, wherever the line begins
+        # Parameters that do not move are at their bounds, wherever the line begins.
         start=jnp.where(minimum.active & ~held, x, base),
         origin=None if aim.base is None else minimum.fn(x, minimum.theta),
         e=jnp.where(held, aim.direction / variance, 0.0),
-        covariance=conditional(minimum.covariance, _across(aim)),
+        covariance=conditional(minimum.covariance, _rows_across(aim)),
         moves=~minimum.active,
         direct=held,
     )
     fast = crossing(minimum, way, z, skip | blocked)
     sign = jnp.where(space.lower_is_nearer(x), 1.0, -1.0)
-    pushed = jnp.all(~minimum.active | held | (fast.gradient * sign >= 0))
-    found, x_found, count = fast.found & pushed & minimum.near(fast.x, held), fast.x, fast.num_gradients
-    if space.has_period:  # the way round leads back to the minimum: what is beyond was passed before
-        found &= _gone(aim, base, fast.x) < turn
+    stays_at_bounds = jnp.all(~minimum.active | held | (fast.gradient * sign >= 0))
+    found, x_found, count = fast.found & stays_at_bounds & minimum.near(fast.x, held), fast.x, fast.num_gradients
+    if space.has_period:  # after one period the line is back at the minimum: a crossing beyond is a repetition
+        found &= _distance_along(aim, base, fast.x) < period
     new_minimum, at_limit = fast.new_minimum, blocked & ~skip
     if robust:
-        line = Line(aim.rows, base, aim.direction, end, aim.first, _STRIDE * turn)
-        sure = bracket(minimum, line, z, skip | blocked | found | new_minimum)
-        x_found = jnp.where(found | new_minimum | skip | blocked, x_found, sure.x)
-        count = count + sure.num_gradients
-        found, at_limit, new_minimum = found | sure.found, at_limit | sure.at_limit, new_minimum | sure.new_minimum
+        line = Line(aim.rows, base, aim.direction, end, aim.first, _STRIDE * period)
+        slow = bracket(minimum, line, z, skip | blocked | found | new_minimum)
+        x_found = jnp.where(found | new_minimum | skip | blocked, x_found, slow.x)
+        count = count + slow.num_gradients
+        found, at_limit, new_minimum = found | slow.found, at_limit | slow.at_limit, new_minimum | slow.new_minimum
     x_found = space.clip(jnp.where(blocked, base, x_found))
-    if space.has_period:  # all values round: half the way to each side
-        x_found = jnp.where(at_limit & (end == turn) & ~blocked, base + 0.5 * turn * aim.direction, x_found)
+    if space.has_period:  # the whole period is allowed: half of it to each side
+        x_found = jnp.where(at_limit & (end == period) & ~blocked, base + 0.5 * period * aim.direction, x_found)
     status = jnp.where(found, int(Side.FOUND), int(Side.FAILED))
     status = jnp.where(at_limit, int(Side.AT_LIMIT), status)
     status = jnp.where(new_minimum, int(Side.NEW_MINIMUM), status)
-    near = 1e-9 * (jnp.abs(x_found) + jnp.where(minimum.errors > 0, minimum.errors, 0.0))
-    active = ~held & (space.room(x_found) <= near)
-    return x_found, lax.stop_gradient(_End(status, active, count))
+    tolerance = 1e-9 * (jnp.abs(x_found) + jnp.where(minimum.errors > 0, minimum.errors, 0.0))
+    active = ~held & (space.room(x_found) <= tolerance)
+    return x_found, lax.stop_gradient(_CrossingEnd(status, active, count))
 
 
-def _across(aim: Aim) -> Float[Array, "k-1 n"]:
-    """What is held beside the way itself."""
+def _rows_across(aim: Aim) -> Float[Array, "k-1 n"]:
+    """The row that keeps the held parameters on the line: orthogonal to `direction`; none if one parameter is held."""
     if aim.rows.shape[0] == 1:
         return aim.rows[:0]
     a, b = aim.rows
-    d = aim.direction
-    return ((d @ b) * a - (d @ a) * b)[None]
+    direction = aim.direction
+    return ((direction @ b) * a - (direction @ a) * b)[None]
 
 
-def _room(minimum: Minimum, x: Float[Array, " n"], direction: Float[Array, " n"]) -> Scalar:
-    """How far the bounds let us go from `x`, in units of the direction."""
+def _distance_to_bound(minimum: Minimum, x: Float[Array, " n"], direction: Float[Array, " n"]) -> Scalar:
+    """The distance from `x` to the nearest bound along `direction`, in units of it."""
     space = minimum.space
     if not space.has_bounds:
         return jnp.asarray(jnp.inf, x.dtype)
     bound = jnp.where(direction > 0, space.upper, space.lower)
     bounded = (direction != 0) & jnp.isfinite(bound)
-    # no infinity inside: its derivative, though not used, would be NaN
+    # Without infinities, whose derivatives would be NaN even where they are not used.
     room = jnp.abs(jnp.where(bounded, bound, x) - x)
     return jnp.min(jnp.where(bounded, room / jnp.where(bounded, jnp.abs(direction), 1.0), jnp.inf))
 
 
-def _turn(minimum: Minimum, direction: Float[Array, " n"]) -> Scalar:
-    """After how much of the direction a periodic likelihood repeats itself; of two that are held, the nearer period."""
+def _period_along(minimum: Minimum, direction: Float[Array, " n"]) -> Scalar:
+    """The distance along `direction`, in units of it, after which a held periodic parameter has gone one period; for
+    two of them, the shorter one."""
     space = minimum.space
     if not space.has_period:
         return jnp.asarray(jnp.inf, direction.dtype)
@@ -146,34 +148,34 @@ def _turn(minimum: Minimum, direction: Float[Array, " n"]) -> Scalar:
     return jnp.min(jnp.where(periodic, length, jnp.inf))
 
 
-def _gone(aim: Aim, base: Float[Array, " n"], x: Float[Array, " n"]) -> Scalar:
-    """How far along the direction a point lies."""
+def _distance_along(aim: Aim, base: Float[Array, " n"], x: Float[Array, " n"]) -> Scalar:
+    """The distance of a point from `base` along the direction, in units of it."""
     square = aim.direction @ aim.direction
     return (x - base) @ aim.direction / jnp.where(square > 0, square, 1.0)
 
 
-def _stationarity(x: Float[Array, " n"], end: _End, inputs: tuple[Any, ...]) -> Float[Array, " n"]:
-    """What is zero at a crossing; the identity where there is none."""
+def _stationarity(x: Float[Array, " n"], end: _CrossingEnd, inputs: tuple[Any, ...]) -> Float[Array, " n"]:
+    """The residual that is zero at a crossing; the identity where there is none."""
     minimum, aim, *_ = inputs
     fn, theta, space = minimum.fn, minimum.theta, minimum.space
     value = fn(x, theta)
     scale = lax.stop_gradient(jnp.where(minimum.errors > 0, minimum.errors, 1.0))
-    gradient, pinned = gradient_at(fn, x, theta, space.kinks, scale, jnp.any(aim.rows != 0, axis=0))
+    gradient, on_kink = gradient_at(fn, x, theta, space.kinks, scale, jnp.any(aim.rows != 0, axis=0))
     at = lax.stop_gradient(x)
     bound = space.nearer_bound(at)
     to_bound = (x - jnp.where(jnp.isfinite(bound), bound, 0.0)) / scale
     residual = jnp.where(end.active, to_bound, gradient * scale)
-    residual = jnp.where(pinned, (x - at) / scale, residual)
+    residual = jnp.where(on_kink, (x - at) / scale, residual)
     level = value - fn(minimum.x, theta) - 0.5 * aim.rise
     at_limit = end.status == int(Side.AT_LIMIT)
     base = minimum.x if aim.base is None else aim.base
-    away, d = (x - base) / scale, aim.direction / scale
-    square = d @ d
-    room, turn = _room(minimum, base, aim.direction), _turn(minimum, aim.direction)
-    room = jnp.where(turn < room, 0.5 * turn, room)
-    to_end = away @ d / jnp.where(square > 0, square, 1.0) - room
+    offset, scaled_direction = (x - base) / scale, aim.direction / scale
+    square = scaled_direction @ scaled_direction
+    length, period = _distance_to_bound(minimum, base, aim.direction), _period_along(minimum, aim.direction)
+    length = jnp.where(period < length, 0.5 * period, length)
+    to_end = offset @ scaled_direction / jnp.where(square > 0, square, 1.0) - length
     residual = jnp.where(aim.rows[0] > 0, jnp.where(at_limit, to_end, level), residual)
-    for row, across in zip(aim.rows[1:], _across(aim), strict=True):
+    for row, across in zip(aim.rows[1:], _rows_across(aim), strict=True):
         residual = jnp.where(row > 0, across @ (x - base) / (jnp.abs(across) @ scale), residual)
-    usable = (end.status == int(Side.FOUND)) | at_limit
-    return jnp.where(usable, residual, x / scale)
+    has_crossing = (end.status == int(Side.FOUND)) | at_limit
+    return jnp.where(has_crossing, residual, x / scale)

@@ -1,4 +1,4 @@
-"""Crossings along many lines in the plane of two parameters, all others minimised."""
+"""Crossings along many lines in the plane of two parameters, with the likelihood minimised over all others."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from .retry import retry
 
 
 class Lanes(NamedTuple):
-    """Many searches: from where, which way, and to which rise."""
+    """Many searches: their starting points, directions and rises."""
 
     base: Float[Array, "m n"]
     direction: Float[Array, "m 2"]
@@ -24,20 +24,20 @@ class Lanes(NamedTuple):
 
 
 def look(fitted: Fitted, index: tuple[int, ...], lanes: Lanes, robust: bool = True) -> Found:
-    """The crossings along many lines in the plane of two parameters; the first guess is one `direction` away. Those
-    that are not found the quick way are looked for surely, if `robust`."""
+    """The crossings along many lines in the plane of two parameters. The initial guess is one `direction` away. If
+    `robust`, those that the quick method does not find are searched by the robust one."""
     if not robust:
-        return _look(fitted, jnp.array(index), lanes, jnp.zeros(len(lanes.rise), bool), False)
+        return _search_lines(fitted, jnp.array(index), lanes, jnp.zeros(len(lanes.rise), bool), False)
     return retry(
-        lambda fitted, lanes, skip, robust: _look(fitted, jnp.array(index), lanes, skip, robust),
+        lambda fitted, lanes, skip, robust: _search_lines(fitted, jnp.array(index), lanes, skip, robust),
         fitted,
         lanes,
-        lambda found: (np.asarray(found.status) == int(Side.FAILED)) & np.all(np.isfinite(lanes.direction), axis=1),
+        lambda quick: (np.asarray(quick.status) == int(Side.FAILED)) & np.all(np.isfinite(lanes.direction), axis=1),
     )
 
 
 @jit
-def _look(
+def _search_lines(
     fitted: Fitted,
     index: Int[Array, "2"],
     lanes: Lanes,
@@ -47,21 +47,21 @@ def _look(
     minimum = at_minimum(fitted)
     dtype = minimum.x.dtype
     rows = (jnp.arange(minimum.x.size) == index[:, None]).astype(dtype)
-    minimum = _both_move(minimum, rows, lanes)
+    minimum = _with_both_variances(minimum, rows, lanes)
 
     def one(lane: Lanes, skip: Array) -> Found:
         direction = lane.direction.astype(dtype) @ rows
-        usable = jnp.all(jnp.isfinite(lane.base)) & jnp.all(jnp.isfinite(direction)) & jnp.any(direction != 0)
-        base, direction = jnp.where(usable, lane.base, minimum.x), jnp.where(usable, direction, rows[0])
+        is_usable = jnp.all(jnp.isfinite(lane.base)) & jnp.all(jnp.isfinite(direction)) & jnp.any(direction != 0)
+        base, direction = jnp.where(is_usable, lane.base, minimum.x), jnp.where(is_usable, direction, rows[0])
         aim = Aim(rows, base.astype(dtype), direction, jnp.ones((), dtype), lane.rise.astype(dtype))
-        return search(minimum, aim, skip | ~usable, robust)
+        return search(minimum, aim, skip | ~is_usable, robust)
 
     return in_blocks(one, (lanes, skip), minimum.x.size)
 
 
-def _both_move(minimum: Minimum, rows: Array, lanes: Lanes) -> Minimum:
-    """One of the two that is at a bound at the minimum has no variance there: that of its contour is taken."""
-    size = jax.lax.stop_gradient(jnp.nanmax(jnp.abs(lanes.direction) / jnp.sqrt(lanes.rise)[:, None], axis=0)) @ rows
-    size = size.astype(minimum.covariance.dtype)
-    none = (jnp.diagonal(minimum.covariance) == 0) & (size > 0)
-    return minimum._replace(covariance=minimum.covariance + jnp.diag(jnp.where(none, size**2, 0.0)))
+def _with_both_variances(minimum: Minimum, rows: Array, lanes: Lanes) -> Minimum:
+    """The minimum with a variance for both parameters: one at a bound has none, and gets that of its contour."""
+    sizes = jax.lax.stop_gradient(jnp.nanmax(jnp.abs(lanes.direction) / jnp.sqrt(lanes.rise)[:, None], axis=0)) @ rows
+    sizes = sizes.astype(minimum.covariance.dtype)
+    has_no_variance = (jnp.diagonal(minimum.covariance) == 0) & (sizes > 0)
+    return minimum._replace(covariance=minimum.covariance + jnp.diag(jnp.where(has_no_variance, sizes**2, 0.0)))

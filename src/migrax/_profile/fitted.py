@@ -1,4 +1,4 @@
-"""A fit with its likelihood and its data, checked at the door of each function that starts from a fit."""
+"""A fit with its likelihood and its data, checked once on entry to each function that starts from a fit."""
 
 import warnings
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from .._parameters.select import Where, select
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 
-# Of a rise: where the values are rounded to more than this part of it, it cannot be seen.
+# A rise cannot be resolved if the rounding of the values is more than this fraction of it.
 BLUR = 0.1
 
 
@@ -27,7 +27,7 @@ class Fitted(NamedTuple):
     data: PyTree
 
     def positions(self, where: Where | None, what: str) -> tuple[int, ...]:
-        """The positions of the free parameters that are asked for; all, if none is.
+        """The positions of the free parameters that `where` picks; all for `None`.
 
         **Raises:** `ValueError` for unknown or fixed names.
         """
@@ -35,7 +35,7 @@ class Fitted(NamedTuple):
 
 
 def positions(result: FitResult, where: Where | None, what: str) -> tuple[int, ...]:
-    """As `Fitted.positions`."""
+    """The positions of the free parameters of `result` that `where` picks, as `Fitted.positions`."""
     if where is None:
         return tuple(range(len(result.names)))
     picked = select(result.params, where)
@@ -45,12 +45,12 @@ def positions(result: FitResult, where: Where | None, what: str) -> tuple[int, .
 
 
 def fitted(nll: Any, result: Any, data: PyTree, what: str, refit: bool) -> Fitted:
-    """What the user gave to `what`, checked; fitted again if the result is not valid and `refit` is asked for.
+    """The checked inputs of the public function `what`. If `refit`, a result that is not valid is fitted again.
 
     **Raises:** `TypeError`, `ValueError` unless `result` is one valid fit with a covariance (or traced).
 
-    **Warns** where the shape of the likelihood is not that of the data (weighted events), and where its values are
-    rounded too much to show a rise by UP.
+    **Warns** where the shape of the likelihood does not describe the data (weighted events), and where the rounding of
+    its values hides a rise by UP.
     """
     _check_kind(result, what)
     nll = as_likelihood(nll)
@@ -59,10 +59,10 @@ def fitted(nll: Any, result: Any, data: PyTree, what: str, refit: bool) -> Fitte
     check_result(result, what)
     data = prepare_data(data)
     _warn_of_weights(nll, result, data, what)
-    found = Fitted(nll, result, data)
+    checked = Fitted(nll, result, data)
     if what != "scan":
-        warn_if_rounded(found, what)
-    return found
+        warn_if_rounded(checked, what)
+    return checked
 
 
 def check_result(result: Any, what: str) -> None:
@@ -89,10 +89,10 @@ def _warn_of_weights(nll: AbstractLikelihood, result: FitResult, data: PyTree, w
     weighted = _is_weighted(nll, data)
     if not weighted and (result.covariance is None or result.covariance.kind != "sandwich"):
         return
-    way = "; mx.effective(nll, data) is the likelihood scaled to the effective number of events, to fit and look at"
+    hint = "; mx.effective(nll, data) is the likelihood scaled to the effective number of events, to fit and look at"
     warnings.warn(
         f"{what} looks at the likelihood as it is, whose shape is not that of the data (weights?): robust errors "
-        f"can be trusted (mx.fit has them), not those read off the shape{way if weighted else ''}",
+        f"can be trusted (mx.fit has them), not those read off the shape{hint if weighted else ''}",
         stacklevel=4,
     )
 
@@ -100,28 +100,27 @@ def _warn_of_weights(nll: AbstractLikelihood, result: FitResult, data: PyTree, w
 def _is_weighted(nll: AbstractLikelihood, data: PyTree) -> bool:
     try:
         return covariance_kind(nll, data, True) == "sandwich"
-    except (TypeError, ValueError):  # data that it does not know: what comes next says so
+    except (TypeError, ValueError):  # invalid data, for which the next call raises the error
         return False
 
 
 def noise(value: Any) -> Any:
-    """The rounding of the objective's values at the minimum, and of a rise of a few standard deviations."""
+    """The rounding noise of the objective at the minimum, and up to a rise of a few standard deviations."""
     return 8 * jnp.finfo(value.dtype).eps * (abs(value) + 1)
 
 
 def warn_if_rounded(fitted: Fitted, what: str) -> None:
-    """Outside of `jit`, of values that are rounded to more than what a rise by UP shows: nothing that rests on one is
-    found."""
+    """**Warns**, outside of `jit`, if the rounding of the values hides a rise by UP, so that no crossing is found."""
     nll, result, data = fitted
     if not is_concrete(result.nll, result.up) or jnp.ndim(result.nll) != 0:
         return
-    # by NumPy: an operation of JAX's inside of `jit` would be traced
+    # In NumPy, as operations of JAX would be traced inside of `jit`.
     nll_value, dtype = np.asarray(result.nll), result.nll.dtype
-    blurred = lambda value: noise((value / (2 * np.asarray(result.up))).astype(dtype)) > 0.5 * BLUR  # noqa: E731
-    if not blurred(nll_value):
+    hides_rise = lambda value: noise((value / (2 * np.asarray(result.up))).astype(dtype)) > 0.5 * BLUR  # noqa: E731
+    if not hides_rise(nll_value):
         return
     constant = constant_of(nll, Theta(eqx.filter(nll, eqx.is_array), result.params, data, result.up))
-    if not is_concrete(constant) or not blurred(nll_value - np.asarray(constant)):
+    if not is_concrete(constant) or not hides_rise(nll_value - np.asarray(constant)):
         return
     value = f"{float(nll_value):.2g}, is {dtype}"
     warnings.warn(

@@ -1,4 +1,4 @@
-"""Impacts: how much a parameter of interest moves with each nuisance parameter, and pulls."""
+"""Impacts of nuisance parameters on a parameter of interest, and pulls."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -97,8 +97,8 @@ def impacts(
     errors: Literal["hesse", "minos"] = "hesse",
     refit: bool = False,
 ) -> Impacts:
-    """How much the parameter of interest `poi` moves if a nuisance parameter is moved by its error, up and down, and
-    all others are fitted again; all nuisance parameters in one call.
+    """The shifts of the parameter of interest `poi` when each nuisance parameter is fixed one error up or down and all
+    others are fitted again; for all nuisance parameters in one call.
 
     ```python
     mx.impacts(nll, result, data, "mu", prefit={"alpha": (0.0, 1.0)})  # constrained to 0 ± 1
@@ -107,50 +107,50 @@ def impacts(
     **Arguments:**
 
     - `nll`, `data`: as they were given to `mx.fit`.
-    - `result`: what `mx.fit` returned.
+    - `result`: the result of `mx.fit`.
     - `poi`: the parameter of interest: one free parameter, or one entry of a vector.
-    - `where`: the nuisance parameters. Default: all free parameters but the parameter of interest.
-    - `prefit`: for the constrained ones, value and error before the fit (those of the constraint), by name; for a
-        vector parameter, arrays of its shape, or numbers. The constraints of an `mx.Joint` bring their own; what is
-        given here comes first.
-    - `errors`: which errors after the fit: `"hesse"`, or `"minos"` for the asymmetric ones.
-    - `refit`: if `True`, a result that is not valid is first fitted again. (Else it is refused.)
+    - `where`: the nuisance parameters. Default: all free parameters except the parameter of interest.
+    - `prefit`: value and error before the fit of the constrained ones (those of the constraint), by name; for a vector
+        parameter, arrays of its shape, or numbers. The constraints of an `mx.Joint` provide their own; values given
+        here take precedence.
+    - `errors`: the errors after the fit: `"hesse"`, or `"minos"` for the asymmetric ones.
+    - `refit`: if `True`, a result that is not valid is fitted again first. Otherwise it raises an error.
 
     **Returns:** an `Impacts`. Where a refit fails, or a nuisance parameter would leave its bounds, this impact is NaN
-    with its status; the others do not change.
+    and has its own status; the others are not affected.
 
     **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, a `poi` among the nuisance parameters, errors
     before the fit that are not positive, an invalid result.
     """
-    given = fitted(nll, result, data, "impacts", refit)
-    target, result = given.positions(poi, "impacts"), given.result
+    checked = fitted(nll, result, data, "impacts", refit)
+    target, result = checked.positions(poi, "impacts"), checked.result
     if len(target) != 1:
         raise ValueError(f"poi must be one parameter, got {[result.names[i] for i in target]}")
     index = _nuisances(result, where, target[0])
     if prefit is not None and not isinstance(prefit, Mapping):
         raise TypeError(f"prefit must be a dict of name: (value, error), got {type(prefit).__name__}")
-    known = _of_constraints(given, index) | dict(prefit or {})
-    center, width = _prefit(result, known, target[0], index)
+    prefit_by_name = _prefit_of_constraints(checked, index) | dict(prefit or {})
+    center, width = _prefit_arrays(result, prefit_by_name, target[0], index)
     at = jnp.array(index, int)
-    result, down, up = _errors(given, index, errors)
+    result, down, up = _errors(checked, index, errors)
     value = result.values[at]
-    # those without an error before the fit are not moved
+    # Parameters without an error before the fit are not shifted.
     shift = jnp.nan_to_num(width)
     points = jnp.stack([value + down, value + up, value - shift, value + shift], axis=-1)
-    x, status = _refits(given._replace(result=result), at, points)
-    away = ravel(result.params)[1].nearest(x - result.values)[..., target[0]]
-    moved = jnp.where(status == int(Status.VALID), away, jnp.nan)
+    x, status = _refits(checked._replace(result=result), at, points)
+    shift_of_poi = ravel(result.params)[1].nearest(x - result.values)[..., target[0]]
+    impact = jnp.where(status == int(Status.VALID), shift_of_poi, jnp.nan)
     has_prefit = jnp.isfinite(width)
-    moved = jnp.where((jnp.arange(4) < 2) | has_prefit[:, None], moved, jnp.nan)
+    impact = jnp.where((jnp.arange(4) < 2) | has_prefit[:, None], impact, jnp.nan)
     assert result.covariance is not None
     error = result.errors[at]
     linear = result.covariance.matrix[target[0], at] / jnp.where(error > 0, error, 1.0)
     names = tuple(result.names[i] for i in index)
     return Impacts(
-        postfit_down=moved[:, 0],
-        postfit_up=moved[:, 1],
-        prefit_down=moved[:, 2],
-        prefit_up=moved[:, 3],
+        postfit_down=impact[:, 0],
+        postfit_up=impact[:, 1],
+        prefit_down=impact[:, 2],
+        prefit_up=impact[:, 3],
         linear=linear,
         pulls=(value - center) / width,
         constraints=error / width,
@@ -175,8 +175,8 @@ def _nuisances(result: FitResult, where: Where | None, target: int) -> tuple[int
     return index
 
 
-def _of_constraints(fitted: Fitted, index: tuple[int, ...]) -> dict[str, tuple[Array, Array]]:
-    """What the likelihood itself knows of its nuisance parameters before the fit, entry by entry."""
+def _prefit_of_constraints(fitted: Fitted, index: tuple[int, ...]) -> dict[str, tuple[Array, Array]]:
+    """Values and errors before the fit that the likelihood itself provides for nuisance parameters, entry by entry."""
     result, data = fitted.result, fitted.data
     nll: Any = fitted.nll
     if nll.prefit is None:
@@ -185,10 +185,10 @@ def _of_constraints(fitted: Fitted, index: tuple[int, ...]) -> dict[str, tuple[A
     return {name: (value, error) for name, value, error in nll.prefit(result.params, data) if name in nuisances}
 
 
-def _prefit(
+def _prefit_arrays(
     result: FitResult, prefit: Mapping[str, tuple[ArrayLike, ArrayLike]], target: int, index: tuple[int, ...]
 ) -> tuple[Array, Array]:
-    """Values and errors before the fit, in the order of `index`; NaN for those that have none."""
+    """Values and errors before the fit, in the order of `index`; NaN for parameters without any."""
     n = len(result.names)
     known = jnp.full((2, n), jnp.nan, result.values.dtype)
     for name, pair in prefit.items():
@@ -217,40 +217,40 @@ def _errors(
         return result, -result.errors[at], result.errors[at]
     if errors != "minos":
         raise ValueError(f"errors must be 'hesse' or 'minos', got {errors!r}")
-    found = minos(*fitted, [result.names[i] for i in index])
-    return found.result, found.lower, found.upper
+    asymmetric = minos(*fitted, [result.names[i] for i in index])
+    return asymmetric.result, asymmetric.lower, asymmetric.upper
 
 
 def _refits(fitted: Fitted, at: Array, points: Float[Array, "k s"]) -> tuple[Array, Array]:
     result, (k, s) = fitted.result, points.shape
     inside = (points >= result.lower[at][:, None]) & (points <= result.upper[at][:, None])
     x, status = retry(
-        _shifted,
+        _conditional_fits,
         fitted,
         (jnp.repeat(at, s), points.reshape(-1), inside.reshape(-1)),
-        lambda found: ~np.isin(np.asarray(found[1]), (int(Status.VALID), int(Status.OUTSIDE_BOUNDS))),
+        lambda fits: ~np.isin(np.asarray(fits[1]), (int(Status.VALID), int(Status.OUTSIDE_BOUNDS))),
     )
     return x.reshape(k, s, -1), status.reshape(k, s)
 
 
 @jit
-def _shifted(
+def _conditional_fits(
     fitted: Fitted,
     lanes: tuple[Array, Array, Array],
     skip: Bool[Array, " lanes"],
     robust: bool,
 ) -> tuple[Float[Array, "lanes n"], Int[Array, " lanes"]]:
-    """One lane a refit: which parameter, held where, and whether that is within its bounds."""
+    """Conditional fits, one per lane: a parameter, the value to hold it at, and whether this is within its bounds."""
     minimum = at_minimum(fitted)
     dtype = minimum.x.dtype
 
     def one(i: Array, value: Array, inside: Array, skip: Array) -> tuple[Array, Array]:
         row = jnp.arange(minimum.x.size) == i
-        usable = inside & jnp.isfinite(value)
-        held = jnp.where(row & usable, value.astype(dtype), minimum.x)
+        is_usable = inside & jnp.isfinite(value)
+        held = jnp.where(row & is_usable, value.astype(dtype), minimum.x)
         rows = row.astype(dtype)[None]
         start = held + jnp.where(row, 0.0, conditional_shift(minimum.covariance, rows, held - minimum.x))
-        found = refit_at(minimum, Hold(rows, held), minimum.space.clip(start), skip | ~usable, robust)
-        return found.x, jnp.where(usable, found.status, int(Status.OUTSIDE_BOUNDS))
+        conditional = refit_at(minimum, Hold(rows, held), minimum.space.clip(start), skip | ~is_usable, robust)
+        return conditional.x, jnp.where(is_usable, conditional.status, int(Status.OUTSIDE_BOUNDS))
 
     return in_blocks(one, (*lanes, skip), minimum.x.size)

@@ -1,4 +1,4 @@
-"""The minimum of a fit, as everything starts from it that looks at the likelihood around it."""
+"""The minimum of a fit, from which profiles, crossings and conditional fits start."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from .._fit.objective import Theta, constant_of, objective
 from .._parameters.space import Space
 from .fitted import BLUR, Fitted, noise
 
-# A value that is lower than at the minimum by more than this (in units of UP = 1/2) is another minimum.
+# A value below that at the minimum by more than this (in units of UP = 1/2) belongs to another minimum.
 LOWER = 1e-4
 
 _NEAR = 20.0  # errors
@@ -31,11 +31,11 @@ class Minimum(NamedTuple):
 
     @property
     def lower(self) -> Scalar:
-        """By how much the objective must be lower than at the minimum to be another one."""
+        """The decrease of the objective below its minimum that indicates another minimum."""
         return jnp.maximum(LOWER, 10 * self.noise)
 
     def sees(self, rise: Scalar | float) -> Bool[Array, ""]:
-        """Whether a rise of the objective is more than its rounding."""
+        """Whether a rise of the objective is resolved in spite of its rounding noise."""
         return self.noise <= BLUR * rise
 
     @property
@@ -50,23 +50,23 @@ class Minimum(NamedTuple):
 
     @property
     def active(self) -> Bool[Array, " n"]:
-        """The parameters at a bound: to first order they cannot move."""
+        """Whether each parameter is at a bound, so that to first order it cannot move."""
         return jnp.diagonal(self.covariance) == 0
 
     def near(self, x: Float[Array, " n"], held: Bool[Array, " n"]) -> Bool[Array, ""]:
-        """Whether the parameters that are not held are where the covariance may still say how large a slope is.
+        """Whether the parameters that are not held are so near to the minimum that its errors set the scale of slopes.
 
-        Far out it may not: where a likelihood levels off, all its slopes are small beside the errors at the minimum.
+        Far away they do not: where a likelihood levels off, all slopes are small in units of the errors at the minimum.
         """
         reach = _NEAR * jnp.where(self.errors > 0, self.errors, jnp.inf)
         return jnp.all(held | ~(jnp.abs(x - self.x) > reach))
 
 
 class Hold(NamedTuple):
-    """Which parameters are held, and where."""
+    """The parameters that are held, and their values."""
 
     rows: Float[Array, "k n"]  # unit vectors of the parameters
-    at: Float[Array, " n"]  # their values; what stands at the other parameters' places is not looked at
+    at: Float[Array, " n"]  # their values; the entries of the other parameters are ignored
 
     @property
     def which(self) -> Bool[Array, " n"]:
@@ -74,12 +74,12 @@ class Hold(NamedTuple):
 
 
 def at_minimum(fitted: Fitted) -> Minimum:
-    """Inside `jit`: the minimum of a fit from what the public functions are given."""
+    """The `Minimum` of the checked inputs of a public function. Call it inside `jit`."""
     nll, result, data = fitted
     fn, theta, x, space = objective(nll, result.params, data, result.up)
     assert result.covariance is not None
     value = lax.stop_gradient((result.nll - constant_of(nll, theta)) / (2 * result.up)).astype(x.dtype)
-    # an invalid fit gives zeros: everything from it fails, and nothing loops over NaN
+    # The covariance of an invalid fit is set to zero: all that starts from it fails, and no loop runs on NaN.
     covariance = lax.stop_gradient(jnp.where(result.valid, result.covariance.matrix, 0.0))
     minimum = Minimum(fn, theta, x, value, noise(value), covariance, space, result.valid)
     return minimum._replace(valid=result.valid & minimum.sees(0.5))

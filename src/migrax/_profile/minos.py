@@ -1,4 +1,4 @@
-"""MINOS: asymmetric errors from the likelihood itself, all parameters and both sides in one call."""
+"""MINOS: asymmetric errors from the profile likelihood, for all parameters and both sides in one call."""
 
 import warnings
 from collections.abc import Callable
@@ -30,7 +30,7 @@ _MAX_NEW_MINIMA = 5
 
 
 class MinosError(NamedTuple):
-    """One parameter's errors, signed, and how the search for each ended (an `mx.Side`)."""
+    """The signed errors of one parameter, and the status of each (an `mx.Side`)."""
 
     lower: Array
     upper: Array
@@ -128,12 +128,12 @@ def minos(
     cl: ArrayLike = 0.6827,
     refit: bool = False,
 ) -> Minos:
-    """The asymmetric errors: where the likelihood, minimised over all other parameters, has risen as far as the
-    confidence level says.
+    """The asymmetric errors of MINOS, where the profile likelihood has risen by as much as the confidence level
+    requires.
 
-    All crossings are found at once, each as one root of the likelihood's rise and of its derivatives by the other
-    parameters (D. J. Venzon and S. H. Moolgavkar, Appl. Statist. 37 (1988) 87), or by bracketing where that finds none;
-    under `jax.jit`, `jax.vmap` and differentiation as `mx.fit`.
+    All crossings are found at once, each as one root of the rise of the likelihood and of its derivatives with respect
+    to the other parameters (D. J. Venzon and S. H. Moolgavkar, Appl. Statist. 37 (1988) 87), or by bracketing where
+    that fails. Works under `jax.jit`, `jax.vmap` and differentiation as `mx.fit` does.
 
     ```python
     errors = mx.minos(nll, result, data)
@@ -143,87 +143,88 @@ def minos(
     **Arguments:**
 
     - `nll`, `data`: as they were given to `mx.fit`.
-    - `result`: what `mx.fit` returned.
-    - `where`: which parameters: a name, a function that picks nodes, or a sequence of these. Default: all free ones.
+    - `result`: the result of `mx.fit`.
+    - `where`: the parameters: a name, a function that picks nodes, or a sequence of these. Default: all free ones.
     - `cl`: the confidence level: a probability or, from 1 on, a number of standard deviations. The default is one
         standard deviation.
-    - `refit`: if `True`, a result that is not valid is first fitted again. (Else it is refused.)
+    - `refit`: if `True`, a result that is not valid is fitted again first. Otherwise it raises an error.
 
-    **Returns:** a `Minos`. Where the likelihood is found to be lower than at the minimum, the fit is repeated from
-    there, a warning says so, and `Minos.result` is the new one; under `jax.jit` that side has the status `NEW_MINIMUM`.
+    **Returns:** a `Minos`. If the likelihood is found to be lower than at the minimum, the fit is repeated from there
+    with a warning, and `Minos.result` is the new one; under `jax.jit` that side has the status `NEW_MINIMUM`.
 
     **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, a `cl` out of range, an invalid result.
     """
-    given = fitted(nll, result, data, "minos", refit)
-    index, result = given.positions(where, "minos"), given.result
+    checked = fitted(nll, result, data, "minos", refit)
+    index, result = checked.positions(where, "minos"), checked.result
     level = rise(cl).astype(result.values.dtype)
     if jnp.ndim(level) != 0:
         raise ValueError(f"minos takes one cl, got shape {jnp.shape(level)}: jax.vmap over it")
     side, which = jnp.repeat(jnp.array([-1.0, 1.0]), len(index)), jnp.tile(jnp.asarray(index), 2)
     lanes = (which, side, jnp.broadcast_to(level, which.shape))
-    return _minos_of(*sides(given, lanes, "minos"), index, level)
+    return _minos_of(*sides(checked, lanes, "minos"), index, level)
 
 
 def sides(fitted: Fitted, lanes: tuple[Array, Array, Array], what: str) -> tuple[FitResult, Found]:
-    """The crossings of many sides at once (parameter, minus or plus one, rise), and the fit that they belong to: where
-    one meets the likelihood lower than at the minimum, another one, and all are looked for anew."""
-    found = _search_all(fitted, lanes)
+    """The crossings of many sides at once (parameter, minus or plus one, rise), and the fit that they belong to. If a
+    search meets a likelihood lower than at the minimum, the fit is repeated from there, and so are all searches."""
+    crossings = _search_all(fitted, lanes)
     for _ in range(_MAX_NEW_MINIMA):
-        better = _deeper(fitted, lanes[0], found, what)
-        if better is None:
+        lower_fit = _lower_minimum(fitted, lanes[0], crossings, what)
+        if lower_fit is None:
             break
-        fitted = fitted._replace(result=better)
-        found = _search_all(fitted, lanes)
-    return fitted.result, found
+        fitted = fitted._replace(result=lower_fit)
+        crossings = _search_all(fitted, lanes)
+    return fitted.result, crossings
 
 
-def _deeper(fitted: Fitted, which: Array, found: Found, what: str) -> FitResult | None:
-    """The fit from where the likelihood was met lower than at the minimum, if it was (inside `jit` nobody can see)."""
-    if not is_concrete(found.status):
+def _lower_minimum(fitted: Fitted, which: Array, crossings: Found, what: str) -> FitResult | None:
+    """The fit from a point at which a search met a lower likelihood than at the minimum. `None` if there is no such
+    point, if the fit finds no lower minimum, or inside `jit`, where this is not known."""
+    if not is_concrete(crossings.status):
         return None
-    lower = np.flatnonzero(np.asarray(found.status) == int(Side.NEW_MINIMUM))
-    if lower.size == 0:
+    lower_lanes = np.flatnonzero(np.asarray(crossings.status) == int(Side.NEW_MINIMUM))
+    if lower_lanes.size == 0:
         return None
     nll, result, data = fitted
-    better = fit(nll, update(result.params, found.x[lower[0]]), data, up=result.up)
-    names = ", ".join(dict.fromkeys(result.names[i] for i in np.asarray(which)[lower]))
-    if not bool(better.valid & (better.nll < result.nll)):
-        met = f"{what} met along {names} a lower likelihood than at the minimum of the result"
-        lost = (
-            f"the fit from there is not valid. {better.message}"
-            if not bool(better.valid)
+    lower_fit = fit(nll, update(result.params, crossings.x[lower_lanes[0]]), data, up=result.up)
+    names = ", ".join(dict.fromkeys(result.names[i] for i in np.asarray(which)[lower_lanes]))
+    if not bool(lower_fit.valid & (lower_fit.nll < result.nll)):
+        event = f"{what} met along {names} a lower likelihood than at the minimum of the result"
+        reason = (
+            f"the fit from there is not valid. {lower_fit.message}"
+            if not bool(lower_fit.valid)
             else ("the fit from there ends at no lower minimum: are nll and data those of the fit?")
         )
-        warnings.warn(f"{met}, but {lost}", stacklevel=4)
+        warnings.warn(f"{event}, but {reason}", stacklevel=4)
         return None
     warnings.warn(
-        f"{what} met a lower minimum along {names}: the NLL is {float(better.nll):.6g}, it was "
+        f"{what} met a lower minimum along {names}: the NLL is {float(lower_fit.nll):.6g}, it was "
         f"{float(result.nll):.6g}. The fit was repeated from there: use the `result` that comes with this answer",
         stacklevel=4,
     )
-    return better
+    return lower_fit
 
 
 def _search_all(fitted: Fitted, lanes: tuple[Array, Array, Array]) -> Found:
-    return retry(_sides, fitted, lanes, lambda found: np.asarray(found.status) == int(Side.FAILED))
+    return retry(_sides, fitted, lanes, lambda crossings: np.asarray(crossings.status) == int(Side.FAILED))
 
 
-def _minos_of(result: FitResult, found: Found, index: tuple[int, ...], level: Array) -> Minos:
+def _minos_of(result: FitResult, crossings: Found, index: tuple[int, ...], level: Array) -> Minos:
     k, at = len(index), jnp.asarray(index)
-    status = found.status.reshape(2, k)
-    usable = (status == int(Side.FOUND)) | (status == int(Side.AT_LIMIT))
-    points = jnp.where(usable[..., None], found.x.reshape(2, k, -1), jnp.nan)
+    status = crossings.status.reshape(2, k)
+    is_valid = (status == int(Side.FOUND)) | (status == int(Side.AT_LIMIT))
+    points = jnp.where(is_valid[..., None], crossings.x.reshape(2, k, -1), jnp.nan)
     offset = points[:, jnp.arange(k), at] - result.values[at]
     space = ravel(result.params)[1]
     if space.has_period:
-        # a periodic parameter at its limit: the likelihood has nowhere risen as far, and nothing was refitted there
-        round_trip = (status == int(Side.AT_LIMIT)) & jnp.isfinite(space.period[at])
+        # A periodic parameter at its limit: the likelihood rises as far nowhere, and no conditional fit was made there.
+        is_whole_period = (status == int(Side.AT_LIMIT)) & jnp.isfinite(space.period[at])
         others = jnp.arange(points.shape[-1]) != at[:, None]
-        points = space.wrap(jnp.where(round_trip[..., None] & others, jnp.nan, points))
+        points = space.wrap(jnp.where(is_whole_period[..., None] & others, jnp.nan, points))
     names = tuple(result.names[i] for i in index)
     table = jnp.full((2, len(result.names)), jnp.nan, offset.dtype).at[:, at].set(offset)
     result = eqx.tree_at(lambda r: r.minos, result, (table[0], table[1]), is_leaf=lambda x: x is None)
-    stats = {"num_gradients": found.num_gradients.reshape(2, k).T}
+    stats = {"num_gradients": crossings.num_gradients.reshape(2, k).T}
     return Minos(offset[0], offset[1], status[0], status[1], points[0], points[1], result, level, stats, names)
 
 
@@ -234,14 +235,14 @@ def _sides(
     skip: Bool[Array, " lanes"],
     robust: bool,
 ) -> Found:
-    """One lane a side: which parameter, minus or plus one, and the rise."""
+    """The crossings of many sides, one per lane: a parameter, minus or plus one, and the rise."""
     minimum = at_minimum(fitted)
     which, side, rise = lanes
 
     def one(i: Array, s: Array, rise: Array, skip: Array) -> Found:
         row = jnp.arange(minimum.x.size) == i
         direction = jnp.where(row, s * minimum.sizes, 0.0)
-        # the first guess is the crossing of a parabola
+        # The initial guess is the crossing of a parabola.
         aim = Aim(row.astype(direction.dtype)[None], None, direction, jnp.sqrt(rise), rise)
         return search(minimum, aim, skip, robust)
 

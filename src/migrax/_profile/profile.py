@@ -1,4 +1,4 @@
-"""Profiles and scans: the likelihood along one or two parameters, the others refitted or held."""
+"""Profiles and scans: the likelihood along one or two parameters, with the others refitted or held."""
 
 import math
 import warnings
@@ -78,32 +78,32 @@ def profile(
     sigmas: float = 2.0,
     refit: bool = False,
 ) -> Profile:
-    """The likelihood along one or two parameters, minimised over all others at each point, all points at once.
+    """The profile likelihood along one or two parameters, minimised over all others at each point, all points at once.
 
-    Where there are several minima over the others, each point has the lowest that is known: if points fall below the
-    minimum, or one jumps, all are fitted again from where their neighbours are, until none gets lower. (Not inside
-    `jax.jit`, where each is fitted once, from the fit's minimum along the tangent.) For a parameter with a period the
-    grid may be anywhere.
+    Where there are several conditional minima, each point has the lowest one known: if points lie below the minimum of
+    the fit, or one jumps, all are refitted from the points of their neighbours until none becomes lower. (Not inside
+    `jax.jit`, where each is fitted once, starting on the tangent at the minimum of the fit.) For a parameter with a
+    period the grid may lie anywhere.
 
     **Arguments:**
 
     - `nll`, `data`: as they were given to `mx.fit`.
-    - `result`: what `mx.fit` returned.
+    - `result`: the result of `mx.fit`.
     - `where`: one parameter (or one entry of a vector parameter), or two.
-    - `grid`: the values, an array (not a range), or two arrays for two parameters; or a number of points (or two),
-        evenly spread.
-    - `sigmas`: how many errors to both sides a number of points is spread over, within the bounds.
-    - `refit`: if `True`, a result that is not valid is first fitted again. (Else it is refused.)
+    - `grid`: the values, an array (not a range), or two arrays for two parameters; or a number of evenly spaced points
+        (or two numbers).
+    - `sigmas`: the range of evenly spaced points, in errors to both sides, within the bounds.
+    - `refit`: if `True`, a result that is not valid is fitted again first. Otherwise it raises an error.
 
-    **Returns:** a `Profile`. A point whose fit fails has its own status and is NaN; the others do not change.
+    **Returns:** a `Profile`. A point whose fit fails has its own status and is NaN; the others are not affected.
 
     **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, an empty grid, values outside the bounds, an
     invalid result.
 
     **Warns** where the likelihood is lower than at the minimum of the result: fit again from there. Inside `jax.jit`
-    look at `Profile.new_minimum`.
+    check `Profile.new_minimum`.
     """
-    return _along(fitted(nll, result, data, "profile", refit), where, grid, sigmas, "profile")
+    return _profile_or_scan(fitted(nll, result, data, "profile", refit), where, grid, sigmas, "profile")
 
 
 def scan(
@@ -116,8 +116,8 @@ def scan(
     sigmas: float = 2.0,
     refit: bool = False,
 ) -> Profile:
-    """The likelihood along one or two parameters, all others held at their fitted values: quicker than `mx.profile`,
-    but no error can be read off it.
+    """The likelihood along one or two parameters with all others held at their fitted values. Faster than
+    `mx.profile`, but no error can be read off it.
 
     **Arguments:** `nll`, `result`, `data`, `where`, `grid`, `sigmas` and `refit` as for `mx.profile`.
 
@@ -125,10 +125,10 @@ def scan(
 
     **Raises**, **Warns** as `mx.profile`.
     """
-    return _along(fitted(nll, result, data, "scan", refit), where, grid, sigmas, "scan")
+    return _profile_or_scan(fitted(nll, result, data, "scan", refit), where, grid, sigmas, "scan")
 
 
-def _along(fitted: Fitted, where: Where, grid: Any, sigmas: float, what: str) -> Profile:
+def _profile_or_scan(fitted: Fitted, where: Where, grid: Any, sigmas: float, what: str) -> Profile:
     index, result = fitted.positions(where, what), fitted.result
     if len(index) not in (1, 2) or len(set(index)) != len(index):
         chosen = [result.names[i] for i in index]
@@ -138,30 +138,30 @@ def _along(fitted: Fitted, where: Where, grid: Any, sigmas: float, what: str) ->
     shape = mesh.shape[:-1]
     lanes = mesh.reshape(-1, len(grids))
 
-    def run(starts: Float[Array, "m n"], wanted: Bool[np.ndarray, " m"]) -> Points:
+    def run(starts: Float[Array, "m n"], to_fit: Bool[np.ndarray, " m"]) -> Points:
         return retry(
             lambda fitted, lanes, skip, robust: evaluate(fitted, jnp.asarray(index), lanes, skip, robust, what),
             fitted,
             (lanes, starts),
-            lambda found: (np.asarray(found.status) != int(Status.VALID)) & wanted,
+            lambda points: (np.asarray(points.status) != int(Status.VALID)) & to_fit,
         )
 
-    every = np.full(len(lanes), what == "profile")
-    found = run(jnp.full((len(lanes), result.values.size), jnp.nan, result.values.dtype), every)
-    if what == "profile" and is_concrete(*found):
-        found = follow(run, found, shape)
+    all_lanes = np.full(len(lanes), what == "profile")
+    points = run(jnp.full((len(lanes), result.values.size), jnp.nan, result.values.dtype), all_lanes)
+    if what == "profile" and is_concrete(*points):
+        points = follow(run, points, shape)
     names = tuple(result.names[i] for i in index)
-    if is_concrete(*found) and np.any(found.lower):
-        warnings.warn(_lower_told(result, found, lanes, names, what), stacklevel=3)
-    value, rise, points, status, lower = (a.reshape(*shape, *a.shape[1:]) for a in found)
-    return Profile(value, rise, points, status, jnp.any(lower), grids, names, result.names)
+    if is_concrete(*points) and np.any(points.lower):
+        warnings.warn(_lower_message(result, points, lanes, names, what), stacklevel=3)
+    value, rise, x, status, lower = (a.reshape(*shape, *a.shape[1:]) for a in points)
+    return Profile(value, rise, x, status, jnp.any(lower), grids, names, result.names)
 
 
-def _lower_told(result: FitResult, found: Points, lanes: Array, names: tuple[str, ...], what: str) -> str:
-    lowest = int(np.nanargmin(np.where(np.asarray(found.lower), np.asarray(found.value), np.nan)))
-    place = ", ".join(f"{name} = {float(x):.6g}" for name, x in zip(names, lanes[lowest], strict=True))
+def _lower_message(result: FitResult, points: Points, lanes: Array, names: tuple[str, ...], what: str) -> str:
+    index = int(np.nanargmin(np.where(np.asarray(points.lower), np.asarray(points.value), np.nan)))
+    place = ", ".join(f"{name} = {float(x):.6g}" for name, x in zip(names, lanes[index], strict=True))
     return (
-        f"{what} met a lower likelihood than at the minimum of the result: the NLL is {float(found.value[lowest]):.6g} "
+        f"{what} met a lower likelihood than at the minimum of the result: the NLL is {float(points.value[index]):.6g} "
         f"at {place}, it was {float(result.nll):.6g}. The rise is above the result's, and no error can be read off it: "
         "fit again, from there"
     )
@@ -175,7 +175,7 @@ def _grids(result: FitResult, index: tuple[int, ...], grid: Any, sigmas: float, 
             raise ValueError(f"{what} needs at least one point, got {grid}")
         if not (isinstance(sigmas, int | float) and 0 < sigmas < math.inf):
             raise ValueError(f"sigmas must be a positive number, got {sigmas!r}")
-        return tuple(_spread(result, i, n, sigmas) for i, n in zip(index, numbers, strict=True))
+        return tuple(_evenly_spaced(result, i, n, sigmas) for i, n in zip(index, numbers, strict=True))
     grids = tuple(grid) if len(index) == 2 and isinstance(grid, tuple | list) and len(grid) == 2 else (grid,)
     if len(grids) != len(index):
         raise ValueError(f"{what} along two parameters takes a tuple of two arrays of values, or a number of points")
@@ -198,7 +198,7 @@ def _grids(result: FitResult, index: tuple[int, ...], grid: Any, sigmas: float, 
     return arrays
 
 
-def _spread(result: FitResult, i: int, size: int, sigmas: float) -> Array:
+def _evenly_spaced(result: FitResult, i: int, size: int, sigmas: float) -> Array:
     value, error = result.values[i], result.errors[i]
     if is_concrete(error) and not float(error) > 0:
         raise ValueError(f"{result.names[i]!r} has no error (it is at a bound): give the values of the grid")
@@ -216,25 +216,25 @@ def evaluate(
     robust: bool,
     what: str,
 ) -> Points:
-    """Each point from its own start or, where that is NaN, from the minimum along the tangent.
+    """The points of a profile or scan, each from its own start or, where that is NaN, from the tangent at the minimum.
 
-    `what`: `"profile"`, `"scan"`, or `"value"`, a profile without other parameters, where an infinite NLL is a value as
-    any: data that are impossible there. NaN is none.
+    `what` is `"profile"`, `"scan"`, or `"value"`, a profile without other parameters, in which an infinite NLL is a
+    valid value (data that are impossible there), but NaN is not.
     """
     minimum = at_minimum(fitted)
     n = minimum.x.size
     rows = (jnp.arange(n) == index[:, None]).astype(minimum.x.dtype)
     held = jnp.any(rows > 0, axis=0)
 
-    def one(values: Array, begin: Array, skip: Array) -> tuple[Array, Array, Array]:
+    def one(values: Array, own_start: Array, skip: Array) -> tuple[Array, Array, Array]:
         at = jnp.where(held, values @ rows, minimum.x)
         if what == "profile":
             start = at + jnp.where(held, 0.0, conditional_shift(minimum.covariance, rows, at - minimum.x))
-            start = jnp.where(jnp.all(jnp.isfinite(begin)), begin, start)
-            found = refit_at(minimum, Hold(rows, at), minimum.space.clip(start), skip, robust)
-            value, x, status = found.value, found.x, found.status
+            start = jnp.where(jnp.all(jnp.isfinite(own_start)), own_start, start)
+            conditional = refit_at(minimum, Hold(rows, at), minimum.space.clip(start), skip, robust)
+            value, x, status = conditional.value, conditional.x, conditional.status
         elif what == "value":
-            # where it is infinite its derivatives are NaN, also for those who do not want them: taken elsewhere
+            # Where the NLL is infinite, its derivatives are NaN and would spoil others: evaluate it elsewhere.
             impossible = lax.stop_gradient(minimum.fn(at, minimum.theta)) == jnp.inf
             value = minimum.fn(jnp.where(impossible, minimum.x, at), minimum.theta)
             value, x = jnp.where(impossible, jnp.inf, value), at
@@ -243,8 +243,8 @@ def evaluate(
         else:
             value, x = minimum.fn(at, minimum.theta), at
             status = jnp.where(jnp.isfinite(value), int(Status.VALID), int(Status.NOT_FINITE))
-        good = (status == int(Status.VALID)) & (fitted.result.valid if what == "scan" else minimum.valid)
-        return jnp.where(good, value, jnp.nan), jnp.where(good, x, jnp.nan), status
+        is_valid = (status == int(Status.VALID)) & (fitted.result.valid if what == "scan" else minimum.valid)
+        return jnp.where(is_valid, value, jnp.nan), jnp.where(is_valid, x, jnp.nan), status
 
     value, points, status = in_blocks(one, (*lanes, skip), n)
     rise = 2 * (value - minimum.fn(minimum.x, minimum.theta))

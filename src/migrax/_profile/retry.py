@@ -1,4 +1,4 @@
-"""Many lanes at once, quickly; then those that failed, surely."""
+"""Runs many lanes by a quick method, then those that failed by a robust one."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,26 +22,27 @@ def retry(
     lanes: PyTree,
     failed: Callable[[T], Bool[np.ndarray, " lanes"]],
 ) -> T:
-    """Runs all lanes by the quick way, and those that failed once more by the sure way, which so is compiled only if it
-    is needed. Inside the user's own `jit`, `vmap` or `grad`, where this cannot be seen, both are in the program.
+    """Runs all lanes by the quick method, and those that failed again by the robust one, which is therefore compiled
+    only if it is needed. Inside the user's own `jit`, `vmap` or `grad`, where failures are not known, the program
+    contains both.
 
     **Arguments:**
 
     - `run`: `run(fitted, lanes, skip, robust)`, jitted; does nothing in the lanes of `skip`.
     - `lanes`: a pytree of arrays with one leading axis.
-    - `failed`: which lanes of a return value did; by NumPy, as nothing needs to be compiled for it.
+    - `failed`: returns which lanes of a return value failed; in NumPy, so that nothing is compiled for it.
     """
     count = jax.tree.leaves(lanes)[0].shape[0]
     arrays = [leaf for leaf in jax.tree.leaves((lanes, fitted)) if eqx.is_array(leaf)]
     if not is_concrete(jnp.asarray(0.0), *arrays):
         return run(fitted, lanes, jnp.zeros(count, bool), True)
-    found = run(fitted, lanes, jnp.asarray(np.zeros(count, bool)), False)
-    if not is_concrete(*jax.tree.leaves(found)):  # the likelihood closes over a tracer
+    results = run(fitted, lanes, jnp.asarray(np.zeros(count, bool)), False)
+    if not is_concrete(*jax.tree.leaves(results)):  # the likelihood closes over a tracer
         return run(fitted, lanes, jnp.zeros(count, bool), True)
-    missing = np.flatnonzero(failed(found))
-    if missing.size == 0:
-        return found
-    # as many lanes as the next power of two, so that few sizes are ever compiled
-    chosen = np.resize(missing, 2 ** int(np.ceil(np.log2(missing.size))))
-    again = run(fitted, jax.tree.map(lambda a: a[chosen], lanes), jnp.arange(chosen.size) >= missing.size, True)
-    return jax.tree.map(lambda old, new: old.at[missing].set(new[: missing.size]), found, again)
+    failed_lanes = np.flatnonzero(failed(results))
+    if failed_lanes.size == 0:
+        return results
+    # Pad to the next power of two, so that few sizes are ever compiled.
+    padded = np.resize(failed_lanes, 2 ** int(np.ceil(np.log2(failed_lanes.size))))
+    retried = run(fitted, jax.tree.map(lambda a: a[padded], lanes), jnp.arange(padded.size) >= failed_lanes.size, True)
+    return jax.tree.map(lambda old, new: old.at[failed_lanes].set(new[: failed_lanes.size]), results, retried)

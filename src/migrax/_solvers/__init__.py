@@ -1,4 +1,4 @@
-"""Minimisers for Optimistix. They use public names of `optimistix` and `lineax` only and know nothing of migrax's
+"""Minimisers for Optimistix. They use only public names of `optimistix` and `lineax` and are independent of migrax's
 parameters: `optx.minimise(fn, mx.Migrad(), y0)` works on any pytree."""
 
 from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt

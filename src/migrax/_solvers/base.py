@@ -1,4 +1,4 @@
-"""What the solvers share: their goal, how they end, and how their options are read."""
+"""The base class of the solvers: their state, their stopping rule, and how they read their options."""
 
 import abc
 from collections.abc import Callable
@@ -17,13 +17,13 @@ Y = TypeVar("Y")
 Out = TypeVar("Out")
 Aux = TypeVar("Aux")
 
-# An EDM that needs no confirmation, in units of the goal; and what may be left of another after the Newton step that
-# should take it away. Beside the floor of a narrow curved valley a small EDM shrinks, too, but slowly.
+# An EDM below TINY times the goal needs no confirmation. Any other is confirmed by a Newton step that leaves at most
+# CONFIRMS of it: beside the floor of a narrow curved valley the EDM is small as well, but shrinks slowly.
 TINY, CONFIRMS = 1e-6, 0.05
 
 
 class AbstractState(eqx.Module, Generic[Aux]):
-    """What every solver keeps: the best point that it accepted, with its aux, and whether it is done."""
+    """The state common to all solvers: the best accepted point with its aux, and whether the solve is finished."""
 
     x: eqx.AbstractVar[Float[Array, " n"]]
     aux: eqx.AbstractVar[Aux]
@@ -35,14 +35,14 @@ State = TypeVar("State", bound=AbstractState)
 
 
 class AbstractEDMSolver(optx.AbstractIterativeSolver[Y, Out, Aux, State]):
-    """A solver that stops when the function is as near to its minimum as asked, never because a step was small.
+    """A solver that stops when the estimated distance to the minimum (EDM) is small, never because a step was small.
 
-    What is near is a matter of the function's units, which `up` tells. Without a fit around it that knows them the step
-    that is left must be small, too: see `settled`.
+    The goal for the EDM is in units of the function, which `up` sets. Outside of `mx.fit`, which knows these units, the
+    remaining step must be small as well: see `settled`.
 
-    In Optimistix's loop the `y` of these solvers is the point that is evaluated next, which may turn out to be a bad
-    one; the point that they return is `state.x`. So each step hands on the aux of the very `y` that it was called
-    with, as Optimistix asks (`optx.BestSoFarMinimiser` rests on it), and the last evaluation is not lost.
+    In Optimistix's loop the `y` of these solvers is the trial point that is evaluated next, which may be rejected; the
+    point that they return is `state.x`. Each step returns the aux of the `y` that it was called with, as Optimistix
+    requires (`optx.BestSoFarMinimiser` relies on it), and the last evaluation is not lost.
     """
 
     tol: eqx.AbstractVar[float]
@@ -58,12 +58,12 @@ class AbstractEDMSolver(optx.AbstractIterativeSolver[Y, Out, Aux, State]):
 
     @property
     def goal(self) -> float:
-        """Where to stop: the distance to the minimum in units of the function (MINUIT's 0.002 tol UP)."""
+        """The EDM at which to stop, in units of the function (MINUIT's 0.002 tol UP)."""
         return 0.002 * self.tol * self.up
 
-    # Optimistix asks every solver for a norm. Here each parameter has its own tolerance.
+    # Optimistix requires a norm of every solver. It is not used here: each parameter has its own tolerance.
     if TYPE_CHECKING:
-        # what a type checker must know: it is no argument
+        # For type checkers: it is not an argument of `__init__`.
         norm: Callable[[PyTree], Scalar] = eqx.field(init=False)
     else:
 
@@ -74,17 +74,17 @@ class AbstractEDMSolver(optx.AbstractIterativeSolver[Y, Out, Aux, State]):
     def settled(
         self, options: dict[str, Any], x: Float[Array, " n"], f: Scalar, step: Float[Array, " n"], edm: Scalar
     ) -> Bool[Array, ""]:
-        """Whether the step that is left is small, too: within `rtol` and `atol` of each parameter, and of the function
-        as the EDM says, or lost in the noise. With the option `goal` the EDM alone decides, as in `mx.fit`."""
+        """Whether the remaining step is small: within `rtol` and `atol` of each parameter and, measured by the EDM, of
+        the function, or below the rounding noise. With the option `goal` the EDM alone decides, as in `mx.fit`."""
         if options.get("goal") is not None:
             return jnp.array(True)
         rtol = jnp.maximum(self.rtol, 8 * jnp.finfo(x.dtype).eps)
-        small = jnp.all(jnp.abs(step) <= self.atol + rtol * jnp.abs(x)) & (edm <= self.atol + rtol * jnp.abs(f))
-        return small | (edm <= noise_of(options, f))
+        is_small = jnp.all(jnp.abs(step) <= self.atol + rtol * jnp.abs(x)) & (edm <= self.atol + rtol * jnp.abs(f))
+        return is_small | (edm <= noise_of(options, f))
 
     @abc.abstractmethod
     def stats(self, state: State) -> dict[str, Any]:
-        """What to add to the `stats` of the solution."""
+        """The solver's entries of the solution's `stats`."""
 
     def terminate(
         self,
@@ -127,7 +127,7 @@ def select(which: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
 
 
 def scalar_option(options: dict[str, Any], name: str, default: ArrayLike, dtype: Any) -> Scalar:
-    """An option that is one number, in the precision of `y`."""
+    """The option `name`, a single number, in the precision of `y`."""
     value = options.get(name)
     value = jnp.asarray(default if value is None else value).astype(dtype)
     if value.shape != ():

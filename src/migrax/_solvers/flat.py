@@ -1,4 +1,4 @@
-"""What every solver here does first: look at `fn(y, args)` of pytrees as a function of one vector, with derivatives."""
+"""Functions `fn(y, args)` of pytrees as functions of one vector, and their derivatives."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ Matrix = Float[Array, "n n"]
 
 
 def flatten(y: PyTree) -> tuple[Vector, Callable[[Vector], PyTree]]:
-    """`y` as a vector, and the way back."""
+    """`y` as a vector, and the function that restores the pytree."""
     vector, unravel = ravel_pytree(y)
     if vector.size == 0 or not jnp.issubdtype(vector.dtype, jnp.floating):
         raise ValueError(f"y must hold at least one number, and real ones only, got {jax.eval_shape(lambda: y)}")
@@ -25,7 +25,7 @@ def flatten(y: PyTree) -> tuple[Vector, Callable[[Vector], PyTree]]:
 def flatten_fn(
     fn: Callable, y: PyTree, args: PyTree
 ) -> tuple[Vector, Callable, Callable[[Vector], tuple[Scalar, Any]]]:
-    """`y` as a vector, the way back, and `fn` as a function of the vector that returns `(value, aux)`."""
+    """`y` as a vector, the function that restores it, and `fn` of the vector, which returns `(value, aux)`."""
     vector, unravel = flatten(y)
 
     def flat(x: Vector) -> tuple[Scalar, Any]:
@@ -53,7 +53,7 @@ def value_and_grad(flat: Callable, x: Vector, mode: str) -> tuple[Scalar, Vector
 
 
 def value_grad_and_hessian_fn(flat: Callable, x: Vector, mode: str) -> tuple[Scalar, Vector, Callable[[], Matrix], Any]:
-    """As `value_and_grad`, with the exact Hessian (forward over the gradient, symmetrised) on demand."""
+    """As `value_and_grad`, and a function that computes the exact Hessian (forward over the gradient, symmetrised)."""
 
     def gradient(v: Vector) -> tuple[Vector, tuple[Scalar, Any]]:
         value, grad, aux = value_and_grad(flat, v, mode)
@@ -69,7 +69,7 @@ def value_grad_and_hessian_fn(flat: Callable, x: Vector, mode: str) -> tuple[Sca
 
 
 def value_grad_hessian(flat: Callable, x: Vector, mode: str) -> tuple[Scalar, Vector, Matrix, Any]:
-    """Value, gradient, exact Hessian and aux, all at once from one copy of the function."""
+    """Value, gradient, exact Hessian and aux, from one copy of the function."""
 
     def gradient(v: Vector) -> tuple[Vector, tuple[Scalar, Any]]:
         value, grad, aux = value_and_grad(flat, v, mode)

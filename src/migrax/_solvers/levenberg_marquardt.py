@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt as Moré made it: Gauss-Newton steps in a scaled trust region, as an Optimistix solver."""
+"""Moré's Levenberg-Marquardt method, Gauss-Newton steps in a scaled trust region, as an Optimistix solver."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -23,18 +23,18 @@ Aux = TypeVar("Aux")
 class LevenbergMarquardt(  # pyright: ignore[reportIncompatibleVariableOverride]
     AbstractTrustRegion[Y, Out, Aux], optx.AbstractLeastSquaresSolver[Y, Out, Aux, TrustRegionState[Any]]
 ):
-    """Levenberg-Marquardt with a trust region, scaled by the largest column norms of the Jacobian so far (as MINPACK).
+    """Levenberg-Marquardt in a trust region scaled by the largest column norms of the Jacobian so far (as MINPACK).
 
-    The default of `mx.fit` for likelihoods with residuals. It stops where the estimated vertical distance to the
+    The default solver of `mx.fit` for likelihoods with residuals. It stops when the estimated vertical distance to the
     minimum of half the sum of squares (EDM, with J^T J for the Hessian) is below 0.002 `tol` `up`, never because a step
-    was small. One step is one evaluation of the residuals and their Jacobian.
+    was small. Each step evaluates the residuals and their Jacobian once.
 
     Supports the following `options`:
 
     - `autodiff_mode`: `"fwd"` (default here: a Jacobian has more rows than columns) or `"bwd"`.
     - `goal`: the EDM at which to stop, in place of 0.002 `tol` `up`; it may be traced.
     - `noise`: the rounding noise of half the sum of squares; default 8 eps of it.
-    - `idle`: if true (it may be traced) do nothing, for lanes of a vmapped solve that others wait for.
+    - `idle`: if true (it may be traced), return at once: for lanes of a vmapped solve that have nothing to do.
 
     The `stats` of the solution hold `edm`, `metric` (the inverse of the last J^T J, forced positive definite, shape
     `(n, n)`), `num_gradients` (Jacobians), `num_values` and `num_hessians` (both 0).
@@ -71,9 +71,11 @@ class LevenbergMarquardt(  # pyright: ignore[reportIncompatibleVariableOverride]
             jacobian = jax.vmap(lambda row: transposed(row)[0])(jnp.eye(r.size, dtype=x.dtype))
         return 0.5 * jnp.sum(r**2), jacobian.T @ r, lambda: jacobian.T @ jacobian, aux
 
-    def decompose(self, hessian: Float[Array, "n n"], grad: Float[Array, " n"], before: Float[Array, " n"]) -> Metric:
+    def decompose(
+        self, hessian: Float[Array, "n n"], grad: Float[Array, " n"], previous_scale: Float[Array, " n"]
+    ) -> Metric:
         norms = jnp.sqrt(jnp.diagonal(hessian))
-        largest = jnp.where(jnp.isfinite(norms) & (norms > before), norms, before)
+        largest = jnp.where(jnp.isfinite(norms) & (norms > previous_scale), norms, previous_scale)
         return decompose(hessian, grad, jnp.where(largest > 0, largest, 1.0))
 
     def first_radius(self, x: Float[Array, " n"], scale: Float[Array, " n"]) -> Scalar:

@@ -1,26 +1,26 @@
-"""The line search of `Migrad`: accept a step or shorten it, from values and slopes at both ends."""
+"""The line search of `Migrad`: accepts or shortens a step, from the values and slopes at both ends."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Scalar
 
-# Sufficient decrease (Armijo): a fifth of what the slope promises, where the minimum of a parabola has half of it. With
-# the usual 1e-4 a step counts that is thousands of times longer than the way on which the slope means anything: for a
-# parameter whose likelihood is periodic or levels off, a place far away, in another period. Approximate Wolfe: 1e-4.
+# Sufficient decrease (Armijo): a fifth of what the slope predicts; at the minimum of a parabola it is half. The usual
+# 1e-4 would accept steps thousands of times longer than the range over which the slope is valid: where a likelihood is
+# periodic in a parameter or levels off, a point far away, in another period. Approximate Wolfe: 1e-4.
 _DECREASE, _WOLFE = 0.2, 1e-4
-# Of a step no longer than this (in a fit: errors) it is enough that value and slope have become smaller.
+# A step no longer than this (in a fit, in units of errors) only has to reduce the value and the slope.
 _NEAR = 3.0
-# A refused step is cut to no less than 0.05 of itself, as in MINUIT; by ten if it met NaN or infinity.
+# A rejected step is shortened to at least 0.05 of its length, as in MINUIT; to 0.1 if it led to NaN or infinity.
 _SHORTEST, _LONGEST, _CUT = 0.05, 0.5, 0.1
 
 
 def accept(
     f: Scalar, slope: Scalar, step: Scalar, f_trial: Scalar, slope_trial: Scalar, noise: Scalar, length: Scalar
 ) -> Bool[Array, ""]:
-    """Whether the trial is good enough.
+    """Whether to accept the trial point.
 
-    It is if it decreases sufficiently. Where the change is below the rounding noise of the values, or the step (of that
-    `length`) is short and leads down, the slopes decide (the approximate Wolfe condition; Hager and Zhang, SIAM J.
-    Optim. 16 (2005) 170, eq. 4.1).
+    It is accepted when the function decreases sufficiently. Where the change is below the rounding noise of the values,
+    or the step (its length is `length`) is short and leads down, the slopes decide (the approximate Wolfe condition;
+    Hager and Zhang, SIAM J. Optim. 16 (2005) 170, eq. 4.1).
     """
     finite = jnp.isfinite(f_trial) & jnp.isfinite(slope_trial)
     decreased = f_trial <= f + _DECREASE * step * slope
@@ -36,22 +36,23 @@ def shorten(
     f: Scalar, slope: Scalar, step: Scalar, f_trial: Scalar, slope_trial: Scalar, again: Bool[Array, ""]
 ) -> Scalar:
     """The next step to try: the minimum of the cubic through both ends (Nocedal and Wright, eq. 3.59), kept between
-    0.05 and 0.5 of the refused one.
+    0.05 and 0.5 of the rejected one.
 
-    Where a second trial (`again`) changed the function by a small part of what the slope promises, up or down, it is no
-    parabola whose minimum lies on the way: the slope does not hold so far. It may hold as far as it gives that change.
+    Where a second trial (`again`) changed the function, up or down, by a small fraction of what the slope predicts, the
+    function is no parabola with its minimum on the way: the slope is not valid over the whole step. The step is then
+    shortened to the length at which the slope would give that change.
     """
     chord = (f_trial - f) / step
-    size = jnp.maximum(jnp.maximum(jnp.abs(slope), jnp.abs(slope_trial)), jnp.abs(chord))
-    usable = jnp.isfinite(size) & (size > 0)
-    # In units in which nothing overflows. Harmless numbers elsewhere: NaN would spoil derivatives even where it is not
-    # selected.
-    a, b, c = jnp.where(usable, jnp.stack([slope, slope_trial, chord]) / jnp.where(usable, size, 1.0), 1.0)
+    largest = jnp.maximum(jnp.maximum(jnp.abs(slope), jnp.abs(slope_trial)), jnp.abs(chord))
+    usable = jnp.isfinite(largest) & (largest > 0)
+    # In units in which nothing overflows. Unusable numbers are replaced: NaN would spoil derivatives even where it is
+    # not selected.
+    a, b, c = jnp.where(usable, jnp.stack([slope, slope_trial, chord]) / jnp.where(usable, largest, 1.0), 1.0)
     d1 = a + b - 3 * c
-    square = d1**2 - a * b
-    d2 = jnp.sqrt(jnp.where(square > 0, square, 1.0))
+    radicand = d1**2 - a * b
+    d2 = jnp.sqrt(jnp.where(radicand > 0, radicand, 1.0))
     ratio = 1 - (b + d2 - d1) / (b - a + 2 * d2)
-    cut = jnp.where(usable & (square > 0), jnp.clip(ratio, _SHORTEST, _LONGEST), _CUT)
-    part = jnp.abs(c) / jnp.where(a != 0, jnp.abs(a), 1.0)
-    levels = usable & again & (part > 0) & (part < _SHORTEST)
-    return step * jnp.where(levels, part, cut)
+    cut = jnp.where(usable & (radicand > 0), jnp.clip(ratio, _SHORTEST, _LONGEST), _CUT)
+    fraction = jnp.abs(c) / jnp.where(a != 0, jnp.abs(a), 1.0)
+    levels_off = usable & again & (fraction > 0) & (fraction < _SHORTEST)
+    return step * jnp.where(levels_off, fraction, cut)

@@ -1,4 +1,4 @@
-"""The inverse Hessian as a metric: forced positive definite, scaled to unit diagonal first as MINUIT does."""
+"""The inverse Hessian as a metric: scaled to unit diagonal and forced positive definite, as in MINUIT."""
 
 from typing import NamedTuple
 
@@ -13,16 +13,17 @@ class Metric(NamedTuple):
     scale: Float[Array, " n"]  # the diagonal of D, 1/units of the parameters
     vectors: Float[Array, "n n"]
     eigenvalues: Float[Array, " n"]  # in units of the function, ascending
-    finite: Bool[Array, ""]  # whether the Hessian was; if not, something else took its place
+    finite: Bool[Array, ""]  # whether the Hessian was finite; if not, a multiple of the identity replaces it
 
     @classmethod
     def unit(cls, x: Float[Array, " n"]) -> "Metric":
-        """That of the identity, for vectors like `x`."""
+        """The identity as a metric, for vectors like `x`."""
         return cls(jnp.ones_like(x), jnp.eye(x.size, dtype=x.dtype), jnp.ones_like(x), jnp.array(True))
 
     @property
     def floor(self) -> Scalar:
-        """Eigenvalues below this are zero within rounding (of a unit diagonal the largest is between 1 and n)."""
+        """The size below which an eigenvalue is zero within rounding (with a unit diagonal the largest is between 1
+        and n)."""
         n = self.eigenvalues.shape[0]
         return 8 * n * jnp.finfo(self.eigenvalues.dtype).eps * jnp.maximum(jnp.max(jnp.abs(self.eigenvalues)), 1)
 
@@ -32,12 +33,12 @@ class Metric(NamedTuple):
 
     @property
     def minimum(self) -> Bool[Array, ""]:
-        """Whether the function curves up somewhere, and down nowhere: flat directions are allowed."""
+        """Whether the Hessian is positive semidefinite within rounding and not zero: flat directions are allowed."""
         return self.finite & (self.eigenvalues[0] >= -self.floor) & (self.eigenvalues[-1] > self.floor)
 
     def root(self, flat: Float[Array, " n"] | None = None) -> Float[Array, "n n"]:
-        """`L` with `L L^T` = the inverse of the Hessian with its eigenvalues made positive: their absolute values or,
-        where they are zero within rounding, `flat` (default: the rounding)."""
+        """`L`, where `L L^T` is the inverse of the Hessian with its eigenvalues made positive: each is replaced by its
+        absolute value or, where it is zero within rounding, by `flat` (default: `floor`)."""
         size = jnp.abs(self.eigenvalues)
         least = self.floor if flat is None else jnp.maximum(flat, self.floor)
         positive = jnp.where(size > self.floor, size, least)
@@ -54,10 +55,10 @@ class Metric(NamedTuple):
 
 
 def unit_diagonal(hessian: Float[Array, "n n"]) -> Float[Array, " n"]:
-    """The scale D with which the diagonal of D^-1 H D^-1 is one (or minus one)."""
+    """The scale D for which the diagonal of D^-1 H D^-1 is one (or minus one)."""
     diagonal = jnp.abs(jnp.diagonal(hessian))
-    # A zero on the diagonal (a flat or purely mixed direction) takes the size of its row. Zero is what is nothing
-    # beside H_ij^2 / H_jj, which no entry of a positive-definite matrix is, however the parameters are scaled.
+    # A zero on the diagonal (a flat or purely mixed direction) is replaced by the size of its row. An entry counts as
+    # zero if it is negligible beside H_ij^2 / H_jj; in a positive-definite matrix none is, in any units of parameters.
     row = jnp.max(jnp.abs(hessian), axis=1)
     unit = jnp.sqrt(jnp.where(diagonal > 0, diagonal, jnp.finfo(hessian.dtype).tiny))
     mixed = jnp.max(jnp.abs(hessian) / unit[None, :], axis=1)
@@ -68,29 +69,29 @@ def unit_diagonal(hessian: Float[Array, "n n"]) -> Float[Array, " n"]:
 def decompose(
     hessian: Float[Array, "n n"], gradient: Float[Array, " n"], scale: Float[Array, " n"] | None = None
 ) -> Metric:
-    """Scales (to unit diagonal unless a scale is given) and decomposes.
+    """The eigen-decomposition of a Hessian, scaled to unit diagonal unless a `scale` is given.
 
-    Where the Hessian is not finite, its place is taken by the gradient's length times the identity, so that the first
-    step of a solver that uses it has length one.
+    A Hessian that is not finite is replaced by the identity times the length of the gradient, so that the first step of
+    a solver that uses it has length one.
     """
     finite = jnp.all(jnp.isfinite(hessian))
     length = jnp.sqrt(jnp.sum(gradient**2))
-    spare = jnp.where(jnp.isfinite(length) & (length > 0), length, 1.0)
-    usable = jnp.where(finite, hessian, spare * jnp.eye(hessian.shape[0], dtype=hessian.dtype))
+    fallback = jnp.where(jnp.isfinite(length) & (length > 0), length, 1.0)
+    usable = jnp.where(finite, hessian, fallback * jnp.eye(hessian.shape[0], dtype=hessian.dtype))
     scale = unit_diagonal(usable) if scale is None else scale
     eigenvalues, vectors = jnp.linalg.eigh(usable / (scale[:, None] * scale[None, :]))
     return Metric(scale, vectors, eigenvalues, finite)
 
 
 def bfgs(v: Float[Array, "n n"], s: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, "n n"]:
-    """The BFGS update of an inverse Hessian after a step `s` that changed the gradient by `y`; none, where the function
-    curves down along the step. What is zero across some directions stays so."""
+    """The BFGS update of an inverse Hessian after a step `s` that changed the gradient by `y`, skipped where the
+    curvature along the step is not positive. Directions in which `v` and `s` are zero stay zero."""
     delta = s @ y
     vy = v @ y
     yvy = y @ vy
-    good = (delta > 1e-8 * jnp.abs(yvy)) & (yvy > 0) & jnp.isfinite(delta + yvy)
-    delta, yvy = jnp.where(good, delta, 1.0), jnp.where(good, yvy, 1.0)
-    return jnp.where(good, updated_inverse(v, s, vy, delta, yvy), v)
+    is_usable = (delta > 1e-8 * jnp.abs(yvy)) & (yvy > 0) & jnp.isfinite(delta + yvy)
+    delta, yvy = jnp.where(is_usable, delta, 1.0), jnp.where(is_usable, yvy, 1.0)
+    return jnp.where(is_usable, updated_inverse(v, s, vy, delta, yvy), v)
 
 
 def updated_inverse(
@@ -104,10 +105,10 @@ def updated_inverse(
 
 @jax.custom_jvp
 def seed(hessian: Float[Array, "n n"], root: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """`root @ root.T`, for a root of the Hessian's inverse that was forced positive definite.
+    """`root @ root.T`, for a root of the inverse Hessian that was forced positive definite.
 
-    It is differentiated as the inverse that it is where nothing was forced. Through the eigenvectors one would divide
-    by the distances of the eigenvalues, which are zero for the simplest functions.
+    Its derivative is that of the inverse, which is exact where nothing was forced. Derivatives of eigenvectors would
+    divide by differences of eigenvalues, which are zero for the simplest functions.
     """
     return root @ root.T
 

@@ -31,16 +31,16 @@ Y = TypeVar("Y")
 Aux = TypeVar("Aux")
 
 
-# How often to go on from the exact Hessian where the search thought itself done, or lost, and it is neither (MINUIT's
-# rounds of MIGRAD).
+# How often to continue from the exact Hessian after the search stopped at a point that is no minimum (MINUIT's rounds
+# of MIGRAD).
 _MAX_ROUNDS = 5
 
 
-class _Look(NamedTuple):
-    """What the exact Hessian at a point says."""
+class _HessianCheck(NamedTuple):
+    """The results of an exact Hessian at a point."""
 
     metric: Float[Array, "n n"]  # its inverse, forced positive definite
-    push: Float[Array, " n"]  # off a saddle, one error long; else zero
+    push: Float[Array, " n"]  # a step off a saddle, one error long; zero elsewhere
     edm: Scalar
     minimum: Bool[Array, ""]  # no negative curvature
     finite: Bool[Array, ""]
@@ -57,14 +57,14 @@ class _MigradState(AbstractState[Aux]):
     # the estimate of the inverse Hessian
     metric: Float[Array, "n n"]
     dcov: Scalar  # its relative error, roughly
-    trusted: Bool[Array, ""]  # it rests on a positive curvature that was given or met
-    confirming: Bool[Array, ""]  # the exact EDM is small, and the step is Newton's
-    # the way to the point that is evaluated next, x + step * direction
+    trusted: Bool[Array, ""]  # it comes from a positive curvature, given or observed
+    confirming: Bool[Array, ""]  # the exact EDM is small, and a Newton step is to confirm it
+    # the trial point, x + step * direction
     direction: Float[Array, " n"]
     step: Scalar
     num_refused: Int[Array, ""]
     was_reset: Bool[Array, ""]
-    # how it goes
+    # progress
     terminate: Bool[Array, ""]
     result: optx.RESULTS
     num_gradients: Int[Array, ""]
@@ -77,21 +77,21 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
     """MINUIT's MIGRAD with exact gradients: BFGS on the inverse Hessian, stopped by the estimated vertical distance to
     the minimum (EDM), never because a step was small.
 
-    One step is one evaluation of the value and its gradient. The exact Hessian is looked at twice, for the first metric
-    and where the search thinks itself done: it succeeds where that Hessian has no negative eigenvalue and the EDM by
-    it is below 0.002 `tol` `up`, else goes on from there. With the option `metric` it is not looked at at all.
+    Each step evaluates the value and the gradient once. The exact Hessian is computed for the first metric and where
+    the search has converged: it terminates successfully when that Hessian has no negative eigenvalue and gives an EDM
+    below 0.002 `tol` `up`, and otherwise continues from there. With the option `metric` no Hessian is computed.
 
     Supports the following `options`:
 
     - `metric`: an estimate of the inverse Hessian to start from, as a matrix of shape `(n, n)` in the order in which
         `jax.flatten_util.ravel_pytree` puts the `n` numbers of `y`, or as a `lineax` operator of that matrix. With it
-        no Hessian is computed, each of which costs about `n` gradients: the choice for many similar fits in lockstep
-        under `jax.vmap`. The EDM is then measured with the estimate, as it is kept up to date, so its size matters. Of
-        one that is not positive definite the diagonal is used.
+        no Hessian is computed, each of which costs about `n` gradients: suited to many similar fits in lockstep under
+        `jax.vmap`. The EDM then uses this estimate, as the search updates it, so its scale matters. If it is not
+        positive definite, its diagonal is used.
     - `autodiff_mode`: `"bwd"` (default) or `"fwd"`, for functions without a reverse mode.
     - `goal`: the EDM at which to stop, in place of 0.002 `tol` `up`; it may be traced.
     - `noise`: the rounding noise of the function's values; default 8 eps |f|.
-    - `idle`: if true (it may be traced) do nothing, for lanes of a vmapped solve that others wait for.
+    - `idle`: if true (it may be traced), return at once: for lanes of a vmapped solve that have nothing to do.
 
     The `stats` of the solution hold `edm`, `metric` (the inverse of the last Hessian or, with the option `metric`, the
     estimate of it; shape `(n, n)`), `num_values` (0), `num_gradients` (each with its value) and `num_hessians`.
@@ -129,11 +129,11 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         zero = jnp.zeros((), x.dtype)
         if options.get("metric") is None:
             num_hessians = 1
-            seen = self._look(flat, x, mode)
+            seen = self._check_hessian(flat, x, mode)
             metric, trusted, direction = seen.metric, seen.minimum, seen.push
         else:
             num_hessians = 0
-            metric, trusted = _given_metric(options["metric"], x)
+            metric, trusted = _user_metric(options["metric"], x)
             direction = jnp.zeros_like(x)
         return _MigradState(
             first=jnp.array(True),
@@ -156,17 +156,17 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
             num_hessians=jnp.array(num_hessians),
         )
 
-    def _look(self, flat: Callable, x: Float[Array, " n"], mode: str) -> _Look:
+    def _check_hessian(self, flat: Callable, x: Float[Array, " n"], mode: str) -> _HessianCheck:
         _, grad, hessian, _ = value_grad_hessian(flat, x, mode)
         metric = decompose(hessian, grad)
-        # Where there is no curvature to tell how far to go, the first step has length one.
+        # Where the curvature vanishes and sets no scale, the first step has length one.
         root = lax.stop_gradient(metric.root(flat=jnp.abs(metric.vectors.T @ (grad / metric.scale))))
         slope = root[:, 0] @ grad
         error = (2 * self.up) ** 0.5
         # MINUIT's seed leaves a saddle by a line search along it.
         saddle = metric.finite & (metric.eigenvalues[0] < -metric.floor) & (jnp.abs(slope) < 0.1 * error)
         push = jnp.where(slope > 0, -error, error) * root[:, 0]
-        return _Look(
+        return _HessianCheck(
             metric=seed(hessian, root),
             push=jnp.where(saddle, push, 0.0),
             edm=metric.edm(grad),
@@ -188,30 +188,33 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         f, grad, aux = value_and_grad(flat, x, mode)
         finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(grad))
         slope, slope_trial = state.grad @ state.direction, grad @ state.direction
-        good = (
+        is_acceptable = (
             finite
             & jnp.any(x != state.x)
             & accept(state.f, slope, state.step, f, slope_trial, noise_of(options, state.f), _length(state))
         )
-        accepted = state.first | good
+        accepted = state.first | is_acceptable
         goal = scalar_option(options, "goal", self.goal, f.dtype)
-        # zeros, as NaN would spoil derivatives even where it is not selected
-        moved = self._accepted(state, x, f, jnp.where(finite, grad, 0.0), aux, goal, options)
-        stayed = self._refused(state, shorten(state.f, slope, state.step, f, slope_trial, state.num_refused > 0), goal)
-        new = select(accepted, moved, stayed)
-        lost = state.first & ~finite
-        new = _replace(
+        # Zeros in place of NaN, which would spoil derivatives even where it is not selected.
+        if_accepted = self._accepted(state, x, f, jnp.where(finite, grad, 0.0), aux, goal, options)
+        if_refused = self._refused(
+            state, shorten(state.f, slope, state.step, f, slope_trial, state.num_refused > 0), goal
+        )
+        new = select(accepted, if_accepted, if_refused)
+        nonfinite_start = state.first & ~finite
+        new = _with_fields(
             new,
-            terminate=new.terminate | lost,
-            result=optx.RESULTS.where(lost, optx.RESULTS.nonfinite, new.result),
+            terminate=new.terminate | nonfinite_start,
+            result=optx.RESULTS.where(nonfinite_start, optx.RESULTS.nonfinite, new.result),
             confirming=jnp.array(False),
             num_gradients=state.num_gradients + 1,
         )
         if options.get("metric") is None:
             confirmed = accepted & state.confirming & (new.edm <= CONFIRMS * state.edm)
-            wanted = new.terminate & ~lost & ~confirmed & ~state.terminate  # of lanes that wait nothing is wanted
+            # not in lanes of a vmapped solve that had finished before
+            needs_check = new.terminate & ~nonfinite_start & ~confirmed & ~state.terminate
             fn, args = jax.tree.map(lambda a: lax.stop_gradient(a) if eqx.is_array(a) else a, (fn, args))
-            new = self._verify(wanted, new, flatten_fn(fn, y, args)[2], mode, goal, options)
+            new = self._verify(needs_check, new, flatten_fn(fn, y, args)[2], mode, goal, options)
         if self.verbose is not False:
             (_print_step if self.verbose is True else self.verbose)(
                 num_gradients=("Gradients", new.num_gradients),
@@ -233,19 +236,19 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         goal: Scalar,
         options: dict[str, Any],
     ) -> _MigradState[Any]:
-        """Updates the metric, looks at the EDM and plans a full step from here."""
+        """Updates the metric and the EDM at the accepted point, and plans a full step from it."""
         metric, dcov, trusted = select(
             state.first, (state.metric, state.dcov, state.trusted), _update(state, x - state.x, grad)
         )
         direction = -metric @ grad
-        # A metric that lost positive-definiteness by rounding cannot be trusted any more.
-        bad = ~(grad @ direction < 0) & jnp.any(grad != 0)
-        metric, direction = _where_reset(bad, metric, direction, grad)
+        # Reset a metric that is no longer positive definite because of rounding.
+        not_descent = ~(grad @ direction < 0) & jnp.any(grad != 0)
+        metric, direction = _reset_to_diagonal(not_descent, metric, direction, grad)
         edm = -0.5 * (grad @ direction)
         done = trusted & (edm * (1 + 3 * dcov) <= goal) & self.settled(options, x, f, direction, edm)
         direction = jnp.where(state.first, direction + state.direction, direction)
         stationary = ~done & jnp.all(direction == 0)
-        return _replace(
+        return _with_fields(
             state,
             first=jnp.array(False),
             x=x,
@@ -265,12 +268,13 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         )
 
     def _refused(self, state: _MigradState[Any], step: Scalar, goal: Scalar) -> _MigradState[Any]:
-        """Shortens the step; after `max_refused` starts once from a plain metric, then gives up and says so."""
+        """Shortens the step. After `max_refused` rejections the metric is reset to its diagonal, once; after as many
+        more the search fails."""
         exhausted = state.num_refused + 1 >= self.max_refused
         give_up = exhausted & state.was_reset
-        metric, direction = _where_reset(exhausted, state.metric, state.direction, state.grad)
-        close = state.trusted & (state.edm <= 10 * goal)  # MINUIT accepts this too
-        return _replace(
+        metric, direction = _reset_to_diagonal(exhausted, state.metric, state.direction, state.grad)
+        is_close = state.trusted & (state.edm <= 10 * goal)  # MINUIT accepts this too
+        return _with_fields(
             state,
             metric=metric,
             direction=direction,
@@ -278,32 +282,34 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
             num_refused=jnp.where(exhausted, 0, state.num_refused + 1),
             was_reset=state.was_reset | exhausted,
             terminate=give_up,
-            result=optx.RESULTS.where(give_up & ~close, optx.RESULTS.nonlinear_divergence, state.result),
+            result=optx.RESULTS.where(give_up & ~is_close, optx.RESULTS.nonlinear_divergence, state.result),
         )
 
     def _verify(
         self,
-        wanted: Bool[Array, ""],
+        needs_check: Bool[Array, ""],
         state: _MigradState[Any],
         flat: Callable,
         mode: str,
         goal: Scalar,
         options: dict[str, Any],
     ) -> _MigradState[Any]:
-        """Where the search ended, looks at the exact Hessian: is this the minimum, or is there a way to go on?
+        """Computes the exact Hessian where the search ended, and accepts the point as the minimum or continues from it.
 
-        Beside the floor of a narrow curved valley even the exact EDM is small, as the walls' curvature is along the
-        valley, too. So a Newton step must confirm it.
+        Beside the floor of a narrow curved valley even the exact EDM is small, as the curvature of the walls enters
+        along the valley, too. A Newton step must therefore confirm it.
         """
         x, noise = lax.stop_gradient(state.x), noise_of(options, state.f)
-        no = jnp.array(False)
-        blank = _Look(state.metric, jnp.zeros_like(x), state.edm, no, no)
-        # A loop of at most one turn: under vmap `lax.cond` would look in every step.
+        false = jnp.array(False)
+        blank = _HessianCheck(state.metric, jnp.zeros_like(x), state.edm, false, false)
+        # A loop of at most one iteration: under vmap `lax.cond` would compute the Hessian at every step.
         _, seen = lax.while_loop(
-            lambda carry: carry[0], lambda carry: (no, self._look(flat, x, mode)), lax.stop_gradient((wanted, blank))
+            lambda carry: carry[0],
+            lambda carry: (false, self._check_hessian(flat, x, mode)),
+            lax.stop_gradient((needs_check, blank)),
         )
         gave_up = state.result != optx.RESULTS.successful
-        # A search that found no way down is at the minimum only as far as the noise can tell.
+        # A search that failed to decrease the function may be at the minimum to within the rounding noise.
         reached = seen.minimum & (seen.edm <= jnp.where(gave_up, jnp.minimum(10 * goal, noise), goal))
         reached &= self.settled(options, x, state.f, seen.metric @ state.grad, seen.edm) | gave_up
         confirmed = reached & (gave_up | (seen.edm <= jnp.maximum(TINY * goal, noise)))
@@ -311,7 +317,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         direction = -seen.metric @ state.grad + seen.push
         again = ~confirmed & (reached | (state.num_hessians <= _MAX_ROUNDS)) & jnp.any(direction != 0)
         result = optx.RESULTS.where(confirmed | again, optx.RESULTS.successful, optx.RESULTS.nonlinear_divergence)
-        looked = _replace(
+        checked = _with_fields(
             state,
             edm=seen.edm,
             metric=seen.metric,
@@ -326,7 +332,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
             result=result,
             num_hessians=state.num_hessians + 1,
         )
-        return select(wanted, looked, state)
+        return select(needs_check, checked, state)
 
     def stats(self, state: _MigradState[Any]) -> dict[str, Any]:
         return {
@@ -358,16 +364,16 @@ def _length(state: _MigradState[Any]) -> Scalar:
     return jnp.sqrt(jnp.sum((state.step * state.direction) ** 2))
 
 
-def _print_step(**said: tuple[str, Any]) -> None:
-    jax.debug.print(", ".join(f"{label}: {{}}" for label, _ in said.values()), *(value for _, value in said.values()))
+def _print_step(**info: tuple[str, Any]) -> None:
+    jax.debug.print(", ".join(f"{label}: {{}}" for label, _ in info.values()), *(value for _, value in info.values()))
 
 
-def _replace(state: _MigradState[Any], **new: Any) -> _MigradState[Any]:
+def _with_fields(state: _MigradState[Any], **new: Any) -> _MigradState[Any]:
     names = tuple(new)
     return eqx.tree_at(lambda s: tuple(getattr(s, n) for n in names), state, tuple(new[n] for n in names))
 
 
-def _given_metric(metric: Any, x: Float[Array, " n"]) -> tuple[Float[Array, "n n"], Bool[Array, ""]]:
+def _user_metric(metric: Any, x: Float[Array, " n"]) -> tuple[Float[Array, "n n"], Bool[Array, ""]]:
     """The user's metric, and whether it is positive definite."""
     metric = metric.as_matrix() if isinstance(metric, lx.AbstractLinearOperator) else jnp.asarray(metric)
     if metric.shape != (x.size, x.size):
@@ -375,19 +381,19 @@ def _given_metric(metric: Any, x: Float[Array, " n"]) -> tuple[Float[Array, "n n
     metric = metric.astype(x.dtype)
     metric = 0.5 * (metric + metric.T)
     trusted = jnp.all(jnp.isfinite(jnp.linalg.cholesky(metric)))
-    return jnp.where(trusted, metric, jnp.diag(_plain(metric))), trusted
+    return jnp.where(trusted, metric, jnp.diag(_positive_diagonal(metric))), trusted
 
 
-def _plain(metric: Float[Array, "n n"]) -> Float[Array, " n"]:
-    """The diagonal of the metric, made usable: with it alone every step is a descent."""
+def _positive_diagonal(metric: Float[Array, "n n"]) -> Float[Array, " n"]:
+    """The diagonal of the metric, made positive: as a metric it always gives a descent direction."""
     diagonal = jnp.abs(jnp.diagonal(metric))
     return jnp.where(jnp.isfinite(diagonal) & (diagonal > 0), diagonal, 1.0)
 
 
-def _where_reset(
+def _reset_to_diagonal(
     reset: Bool[Array, ""], metric: Float[Array, "n n"], direction: Float[Array, " n"], grad: Float[Array, " n"]
 ) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
-    diagonal = _plain(metric)
+    diagonal = _positive_diagonal(metric)
     return jnp.where(reset, jnp.diag(diagonal), metric), jnp.where(reset, -diagonal * grad, direction)
 
 
@@ -395,23 +401,23 @@ def _update(
     state: _MigradState[Any], dx: Float[Array, " n"], grad: Float[Array, " n"]
 ) -> tuple[Float[Array, "n n"], Scalar, Bool[Array, ""]]:
     """The BFGS update of the inverse Hessian (Fletcher 1970; MINUIT's DavidonErrorUpdator), MINUIT's dcov, the running
-    estimate of the metric's relative error, and whether the metric has met a positive curvature.
+    estimate of the metric's relative error, and whether a positive curvature has been given or observed.
 
-    Where the function curves down along the step no positive metric can follow it: the metric is lengthened along
-    the step instead, so that the next step there is three times as long.
+    Where the curvature along the step is negative, no positive metric can reproduce it: the metric is instead increased
+    along the step, so that the next step in this direction is three times as long.
     """
     metric = state.metric
     dg = grad - state.grad
     delta = dx @ dg
     v_dg = metric @ dg
     gvg = dg @ v_dg
-    curved = (delta > 0) & (gvg > 0) & jnp.isfinite(delta) & jnp.isfinite(gvg)
-    safe_delta, safe_gvg = jnp.where(curved, delta, 1.0), jnp.where(curved, gvg, 1.0)
+    curves_up = (delta > 0) & (gvg > 0) & jnp.isfinite(delta) & jnp.isfinite(gvg)
+    safe_delta, safe_gvg = jnp.where(curves_up, delta, 1.0), jnp.where(curves_up, gvg, 1.0)
     updated = updated_inverse(metric, dx, v_dg, safe_delta, safe_gvg)
-    # the slope here: where the search leaves a saddle, there was none at the other end
+    # The slope at this end of the step: where the search leaves a saddle, it was zero at the other end.
     slope = -(grad @ state.direction)
-    longer = metric + 2 * jnp.outer(state.direction, state.direction) / jnp.where(slope > 0, slope, jnp.inf)
-    new = jnp.where(curved, 0.5 * (updated + updated.T), longer)
+    lengthened = metric + 2 * jnp.outer(state.direction, state.direction) / jnp.where(slope > 0, slope, jnp.inf)
+    new = jnp.where(curves_up, 0.5 * (updated + updated.T), lengthened)
     new = jnp.where(jnp.all(jnp.isfinite(new)), new, metric)
-    change = lax.stop_gradient(jnp.sum(jnp.abs(new - metric)) / jnp.sum(jnp.abs(new)))
-    return new, 0.5 * (state.dcov + change), state.trusted | curved
+    relative_change = lax.stop_gradient(jnp.sum(jnp.abs(new - metric)) / jnp.sum(jnp.abs(new)))
+    return new, 0.5 * (state.dcov + relative_change), state.trusted | curves_up

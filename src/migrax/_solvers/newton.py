@@ -22,18 +22,19 @@ class Newton(  # pyright: ignore[reportIncompatibleVariableOverride]
 ):
     """Newton's method with the exact Hessian, in a trust region whose coordinates are scaled by the Hessian's diagonal.
 
-    The fastest solver for few parameters, and the one that leaves saddles: where the Hessian has a negative
-    eigenvalue the step goes along it. It succeeds where the Hessian has no negative eigenvalue (and a positive one) and
-    the estimated vertical distance to the minimum (EDM) is below 0.002 `tol` `up`, never because a step was small.
+    The fastest solver for few parameters, and one that leaves saddles: where the Hessian has a negative eigenvalue, the
+    step follows its eigenvector. It terminates successfully when the Hessian has no negative eigenvalue (and a positive
+    one) and the estimated vertical distance to the minimum (EDM) is below 0.002 `tol` `up`, never because a step was
+    small.
 
-    One step is one evaluation of the value and its gradient, and of the Hessian if the point is accepted.
+    Each step evaluates the value and the gradient once, and the Hessian if the point is accepted.
 
     Supports the following `options`:
 
     - `autodiff_mode`: `"bwd"` (default) or `"fwd"`, for functions without a reverse mode.
     - `goal`: the EDM at which to stop, in place of 0.002 `tol` `up`; it may be traced.
     - `noise`: the rounding noise of the function's values; default 8 eps |f|.
-    - `idle`: if true (it may be traced) do nothing, for lanes of a vmapped solve that others wait for.
+    - `idle`: if true (it may be traced), return at once: for lanes of a vmapped solve that have nothing to do.
 
     The `stats` of the solution hold `edm`, `metric` (the inverse of the last Hessian, forced positive definite, shape
     `(n, n)`), `num_values` (0), `num_gradients` (each with its value) and `num_hessians`.
@@ -59,14 +60,16 @@ class Newton(  # pyright: ignore[reportIncompatibleVariableOverride]
         x, _, flat = flatten_fn(fn, y, args)
         return value_grad_and_hessian_fn(flat, x, autodiff_mode(options))
 
-    def decompose(self, hessian: Float[Array, "n n"], grad: Float[Array, " n"], before: Float[Array, " n"]) -> Metric:
+    def decompose(
+        self, hessian: Float[Array, "n n"], grad: Float[Array, " n"], previous_scale: Float[Array, " n"]
+    ) -> Metric:
         return decompose(hessian, grad)
 
     def first_radius(self, x: Float[Array, " n"], scale: Float[Array, " n"]) -> Scalar:
         return jnp.asarray(self.radius, x.dtype)
 
     def believes(self, metric: Metric, confirmed: Bool[Array, ""]) -> Bool[Array, ""]:
-        # Beside the floor of a narrow curved valley the EDM is small, as the walls' curvature is along the valley, too.
+        # Beside the floor of a narrow curved valley the EDM is small: the curvature of the walls enters along it, too.
         return metric.minimum & confirmed
 
     def stats(self, state: TrustRegionState[Any]) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from .flat import flatten, flatten_fn
 Y = TypeVar("Y")
 Aux = TypeVar("Aux")
 
-# What the point that is evaluated next is.
+# Phases: the role of the trial point.
 _FILL, _REFLECT, _EXPAND, _OUTSIDE, _INSIDE, _SHRINK = range(6)
-# How small the simplex must be at the end, in units of the largest so far.
+# The largest final size of the simplex, relative to its largest size so far.
 _WIDTH = 1e-3
 
 
@@ -29,13 +29,13 @@ class _SimplexState(AbstractState[Aux]):
     x: Float[Array, " n"]
     f: Scalar
     aux: Aux
-    # the point that is evaluated next
+    # the trial point
     phase: Int[Array, ""]
     index: Int[Array, ""]  # its place in the simplex, while filling or shrinking
     reflected: Float[Array, " n"]
     f_reflected: Scalar
-    # how it goes
-    varies: Bool[Array, ""]  # two values that differ were seen
+    # progress
+    varies: Bool[Array, ""]  # two different values have been seen
     terminate: Bool[Array, ""]
     result: optx.RESULTS
     num_values: Int[Array, ""]
@@ -46,15 +46,15 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
 ):
     """The downhill simplex method: values only, for a function that is rough or has no gradient.
 
-    One step is one evaluation. It stops when the values at the vertices differ by less than 0.002 `tol` `up` and the
-    vertices, too, are close together (1e-3 of the largest simplex), so that a symmetric start does not end it.
+    Each step is one evaluation. It stops when the values at the vertices differ by less than 0.002 `tol` `up` and the
+    vertices are close together (1e-3 of the largest simplex), so that it does not stop at a symmetric start.
 
     Supports the following `options`:
 
     - `step`: the size of the first simplex along each of the `n` numbers of `y` (a number or shape `(n,)`, in the
         order of `jax.flatten_util.ravel_pytree`). Default: a tenth of the number, or 0.1 where it is 0.
     - `goal`: the spread of the values at which to stop, in place of 0.002 `tol` `up`; it may be traced.
-    - `idle`: if true (it may be traced) do nothing, for lanes of a vmapped solve that others wait for.
+    - `idle`: if true (it may be traced), return at once: for lanes of a vmapped solve that have nothing to do.
 
     The `stats` of the solution hold `num_values`, `num_gradients` and `num_hessians` (both 0).
 
@@ -111,12 +111,12 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
         trial, unravel, flat = flatten_fn(fn, y, args)
         f_trial, aux_trial = flat(trial)
         f_trial = jnp.where(jnp.isfinite(f_trial), f_trial, jnp.inf)
-        better = f_trial < state.f
-        x, f, aux = select(better, (trial, f_trial, aux_trial), (state.x, state.f, state.aux))
+        is_best = f_trial < state.f
+        x, f, aux = select(is_best, (trial, f_trial, aux_trial), (state.x, state.f, state.aux))
         reflecting = state.phase == _REFLECT
         reflected, f_reflected = select(reflecting, (trial, f_trial), (state.reflected, state.f_reflected))
 
-        vertices, values, phase, index = _absorb(state, trial, f_trial)
+        vertices, values, phase, index = _insert_trial(state, trial, f_trial)
         spread = jnp.max(values) - jnp.min(values)
         width = jnp.max(jnp.abs(vertices - x[None]), axis=0)
         size = jnp.maximum(state.size, jnp.where(jnp.isfinite(width), width, 0.0))
@@ -125,7 +125,7 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
         goal = scalar_option(options, "goal", self.goal, f.dtype)
         done = complete & (spread <= goal) & jnp.all(width <= _WIDTH * size)
         done &= self.settled(options, x, f, width, spread)
-        lost = complete & ~jnp.isfinite(f)
+        all_nonfinite = complete & ~jnp.isfinite(f)
         result = optx.RESULTS.where(done & ~varies, optx.RESULTS.nonlinear_divergence, state.result)
         new = _SimplexState(
             vertices=vertices,
@@ -139,8 +139,8 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
             reflected=reflected,
             f_reflected=f_reflected,
             varies=varies,
-            terminate=done | lost,
-            result=optx.RESULTS.where(lost, optx.RESULTS.nonfinite, result),
+            terminate=done | all_nonfinite,
+            result=optx.RESULTS.where(all_nonfinite, optx.RESULTS.nonfinite, result),
             num_values=state.num_values + 1,
         )
         return unravel(_next_trial(vertices, values, phase, index)), new, aux_trial
@@ -171,18 +171,18 @@ def _first_size(x: Float[Array, " n"], options: dict[str, Any]) -> Float[Array, 
     return jnp.broadcast_to(size, x.shape)
 
 
-def _absorb(
+def _insert_trial(
     state: _SimplexState[Any], trial: Float[Array, " n"], f: Scalar
 ) -> tuple[Float[Array, "n+1 n"], Float[Array, " n+1"], Int[Array, ""], Int[Array, ""]]:
-    """Puts the evaluated point in its place and says what comes next."""
+    """Inserts the evaluated point into the simplex and chooses the next phase."""
     n = trial.size
     phase, values = state.phase, state.values
     order = jnp.argsort(values)
-    worst, second, lowest = order[-1], order[-2], order[0]
+    worst, second_worst, lowest = order[-1], order[-2], order[0]
     filling = (phase == _FILL) | (phase == _SHRINK)
     reflect = phase == _REFLECT
     expand = reflect & (f < values[lowest])
-    take = reflect & ~expand & (f < values[second])
+    take = reflect & ~expand & (f < values[second_worst])
     outside = reflect & ~expand & ~take & (f < values[worst])
     inside = reflect & ~expand & ~take & ~outside
     take_reflected = (phase == _EXPAND) & ~(f < state.f_reflected)
@@ -196,7 +196,7 @@ def _absorb(
     vertex, value = select(take_reflected, (state.reflected, state.f_reflected), (trial, f))
     vertices = state.vertices.at[place].set(jnp.where(write, vertex, state.vertices[place]))
     values = values.at[place].set(jnp.where(write, value, values[place]))
-    # A shrink moves all vertices towards the best, which goes to place 0 and keeps its value.
+    # A shrink moves all vertices towards the best one, which is swapped to place 0 and keeps its value.
     swapped = vertices.at[0].set(vertices[lowest]).at[lowest].set(vertices[0])
     swapped_values = values.at[0].set(values[lowest]).at[lowest].set(values[0])
     best = swapped[:1]
@@ -204,9 +204,9 @@ def _absorb(
     vertices, values = select(shrink, (shrunk, swapped_values), (vertices, values))
 
     index = jnp.where(shrink, 1, state.index + filling.astype(state.index.dtype))
-    still = filling & (index <= n)
+    is_unfinished = filling & (index <= n)
     new_phase = jnp.where(expand, _EXPAND, jnp.where(outside, _OUTSIDE, jnp.where(inside, _INSIDE, _REFLECT)))
-    new_phase = jnp.where(still, phase, jnp.where(shrink, _SHRINK, new_phase))
+    new_phase = jnp.where(is_unfinished, phase, jnp.where(shrink, _SHRINK, new_phase))
     return vertices, values, new_phase.astype(phase.dtype), index
 
 
@@ -218,7 +218,7 @@ def _next_trial(
     worst = jnp.argmax(values)
     centroid = (jnp.sum(vertices, axis=0) - vertices[worst]) / n
     away = centroid - vertices[worst]
-    # distance from the centroid along `away`: reflect 1, expand 1 + 2/n, contract 3/4 - 1/(2n)
+    # Distances from the centroid along `away`: reflect 1, expand 1 + 2/n, contract 3/4 - 1/(2n).
     contract = 0.75 - 0.5 / d
     factors = jnp.array([0.0, 1.0, 1.0 + 2.0 / d, contract, -contract, 0.0], vertices.dtype)
     filling = (phase == _FILL) | (phase == _SHRINK)

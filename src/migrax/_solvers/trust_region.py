@@ -1,4 +1,4 @@
-"""Minimising a quadratic model within a trust region, step by step: what `Newton` and `LevenbergMarquardt` share."""
+"""The trust-region method that `Newton` and `LevenbergMarquardt` share: steps that minimise a quadratic model."""
 
 import abc
 from collections.abc import Callable
@@ -18,11 +18,11 @@ Y = TypeVar("Y")
 Out = TypeVar("Out")
 Aux = TypeVar("Aux")
 
-# Accept a step that brings this part of the promised reduction; shrink below the second, grow above the third.
-# Nocedal and Wright, Numerical Optimization (2006), algorithm 4.1. The first is large, so that a step which is far too
-# long (into another period of a phase) does not count because it happens to end a little lower.
+# Ratios of the actual to the predicted reduction above which a step is accepted, below which the region shrinks, and
+# above which it grows (Nocedal and Wright, Numerical Optimization (2006), algorithm 4.1). The first is large, so that a
+# step that is far too long (into another period of a phase) is not accepted because it happens to end a little lower.
 _ACCEPT, _SHRINK, _GROW = 0.1, 0.25, 0.75
-# Newton's method on the secular equation gains digits quadratically after a few steps; this is more than enough.
+# Newton's method on the secular equation converges quadratically after a few steps; this is more than enough.
 _SECULAR_STEPS = 40
 
 
@@ -32,14 +32,14 @@ class TrustRegionState(AbstractState[Aux]):
     x: Float[Array, " n"]
     f: Scalar
     grad: Float[Array, " n"]
-    metric: Metric  # of the model; the coordinates of the region are the parameters times its scale
+    metric: Metric  # of the model; the region is a sphere in the parameters times its scale
     edm: Scalar
     aux: Aux
-    # the step from there to the point that is evaluated next
+    # the step from there to the trial point
     radius: Scalar
     length: Scalar  # in scaled coordinates, as the radius
-    predicted: Scalar  # the reduction that the model promises
-    # how it goes
+    predicted: Scalar  # the reduction that the model predicts
+    # progress
     terminate: Bool[Array, ""]
     result: optx.RESULTS
     num_gradients: Int[Array, ""]
@@ -47,27 +47,29 @@ class TrustRegionState(AbstractState[Aux]):
 
 
 class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState[Any]]):
-    """One step is one evaluation: it judges the point that the last step chose, adapts the region, and chooses the next
-    point within it."""
+    """A trust-region solver. Each step evaluates the trial point, accepts or rejects it, adapts the radius, and chooses
+    the next trial point within it."""
 
     @abc.abstractmethod
     def expand(
         self, fn: Callable, y: Y, args: PyTree, options: dict[str, Any]
     ) -> tuple[Scalar, Float[Array, " n"], Callable[[], Float[Array, "n n"]], Any]:
-        """The value at `y`, its gradient, what gives the model's Hessian if it is wanted, and aux."""
+        """The value at `y`, its gradient, a function that computes the Hessian of the model, and aux."""
 
     @abc.abstractmethod
-    def decompose(self, hessian: Float[Array, "n n"], grad: Float[Array, " n"], before: Float[Array, " n"]) -> Metric:
-        """The decomposed Hessian, in the coordinates of the region; `before` is their scale at the last point."""
+    def decompose(
+        self, hessian: Float[Array, "n n"], grad: Float[Array, " n"], previous_scale: Float[Array, " n"]
+    ) -> Metric:
+        """The decomposed Hessian, scaled; `previous_scale` is the scale at the last accepted point."""
 
     @abc.abstractmethod
     def first_radius(self, x: Float[Array, " n"], scale: Float[Array, " n"]) -> Scalar:
-        """The radius with which to start at `x`."""
+        """The initial radius at `x`."""
 
     @abc.abstractmethod
     def believes(self, metric: Metric, confirmed: Bool[Array, ""]) -> Bool[Array, ""]:
-        """Whether to believe a model whose EDM is small. It is confirmed if the last one's was, too, and the step to
-        its minimum took away most of it."""
+        """Whether to terminate where the EDM of the model is small. It is `confirmed` if the EDM of the previous model
+        was small as well and the step to that model's minimum removed most of it."""
 
     def init(
         self,
@@ -111,7 +113,7 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState[Any]])
         trial, unravel = flatten(y)
         f_trial, grad_trial, hessian_fn, aux_trial = self.expand(fn, y, args, options)
         finite = jnp.isfinite(f_trial) & jnp.all(jnp.isfinite(grad_trial))
-        ratio = jnp.where(finite, _gain(state, f_trial, grad_trial, noise_of(options, state.f)), -1.0)
+        ratio = jnp.where(finite, _reduction_ratio(state, f_trial, grad_trial, noise_of(options, state.f)), -1.0)
         accepted = state.first | (ratio > _ACCEPT)
         x, f, grad, aux = select(
             accepted, (trial, f_trial, grad_trial, aux_trial), (state.x, state.f, state.grad, state.aux)
@@ -123,14 +125,14 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState[Any]])
         plan = plan_step(metric, grad, radius)
         edm = metric.edm(grad)
         goal = scalar_option(options, "goal", self.goal, f.dtype)
-        nothing = edm <= jnp.maximum(TINY * goal, noise_of(options, f))
+        is_negligible = edm <= jnp.maximum(TINY * goal, noise_of(options, f))
         confirmed = accepted & (state.edm <= goal) & (state.metric.edm(grad) <= CONFIRMS * state.edm)
-        # The EDM says something only if the model holds as far as its minimum.
-        done = (edm <= goal) & (plan.inside | nothing) & self.believes(metric, nothing | confirmed)
+        # The EDM is meaningful only if the model is valid up to its minimum.
+        done = (edm <= goal) & (plan.inside | is_negligible) & self.believes(metric, is_negligible | confirmed)
         done &= self.settled(options, x, f, plan.step, edm)
-        # Nowhere to go: the model promises nothing, or the step is lost in the rounding of x.
+        # No step is possible: the model predicts no reduction, or the step is below the rounding of x.
         stuck = ~done & (~(plan.predicted > 0) | jnp.all(x + plan.step == x))
-        lost = state.first & ~finite
+        nonfinite_start = state.first & ~finite
         result = optx.RESULTS.where(stuck, optx.RESULTS.nonlinear_divergence, state.result)
         new = TrustRegionState(
             first=jnp.array(False),
@@ -143,22 +145,22 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState[Any]])
             radius=radius,
             length=plan.length,
             predicted=plan.predicted,
-            terminate=done | stuck | lost,
-            result=optx.RESULTS.where(lost, optx.RESULTS.nonfinite, result),
+            terminate=done | stuck | nonfinite_start,
+            result=optx.RESULTS.where(nonfinite_start, optx.RESULTS.nonfinite, result),
             num_gradients=state.num_gradients + 1,
             num_hessians=state.num_hessians + accepted.astype(state.num_hessians.dtype),
         )
         return unravel(x + plan.step), new, aux_trial
 
 
-def _gain(state: TrustRegionState[Any], f: Scalar, grad: Float[Array, " n"], noise: Scalar) -> Scalar:
-    """The ratio of the actual to the promised reduction."""
+def _reduction_ratio(state: TrustRegionState[Any], f: Scalar, grad: Float[Array, " n"], noise: Scalar) -> Scalar:
+    """The ratio of the actual to the predicted reduction."""
     reduction = state.f - f
     ratio = reduction / jnp.where(state.predicted > 0, state.predicted, 1.0)
-    # Below the rounding noise of the values only the gradient can tell: the model is trusted if it shrinks.
+    # Below the rounding noise of the values the gradient decides: the step is accepted if it has become smaller.
     in_noise = (state.predicted <= noise) & (jnp.abs(reduction) <= 2 * noise)
-    smaller = jnp.sum((grad / state.metric.scale) ** 2) < jnp.sum((state.grad / state.metric.scale) ** 2)
-    return jnp.where(in_noise, jnp.where(smaller, 1.0, 0.0), ratio)
+    gradient_shrinks = jnp.sum((grad / state.metric.scale) ** 2) < jnp.sum((state.grad / state.metric.scale) ** 2)
+    return jnp.where(in_noise, jnp.where(gradient_shrinks, 1.0, 0.0), ratio)
 
 
 def _next_radius(state: TrustRegionState[Any], ratio: Scalar) -> Scalar:
@@ -179,9 +181,9 @@ class Plan(NamedTuple):
 def plan_step(metric: Metric, grad: Float[Array, " n"], radius: Scalar) -> Plan:
     """The step to the minimum of the quadratic model within the radius.
 
-    The eigenvalues are at hand, so the secular equation |s(shift)| = radius is solved in one dimension by Newton's
-    method on 1/|s|, which converges monotonically from the left (Moré and Sorensen 1983; Nocedal and Wright,
-    algorithm 4.3). In the "hard case", no gradient along the lowest eigenvector, that vector fills the radius.
+    With the eigenvalues known, the secular equation |s(shift)| = radius is solved in one dimension by Newton's method
+    on 1/|s|, which converges monotonically from the left (Moré and Sorensen 1983; Nocedal and Wright, algorithm 4.3).
+    In the "hard case", no gradient along the lowest eigenvector, a step along that vector reaches the radius.
     """
     g = metric.vectors.T @ (grad / metric.scale)
     eigenvalues, floor = metric.eigenvalues, metric.floor
@@ -197,12 +199,12 @@ def plan_step(metric: Metric, grad: Float[Array, " n"], radius: Scalar) -> Plan:
         change = (length**2 / jnp.maximum(jnp.sum(s**2 / denominator), tiny)) * (length / radius - 1)
         return jnp.where(length > radius, shift + change, shift)
 
-    # With a positive-definite model the shift starts at zero, and stays there if the minimum is inside.
+    # For a positive-definite model the shift starts at zero, and stays zero if the minimum is inside.
     start = jnp.where(metric.positive_definite, 0.0, jnp.maximum(floor - eigenvalues[0], 0.0))
     inside = (eigenvalues[0] >= -floor) & (step_at(start)[1] <= radius)
     s, length, _ = step_at(lax.fori_loop(0, _SECULAR_STEPS, improve, start))
     s = s * jnp.minimum(1.0, radius / jnp.maximum(length, tiny))
-    # Where the model curves down, its minimum is on the rim; what the shift leaves missing is along that vector.
+    # With a negative eigenvalue the minimum is on the boundary; the rest of the radius is along its eigenvector.
     along = jnp.sqrt(jnp.maximum(radius**2 - jnp.sum(s[1:] ** 2), 0.0))
     s = s.at[0].set(jnp.where(eigenvalues[0] < -floor, jnp.where(s[0] < 0, -along, along), s[0]))
     length = jnp.sqrt(jnp.sum(s**2))
