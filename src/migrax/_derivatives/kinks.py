@@ -55,7 +55,7 @@ def side(at: Float[Array, " n"]) -> Float[Array, " n"]:
 def on_kinks(x: Float[Array, " n"], kinks: Float[Array, "m n"]) -> Float[Array, " n"]:
     """The distance from `x` at which to expand the two sides of the parameters that lie on a kink; 0 for the others.
 
-    The distances differ, as kinks through the same point on a diagonal (of `abs(a - b)`) would else be missed."""
+    The distances differ, so that kinks through the same point on a diagonal (of `abs(a - b)`) are not missed."""
     at = nearest(x, kinks)
     uneven = 2.5 + jnp.cos(2.399963229728653 * jnp.arange(1, x.size + 1, dtype=x.dtype))
     return jnp.where(jnp.abs(x - at) <= side(at), uneven * side(at), 0.0)
@@ -64,7 +64,8 @@ def on_kinks(x: Float[Array, " n"], kinks: Float[Array, "m n"]) -> Float[Array, 
 def snapped(x: Float[Array, " n"], kinks: Float[Array, "m n"], errors: Float[Array, " n"]) -> Float[Array, " n"]:
     """`x` with the parameters that are beside a kink only by rounding moved onto it.
 
-    A minimum on a kink at which only the second derivative jumps would else be sought on either side for ever."""
+    Otherwise the search for a minimum on a kink at which only the second derivative jumps could alternate between its
+    sides for ever."""
     eps, at = jnp.finfo(x.dtype).eps, nearest(x, kinks)
     tolerance = 8 * eps * (jnp.abs(x) + jnp.abs(at)) + jnp.maximum(_NEGLIGIBLE, 8 * eps) * errors
     return jnp.where(jnp.abs(x - at) <= tolerance, at, x)

@@ -62,8 +62,8 @@ def minimum_within_bounds(
         model = minimum_with_active(gradient, hessian, jnp.any(sides, axis=0) | is_held, to_bound)
         slope = gradient + hessian @ model.step
         stays = -sign * slope[None] > weak[None]
-        # Activate a bound only if the step exceeds it by more than a negligible slope would give: else the bound could
-        # become active and inactive for ever.
+        # Activate a bound only if the step exceeds it by more than a negligible slope would give: otherwise the bound
+        # could alternate between active and inactive for ever.
         variance = jnp.sum(model.metric.root() ** 2, axis=1)
         tolerance = jnp.minimum(2 * weak * variance, 1e-3 * jnp.sqrt(variance))
         leaves = (sign * model.step[None] > room + tolerance[None]) & model.metric.positive_definite

@@ -47,8 +47,8 @@ def find_not_finite(data: PyTree, status: Array) -> tuple[Int[Array, "2"], tuple
 
 
 def _join_small(arrays: list[Array]) -> list[Array]:
-    """The arrays with consecutive small ones concatenated: hundreds of global observables would else be compiled one by
-    one."""
+    """The arrays with consecutive small ones concatenated, so that hundreds of global observables are not compiled one
+    by one."""
     joined: list[Array] = []
     for dtype, run in itertools.groupby(arrays, lambda a: a.dtype if a.size <= _SMALL else None):
         small_arrays = list(run)
