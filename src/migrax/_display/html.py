@@ -1,7 +1,7 @@
-"""What a fit shows in a notebook: the tables of `_display` as HTML.
+"""The representation of a fit in a notebook: the tables of `_display` as HTML.
 
-A coloured cell always says in words what the colour says, and sets the colour of its text, so that it can be read in
-a dark theme too.
+Each coloured cell repeats in words what its colour means, and sets the colour of its text, so that it can be read in a
+dark theme, too.
 """
 
 import html
@@ -29,7 +29,7 @@ from .records import (
 )
 from .rounding import fits, share
 
-# Bluish green, yellow and vermilion, light and of different brightness: apart for colour-blind eyes too.
+# Light shades of bluish green, yellow and vermilion with different brightness, distinguishable by colour-blind readers.
 GOOD = "#9fe0cc"
 WARN = "#fff3a0"
 BAD = "#f79a78"
@@ -51,7 +51,7 @@ _PARAMETERS = (
 
 
 def minimum_html(minimum: Minimum) -> str:
-    """The box that says how a fit ended; the message of a fit that is not valid stands in its last row."""
+    """Returns the summary box of a fit; its last row holds the message of a fit that is not valid."""
     value, edm, calls = numbers(minimum)
     rows = [
         [_cell(minimum.algorithm, "th", "text-align:center", title="Algorithm", span=2)],
@@ -73,8 +73,8 @@ def minimum_html(minimum: Minimum) -> str:
 
 
 def parameters_html(rows: Sequence[Row], kind: str = "Hesse") -> str:
-    """The table of the parameters. The name of a parameter at a limit is coloured, and followed by "(at limit)". `kind`
-    is that of the errors."""
+    """Returns the table of the parameters. The name of a parameter at a limit is coloured and followed by "(at limit)".
+    `kind` is that of the errors."""
     columns = list(_PARAMETERS)
     if kind != "Hesse":
         columns[2] = (f"{kind} Error", "Error from the robust covariance H⁻¹JH⁻¹")
@@ -87,9 +87,9 @@ def parameters_html(rows: Sequence[Row], kind: str = "Hesse") -> str:
 
 
 def matrix_html(names: Sequence[str], matrix: ArrayLike) -> str:
-    """The covariance matrix: each covariance with the correlation in bold beside it, and coloured by it.
+    """Returns the covariance matrix: each covariance with its correlation in bold beside it, and coloured by it.
 
-    The first 30 parameters are shown if there are more.
+    If there are more than 30 parameters, the first 30 are shown.
 
     **Arguments:**
 
@@ -107,12 +107,12 @@ def matrix_html(names: Sequence[str], matrix: ArrayLike) -> str:
 
 
 def paragraph(content: str) -> str:
-    """A line of text below a table."""
+    """Returns a line of text below a table."""
     return f"<p>{html.escape(content)}</p>"
 
 
 def batch_html(batch: Batch) -> str:
-    """A summary of many fits: how many are valid, how they ended, and a table over those that are valid."""
+    """Returns a summary of many fits: how many are valid, their statuses, and a table over the valid ones."""
     grade = "good" if 0 < batch.valid == batch.size else "warn" if batch.valid else "bad"
     style = f"text-align:center;{_background(grade)}"
     rows = [
@@ -140,12 +140,12 @@ def _matrix_cell(matrix: np.ndarray, ratio: np.ndarray, i: int, j: int) -> str:
 
 
 def _shade(correlation: float) -> str:
-    """Black on a colour between white and that of full correlation; no style for NaN."""
+    """Returns the style of a correlation: black on a colour from white to that of full correlation; none for NaN."""
     if not np.isfinite(correlation):
         return ""
-    size = min(abs(correlation), 1.0)
-    full = POSITIVE if correlation > 0 else NEGATIVE
-    red, green, blue = (round(255 - size * (255 - channel)) for channel in full)
+    strength = min(abs(correlation), 1.0)
+    full_color = POSITIVE if correlation > 0 else NEGATIVE
+    red, green, blue = (round(255 - strength * (255 - channel)) for channel in full_color)
     return f"background-color:rgb({red},{green},{blue});color:black"
 
 
@@ -155,7 +155,7 @@ def _background(grade: str) -> str:
 
 
 def _cell(content: str, tag: str = "td", style: str = "", *, title: str = "", span: int = 1, markup: str = "") -> str:
-    """A cell with escaped content. `markup` is put behind it as it is."""
+    """Returns a cell with escaped content, followed by `markup`, which is not escaped."""
     attributes = [
         f' colspan="{span}"' if span > 1 else "",
         f' style="{style}"' if style else "",

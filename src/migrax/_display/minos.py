@@ -1,4 +1,4 @@
-"""The errors of MINOS as text and HTML, in the manner of iminuit's table of merrors. Plain records come in."""
+"""MINOS errors as text and HTML, in the layout of iminuit's table of merrors, from plain records."""
 
 import html
 import math
@@ -13,7 +13,7 @@ _LABELS = ("Error", "Valid", "At Limit", "Failed", "New Min")
 
 
 class Sides(NamedTuple):
-    """One parameter: (lower, upper) errors, signed, and how each side ended."""
+    """One parameter: its signed (lower, upper) errors, and the status of each side."""
 
     name: str
     errors: tuple[float, float]
@@ -24,11 +24,11 @@ class Sides(NamedTuple):
 
 
 def error_cells(sides: Sides) -> list[str]:
-    """Both errors with the digits that show their asymmetry, three of the smaller one; "nan" for a side that failed."""
-    known = [abs(e) for e in sides.errors if math.isfinite(e) and e != 0]
-    if not known or not 1e-5 <= min(known) <= max(known) < 1e6:
+    """Returns both errors with three digits of the smaller one, which show the asymmetry; "nan" for a failed side."""
+    magnitudes = [abs(e) for e in sides.errors if math.isfinite(e) and e != 0]
+    if not magnitudes or not 1e-5 <= min(magnitudes) <= max(magnitudes) < 1e6:
         return [f"{e:z.3g}" for e in sides.errors]
-    places = max(0, 2 - math.floor(math.log10(min(known))))
+    places = max(0, 2 - math.floor(math.log10(min(magnitudes))))
     return [f"{e:z.{places}f}" for e in sides.errors]
 
 
@@ -37,7 +37,7 @@ def _flags(sides: Sides) -> tuple[tuple[bool, bool], ...]:
 
 
 def minos_text(rows: Sequence[Sides]) -> str:
-    """Tables of five parameters each."""
+    """Returns tables of five parameters each."""
     return "\n".join(_table(rows[i : i + _PER_TABLE]) for i in range(0, len(rows), _PER_TABLE))
 
 
@@ -47,18 +47,18 @@ def _table(rows: Sequence[Sides]) -> str:
         max(_WIDTH, *(len(c) + 2 for c in pair), math.ceil((len(row.name) + 1) / 2))
         for row, pair in zip(rows, cells, strict=True)
     ]
-    left = 10
-    wide = [2 * w + 1 for w in widths]
+    label_width = 10
+    pair_widths = [2 * w + 1 for w in widths]
     lines = [
-        "┌" + "─" * left + "".join("┬" + "─" * w for w in wide) + "┐",
-        "│" + " " * left + "".join(f"│{row.name:^{w}}" for row, w in zip(rows, wide, strict=True)) + "│",
-        "├" + "─" * left + "".join("┼" + "─" * w + "┬" + "─" * w for w in widths) + "┤",
+        "┌" + "─" * label_width + "".join("┬" + "─" * w for w in pair_widths) + "┐",
+        "│" + " " * label_width + "".join(f"│{row.name:^{w}}" for row, w in zip(rows, pair_widths, strict=True)) + "│",
+        "├" + "─" * label_width + "".join("┼" + "─" * w + "┬" + "─" * w for w in widths) + "┤",
     ]
     for k, label in enumerate(_LABELS):
         pairs = cells if k == 0 else [[str(flag) for flag in _flags(row)[k - 1]] for row in rows]
         body = "".join(f"│{a:^{w}}│{b:^{w}}" for (a, b), w in zip(pairs, widths, strict=True))
-        lines.append(f"│{label:^{left}}{body}│")
-    lines.append("└" + "─" * left + "".join("┴" + "─" * w + "┴" + "─" * w for w in widths) + "┘")
+        lines.append(f"│{label:^{label_width}}{body}│")
+    lines.append("└" + "─" * label_width + "".join("┴" + "─" * w + "┴" + "─" * w for w in widths) + "┘")
     return "\n".join(lines)
 
 
@@ -66,7 +66,7 @@ _GRADES = {"Valid": (BAD, GOOD), "At Limit": (GOOD, WARN), "Failed": (GOOD, BAD)
 
 
 def minos_html(rows: Sequence[Sides]) -> str:
-    """One table, a pair of columns for each parameter."""
+    """Returns one table, with a pair of columns for each parameter."""
     names = "".join(f'<th colspan="2" style="text-align:center">{html.escape(row.name)}</th>' for row in rows)
     lines = ["<table>", f"  <tr><td></td>{names}</tr>"]
     errors = "".join(f"<td>{cell}</td>" for row in rows for cell in error_cells(row))

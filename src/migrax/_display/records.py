@@ -1,4 +1,4 @@
-"""What a fit shows, as plain records and the words of their cells: what text and HTML have in common."""
+"""Plain records of a fit and the contents of their cells, shared by text and HTML."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,22 +9,22 @@ from numpy.typing import ArrayLike
 
 from .rounding import fits, pdg_round
 
-# A matrix with more parameters than this is shown in part; as text it must fit into a terminal, too.
+# Matrices with more parameters are shown in part; as text they must fit into a terminal, too.
 MAX_MATRIX = 30
 
-# A covariance is not shown with more characters than this.
+# Maximum number of characters of a covariance.
 _LONG = 12
 
-# An estimated relative accuracy of the errors from which on they are warned of.
+# Estimated relative accuracy of the errors from which on a warning is shown.
 _COARSE = 1e-2
 
-# Constants beside the parameters, of which no more are shown.
+# Maximum number of constants shown beside the parameters.
 _MAX_CONSTANTS = 8
 BATCH_COLUMNS = ("Mean", "Std. dev.", "Mean error", "At a limit")
 
 
 class Row(NamedTuple):
-    """One parameter of a fit. `error` is `None` where it is not known, the MINOS errors are signed (lower, upper)."""
+    """One parameter of a fit. `error` is `None` if it is not known; the MINOS errors are signed (lower, upper)."""
 
     name: str
     value: float
@@ -37,11 +37,10 @@ class Row(NamedTuple):
 
 
 class Minimum(NamedTuple):
-    """How a fit ended.
+    """The outcome of a fit.
 
-    `status` is a short phrase, `message` one or two sentences that are shown when the fit is not valid.
-    `covariance` is `"exact"`, `"elsewhere"` (positive definite, but this is no minimum), `"not positive definite"` or
-    `"not computed"`.
+    `status` is a short phrase, `message` one or two sentences that are shown if the fit is not valid. `covariance` is
+    `"exact"`, `"elsewhere"` (positive definite, but not at a minimum), `"not positive definite"` or `"not computed"`.
     """
 
     algorithm: str
@@ -59,13 +58,13 @@ class Minimum(NamedTuple):
     num_gradients: int
     num_hessians: int
     covariance: str
-    chi2: float | None = None  # where it is not the FCN itself
-    accuracy: float | None = None  # of the errors, relative, where the second derivatives are differences
+    chi2: float | None = None  # if it differs from the FCN
+    accuracy: float | None = None  # relative accuracy of the errors, if second derivatives are finite differences
 
 
 class Batch(NamedTuple):
-    """Many fits at once. `statuses` holds (phrase, how many fits); `rows` holds, over the valid fits, (name, mean of
-    the values, their standard deviation, mean of the errors that are not 0, how many are at a limit)."""
+    """A summary of many fits. `statuses` holds (phrase, number of fits); `rows` holds, over the valid fits, (name, mean
+    of the values, their standard deviation, mean of the errors that are not 0, number of fits at a limit)."""
 
     size: int
     valid: int
@@ -74,18 +73,18 @@ class Batch(NamedTuple):
 
 
 def verdicts(minimum: Minimum) -> list[tuple[str, str]]:
-    """The six cells of the box that say whether the fit can be trusted: words, and `"good"`, `"warn"` or `"bad"`.
+    """Returns the six cells of the box that grade the fit: their text, and `"good"`, `"warn"` or `"bad"`.
 
-    **Raises:** `ValueError` if `minimum.covariance` is none of these words.
+    **Raises:** `ValueError` for an unknown `minimum.covariance`.
     """
 
-    def choose(bad: bool, good: str, otherwise: str, grade: str = "bad") -> tuple[str, str]:
-        return (otherwise, grade) if bad else (good, "good")
+    def choose(is_bad: bool, good: str, otherwise: str, grade: str = "bad") -> tuple[str, str]:
+        return (otherwise, grade) if is_bad else (good, "good")
 
     match minimum.covariance:
         case "exact" if minimum.accuracy is not None:
-            coarse = not minimum.accuracy < _COARSE
-            hesse = [("Hesse by differences", "good"), choose(coarse, *_to(minimum.accuracy), "warn")]
+            is_coarse = not minimum.accuracy < _COARSE
+            hesse = [("Hesse by differences", "good"), choose(is_coarse, *_to(minimum.accuracy), "warn")]
         case "exact":
             hesse = [("Hesse ok", "good"), ("Covariance accurate", "good")]
         case "not positive definite":
@@ -108,14 +107,14 @@ def verdicts(minimum: Minimum) -> list[tuple[str, str]]:
 
 
 def _to(accuracy: float) -> tuple[str, str]:
-    """A covariance whose errors are good to a relative accuracy; the same where that is bad."""
+    """Returns the text for errors with a relative accuracy, if it is good and if it is bad."""
     return f"Errors accurate to {accuracy:.0e}", f"Errors accurate to {accuracy:.0e} ONLY"
 
 
 def numbers(minimum: Minimum) -> tuple[str, str, str]:
-    """The cells of the box with numbers in them: the function, the EDM, and the calls.
+    """Returns the cells of the box that hold numbers: the function value, the EDM, and the calls.
 
-    A count of zero is left out, but for `Nfcn` when nothing was called.
+    Counts of zero are left out, except for `Nfcn` if nothing was called.
     """
     value = f"FCN = {minimum.nll:.4g}"
     parts = [] if minimum.chi2 is None else [f"χ² = {minimum.chi2:.4g}"]
@@ -130,14 +129,14 @@ def numbers(minimum: Minimum) -> tuple[str, str, str]:
 
 
 def trouble(minimum: Minimum) -> str:
-    """What a fit that is not valid has to say, in one string; empty for a valid fit."""
+    """Returns status and message of a fit that is not valid, in one string; empty for a valid fit."""
     if minimum.valid:
         return ""
     return ". ".join(part for part in (minimum.status.rstrip("."), minimum.message) if part)
 
 
 def parameter_cells(row: Row) -> list[str]:
-    """The cells of a parameter after its name: value, error, MINOS errors, limits, fixed. Empty where unknown."""
+    """Returns the cells of a parameter after its name: value, error, MINOS errors, limits, fixed. Empty if unknown."""
     errors = [] if row.error is None else [row.error]
     minos = [] if row.minos is None else list(row.minos)
     value, *rounded = pdg_round(row.value, *errors, *minos)
@@ -147,14 +146,14 @@ def parameter_cells(row: Row) -> list[str]:
 
 
 def constants_text(constants: Mapping[str, SupportsFloat]) -> str:
-    """The line that names what looks like a parameter and does not float; empty if there is nothing."""
+    """Returns the line that lists constants, which look like parameters but do not float; empty if there are none."""
     shown = [f"{name} = {float(value):g}" for name, value in list(constants.items())[:_MAX_CONSTANTS]]
     more = [f"{len(constants) - _MAX_CONSTANTS} more"] if len(constants) > _MAX_CONSTANTS else []
     return f"Constant, as they are no mx.Parameter: {', '.join(shown + more)}" if constants else ""
 
 
 def checked(names: Sequence[str], matrix: ArrayLike) -> np.ndarray:
-    """The matrix as doubles. **Raises:** `ValueError` if its shape is not `(len(names), len(names))`."""
+    """Returns the matrix as doubles. **Raises:** `ValueError` if its shape is not `(len(names), len(names))`."""
     array = np.asarray(matrix, dtype=float)
     n = len(names)
     if array.shape != (n, n):
@@ -163,7 +162,7 @@ def checked(names: Sequence[str], matrix: ArrayLike) -> np.ndarray:
 
 
 def correlation(matrix: np.ndarray) -> np.ndarray:
-    """The correlation matrix: 1 on the diagonal, 0 beside a parameter without a variance, NaN beside a negative one."""
+    """Returns the correlation matrix: 1 on the diagonal, 0 for a parameter of zero variance, NaN for a negative one."""
     with np.errstate(all="ignore"):
         errors = np.sqrt(np.diagonal(matrix))
         inverse = np.where(errors == 0, 0.0, 1 / errors)
@@ -173,25 +172,25 @@ def correlation(matrix: np.ndarray) -> np.ndarray:
 
 
 def covariance_cell(matrix: np.ndarray, i: int, j: int) -> str:
-    """One entry: a variance has three digits, a covariance those of the smaller of its two variances.
+    """Returns one entry: a variance has three digits, a covariance those of the smaller of its two variances.
 
-    Where that takes more than 12 characters (parameters of very different size), a covariance has three digits too.
+    If that takes more than 12 characters (parameters of very different size), a covariance has three digits, too.
     """
     cell = "" if i == j else pdg_round(matrix[i, j], matrix[i, i], matrix[j, j])[0]
     return cell if 0 < len(cell) <= _LONG else f"{matrix[i, j]:.3g}"
 
 
 def left_out(total: int, attribute: str, shown: int = MAX_MATRIX) -> str:
-    """What is said below a matrix that is too large to be shown; empty for one that is not."""
+    """Returns the note below a matrix that is too large to be shown in full; empty for any other."""
     more = total - shown
     note = f"The first {shown} of {total} parameters, {more} left out: `result.covariance.{attribute}` has them all."
     return note if more > 0 else ""
 
 
 def batch_cells(batch: Batch) -> list[list[str]]:
-    """For each parameter: mean, standard deviation, mean error, and how many fits have it at a limit.
+    """Returns, for each parameter, the mean, standard deviation, mean error, and number of fits at a limit.
 
-    The error of the mean, `std / sqrt(valid)`, gives the digits, so that a bias can be read off.
+    The error of the mean, `std / sqrt(valid)`, sets the number of digits, so that a bias can be read off.
     """
     cells = []
     for _, mean, std, error, at_limit in batch.rows:
@@ -201,7 +200,7 @@ def batch_cells(batch: Batch) -> list[list[str]]:
 
 
 def batch_note(batch: Batch) -> str:
-    """What the averages are taken over."""
+    """Returns the note that says which fits the averages include."""
     note = f"Mean and standard deviation over the {fits(batch.valid, 'valid fit')}."
     if any(row[4] for row in batch.rows):
         note += " The mean error leaves out those on a bound, which have none."

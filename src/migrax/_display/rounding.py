@@ -1,9 +1,9 @@
-"""Numbers beside their errors, as tables show them."""
+"""Rounding of numbers and their errors for tables."""
 
 import math
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
-# More digits than this are not in a double.
+# Number of digits of a double.
 _MAX_DIGITS = 17
 
 
@@ -15,20 +15,20 @@ def pdg_round(value: float, *errors: float) -> list[str]:
     the same power of ten, and loses the trailing zeros that all have in common. Without an error that is finite and
     not zero, the value keeps five digits.
 
-    The cells are those of iminuit's tables but for four things:
+    The cells are those of iminuit's tables with four differences:
 
     - A number is rounded once. iminuit rounds the leading error to three digits first (it prints the equal errors
         0.8503 and 0.8503 as 0.8 and 0.9).
-    - No cell reads "-0" or "-0.0": the sign of what is rounded away is no news beside the error.
-    - A tie goes to the even digit of the decimal number. iminuit scales in binary first, whose rounding error decides
-        (it prints 0.25 ± 1.2 as 0.3, 0.25 ± 0.5 as 0.2).
-    - If the cells would need more than 17 digits, which a double does not have, each error is rounded by itself and
-        the value is shown in full. iminuit fills them with the digits of a rounding error, or overflows.
+    - No cell reads "-0" or "-0.0": a sign that is rounded away is meaningless beside the error.
+    - A tie goes to the even digit of the decimal number. iminuit scales in binary first, so that the rounding error
+        decides (it prints 0.25 ± 1.2 as 0.3, 0.25 ± 0.5 as 0.2).
+    - If the cells would need more than the 17 digits of a double, each error is rounded by itself and the value is
+        shown in full. iminuit fills them with the digits of a rounding error, or overflows.
 
     **Arguments:**
 
-    - `value`: any number, infinite and NaN included, which are shown as such.
-    - `errors`: any number of them, signed; the sign is kept.
+    - `value`: any number; infinite values and NaN are shown as such.
+    - `errors`: any number of signed errors; the sign is kept.
 
     **Returns:** `1 + len(errors)` cells.
 
@@ -55,7 +55,7 @@ def pdg_round(value: float, *errors: float) -> list[str]:
 
 
 def _power_and_place(value: Decimal, leading: Decimal | None) -> tuple[int, int]:
-    """The common power of ten, and the power of ten of the last digit that is kept."""
+    """Returns the common power of ten, and the power of ten of the last digit that is kept."""
     has_size = value.is_finite() and bool(value)
     if leading is None:
         exponent = value.adjusted() if has_size else 0
@@ -71,7 +71,7 @@ def _power_and_place(value: Decimal, leading: Decimal | None) -> tuple[int, int]
 
 
 def _strip(cells: list[str | None], decimals: int) -> list[str | None]:
-    """Takes away the trailing zeros that all numbers have in common after the point."""
+    """Strips the trailing zeros after the decimal point that all numbers have in common."""
     present = [cell for cell in cells if cell is not None]
     common = min((len(cell) - len(cell.rstrip("0")) for cell in present), default=0)
     drop = min(common, decimals)
@@ -81,7 +81,7 @@ def _strip(cells: list[str | None], decimals: int) -> list[str | None]:
 
 
 def share(count: int, size: int) -> str:
-    """`"987 of 1000 (98.7 %)"`; never rounded up to all, nor down to none."""
+    """Returns `"987 of 1000 (98.7 %)"`; never rounded up to all, nor down to none."""
     if size == 0:
         return "0 of 0"
     percent = 100 * count / size
@@ -91,12 +91,12 @@ def share(count: int, size: int) -> str:
 
 
 def fits(count: int, kind: str = "fit", width: int = 0) -> str:
-    """`"1 fit"`, `"12 valid fits"`."""
+    """Returns `"1 fit"`, `"12 valid fits"`."""
     return f"{count:{width}} {kind}{'' if count == 1 else 's'}"
 
 
 def with_error(value: float, error: float) -> str:
-    """A number and its error with two digits of the error: `0.013 ± 0.010`."""
+    """Returns a number and its error with two digits of the error: `0.013 ± 0.010`."""
     if not math.isfinite(value):
         return "—"
     if not math.isfinite(error) or error <= 0:

@@ -1,24 +1,24 @@
-"""Tables as text and HTML. Plain strings come in."""
+"""Tables of plain strings, as text and HTML."""
 
 import html
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_LEAST = 10  # characters of a column of numbers
+_MIN_WIDTH = 10  # minimum width of a column of numbers
 
 
 class Table(NamedTuple):
-    """A title above a table whose first column holds names, which stand at the left."""
+    """A title above a table whose first column holds left-aligned names."""
 
     title: str  # one line or more
     head: Sequence[str]
     body: Sequence[Sequence[str]]
-    below: str = ""  # a line
+    below: str = ""  # a line below the table
 
     def text(self) -> str:
         rows = [list(self.head), *[list(row) for row in self.body]]
         first, *others = (max(len(row[k]) for row in rows) + 2 for k in range(len(self.head)))
-        widths = [first, *(max(_LEAST, w) for w in others)]
+        widths = [first, *(max(_MIN_WIDTH, w) for w in others)]
         below = [self.below] if self.below else []
         return "\n".join([self.title, *draw_table(widths, rows[0], rows[1:], left=1), *below])
 
@@ -34,7 +34,7 @@ class Table(NamedTuple):
 
 
 def draw_table(widths: Sequence[int], head: list[str], body: list[list[str]], left: int) -> list[str]:
-    """The lines of a table: the first `left` columns start at the left, the others are centred."""
+    """Returns the lines of a table: the first `left` columns are left-aligned, the others centred."""
 
     def line(cells: list[str]) -> str:
         pairs = list(zip(cells, widths, strict=True))
@@ -50,8 +50,8 @@ def draw_table(widths: Sequence[int], head: list[str], body: list[list[str]], le
 
 
 def column_width(least: int, cells: Sequence[str]) -> int:
-    longest = max(len(cell) for cell in cells)
-    return least if longest <= least else longest + 2
+    content_width = max(len(cell) for cell in cells)
+    return least if content_width <= least else content_width + 2
 
 
 def bar(cells: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
-"""What a fit shows as text: the box, the parameter table and the matrices in the manner of iminuit.
+"""The representation of a fit as text: the box, the parameter table and the matrices in iminuit's layout.
 
-Plain records come in and strings go out: nothing here knows of JAX or of `FitResult`.
+The functions turn plain records into strings and do not depend on JAX or `FitResult`.
 """
 
 import textwrap
@@ -30,17 +30,17 @@ from .table import bar, column_width, draw_table, rule
 
 _MAX_TEXT = 120
 
-# The geometry of iminuit's box and of its parameter table; a column grows when a cell does not fit.
+# Column widths of iminuit's box and of its parameter table; a column grows if a cell does not fit.
 _BOX = (34, 38)
 _COLUMNS = ("Value", "Hesse Err", "Minos Err-", "Minos Err+", "Limit-", "Limit+", "Fixed")
 _WIDTHS = (11, 11, 12, 12, 9, 9, 7)
 
 
 def minimum_text(minimum: Minimum) -> str:
-    """The box that says how a fit ended: 73 characters wide inside, as iminuit's, and wider if a cell needs it.
+    """Returns the summary box of a fit: 73 characters wide inside, as iminuit's, or wider if a cell needs it.
 
     It differs from iminuit's in the threshold of the EDM: a valid fit is below the goal itself, not below ten times
-    the goal. The message of a fit that is not valid stands below the box.
+    the goal. The message of a fit that is not valid follows below the box.
     """
     value, edm, calls = numbers(minimum)
     cells = [text for text, _ in verdicts(minimum)]
@@ -58,8 +58,8 @@ def minimum_text(minimum: Minimum) -> str:
 
 
 def parameters_text(rows: Sequence[Row], kind: str = "Hesse") -> str:
-    """The table of the parameters, as iminuit draws it. A line below names the parameters at a limit. `kind` is that of
-    the errors."""
+    """Returns the table of the parameters in iminuit's layout. A line below names the parameters at a limit. `kind` is
+    that of the errors."""
     head = ["", "Name", _COLUMNS[0], f"{kind} Err", *_COLUMNS[2:]]
     body = [[str(i), row.name, *parameter_cells(row)] for i, row in enumerate(rows)]
     columns = list(zip(head, *body, strict=True))
@@ -74,19 +74,19 @@ def parameters_text(rows: Sequence[Row], kind: str = "Hesse") -> str:
 
 
 def matrix_text(names: Sequence[str], matrix: ArrayLike) -> str:
-    """The covariance matrix, shape `(n, n)`, as iminuit draws it.
+    """Returns the covariance matrix, shape `(n, n)`, in iminuit's layout.
 
-    Where it is wider than a terminal (120 characters) its columns are headed by numbers, those of the rows; where that
-    is still too wide, the first parameters are shown.
+    If it is wider than a terminal (120 characters), its columns are headed by the numbers of the rows; if it is still
+    too wide, only the first parameters are shown.
     """
     array = checked(names, matrix)
     return _matrix_text(names, lambda i, j: covariance_cell(array, i, j), "matrix")
 
 
 def correlation_text(names: Sequence[str], matrix: ArrayLike) -> str:
-    """The correlations with three decimals, in a table like that of `matrix_text`.
+    """Returns the correlations with three decimals, in a table like that of `matrix_text`.
 
-    `matrix` is the covariance, shape `(n, n)`, as for `matrix_text`; a correlation matrix serves too.
+    `matrix` is the covariance, shape `(n, n)`, as for `matrix_text`, or a correlation matrix.
     """
     ratio = correlation(checked(names, matrix))
     return _matrix_text(names, lambda i, j: f"{ratio[i, j]:g}" if i == j else f"{ratio[i, j]:z.3f}", "correlation")
@@ -95,20 +95,20 @@ def correlation_text(names: Sequence[str], matrix: ArrayLike) -> str:
 def _matrix_text(names: Sequence[str], cell: Callable[[int, int], str], attribute: str) -> str:
     shown = list(names[:MAX_MATRIX])
     cells = [[cell(i, j) for j in range(len(shown))] for i in range(len(shown))]
-    longest = max((len(name) for name in shown), default=0)
-    first, head = longest, shown
-    width = max([longest, *(len(text) for row in cells for text in row)])
-    if first + len(shown) * (width + 1) + 6 > _MAX_TEXT:
+    longest_name = max((len(name) for name in shown), default=0)
+    name_width, head = longest_name, shown
+    width = max([longest_name, *(len(text) for row in cells for text in row)])
+    if name_width + len(shown) * (width + 1) + 6 > _MAX_TEXT:
         head = [str(i) for i in range(len(shown))]
         shown = [f"{name} {i}" for i, name in enumerate(shown)]
-        first = max(len(name) for name in shown)
+        name_width = max(len(name) for name in shown)
         width = max(len(text) for row in [head, *cells] for text in row)
-        fitting = max((_MAX_TEXT - first - 6) // (width + 1), 1)
-        head, shown, cells = head[:fitting], shown[:fitting], [row[:fitting] for row in cells[:fitting]]
-    widths = [first + 2, max(len(shown) * (width + 1) + 1, 2)]
+        n_columns = max((_MAX_TEXT - name_width - 6) // (width + 1), 1)
+        head, shown, cells = head[:n_columns], shown[:n_columns], [row[:n_columns] for row in cells[:n_columns]]
+    widths = [name_width + 2, max(len(shown) * (width + 1) + 1, 2)]
 
     def line(name: str, row: Sequence[str]) -> str:
-        return bar([f" {name:>{first}} ", "".join(f" {text:>{width}}" for text in row).ljust(widths[1])])
+        return bar([f" {name:>{name_width}} ", "".join(f" {text:>{width}}" for text in row).ljust(widths[1])])
 
     lines = [rule(widths, "┌┬┐"), line("", head), rule(widths, "├┼┤"), *map(line, shown, cells)]
     note = left_out(len(names), attribute, len(shown))
@@ -116,7 +116,7 @@ def _matrix_text(names: Sequence[str], cell: Callable[[int, int], str], attribut
 
 
 def batch_text(batch: Batch) -> str:
-    """A summary of many fits: a box that counts how they ended, and a table over those that are valid."""
+    """Returns a summary of many fits: a box that counts their statuses, and a table over the valid ones."""
     shares = (f"Valid: {share(batch.valid, batch.size)}", f"INVALID: {share(batch.size - batch.valid, batch.size)}")
     digits = max((len(str(count)) for _, count in batch.statuses), default=0)
     entries = [f" {fits(count, width=digits)}: {phrase}" for phrase, count in batch.statuses]
@@ -143,6 +143,6 @@ def batch_text(batch: Batch) -> str:
 
 
 def _title(text: str, widths: Sequence[int]) -> list[str]:
-    # iminuit's titles stand a little to the left of the middle
+    # iminuit's titles are slightly left of the centre
     inside = sum(widths) + 1
     return [rule([inside], "┌─┐"), bar([f"{text:^{inside - 3}}   "]), rule(widths, "├┬┤")]

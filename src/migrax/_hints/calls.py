@@ -1,4 +1,4 @@
-"""Functions that cannot be called: what was most likely meant."""
+"""Hints for errors in calls: what the user most likely meant."""
 
 import dataclasses
 import inspect
@@ -15,10 +15,12 @@ from . import other_packages
 
 
 def check_callable(fn: Any, what: str = "the likelihood", form: str = "nll(params, data)") -> None:
-    """**Arguments:**
+    """Checks that a function can be called.
 
-    - `what`: how a message names the function.
-    - `form`: how it is called.
+    **Arguments:**
+
+    - `what`: the name of the function in messages.
+    - `form`: the form of its call.
 
     **Raises:** `TypeError` unless `fn` can be called with as many arguments as `form` shows.
     """
@@ -33,7 +35,7 @@ def check_callable(fn: Any, what: str = "the likelihood", form: str = "nll(param
     try:
         signature = inspect.signature(fn)
     except (TypeError, ValueError):
-        return  # a built-in, which does not tell
+        return  # a built-in without a signature
     try:
         signature.bind(*[None] * (form.count(",") + 1))
     except TypeError:
@@ -43,12 +45,12 @@ def check_callable(fn: Any, what: str = "the likelihood", form: str = "nll(param
 
 def _meant(fn: Callable, form: str) -> str:
     owner = getattr(fn, "__self__", _module(fn))
-    bound = owner is not None and not isinstance(owner, type)
-    taken = len(inspect.signature(fn).parameters)
-    if bound and taken == form.count(","):
+    is_bound = owner is not None and not isinstance(owner, type)
+    n_taken = len(inspect.signature(fn).parameters)
+    if is_bound and n_taken == form.count(","):
         cls, name = type(owner).__name__, getattr(fn, "__name__", "__call__")
         return f" It is bound to its object: give the unbound method, {cls}.{name}, and the object as params in mx.fit"
-    if form == "nll(params, data)" and taken == 1:
+    if form == "nll(params, data)" and n_taken == 1:
         return " Without data, write nll(params, data) all the same: data is None"
     return " Other arguments belong into params (constants do not float beside an mx.Parameter) or into data"
 
@@ -58,23 +60,24 @@ def _module(fn: Any) -> Any:
 
 
 def refuse_data(likelihood: str, args: Sequence[Any], kwargs: Collection[str] = ()) -> None:
-    """**Raises:** `TypeError` if a likelihood of that name is made from what is data, with what to write.
+    """**Raises:** `TypeError`, with what to write, if a likelihood of that name is constructed with data.
 
-    Widths of `mx.NormalConstraint` and templates are arrays, too: there the third argument of iminuit's is the sign.
+    Widths of `mx.NormalConstraint` and templates are arrays, too; for these the sign is a third argument, as iminuit's
+    classes take it.
     """
     if likelihood not in other_packages.TAKES_DATA_LATER:
         return
     if likelihood in ("NormalConstraint", "TemplateNLL"):
-        data = len(args) > 2 or "value" in kwargs
+        is_data = len(args) > 2 or "value" in kwargs
     else:
-        data = any(isinstance(a, list | tuple | np.ndarray | jax.Array) for a in args)
-    if data:
+        is_data = any(isinstance(a, list | tuple | np.ndarray | jax.Array) for a in args)
+    if is_data:
         raise TypeError(other_packages.of_data(likelihood))
 
 
 @contextmanager
 def hints(nll: Any, params: Any, data: Any, names: Sequence[str]) -> Iterator[None]:
-    """Adds to an error from inside a likelihood what a beginner would not see.
+    """Adds a hint for beginners to an error that a likelihood raises.
 
     **Arguments:**
 
@@ -85,7 +88,7 @@ def hints(nll: Any, params: Any, data: Any, names: Sequence[str]) -> Iterator[No
     except Exception as error:
         try:
             hint = _hint(error, names) or _of_call(error, nll, params, data, names)
-        except Exception:  # what the user sees is the error of the likelihood, whatever happens here
+        except Exception:  # the user must see the error of the likelihood, whatever happens here
             hint = None
         if hint and hint not in getattr(error, "__notes__", ()):
             error.add_note(hint)
@@ -118,34 +121,34 @@ def _hint(error: Exception, names: Sequence[str]) -> str | None:
 
 
 def _of_call(error: Exception, nll: Any, params: Any, data: Any, names: Sequence[str]) -> str | None:
-    """For a likelihood that takes something else than `nll(params, data)` hands it."""
+    """Returns the hint for a likelihood that expects other arguments than those of `nll(params, data)`."""
     if not isinstance(error, TypeError | AttributeError):
         return None
-    ours = isinstance(nll, eqx.Module)  # whose own arguments are params and data
-    taken = [] if ours else _argument_names(nll)
+    is_module = isinstance(nll, eqx.Module)  # a module takes params and data itself
+    taken = [] if is_module else _argument_names(nll)
     if taken and taken[0] in names and isinstance(params, dict | eqx.Module):
-        place = "p[{!r}]".format if isinstance(params, dict) else "p.{}".format
-        inside = ", ".join(place(name) if name in names else "data" for name in taken)
+        accessor = "p[{!r}]".format if isinstance(params, dict) else "p.{}".format
+        call = ", ".join(accessor(name) if name in names else "data" for name in taken)
         name = (getattr(nll, "__name__", None) or "nll").replace("<lambda>", "nll")
         return (
             f"migrax: a likelihood is called as nll(params, data), so that {taken[0]} is the whole tree of parameters: "
-            f"write lambda p, data: {name}({inside})"
+            f"write lambda p, data: {name}({call})"
         )
     if "string index" in str(error):
         return (
             f"migrax: an array was indexed by a name: params is {_kind(params)}, data is {_kind(data)}, and the "
             "functions of a likelihood take the parameters first, as in log_prob(params, x)"
         )
-    operand = isinstance(error, TypeError) and "'dict'" in str(error)
-    if operand and isinstance(params, dict) and len(taken) == 2 and not hasattr(nll, "parts"):
-        inside = ", ".join(f"p[{name!r}]" for name in names[:2])
+    is_operand_error = isinstance(error, TypeError) and "'dict'" in str(error)
+    if is_operand_error and isinstance(params, dict) and len(taken) == 2 and not hasattr(nll, "parts"):
+        call = ", ".join(f"p[{name!r}]" for name in names[:2])
         return (
             f"migrax: a likelihood is called as nll(params, data), and {taken[0]} is params, a dictionary: take its "
-            f"entries, such as {inside}"
+            f"entries, such as {call}"
         )
     for what, tree in (("params", params), ("data", data)):
-        numbers = type(tree) in (list, tuple) and all(eqx.is_array_like(x) and np.ndim(x) == 0 for x in tree)
-        if numbers and tree and not hasattr(nll, "parts"):
+        is_numbers = type(tree) in (list, tuple) and all(eqx.is_array_like(x) and np.ndim(x) == 0 for x in tree)
+        if is_numbers and tree and not hasattr(nll, "parts"):
             kind = type(tree).__name__
             return f"migrax: {what} is a {kind} of separate numbers: for one vector give an array, jnp.array(...)"
     if data is None and "NoneType" in str(error):
@@ -165,12 +168,12 @@ def _argument_names(fn: Any) -> list[str]:
 
 
 def given(x: Any) -> str:
-    """What was given, for a message: tracers are arrays to those who did not write JAX."""
+    """Describes the given value for a message; tracers are described as arrays."""
     return f"an array of shape {np.shape(x)}" if eqx.is_array(x) else type(x).__name__
 
 
 def refuse_strangers(leaf: Any, where: str) -> None:
-    """**Raises:** `TypeError` for histograms, masked arrays and quantities with a unit, with what to do with them."""
+    """**Raises:** `TypeError` for histograms, masked arrays and quantities with a unit, with how to convert them."""
     unit = getattr(leaf, "unit", None) if hasattr(leaf, "to_value") else getattr(leaf, "units", None)
     if unit is not None and (hasattr(leaf, "to_value") or hasattr(leaf, "magnitude")):
         convert = "to_value" if hasattr(leaf, "to_value") else "m_as"
@@ -178,8 +181,8 @@ def refuse_strangers(leaf: Any, where: str) -> None:
             f"{where} a quantity in the unit {str(unit)!r}, and JAX knows no units: give its numbers, in the same unit "
             f"everywhere, quantity.{convert}({str(unit)!r})"
         )
-    views = isinstance(leaf, np.ndarray) and leaf.dtype.names is not None
-    if views or (callable(getattr(leaf, "values", None)) and hasattr(leaf, "axes")):
+    is_structured = isinstance(leaf, np.ndarray) and leaf.dtype.names is not None
+    if is_structured or (callable(getattr(leaf, "values", None)) and hasattr(leaf, "axes")):
         raise TypeError(f"{where} a histogram: take its contents, counts, edges = mx.io.from_histogram(histogram)")
     if isinstance(leaf, np.ma.MaskedArray):
         raise TypeError(
@@ -199,20 +202,20 @@ def _has_hash(x: Any) -> bool:
 
 
 def refuse_unhashable(fn: Any, args: Any, kwargs: Any) -> None:
-    """**Raises:** `TypeError` for the first leaf of the arguments of `fn` that is no array and cannot be hashed."""
+    """**Raises:** `TypeError` for the first leaf of the arguments of `fn` that is neither an array nor hashable."""
     bound = inspect.signature(fn).bind(*args, **kwargs).arguments
-    unknown = [(path, leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(bound)[0] if not _has_hash(leaf)]
-    if not unknown:
+    unhashable = [(path, leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(bound)[0] if not _has_hash(leaf)]
+    if not unhashable:
         return
-    path, leaf = unknown[0]
-    where = f"{path[0].key}{jax.tree_util.keystr(path[1:])}"
+    path, leaf = unhashable[0]
+    place = f"{path[0].key}{jax.tree_util.keystr(path[1:])}"
     name = type(leaf).__name__
     if dataclasses.is_dataclass(leaf):
         raise TypeError(
-            f"{where} is a {name}, a dataclass that JAX does not know as a tree: make {name} an eqx.Module, or "
+            f"{place} is a {name}, a dataclass that JAX does not know as a tree: make {name} an eqx.Module, or "
             "decorate it with @jax.tree_util.register_dataclass"
         ) from None
     raise TypeError(
-        f"{where} is a {name}, which is neither an array, nor a tree that JAX knows, nor a constant that can be "
+        f"{place} is a {name}, which is neither an array, nor a tree that JAX knows, nor a constant that can be "
         "hashed: give arrays, in dicts, tuples, lists or an eqx.Module"
     ) from None

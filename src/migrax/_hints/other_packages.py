@@ -1,4 +1,4 @@
-"""What users of iminuit, SciPy and zfit look for, and what it is called here: for the messages of errors."""
+"""Names that users of iminuit, SciPy and zfit look for, and their counterparts here, for error messages."""
 
 import difflib
 import functools
@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# of iminuit.cost: the likelihood, its data, and the functions of it that are to be written anew
+# for each class of iminuit.cost: the likelihood, its data, and the functions that have to be rewritten
 COSTS: dict[str, tuple[str, str, str]] = {
     "LeastSquares": ("mx.LeastSquares(model)", "mx.Points(x, y, yerr)", "model(params, x)"),
     "UnbinnedNLL": (
@@ -37,10 +37,10 @@ COSTS: dict[str, tuple[str, str, str]] = {
     "CostSum": ("mx.UnbinnedNLL(log_prob) + mx.NormalConstraint('x', error)", "(x, value)", "log_prob(params, x)"),
 }
 
-# migrax's names of these, where they differ
+# names of these in migrax, where they differ
 LIKELIHOODS = {"ExtendedBinnedNLL": "PoissonNLL", "Template": "TemplateNLL", "CostSum": "Joint"}
 
-TAKES_DATA_LATER = {LIKELIHOODS.get(theirs, theirs): said for theirs, said in COSTS.items() if theirs != "CostSum"}
+TAKES_DATA_LATER = {LIKELIHOODS.get(theirs, theirs): cost for theirs, cost in COSTS.items() if theirs != "CostSum"}
 
 _MODULE = {
     **{theirs: f"it is mx.{ours} here" for theirs, ours in LIKELIHOODS.items()},
@@ -92,15 +92,15 @@ _FUNCTIONS = {
 
 
 def of_module(package: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that a package of migrax has not."""
-    said = f"module {package!r} has no attribute {name!r}"
+    """Returns the message for a name that a package of migrax does not have."""
+    message = f"module {package!r} has no attribute {name!r}"
     if package == "migrax" and name in _MODULE:
-        return f"{said}: {_MODULE[name]}"
-    return said + _near(name, known)
+        return f"{message}: {_MODULE[name]}"
+    return message + _near(name, known)
 
 
 def of_result(name: str, known: Iterable[str]) -> str:
-    """The message for a name that a result has not."""
+    """Returns the message for a name that a result does not have."""
     if name in _RESULT:
         return f"a FitResult has no {name!r}: here it is .{_RESULT[name]}"
     if name in _FUNCTIONS:
@@ -115,19 +115,19 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 
 def of_data(likelihood: str) -> str:
-    """The message for a likelihood that was made with its data, as those of iminuit are."""
-    written, data, functions = TAKES_DATA_LATER[likelihood]
-    where = f", where {functions.rstrip(',')} is written with jax.numpy" if functions else ""
-    return f"mx.{likelihood} takes no data: the fit does. Write mx.fit({written}, params, {data}){where}"
+    """Returns the message for a likelihood that was constructed with its data, as those of iminuit are."""
+    constructor, data, functions = TAKES_DATA_LATER[likelihood]
+    remark = f", where {functions.rstrip(',')} is written with jax.numpy" if functions else ""
+    return f"mx.{likelihood} takes no data: the fit does. Write mx.fit({constructor}, params, {data}){remark}"
 
 
 def keywords(meant: Mapping[str, str], otherwise: str = "") -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """A function that says what is meant by a keyword that it has not.
+    """Returns a decorator that adds a hint to the error for an unknown keyword.
 
     **Arguments:**
 
-    - `meant`: by the keywords of other packages, what to write here.
-    - `otherwise`: what is most likely meant by all else, where there are no `params`, the second argument.
+    - `meant`: for keywords of other packages, what to write here.
+    - `otherwise`: the hint for other keywords in calls without `params`, the second argument.
     """
 
     def decorate(fn: Callable[P, T]) -> Callable[P, T]:

@@ -1,4 +1,4 @@
-"""Tests of hypotheses: statistics, p-values, discovery, upper limits."""
+"""Hypothesis tests: test statistics, p-values, discovery, upper limits."""
 
 from .asymptotic import Asymptotic as Asymptotic
 from .discovery import Discovery as Discovery, discovery as discovery

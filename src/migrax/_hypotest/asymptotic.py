@@ -1,5 +1,5 @@
-"""Asymptotic p-values by Asimov data, in pyhf's convention: those of the alternative, with the nuisance parameters that
-the data prefer there."""
+"""Asymptotic p-values from Asimov data. As in pyhf, these are the Asimov data of the alternative, with the nuisance
+parameters of the conditional fit to the data."""
 
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ class Asymptotic(AbstractCalculator):
 
     **Arguments:**
 
-    - `alternative`: the parameter of interest where the Asimov data are made. Default: 0 for limits, 1 for discovery.
+    - `alternative`: the parameter of interest of the Asimov data. Default: 0 for limits, 1 for discovery.
     """
 
     alternative: float | None = eqx.field(static=True, default=None)
@@ -37,51 +37,60 @@ class Asymptotic(AbstractCalculator):
         return self.alternative
 
     def p_values(self, test: Test) -> tuple[StatisticValue, PValues]:
-        """From the statistic of the data and from that of the Asimov data of the alternative."""
-        found = test.conditional_fits()
-        there = reference(test.free, found)
-        at = Fitted(test.free.nll, there.free, there.data)
-        return _conclude(test.statistic, found, ratio(at, test.poi, test.lanes), there.status, test.poi, test.lanes)
+        """Returns the statistic and its p-values, from the data and the Asimov data of the alternative."""
+        conditional = test.conditional_fits()
+        asimov_reference = reference(test.free, conditional)
+        asimov_fit = Fitted(test.free.nll, asimov_reference.free, asimov_reference.data)
+        return _p_values(
+            test.statistic,
+            conditional,
+            ratio(asimov_fit, test.poi, test.lanes),
+            asimov_reference.status,
+            test.poi,
+            test.lanes,
+        )
 
 
 class Reference(NamedTuple):
-    """The Asimov data of the alternative, and the free fit to them. `status`: of the conditional fit to the data."""
+    """The Asimov data of the alternative and the free fit to them. `status`: of the conditional fit to the data."""
 
     data: PyTree
     free: FitResult
     status: Int[Array, ""]
 
 
-def reference(free: Fitted, found: Ratio) -> Reference:
-    """Asimov data from the conditional fit of the data at the alternative, the last one of `found`."""
-    params, expected, status = _asimov(free.nll, found, free.data)
-    return Reference(expected, fit(free.nll, params, expected), status)
+def reference(free: Fitted, conditional: Ratio) -> Reference:
+    """Returns the Asimov data of the conditional fit to the data at the alternative, the last lane of `conditional`."""
+    params, asimov_data, status = _asimov(free.nll, conditional, free.data)
+    return Reference(asimov_data, fit(free.nll, params, asimov_data), status)
 
 
 @jit
-def _asimov(nll: AbstractLikelihood, found: Ratio, data: PyTree) -> tuple[PyTree, PyTree, Int[Array, ""]]:
-    params, status = alternative_point(found)
+def _asimov(nll: AbstractLikelihood, conditional: Ratio, data: PyTree) -> tuple[PyTree, PyTree, Int[Array, ""]]:
+    params, status = alternative_point(conditional)
     return params, asimov(nll, params, data=data), status
 
 
 @jit
-def _conclude(
+def _p_values(
     statistic: AbstractStatistic,
-    found: Ratio,
+    of_data: Ratio,
     of_asimov: Ratio,
-    there: Int[Array, ""],
-    index: tuple[int, ...],
+    reference_status: Int[Array, ""],
+    poi: tuple[int, ...],
     lanes: Float[Array, "m k"],
 ) -> tuple[StatisticValue, PValues]:
-    q, q_a = (statistic.from_ratio(ratio, index, lanes[0]) for ratio in (found, of_asimov))
-    status = jnp.where(q.valid, jnp.where(there == int(Status.VALID), q_a.status, there), q.status)
-    # what the alternative expects is impossible at the value tested: there is no width to measure distances in
+    q, q_a = (statistic.from_ratio(ratio, poi, lanes[0]) for ratio in (of_data, of_asimov))
+    status = jnp.where(
+        q.valid, jnp.where(reference_status == int(Status.VALID), q_a.status, reference_status), q.status
+    )
+    # the Asimov data are impossible at the tested value, so that no standard deviation of the estimate is defined
     status = jnp.where(jnp.isinf(q_a.value), int(Status.NOT_FINITE), status)
     r, r_a = formulas.root(q.value), formulas.root(q_a.value)
     if isinstance(statistic, TMu | TMuTilde):
         log_sb, log_b = formulas.log_p_two_sided(q.value, q_a.value, statistic.tilde)
-        nothing = jnp.full(5, jnp.nan, log_sb.dtype)
-        return q, PValues(log_sb, log_b, nothing, nothing, status, r, r_a, lanes[-1])
-    far = formulas.distance(q.value, q_a.value, statistic.tilde)
-    log_sb, log_b = formulas.log_p_one_sided(far, r_a)
+        no_band = jnp.full(5, jnp.nan, log_sb.dtype)
+        return q, PValues(log_sb, log_b, no_band, no_band, status, r, r_a, lanes[-1])
+    distance = formulas.distance(q.value, q_a.value, statistic.tilde)
+    log_sb, log_b = formulas.log_p_one_sided(distance, r_a)
     return q, PValues(log_sb, log_b, *formulas.expected_log_p(r_a), status, r, r_a, lanes[-1])

@@ -15,19 +15,19 @@ from .weights import Scales
 
 
 def beyond_bound(name: str, free: FitResult, statuses: Sequence[Any]) -> list[str]:
-    """Which bound is to be raised where a limit, of one lane or many, is beyond it. `free`: the free fit of the
-    data."""
-    where = np.any(np.stack([np.asarray(kind) == int(LimitStatus.BEYOND_BOUND) for kind in statuses]), axis=0)
-    if not np.any(where):
+    """Returns a line that says which bound to raise if a limit, of one lane or many, is beyond it. `free`: the free fit
+    to the data."""
+    is_beyond = np.any(np.stack([np.asarray(status) == int(LimitStatus.BEYOND_BOUND) for status in statuses]), axis=0)
+    if not np.any(is_beyond):
         return []
     upper = np.asarray(free.upper)[..., free.names.index(name)]
-    bounds = np.unique(np.broadcast_to(upper, where.shape)[where])
-    at = f"{bounds[0]:.6g}" if bounds.size == 1 else f"{bounds[0]:.6g} to {bounds[-1]:.6g}"
-    return [f"Beyond the upper bound of {name}, {at}: raise it (upper= of its Parameter, or its bounds in the file)"]
+    bounds = np.unique(np.broadcast_to(upper, is_beyond.shape)[is_beyond])
+    shown = f"{bounds[0]:.6g}" if bounds.size == 1 else f"{bounds[0]:.6g} to {bounds[-1]:.6g}"
+    return [f"Beyond the upper bound of {name}, {shown}: raise it (upper= of its Parameter, or its bounds in the file)"]
 
 
 def reason(free: FitResult, what: str = "The fit") -> list[str]:
-    """What is wrong with the fit that all rests on."""
+    """Returns a line that says why the free fit is not valid, if it is not."""
     return [] if bool(free.valid) else [f"{what} is not valid: {free.message}"]
 
 
@@ -64,8 +64,8 @@ def status_words(status: Any) -> str:
 
 
 def scales_line(scales: Scales) -> list[str]:
-    """A line below the title of a table."""
+    """Returns the line of a table that lists the scale factors of weighted events."""
     if not scales:
         return []
-    each = ", ".join((f"{name!r}: " if name else "") + number(value) for name, value in scales.items())
-    return [f"Weighted events count by their effective number: the likelihood is scaled by Σw/Σw² ({each})"]
+    factors = ", ".join((f"{name!r}: " if name else "") + number(value) for name, value in scales.items())
+    return [f"Weighted events count by their effective number: the likelihood is scaled by Σw/Σw² ({factors})"]

@@ -82,33 +82,33 @@ class Discovery(eqx.Module):
         return _one(self) if np.ndim(self.p_value) == 0 else _many(self)
 
 
-def _one(found: Discovery) -> Table:
-    significance = with_its_error(found.significance, found.significance_error)
-    rows = [["Significance", significance, number(found.expected_significance)]]
-    p_value = with_its_error(found.p_value, found.p_value_error)
-    off = None if found.expected_p_value_error is None else found.expected_p_value_error[2]
-    rows += [["p-value", p_value, with_its_error(np.asarray(found.expected_p_value)[2], off)]]
-    best = number(found.best if bool(found.fits.free.valid) else np.nan)
-    title = f"{found.name} = {float(found.fits.tested[0]):.6g}: {status_words(found.status)}fitted {best}"
-    lines = [title, *reason(found.fits.free), *toys_line(found.toys), *scales_line(found.scales)]
-    if found.toys is not None and float(found.p_value) == 0:
+def _one(test: Discovery) -> Table:
+    significance = with_its_error(test.significance, test.significance_error)
+    rows = [["Significance", significance, number(test.expected_significance)]]
+    p_value = with_its_error(test.p_value, test.p_value_error)
+    expected_error = None if test.expected_p_value_error is None else test.expected_p_value_error[2]
+    rows += [["p-value", p_value, with_its_error(np.asarray(test.expected_p_value)[2], expected_error)]]
+    best = number(test.best if bool(test.fits.free.valid) else np.nan)
+    title = f"{test.name} = {float(test.fits.tested[0]):.6g}: {status_words(test.status)}fitted {best}"
+    lines = [title, *reason(test.fits.free), *toys_line(test.toys), *scales_line(test.scales)]
+    if test.toys is not None and float(test.p_value) == 0:
         lines.append("No toy is as extreme as the data: take more, or mx.Toys(n, key, importance=True)")
-    head = ["", "Observed", f"Expected ({found.name} = {float(found.alternative):.6g})"]
+    head = ["", "Observed", f"Expected ({test.name} = {float(test.alternative):.6g})"]
     return Table("\n".join(lines), head, rows)
 
 
-def _many(found: Discovery) -> Table:
-    best = np.where(found.fits.free.valid, found.best, np.nan)
+def _many(tests: Discovery) -> Table:
+    best = np.where(tests.fits.free.valid, tests.best, np.nan)
     rows = rows_of(
-        found.p_value,
+        tests.p_value,
         (best, None),
-        (found.p_value, found.p_value_error),
-        (found.significance, found.significance_error),
-        (found.expected_significance, None),
+        (tests.p_value, tests.p_value_error),
+        (tests.significance, tests.significance_error),
+        (tests.expected_significance, None),
     )
     head = ["Fitted", "p-value", "Significance", "Expected"]
-    title = f"Discovery of {found.name}: {counted(found.p_value, 'test')}"
-    return table_of(title, head, rows, statuses(found.status))
+    title = f"Discovery of {tests.name}: {counted(tests.p_value, 'test')}"
+    return table_of(title, head, rows, statuses(tests.status))
 
 
 def discovery(
@@ -122,7 +122,7 @@ def discovery(
     solver: optx.AbstractMinimiser[Any, Any, Any] | None = None,
     covariance: Covariance | ArrayLike | None = None,
 ) -> Discovery:
-    """How much the data speak against the hypothesis that there is no signal, and how much one expects of them.
+    """Tests the hypothesis of no signal: the p-value and significance of the data, and those expected of a signal.
 
     (G. Cowan, K. Cranmer, E. Gross and O. Vitells, Eur. Phys. J. C 71 (2011) 1554, eqs. 52, 53 and 79.) Works under
     `jax.jit` and `jax.vmap`, and is differentiable.
@@ -130,13 +130,13 @@ def discovery(
     **Arguments:**
 
     - `likelihood`, `params`, `data`, `poi`: as for `mx.hypotest`.
-    - `value`: the value that means no signal.
-    - `calculator`: default `mx.Asymptotic()`, which expects a signal of 1; of another strength:
-        `mx.Asymptotic(alternative=2.0)`. By toys, `mx.Toys(n, key, importance=True)` reaches five standard deviations
-        with some thousands.
+    - `value`: the value without a signal.
+    - `calculator`: default `mx.Asymptotic()`, which expects a signal of strength 1; `mx.Asymptotic(alternative=2.0)`
+        expects another one. By toys, `mx.Toys(n, key, importance=True)` reaches five standard deviations with some
+        thousand toys.
     - `solver`, `covariance`: of the free fit to the data, as for `mx.fit`.
 
-    **Returns:** a `Discovery`; all NaN, with the status that says why, unless all of its fits are valid.
+    **Returns:** a `Discovery`; all numbers are NaN, with a status that says why, unless all fits are valid.
 
     **Raises:** as `mx.hypotest`.
     """
@@ -152,23 +152,23 @@ def discovery(
 
 @jit
 def _result(q: StatisticValue, p: PValues, name: str, scales: Scales) -> Discovery:
-    good = p.status == int(Status.VALID)
-    nan = lambda x: jnp.where(good, x, jnp.nan)  # noqa: E731
+    is_valid = p.status == int(Status.VALID)
+    if_valid = lambda x: jnp.where(is_valid, x, jnp.nan)  # noqa: E731
     z_error = None if p.errors is None else formulas.significance_error(p.significance, p.errors.p_sb)
     return Discovery(
-        p_value=nan(jnp.exp(p.log_sb)),
-        significance=nan(p.significance),
-        expected_p_value=nan(jnp.exp(p.expected_log_sb)),
-        expected_significance=nan(p.expected_significance),
-        statistic=nan(q.value),
+        p_value=if_valid(jnp.exp(p.log_sb)),
+        significance=if_valid(p.significance),
+        expected_p_value=if_valid(jnp.exp(p.expected_log_sb)),
+        expected_significance=if_valid(p.expected_significance),
+        statistic=if_valid(q.value),
         best=q.best[0],
         status=p.status,
         fits=q,
         alternative=p.alternative[0],
         name=name,
-        p_value_error=None if p.errors is None else nan(p.errors.p_sb),
-        expected_p_value_error=None if p.errors is None else nan(p.errors.expected_p_sb),
-        significance_error=None if z_error is None else nan(z_error),
+        p_value_error=None if p.errors is None else if_valid(p.errors.p_sb),
+        expected_p_value_error=None if p.errors is None else if_valid(p.errors.expected_p_sb),
+        significance_error=None if z_error is None else if_valid(z_error),
         toys=p.toys,
         scales=scales,
     )

@@ -1,8 +1,8 @@
-"""Toys of one hypothesis: drawn at one point, fitted with the parameters of interest free, and at values of these.
+"""Toys of one hypothesis: drawn at one point and fitted with the parameters of interest free, and held at values.
 
-The fits are those of `mx.fit_toys`: a batch at a time, never all toys in memory. Fits with parameters held are fits of
-another likelihood, of a vector of the other parameters, so that any entry of a vector can be held, and another value
-compiles nothing.
+The fits are those of `mx.fit_toys`: in batches, never with all toys in memory. A conditional fit is the fit of another
+likelihood, a function of the vector of the other parameters, so that any entry of a vector can be held and a new value
+does not recompile.
 """
 
 from typing import Any, NamedTuple
@@ -30,12 +30,12 @@ from .._util.typing import PyTree
 from .ratio import LOWER
 from .statistics import AbstractStatistic
 
-_AT_ONCE = 4096  # toys whose likelihood is looked at together
-_REPEATED = 3  # searches of the free minimum of a toy that has shown a lower one
+_AT_ONCE = 4096  # toys whose likelihood is evaluated together
+_MAX_FREE_REFITS = 3  # free refits of a toy whose conditional fit is lower than its free one
 
 
 class Held(AbstractLikelihood):
-    """A likelihood with some parameters held at `values`, as a function of `{"x": vector of the others}`."""
+    """A likelihood with some parameters held at `values`, as a function of `{"x": vector of the other parameters}`."""
 
     nll: Any
     params: PyTree
@@ -43,7 +43,7 @@ class Held(AbstractLikelihood):
     index: tuple[int, ...] = eqx.field(static=True)
 
     def full(self, others: Float[Array, " m"]) -> Float[Array, " n"]:
-        """The vector of all free parameters."""
+        """Returns the vector of all free parameters."""
         n = others.shape[-1] + len(self.index)
         return (
             jnp.zeros(n, others.dtype)
@@ -66,10 +66,10 @@ def _others(n: int, index: tuple[int, ...]) -> Int[np.ndarray, " m"]:
 
 
 class Shown:
-    """A bar that counts fits, more of which may come."""
+    """A progress bar that counts fits; its total grows as more fits are announced."""
 
-    def __init__(self, wanted: bool):
-        self.bar = bar(total=0, unit="fit", unit_scale=True) if wanted else None
+    def __init__(self, enabled: bool):
+        self.bar = bar(total=0, unit="fit", unit_scale=True) if enabled else None
 
     def expect(self, n: int) -> None:
         if self.bar is not None:
@@ -88,105 +88,105 @@ class Shown:
             self.bar.close()
 
 
-class _Fits(NamedTuple):
+class _ToyFits(NamedTuple):
     nll: Float[np.ndarray, " toys"]
     values: Float[np.ndarray, "toys k"]
     status: Int[np.ndarray, " toys"]
 
 
 class Ensemble:
-    """The toys of one hypothesis and their fits. Not for the inside of `jax.jit`."""
+    """The toys of one hypothesis and their fits. Not available inside `jax.jit`."""
 
-    def __init__(self, nll: Any, origin: PyTree, data: PyTree, toys: Toys, index: tuple[int, ...], shown: Shown):
-        self.nll, self.origin, self.data, self.index, self.shown = nll, origin, data, index, shown
+    def __init__(self, nll: Any, origin: PyTree, data: PyTree, toys: Toys, index: tuple[int, ...], progress: Shown):
+        self.nll, self.origin, self.data, self.index, self.progress = nll, origin, data, index, progress
         self.mesh = toys.mesh
         self.toys = Toys(toys.n, toys.key, origin)
         self.free = self._free(self.toys, None)
 
     def rise(self, values: Float[Array, " k"], near: PyTree = None) -> tuple[np.ndarray, np.ndarray]:
-        """-2 log of the likelihood ratio of each toy with the parameters of interest at `values`, and a status.
+        """Returns -2 log of the likelihood ratio of each toy with the parameters of interest at `values`, and a status.
 
-        `near`: parameters at which the likelihood is finite with those of interest at `values`: the start of toys whose
-        is not where the toys are drawn (a deficit that makes an expected count negative).
+        `near`: parameters at which the likelihood is finite with those of interest at `values`. Toys start there if
+        their likelihood is not finite at the point where they are drawn (a deficit makes an expected count negative).
         """
         held = self._held(values, self.toys)
         if near is not None:
-            self._from_near(held, values, near)
-        for _ in range(_REPEATED):
-            # lower than the free fit: that was another minimum
-            good = (held.status == 0) & (self.free.status == 0)
-            missing = np.flatnonzero(good & (held.nll < self.free.nll - 0.5 * LOWER))
-            if missing.size == 0:
+            self._refit_from(held, values, near)
+        for _ in range(_MAX_FREE_REFITS):
+            # a conditional fit lower than the free one shows that the free one is another local minimum
+            both_valid = (held.status == 0) & (self.free.status == 0)
+            missed = np.flatnonzero(both_valid & (held.nll < self.free.nll - 0.5 * LOWER))
+            if missed.size == 0:
                 break
-            self._again(missing, values)
+            self._refit_free(missed, values)
         rise = 2 * (held.nll - self.free.nll)
         status = np.where(self.free.status != 0, self.free.status, held.status)
         status = np.where((status == 0) & ~(rise > -LOWER), int(Status.NOT_CONVERGED), status)
         return np.where(status == 0, np.maximum(rise, 0.0), np.nan), status
 
-    def _free(self, toys: Any, starts: Any) -> _Fits:
+    def _free(self, toys: Any, starts: Any) -> _ToyFits:
         return self._fit(self.nll, self.origin, toys, starts, list(self.index))
 
-    def _from_near(self, held: _Fits, values: Float[Array, " k"], near: PyTree) -> None:
-        """Fits those toys again whose likelihood is not finite at the start."""
-        lost = np.flatnonzero(np.isin(held.status, (int(Status.NOT_FINITE_AT_START), int(Status.NOT_FINITE))))
-        if lost.size == 0 or held.nll.size == 0:
+    def _refit_from(self, held: _ToyFits, values: Float[Array, " k"], near: PyTree) -> None:
+        """Refits the toys whose likelihood is not finite at the start, from `near`."""
+        not_finite = np.flatnonzero(np.isin(held.status, (int(Status.NOT_FINITE_AT_START), int(Status.NOT_FINITE))))
+        if not_finite.size == 0 or held.nll.size == 0:
             return
-        padded = _padded(lost)
-        drawn = source(self.nll, self.origin, self.toys, self.data).take(padded, None)
-        again = self._held(values, drawn, start=near)
-        for mine, new in zip(held, again, strict=True):
-            mine[padded] = new
+        indices = _padded(not_finite)
+        toys = source(self.nll, self.origin, self.toys, self.data).take(indices, None)
+        refits = self._held(values, toys, start=near)
+        for old, new in zip(held, refits, strict=True):
+            old[indices] = new
 
     def _held(
         self, values: Float[Array, " k"], toys: Any, keep_all: bool = False, start: PyTree | None = None
-    ) -> _Fits:
+    ) -> _ToyFits:
         held, params = hold(self.nll, self.origin if start is None else start, self.index, values)
         if params is None:
-            return self._only_value(values, toys)
-        n = params["x"].value.shape[0]
-        return self._fit(held, params, toys, None, list(range(n)) if keep_all else [])
+            return self._evaluate_only(values, toys)
+        n_others = params["x"].value.shape[0]
+        return self._fit(held, params, toys, None, list(range(n_others)) if keep_all else [])
 
-    def _only_value(self, values: Float[Array, " k"], toys: Any) -> _Fits:
-        """Where there are no other parameters, there is nothing to fit."""
-        at = update(self.origin, jnp.zeros(len(self.index)).at[jnp.asarray(self.index)].set(values))
-        nll = logs(self.nll, (at,), toys, self.data, self.origin)[0]
-        # infinite: a toy that is impossible at this value, which is what the ratio is to say
+    def _evaluate_only(self, values: Float[Array, " k"], toys: Any) -> _ToyFits:
+        """Evaluates the likelihood at `values`, if there are no other parameters to fit."""
+        point = update(self.origin, jnp.zeros(len(self.index)).at[jnp.asarray(self.index)].set(values))
+        nll = logs(self.nll, (point,), toys, self.data, self.origin)[0]
+        # infinite for a toy that is impossible at this value, so that the ratio is infinite, too
         status = np.where(np.isfinite(nll) | (nll == np.inf), int(Status.VALID), int(Status.NOT_FINITE))
-        return _Fits(nll, np.empty((nll.size, 0)), status)
+        return _ToyFits(nll, np.empty((nll.size, 0)), status)
 
-    def _fit(self, nll: Any, params: PyTree, toys: Any, starts: Any, kept: list[int]) -> _Fits:
+    def _fit(self, nll: Any, params: PyTree, toys: Any, starts: Any, columns: list[int]) -> _ToyFits:
         def keep(result: FitResult) -> tuple[np.ndarray, ...]:
-            self.shown.done(result.nll.shape[0])
-            # of the values only what is wanted: a view would keep them all
-            return np.array(result.nll), np.asarray(result.values)[:, kept], np.array(result.status)
+            self.progress.done(result.nll.shape[0])
+            # copies of the wanted values only: a view would keep all of them in memory
+            return np.array(result.nll), np.asarray(result.values)[:, columns], np.array(result.status)
 
         drawn = isinstance(toys, Toys)
-        self.shown.expect(self.toys.n if drawn else jax.tree.leaves(toys)[0].shape[0])
+        self.progress.expect(self.toys.n if drawn else jax.tree.leaves(toys)[0].shape[0])
         data, toys = (self.data, DrawnFrom(toys, self.nll)) if drawn else (None, toys)
         parts = reduce_toys(keep, nll, params, toys, data=data, starts=starts, hesse=False, mesh=self.mesh)
-        return _Fits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        return _ToyFits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
-    def _again(self, missing: Int[np.ndarray, " m"], values: Float[Array, " k"]) -> None:
-        """Fits these toys freely from where the lower likelihood was seen."""
-        padded = _padded(missing)
-        drawn = source(self.nll, self.origin, self.toys, self.data).take(padded, None)
+    def _refit_free(self, missed: Int[np.ndarray, " m"], values: Float[Array, " k"]) -> None:
+        """Repeats the free fit of these toys from their conditional fit, where the likelihood is lower."""
+        indices = _padded(missed)
+        toys = source(self.nll, self.origin, self.toys, self.data).take(indices, None)
         held, _ = hold(self.nll, self.origin, self.index, values)
-        x = jax.vmap(held.full)(jnp.asarray(self._held(values, drawn, keep_all=True).values))
+        x = jax.vmap(held.full)(jnp.asarray(self._held(values, toys, keep_all=True).values))
         space = ravel(self.origin)[1]
-        found = self._free(drawn, np.clip(np.asarray(x), np.asarray(space.lower), np.asarray(space.upper)))
-        better = (found.status == 0) & (found.nll < self.free.nll[padded])
-        for mine, new in zip(self.free, found, strict=True):
-            mine[padded[better]] = new[better]
+        refits = self._free(toys, np.clip(np.asarray(x), np.asarray(space.lower), np.asarray(space.upper)))
+        is_lower = (refits.status == 0) & (refits.nll < self.free.nll[indices])
+        for old, new in zip(self.free, refits, strict=True):
+            old[indices[is_lower]] = new[is_lower]
 
 
-def _padded(which: Int[np.ndarray, " m"]) -> Int[np.ndarray, " l"]:
-    """As many as the next power of two, so that few sizes are ever compiled."""
-    return np.resize(which, 2 ** int(np.ceil(np.log2(which.size))))
+def _padded(indices: Int[np.ndarray, " m"]) -> Int[np.ndarray, " l"]:
+    """Repeats entries up to the next power of two, so that few sizes are ever compiled."""
+    return np.resize(indices, 2 ** int(np.ceil(np.log2(indices.size))))
 
 
 def hold(nll: Any, params: PyTree, index: tuple[int, ...], values: Float[Array, " k"]) -> tuple[Held, PyTree]:
-    """The likelihood with parameters held, and its parameters; `None` for these if there are no others."""
+    """Returns the likelihood with parameters held, and its parameters: `None` if there are no others."""
     x, space = ravel(params)
     others = _others(x.size, index)
     held = Held(nll, params, jnp.asarray(values, x.dtype), index)
@@ -196,17 +196,17 @@ def hold(nll: Any, params: PyTree, index: tuple[int, ...], values: Float[Array, 
 
 
 def logs(nll: Any, points: tuple[PyTree, ...], toys: Any, data: PyTree, origin: PyTree) -> np.ndarray:
-    """The likelihood of each toy at some points, shape `(points, toys)`."""
-    where = source(nll, origin, toys, data)
-    size = min(_AT_ONCE, where.n)
-    parts = [_logs(nll, points, where.batch(first, size)) for first in range(0, where.n, size)]
-    return np.concatenate([np.asarray(p) for p in parts], axis=1)[:, : where.n]
+    """Returns the value of `nll` for each toy at some points, shape `(points, toys)`."""
+    toy_source = source(nll, origin, toys, data)
+    size = min(_AT_ONCE, toy_source.n)
+    parts = [_logs(nll, points, toy_source.batch(first, size)) for first in range(0, toy_source.n, size)]
+    return np.concatenate([np.asarray(p) for p in parts], axis=1)[:, : toy_source.n]
 
 
 @jit
 def _logs(nll: AbstractLikelihood, points: tuple[PyTree, ...], toys: PyTree) -> Float[Array, "points size"]:
-    at = [resolve_at(point, ravel(point)[0]) for point in points]
-    return jnp.stack([jax.vmap(lambda toy, p=p: jnp.asarray(nll(p, toy)))(toys) for p in at])
+    resolved = [resolve_at(point, ravel(point)[0]) for point in points]
+    return jnp.stack([jax.vmap(lambda toy, at=at: jnp.asarray(nll(at, toy)))(toys) for at in resolved])
 
 
 def traced(
@@ -217,24 +217,24 @@ def traced(
     index: tuple[int, ...],
     values: Float[Array, " k"],
 ) -> tuple[Float[Array, "m toys"], Int[Array, "m toys"]]:
-    """The statistic of each toy of `m` hypotheses and its status, inside the user's own `jit` or `vmap`: as one loop
-    over all of them, so that the program holds one fit."""
+    """Returns the statistic and status of each toy of `m` hypotheses, inside the user's own `jit` or `vmap`: one loop
+    over all toys, so that the program holds one fit."""
     origins = jax.tree.map(lambda *a: jnp.stack(a), *(toys.params for toys in drawn))
     keys = jnp.stack([toys.key for toys in drawn])
     n = drawn[0].n
 
-    def one(number: Array) -> tuple[Array, Array]:
+    def statistic_of_toy(number: Array) -> tuple[Array, Array]:
         origin = jax.tree.map(lambda a: a[number // n], origins)
-        at = resolve_at(origin, ravel(origin)[0])
-        toy = draw_one(nll, at, jax.random.fold_in(keys[number // n], number % n), data)
-        found = statistic.at(Fitted(nll, fit(nll, origin, toy), toy), index, values)
-        return found.value, found.status
+        point = resolve_at(origin, ravel(origin)[0])
+        toy = draw_one(nll, point, jax.random.fold_in(keys[number // n], number % n), data)
+        values_and_status = statistic.at(Fitted(nll, fit(nll, origin, toy), toy), index, values)
+        return values_and_status.value, values_and_status.status
 
     numbers = jnp.arange(n * len(drawn))
-    found = jax.lax.map(one, numbers, batch_size=min(numbers.size, 256))
-    return tuple(a.reshape(len(drawn), n) for a in found)
+    values_and_status = jax.lax.map(statistic_of_toy, numbers, batch_size=min(numbers.size, 256))
+    return tuple(a.reshape(len(drawn), n) for a in values_and_status)
 
 
 def is_traced(*trees: Any) -> bool:
-    """Whether some array is not known yet: inside `jit`, `vmap` or `grad`."""
+    """Returns whether some array has no value yet: inside `jit`, `vmap` or `grad`."""
     return not is_concrete(*[leaf for leaf in jax.tree.leaves(trees) if eqx.is_array(leaf)], jnp.asarray(0.0))

@@ -1,4 +1,4 @@
-"""`hypotest`: one value of a parameter, its p-values and CLs."""
+"""`hypotest`: the test of one value of a parameter, with its p-values and CLs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -84,37 +84,39 @@ class HypoTest(eqx.Module):
 
 
 def _one(test: HypoTest) -> Table:
-    """The p-values, and the band that is expected of them."""
-    at = ", ".join(f"{v:.6g}" for v in np.asarray(test.value).tolist())
+    """Returns the table of one test: the p-values and their expected band."""
+    value = ", ".join(f"{v:.6g}" for v in np.asarray(test.value).tolist())
     kind = "p-value" if np.isnan(test.cls) and bool(test.valid) else "CLs"
     expected = test.expected_p_sb if kind == "p-value" else test.expected_cls
     observed = test.p_sb if kind == "p-value" else test.cls
     errors = dict.fromkeys(Errors._fields) if test.errors is None else test.errors._asdict()
     rows = [["Observed", with_its_error(observed, errors["p_sb" if kind == "p-value" else "cls"])]]
     if not np.all(np.isnan(expected)):
-        off = errors["expected_p_sb" if kind == "p-value" else "expected_cls"]
-        each = zip(BANDS, np.asarray(expected), [None] * 5 if off is None else np.asarray(off), strict=True)
-        rows += [[band(n), with_its_error(x, e)] for n, x, e in each]
+        band_errors = errors["expected_p_sb" if kind == "p-value" else "expected_cls"]
+        bands = zip(
+            BANDS, np.asarray(expected), [None] * 5 if band_errors is None else np.asarray(band_errors), strict=True
+        )
+        rows += [[band(n), with_its_error(x, e)] for n, x, e in bands]
     p_sb, p_b = with_its_error(test.p_sb, errors["p_sb"]), with_its_error(test.p_b, errors["p_b"])
-    other = ", ".join(f"{v:.6g}" for v in np.asarray(test.alternative).tolist())
-    title = f"{test.name} = {at} against {other}: {status_words(test.status)}p(s+b) = {p_sb}, p(b) = {p_b}"
+    alternative = ", ".join(f"{v:.6g}" for v in np.asarray(test.alternative).tolist())
+    title = f"{test.name} = {value} against {alternative}: {status_words(test.status)}p(s+b) = {p_sb}, p(b) = {p_b}"
     lines = [title, *reason(test.fits.free), *toys_line(test.toys), *scales_line(test.scales)]
     if kind == "CLs" and float(test.statistic) == 0 and test.best[0] > test.value[0]:
-        lines.append(f"The fitted {test.name}, {number(test.best[0])}, is above {at}, so nothing speaks against it")
+        lines.append(f"The fitted {test.name}, {number(test.best[0])}, is above {value}, so nothing speaks against it")
     return Table("\n".join(lines), ["", kind], rows)
 
 
 def _many(tests: HypoTest) -> Table:
-    """A test a row: its value, CLs (or the p-value, where there is no CLs), and the band that is expected."""
+    """Returns a table with a row for each test: its value, CLs (or the p-value, if there is no CLs) and the band."""
     no_cls = bool(np.all(np.isnan(np.asarray(tests.cls)[np.asarray(tests.valid)])))
     observed, expected = (tests.p_sb, tests.expected_p_sb) if no_cls else (tests.cls, tests.expected_cls)
-    off = (None, None)
+    errors = (None, None)
     if tests.errors is not None:
-        kind = tests.errors
-        off = (kind.p_sb, kind.expected_p_sb) if no_cls else (kind.cls, kind.expected_cls)
-    values = np.shape(tests.value)[-1]
-    head = ["Value"] if values == 1 else [f"Value {i}" for i in range(values)]
-    rows = rows_of(tests.p_sb, (tests.value, None), (observed, off[0]), (expected, off[1]))
+        all_errors = tests.errors
+        errors = (all_errors.p_sb, all_errors.expected_p_sb) if no_cls else (all_errors.cls, all_errors.expected_cls)
+    n_values = np.shape(tests.value)[-1]
+    head = ["Value"] if n_values == 1 else [f"Value {i}" for i in range(n_values)]
+    rows = rows_of(tests.p_sb, (tests.value, None), (observed, errors[0]), (expected, errors[1]))
     head += ["p-value" if no_cls else "CLs", *EXPECTED]
     return table_of(f"{tests.name}: {counted(tests.p_sb, 'test')}", head, rows, statuses(tests.status))
 
@@ -131,7 +133,7 @@ def hypotest(
     solver: optx.AbstractMinimiser[Any, Any, Any] | None = None,
     covariance: Covariance | ArrayLike | None = None,
 ) -> HypoTest:
-    """Tests a value of a parameter: p-values, CLs (A. L. Read, J. Phys. G 28 (2002) 2693) and what is expected of them.
+    """Tests a value of a parameter: p-values, CLs (A. L. Read, J. Phys. G 28 (2002) 2693) and their expected bands.
 
     ```python
     mx.hypotest(likelihood, params, data, "mu", 1.0).cls
@@ -139,24 +141,24 @@ def hypotest(
     ```
 
     Works under `jax.jit` and `jax.vmap` (over values, data, templates), and is differentiable with respect to all of
-    these. By toys it works there, too, but is fastest outside of them, and has no derivative.
+    these. With toys it works there, too, but is fastest outside of them and has no derivative.
 
     **Arguments:**
 
     - `likelihood`, `data`: as for `mx.fit`; the likelihood needs Asimov data.
-    - `params`: the start of the free fit, as for `mx.fit`, or the `mx.FitResult` of these data: then nothing is fitted
-        freely again.
+    - `params`: the start of the free fit, as for `mx.fit`, or the `mx.FitResult` of these data, which replaces the free
+        fit.
     - `poi`: the parameter of interest, by name or as for `mx.fix`; several for `mx.TMu()`.
-    - `value`: the value tested, one number a parameter of interest.
+    - `value`: the tested value, one number for each parameter of interest.
     - `statistic`: default `mx.QTilde()`.
     - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`.
     - `solver`, `covariance`: of the free fit to the data, as for `mx.fit`.
 
-    **Returns:** a `HypoTest`; all NaN, with the status that says why, unless all of its fits are valid.
+    **Returns:** a `HypoTest`; all numbers are NaN, with a status that says why, unless all fits are valid.
 
-    **Raises:** `ValueError` for a parameter that is unknown or fixed, a value outside its bounds, or, with `mx.Q0()`,
-    one that is the alternative's too; `TypeError` for a likelihood without Asimov data (by toys: that cannot be drawn
-    from), and for a derivative by toys.
+    **Raises:** `ValueError` for a parameter that is unknown or fixed, a value outside its bounds, or, with `mx.Q0()`, a
+    value equal to that of the alternative; `TypeError` for a likelihood without Asimov data (with toys: one that cannot
+    be drawn from), and for a derivative with toys.
     """
     statistic = QTilde() if statistic is None else statistic
     calculator = Asymptotic() if calculator is None else calculator
@@ -176,20 +178,20 @@ def tested(
     calculator: Asymptotic | Toys,
     what: str,
 ) -> tuple[StatisticValue, PValues]:
-    """The statistic of the data and its p-values, by the calculator that is asked for."""
-    by = as_calculator(calculator)
+    """Returns the statistic of the data and its p-values, by the given calculator."""
+    method = as_calculator(calculator)
     values = statistic.checked(free.result, index, value, what)
-    other = by.alternative_of(statistic, free.result, index)
-    if statistic.discovery and is_concrete(values, other) and bool(jnp.all(values == other)):
+    alternative = method.alternative_of(statistic, free.result, index)
+    if statistic.discovery and is_concrete(values, alternative) and bool(jnp.all(values == alternative)):
         raise ValueError(
             f"{what} tests {float(values[0]):g} against itself: a discovery tests the value without a signal, 0, and "
             "alternative= of the calculator is the one with it"
         )
-    return by.p_values(Test(statistic, free, index, values, other))
+    return method.p_values(Test(statistic, free, index, values, alternative))
 
 
 def check_kinds(statistic: Any, calculator: Any) -> None:
-    """**Raises:** `TypeError` for a class in place of an instance, or something else."""
+    """**Raises:** `TypeError` unless both are instances of migrax's statistics and calculators."""
     for what, thing, kind, examples in (
         ("statistic", statistic, AbstractStatistic, "mx.QTilde() or mx.Q0()"),
         ("calculator", calculator, Asymptotic | Toys, "mx.Asymptotic() or mx.Toys(1000, key)"),
@@ -205,22 +207,22 @@ def check_kinds(statistic: Any, calculator: Any) -> None:
 
 @jit
 def _result(statistic: AbstractStatistic, q: StatisticValue, p: PValues, name: str, scales: Scales) -> HypoTest:
-    good = p.status == int(Status.VALID)
-    nan = lambda x: jnp.where(good, x, jnp.nan)  # noqa: E731
-    told = lambda log_p: nan(jnp.exp(log_p))  # noqa: E731
-    nothing = jnp.nan if statistic.discovery else 0.0
+    is_valid = p.status == int(Status.VALID)
+    if_valid = lambda x: jnp.where(is_valid, x, jnp.nan)  # noqa: E731
+    from_log = lambda log_p: if_valid(jnp.exp(log_p))  # noqa: E731
+    nan_or_zero = jnp.nan if statistic.discovery else 0.0
     errors = p.errors
     if errors is not None:
-        errors = errors._replace(cls=errors.cls + nothing, expected_cls=errors.expected_cls + nothing)
-        errors = Errors(*(nan(e) for e in errors))
-    # by position, as "cls" is the name of something else to a class that is called
+        errors = errors._replace(cls=errors.cls + nan_or_zero, expected_cls=errors.expected_cls + nan_or_zero)
+        errors = Errors(*(if_valid(e) for e in errors))
+    # by position, because a metaclass calls its own argument "cls"
     return HypoTest(
-        nan(q.value),
-        told(p.log_sb),
-        told(p.log_b),
-        told(_ratio(p.log_sb, p.log_b) + nothing),
-        expected_p_sb=told(p.expected_log_sb),
-        expected_cls=told(_ratio(p.expected_log_sb, p.expected_log_b) + nothing),
+        if_valid(q.value),
+        from_log(p.log_sb),
+        from_log(p.log_b),
+        from_log(_log_cls(p.log_sb, p.log_b) + nan_or_zero),
+        expected_p_sb=from_log(p.expected_log_sb),
+        expected_cls=from_log(_log_cls(p.expected_log_sb, p.expected_log_b) + nan_or_zero),
         best=q.best,
         status=p.status,
         fits=q,
@@ -233,6 +235,6 @@ def _result(statistic: AbstractStatistic, q: StatisticValue, p: PValues, name: s
     )
 
 
-def _ratio(log_sb: Array, log_b: Array) -> Array:
-    """log CLs; NaN where no toy of the alternative is beyond."""
+def _log_cls(log_sb: Array, log_b: Array) -> Array:
+    """Returns log CLs; NaN where no toy of the alternative is beyond the data."""
     return jnp.where(log_b > -jnp.inf, log_sb - log_b, jnp.nan)

@@ -1,4 +1,4 @@
-"""`interval`: central confidence intervals, and those of Feldman and Cousins, of one parameter."""
+"""`interval`: central and Feldman-Cousins confidence intervals of one parameter."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -84,27 +84,32 @@ class Interval(eqx.Module):
         return _one(self) if np.ndim(self.lower) == 0 else _many(self)
 
 
-def _one(found: Interval) -> Table:
+def _one(result: Interval) -> Table:
     rows = []
     for name, value, status, error in (
-        ("Lower end", found.lower, found.lower_status, found.lower_error),
-        ("Upper end", found.upper, found.upper_status, found.upper_error),
+        ("Lower end", result.lower, result.lower_status, result.lower_error),
+        ("Upper end", result.upper, result.upper_status, result.upper_error),
     ):
-        end = LimitStatus(int(status))
-        told = with_its_error(value, error)
-        rows.append([name, told if end == LimitStatus.FOUND else f"{told} ({words(end)})"])
-    kind = {"central": "Central", "feldman-cousins": "Feldman-Cousins"}[found.kind]
-    best = number(found.best if bool(found.free.valid) else np.nan)
-    title = f"{kind} interval of {found.name} at {100 * found.cl:.4g} %: fitted {best}"
-    return Table("\n".join([title, *reason(found.free), *scales_line(found.scales)]), ["", "Value"], rows)
+        status_kind = LimitStatus(int(status))
+        text = with_its_error(value, error)
+        rows.append([name, text if status_kind == LimitStatus.FOUND else f"{text} ({words(status_kind)})"])
+    kind = {"central": "Central", "feldman-cousins": "Feldman-Cousins"}[result.kind]
+    best = number(result.best if bool(result.free.valid) else np.nan)
+    title = f"{kind} interval of {result.name} at {100 * result.cl:.4g} %: fitted {best}"
+    return Table("\n".join([title, *reason(result.free), *scales_line(result.scales)]), ["", "Value"], rows)
 
 
-def _many(found: Interval) -> Table:
-    best = np.where(found.free.valid, found.best, np.nan)
-    rows = rows_of(found.lower, (best, None), (found.lower, found.lower_error), (found.upper, found.upper_error))
-    each = np.stack([np.ravel(found.lower_status), np.ravel(found.upper_status)], axis=1)
-    title = f"Intervals of {found.name} at {100 * found.cl:.4g} %: {counted(found.lower, 'interval')}"
-    return table_of(title, ["Fitted", "Lower end", "Upper end"], rows, [limit_words(row) for row in each])
+def _many(results: Interval) -> Table:
+    best = np.where(results.free.valid, results.best, np.nan)
+    rows = rows_of(
+        results.lower,
+        (best, None),
+        (results.lower, results.lower_error),
+        (results.upper, results.upper_error),
+    )
+    statuses = np.stack([np.ravel(results.lower_status), np.ravel(results.upper_status)], axis=1)
+    title = f"Intervals of {results.name} at {100 * results.cl:.4g} %: {counted(results.lower, 'interval')}"
+    return table_of(title, ["Fitted", "Lower end", "Upper end"], rows, [limit_words(row) for row in statuses])
 
 
 def interval(
@@ -119,32 +124,32 @@ def interval(
     solver: optx.AbstractMinimiser[Any, Any, Any] | None = None,
     covariance: Covariance | ArrayLike | None = None,
 ) -> Interval:
-    """A confidence interval of one parameter, the others fitted at each value.
+    """Returns a confidence interval of one parameter, with the others fitted at each value.
 
     ```python
     mx.interval(likelihood, params, data, "mu", cl=0.9, kind="feldman-cousins", calculator=mx.Toys(1000, key))
     ```
 
-    - `"central"`: each end is where the data are (1 - `cl`) / 2 improbable on its side. With `mx.Asymptotic()` that is
-        where the likelihood has risen by the quantile of chi2, as `mx.minos` finds it; with toys, p-values of the
-        one-sided likelihood ratios.
-    - `"feldman-cousins"`: all values whose likelihood ratio to the best one within the parameter's bounds is not among
+    - `"central"`: the p-value at each end is (1 - `cl`) / 2. With `mx.Asymptotic()` the ends are the crossings at which
+        the profile likelihood has risen by the quantile of chi2, as in `mx.minos`; with toys, the p-values are those of
+        the one-sided likelihood ratios.
+    - `"feldman-cousins"`: all values whose likelihood ratio to the best fit within the parameter's bounds is not among
         the 1 - `cl` most extreme ones of toys (G. J. Feldman and R. D. Cousins, Phys. Rev. D 57 (1998) 3873), with the
-        other parameters where the data put them at each value (M. A. Acero et al., arXiv:2207.14353). It becomes
-        one-sided by itself, and is never empty. By toys only.
+        other parameters of the toys from the conditional fit at each value (M. A. Acero et al., arXiv:2207.14353). The
+        interval becomes one-sided where it must, and is never empty. With toys only.
 
     **Arguments:**
 
     - `likelihood`, `params`, `data`, `poi`: as for `mx.hypotest`, with one parameter of interest.
     - `cl`: the confidence level: a probability or, from 1 on, a number of standard deviations.
-    - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`: `n` toys are drawn and fitted at each of some
-        ten values. By toys not for the inside of `jax.jit` and `jax.vmap`, and without a derivative.
+    - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`: `n` toys are drawn and fitted at each of about
+        ten values. With toys it is not available inside `jax.jit` and `jax.vmap`, and has no derivative.
     - `solver`, `covariance`: of the free fit to the data, as for `mx.fit`.
 
     **Returns:** an `Interval`.
 
-    **Raises:** as `mx.hypotest`; `ValueError` for a `cl` out of range, another `kind`, several
-    parameters, too few toys, or Feldman and Cousins without toys.
+    **Raises:** as `mx.hypotest`; `ValueError` for a `cl` out of range, an unknown `kind`, several parameters, too few
+    toys, or Feldman-Cousins intervals without toys.
     """
     calculator = Asymptotic() if calculator is None else calculator
     check_kinds(TMu(), calculator)
@@ -152,7 +157,7 @@ def interval(
     if kind not in ("central", "feldman-cousins"):
         raise ValueError(f"kind must be 'central' or 'feldman-cousins', got {kind!r}")
     if isinstance(calculator, Toys):
-        check_toys((likelihood, params, data), calculator, _share(cl, kind), "interval")
+        check_toys((likelihood, params, data), calculator, _end_p_value(cl, kind), "interval")
     free, factors = free_fit(likelihood, params, data, "interval", solver, covariance)
     index = poi_positions(free.result, poi, "interval")
     if len(index) != 1:
@@ -170,24 +175,24 @@ def _by_minos(fitted: Fitted, i: int, cl: float, scales: Scales) -> Interval:
     best, name = free.values[i], free.names[i]
     if is_concrete(free.valid) and not bool(free.valid):
         failed = jnp.asarray(int(LimitStatus.FIT_FAILED))
-        nothing = jnp.full_like(best, jnp.nan)
-        return Interval(nothing, nothing, failed, failed, best, free, None, None, cl, "central", name, scales)
+        nan = jnp.full_like(best, jnp.nan)
+        return Interval(nan, nan, failed, failed, best, free, None, None, cl, "central", name, scales)
     sides = minos(*fitted, name, cl=cl)
     ends = []
-    for off, status, bound in (
+    for error, status, bound in (
         (sides.lower[0], sides.lower_status[0], free.lower[i]),
         (sides.upper[0], sides.upper_status[0], free.upper[i]),
     ):
-        found, at_bound = status == int(Side.FOUND), status == int(Side.AT_LIMIT)
-        end = jnp.where(found, best + off, jnp.where(at_bound, bound, jnp.nan))
-        told = jnp.where(at_bound, int(LimitStatus.AT_BOUND), int(LimitStatus.FIT_FAILED))
-        ends.append((end, jnp.where(found, int(LimitStatus.FOUND), told)))
+        is_found, at_bound = status == int(Side.FOUND), status == int(Side.AT_LIMIT)
+        end = jnp.where(is_found, best + error, jnp.where(at_bound, bound, jnp.nan))
+        failure = jnp.where(at_bound, int(LimitStatus.AT_BOUND), int(LimitStatus.FIT_FAILED))
+        ends.append((end, jnp.where(is_found, int(LimitStatus.FOUND), failure)))
     (lower, lower_status), (upper, upper_status) = ends
     return Interval(lower, upper, lower_status, upper_status, best, free, None, None, cl, "central", name, scales)
 
 
-def _share(cl: float, kind: str) -> float:
-    """The p-value at the ends."""
+def _end_p_value(cl: float, kind: str) -> float:
+    """Returns the p-value at the ends of the interval."""
     return 1 - cl if kind == "feldman-cousins" else 0.5 * (1 - cl)
 
 
@@ -197,18 +202,18 @@ def _by_toys(fitted: Fitted, index: tuple[int, ...], cl: float, kind: str, calcu
     if not bool(free.valid):
         roots = [Root(np.nan, np.nan, LimitStatus.FIT_FAILED)] * 2
     else:
-        share = _share(cl, kind)
+        p_end = _end_p_value(cl, kind)
         error = one_error(fitted, i)
-        # an estimate on the other side of the value tested is no evidence against it
+        # an estimate on the other side of the tested value is no evidence against it
         one_sided: dict[int, AbstractStatistic] = {-1: Q0(), 1: QMu()}
         statistics = {sign: TMu() if kind == "feldman-cousins" else one_sided[sign] for sign in (-1, 1)}
-        sides = [_Side(fitted, index, sign, statistics[sign], share, calculator) for sign in (-1, 1)]
-        with Shown(calculator.progress) as shown:
-            roots = [side.end(error, shown) for side in sides]
-    if any(root.status == LimitStatus.NONE_ALLOWED for root in roots):  # nothing is left between the ends
+        searches = [_IntervalEnd(fitted, index, sign, statistics[sign], p_end, calculator) for sign in (-1, 1)]
+        with Shown(calculator.progress) as progress:
+            roots = [search.end(error, progress) for search in searches]
+    if any(root.status == LimitStatus.NONE_ALLOWED for root in roots):  # the interval is empty
         roots = [Root(np.nan, np.nan, LimitStatus.NONE_ALLOWED)] * 2
     ends = [
-        _placed(root, sign, best, bound)
+        _end_and_status(root, sign, best, bound)
         for root, sign, bound in zip(roots, (-1, 1), (free.lower[i], free.upper[i]), strict=True)
     ]
     (lower, lower_status), (upper, upper_status) = ends
@@ -216,26 +221,28 @@ def _by_toys(fitted: Fitted, index: tuple[int, ...], cl: float, kind: str, calcu
     return Interval(lower, upper, lower_status, upper_status, best, free, lower_error, upper_error, cl, kind, name)
 
 
-class _Side(NamedTuple):
-    """What is looked for on one side of the best fit: where the p-value, which is 1 there, has fallen to `share`."""
+class _IntervalEnd(NamedTuple):
+    """One end of the interval: the crossing where the p-value, which is 1 at the best fit, has fallen to `p_end`."""
 
     fitted: Fitted
     poi: tuple[int, ...]
     sign: int
     statistic: AbstractStatistic
-    share: float
+    p_end: float
     calculator: Toys
 
-    def end(self, error: float, shown: Shown) -> Root:
-        """`error`: the parameter's, for the first guesses."""
+    def end(self, error: float, progress: Shown) -> Root:
+        """Searches for the crossing. `error`: that of the parameter, for the first guesses."""
         best, bound = self._best, self._bound
         if bound == best:
             return Root(np.nan, np.nan, LimitStatus.BEYOND_BOUND)
-        z = float(-np.log(self.share)) ** 0.5 + 0.5  # a little more than the standard deviations of a normal estimate
-        first = [0.7 * z * error, z * error]
-        return find_roots(lambda d: self.look(d, shown), first, abs(bound - best), -float(np.log(self.share)), 1)[0]
+        z = float(-np.log(self.p_end)) ** 0.5 + 0.5  # slightly above the quantile of a normal estimate
+        first_distances = [0.7 * z * error, z * error]
+        return find_roots(
+            lambda d: self.evaluate(d, progress), first_distances, abs(bound - best), -float(np.log(self.p_end)), 1
+        )[0]
 
-    def look(self, distance: float, shown: Shown) -> Heights:
+    def evaluate(self, distance: float, progress: Shown) -> Heights:
         best, bound = self._best, self._bound
         value = bound if distance >= abs(bound - best) else best + self.sign * distance
         values = jnp.asarray([value], self.fitted.result.values.dtype)
@@ -243,10 +250,10 @@ class _Side(NamedTuple):
         if not bool(q.valid):
             return Heights(np.full(1, np.nan), np.full(1, np.nan))
         (toys,) = drawn_at(self.calculator, (q.conditional,))
-        ensemble = Ensemble(self.fitted.nll, q.conditional, self.fitted.data, toys, self.poi, shown)
-        drawn = unweighted(*statistic_of(self.statistic, ensemble, values))
-        p, e = p_value(drawn, q.value)
-        return heights(p[None], e[None], drawn, float(np.log(self.share)))
+        ensemble = Ensemble(self.fitted.nll, q.conditional, self.fitted.data, toys, self.poi, progress)
+        toy_statistics = unweighted(*statistic_of(self.statistic, ensemble, values))
+        p, p_error = p_value(toy_statistics, q.value)
+        return heights(p[None], p_error[None], toy_statistics, float(np.log(self.p_end)))
 
     @property
     def _best(self) -> float:
@@ -257,8 +264,8 @@ class _Side(NamedTuple):
         return float((self.fitted.result.upper if self.sign > 0 else self.fitted.result.lower)[self.poi[0]])
 
 
-def _placed(root: Root, sign: int, best: Array, bound: Array) -> tuple[Array, Array]:
-    """The end of the interval: a curve that has not fallen at the bound ends there."""
+def _end_and_status(root: Root, sign: int, best: Array, bound: Array) -> tuple[Array, Array]:
+    """Returns the end of the interval and its status; the bound, if the p-value has not fallen enough there."""
     status = LimitStatus.AT_BOUND if root.status == LimitStatus.BEYOND_BOUND else root.status
     value = bound if status == LimitStatus.AT_BOUND else best + sign * root.distance
     return value, jnp.asarray(int(status))

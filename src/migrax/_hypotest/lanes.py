@@ -1,4 +1,4 @@
-"""Tables of many tests or limits at once: a row each."""
+"""Tables of many tests or limits, with one row for each."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,26 +11,26 @@ from .cells import band, with_its_error, words
 from .formulas import BANDS
 from .limit_status import LimitStatus
 
-_SHOWN = 40  # rows; of more, the first ones
+_MAX_ROWS = 40  # rows shown at most: the first ones
 
 EXPECTED = [band(n) for n in BANDS]
 
 
 def rows_of(lanes: Any, *shown: tuple[Any, Any]) -> list[list[str]]:
-    """A row for each lane of all numbers that it has, with their errors where there are some."""
+    """Returns a row for each lane with all of its numbers, and their errors if there are any."""
     size = np.size(lanes)
     rows: list[list[str]] = [[] for _ in range(size)]
     for values, errors in shown:
         flat = np.reshape(values, (size, -1))
-        off = np.full(flat.shape, np.nan) if errors is None else np.reshape(errors, flat.shape)
-        for row, value, error in zip(rows, flat, off, strict=True):
+        row_errors = np.full(flat.shape, np.nan) if errors is None else np.reshape(errors, flat.shape)
+        for row, value, error in zip(rows, flat, row_errors, strict=True):
             row += [with_its_error(v, e) for v, e in zip(value, error, strict=True)]
     return rows
 
 
 def counted(array: Any, what: str) -> str:
-    many = " x ".join(str(n) for n in np.shape(array))
-    return f"{many} {what}" if np.size(array) == 1 else f"{many} {what}s"
+    shape_text = " x ".join(str(n) for n in np.shape(array))
+    return f"{shape_text} {what}" if np.size(array) == 1 else f"{shape_text} {what}s"
 
 
 def table_of(
@@ -44,10 +44,10 @@ def table_of(
     if missing:
         title += f", {missing} of them with something missing"
     title = "\n".join([title, *notes])
-    told = [["Status"], *([s] for s in status)] if any(status) else [[]] * (1 + len(rows))
-    body = [[str(i), *row, *why] for i, (row, why) in enumerate(zip(rows, told[1:], strict=True))]
-    below = f"and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
-    return Table(title, ["", *head, *told[0]], body[:_SHOWN], below)
+    status_cells = [["Status"], *([s] for s in status)] if any(status) else [[]] * (1 + len(rows))
+    body = [[str(i), *row, *reasons] for i, (row, reasons) in enumerate(zip(rows, status_cells[1:], strict=True))]
+    below = f"and {len(rows) - _MAX_ROWS} more" if len(rows) > _MAX_ROWS else ""
+    return Table(title, ["", *head, *status_cells[0]], body[:_MAX_ROWS], below)
 
 
 def statuses(status: Any) -> list[str]:
@@ -56,6 +56,6 @@ def statuses(status: Any) -> list[str]:
 
 
 def limit_words(row: Any) -> str:
-    """What kept limits of one lane from being found, each reason once."""
+    """Returns why limits of one lane were not found, each reason once."""
     kinds = dict.fromkeys(LimitStatus(int(s)) for s in row)
     return ", ".join(words(kind) for kind in kinds if kind != LimitStatus.FOUND)

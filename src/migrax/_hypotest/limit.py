@@ -1,4 +1,4 @@
-"""`upper_limit`: the value of a parameter above which CLs is too small, of the data and expected."""
+"""`upper_limit`: the value of a parameter above which CLs is too small, observed and expected."""
 
 from collections.abc import Callable
 from typing import Any
@@ -88,13 +88,13 @@ class UpperLimit(eqx.Module):
 
 def _one(limit: UpperLimit) -> Table:
     def cell(value: Any, status: Any, error: Any) -> str:
-        kind = LimitStatus(int(status))
-        return with_its_error(value, error) if kind == LimitStatus.FOUND else f"— ({words(kind)})"
+        limit_status = LimitStatus(int(status))
+        return with_its_error(value, error) if limit_status == LimitStatus.FOUND else f"— ({words(limit_status)})"
 
     rows = [["Observed", cell(limit.observed, limit.status, limit.error)]]
     errors = [None] * 5 if limit.expected_error is None else np.asarray(limit.expected_error)
-    each = zip(BANDS, np.asarray(limit.expected), np.asarray(limit.expected_status), errors, strict=True)
-    rows += [[band(n), cell(x, s, e)] for n, x, s, e in each]
+    bands = zip(BANDS, np.asarray(limit.expected), np.asarray(limit.expected_status), errors, strict=True)
+    rows += [[band(n), cell(x, s, e)] for n, x, s, e in bands]
     title = f"Upper limit on {limit.name} at {100 * limit.cl:.4g} % ({'CLs' if limit.cls else 'CLs+b'})"
     lines = [title, *reason(limit.free)]
     if len(lines) == 1 and limit.asimov is not None:
@@ -105,10 +105,14 @@ def _one(limit: UpperLimit) -> Table:
 def _many(limits: UpperLimit) -> Table:
     rows = rows_of(limits.observed, (limits.observed, limits.error), (limits.expected, limits.expected_error))
     size = len(rows)
-    each = np.concatenate([np.reshape(limits.status, (size, 1)), np.reshape(limits.expected_status, (size, 5))], axis=1)
-    how = "CLs" if limits.cls else "CLs+b"
-    title = f"Upper limits on {limits.name} at {100 * limits.cl:.4g} % ({how}): {counted(limits.observed, 'limit')}"
-    return table_of(title, ["Observed", *EXPECTED], rows, [limit_words(row) for row in each], _beyond(limits))
+    all_statuses = np.concatenate(
+        [np.reshape(limits.status, (size, 1)), np.reshape(limits.expected_status, (size, 5))], axis=1
+    )
+    criterion = "CLs" if limits.cls else "CLs+b"
+    title = (
+        f"Upper limits on {limits.name} at {100 * limits.cl:.4g} % ({criterion}): {counted(limits.observed, 'limit')}"
+    )
+    return table_of(title, ["Observed", *EXPECTED], rows, [limit_words(row) for row in all_statuses], _beyond(limits))
 
 
 def _beyond(limit: UpperLimit) -> list[str]:
@@ -128,30 +132,30 @@ def upper_limit(
     solver: optx.AbstractMinimiser[Any, Any, Any] | None = None,
     covariance: Covariance | ArrayLike | None = None,
 ) -> UpperLimit:
-    """The upper limit on a parameter, observed and expected: where CLs (or, with `cls=False`, the p-value) is 1 - `cl`.
+    """Returns the observed and expected upper limits on a parameter: CLs (the p-value, if not `cls`) is 1 - `cl` there.
 
     ```python
     mx.upper_limit(likelihood, params, data, "mu").observed
     ```
 
-    A root is found for each of the six, all at once, to rounding; no grid and no range is needed. Works under `jax.jit`
-    and `jax.vmap`, and is differentiable with respect to data and templates: d(limit) = -d(CLs) / (dCLs/dmu).
+    All six limits are roots, found together to rounding without a grid or a range. Works under `jax.jit` and
+    `jax.vmap`, and is differentiable with respect to data and templates: d(limit) = -d(CLs) / (dCLs/dmu).
 
     **Arguments:**
 
-    - `likelihood`, `params`, `data`, `poi`: as for `mx.hypotest`, with one parameter of interest. It cannot be larger
-        than its upper bound.
+    - `likelihood`, `params`, `data`, `poi`: as for `mx.hypotest`, with one parameter of interest. The limit cannot
+        exceed its upper bound.
     - `cl`: the confidence level: a probability or, from 1 on, a number of standard deviations (2 is 0.9545).
-    - `cls`: `False` for the limit of the p-value alone (CLs+b), which excludes signals that the data cannot see.
+    - `cls`: `False` for the limit of the p-value alone (CLs+b), which can exclude signals without sensitivity.
     - `statistic`: `mx.QTilde()`, the default, or `mx.QMu()`.
-    - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`: `n` toys are drawn and fitted at each of some
-        ten values. Not for the inside of `jax.jit` and `jax.vmap`, and without a derivative.
+    - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`: `n` toys are drawn and fitted at each of about
+        ten values. With toys it is not available inside `jax.jit` and `jax.vmap`, and has no derivative.
     - `solver`, `covariance`: of the free fit to the data, as for `mx.fit`.
 
     **Returns:** an `UpperLimit`; a limit that is not found is NaN, with a status that says why.
 
-    **Raises:** as `mx.hypotest`; `ValueError` for a `cl` out of range, or too few toys for it;
-    `TypeError` for another statistic.
+    **Raises:** as `mx.hypotest`; `ValueError` for a `cl` out of range, or too few toys for it; `TypeError` for another
+    statistic.
     """
     statistic = QTilde() if statistic is None else statistic
     calculator = Asymptotic() if calculator is None else calculator
@@ -165,22 +169,25 @@ def upper_limit(
     index = poi_positions(free.result, poi, "upper_limit")
     if len(index) != 1:
         raise ValueError(f"upper_limit is of one parameter, got {[free.result.names[i] for i in index]}")
-    at = as_calculator(calculator).alternative_of(statistic, free.result, index)
-    found = ratio(free, index, statistic.others(at))
-    free = free._replace(result=found.free)
+    alternative = as_calculator(calculator).alternative_of(statistic, free.result, index)
+    conditional = ratio(free, index, statistic.others(alternative))
+    free = free._replace(result=conditional.free)
     warn_if_off(free, index, factors, "upper_limit")
     if isinstance(calculator, Toys):
-        limits = toy_limits(Test(statistic, free, index, at, at), found, cl, cls, calculator)
+        limits = toy_limits(Test(statistic, free, index, alternative, alternative), conditional, cl, cls, calculator)
         return _result(free.result, index[0], cl, cls, *limits)
-    there = reference(free, found)
-    problem = LimitProblem(free.nll, found, free.data, there, index[0], at, 1 - cl, distances(cl, cls))
+    asimov_reference = reference(free, conditional)
+    problem = LimitProblem(
+        free.nll, conditional, free.data, asimov_reference, index[0], alternative, 1 - cl, distances(cl, cls)
+    )
     limits, status = find_limits(problem, statistic.tilde, cls)
-    return _result(free.result, index[0], cl, cls, limits, status, None, there.free, scales_of(factors))
+    return _result(free.result, index[0], cl, cls, limits, status, None, asimov_reference.free, scales_of(factors))
 
 
 def distances(cl: float, cls: bool) -> Float[Array, "5"]:
-    """How many standard deviations of the estimate the alternative is away from the limits that are expected where the
-    data are `formulas.BANDS` off: CCGV eqs. 88, 89, solved for them. Not positive: nothing is allowed."""
+    """Returns the distances of the expected limits from the alternative in standard deviations of the estimate, for
+    data that are `formulas.BANDS` off: CCGV eqs. 88, 89, solved for them. A distance that is not positive means that no
+    value is allowed."""
     band = np.asarray(formulas.BANDS, float)
     return jnp.asarray(band - ndtri_exp(np.log(1 - cl) + (log_ndtr(band) if cls else 0.0)))
 
@@ -196,16 +203,16 @@ def _result(
     asimov: FitResult | None = None,
     scales: Scales = None,
 ) -> UpperLimit:
-    each = _observed_and_expected(free.values, jnp.asarray(i), limits, status, errors)
-    (observed, expected), (its_status, their_status), (error, their_error), best = each
-    # by position, as "cls" is the name of something else to a class that is called
-    told = (float(cl), bool(cls), free.names[i])
+    splits = _observed_and_expected(free.values, jnp.asarray(i), limits, status, errors)
+    (observed, expected), (observed_status, expected_status), (error, expected_error), best = splits
+    # by position, because a metaclass calls its own argument "cls"
+    static = (float(cl), bool(cls), free.names[i])
     return UpperLimit(
-        observed, expected, its_status, their_status, best, free, *told, error, their_error, asimov, scales
+        observed, expected, observed_status, expected_status, best, free, *static, error, expected_error, asimov, scales
     )
 
 
 @jit
 def _observed_and_expected(values: Array, i: Array, *arrays: Array | None) -> tuple[Any, ...]:
-    """One program, where many small ones would be compiled."""
+    """Splits the arrays of all limits in one program instead of many small ones."""
     return (*[(None, None) if a is None else (a[0], a[1:]) for a in arrays], values[i])

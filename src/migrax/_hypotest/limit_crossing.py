@@ -1,11 +1,11 @@
-"""The limits as crossings: one root of the excess and of the derivatives by the nuisance parameters, of the data and of
-the Asimov data together, with one gradient of each a step.
+"""Limits as crossings: one root of the excess and of the derivatives by the nuisance parameters, for the data and the
+Asimov data together, with one gradient of each per step.
 
-Of each side a model of the curvature is kept, V for the inverse Hessian, by the BFGS formula as in
-`crossing_newton.py`. Along the parameter of interest, with e its unit vector, it says that the conditional minimum
-moves by t = V e / e'V e, how far it is away, and that -2 log of the ratio is a parabola. The limit of these parabolas
-is scalar arithmetic, and both sides go there at once. An expected limit needs the Asimov data alone: it is where they
-are a known number of standard deviations from the alternative.
+Each side keeps an approximate inverse Hessian V, updated by the BFGS formula as in `crossing_newton.py`. Along the
+parameter of interest, with unit vector e, this model predicts that the conditional minimum moves by t = V e / e'V e,
+how far away it is, and that -2 log of the ratio is a parabola. The limit of these parabolas is scalar arithmetic, and
+both sides step there together. An expected limit needs the Asimov data alone: it is where they are a known number of
+standard deviations from the alternative.
 """
 
 from typing import NamedTuple
@@ -22,18 +22,20 @@ from .._solvers.flat import value_and_grad
 from .._solvers.metric import bfgs
 from . import formulas
 from .limit_curve import Curve
-from .limit_sides import Side, Sides
+from .limit_sides import LimitSide, Sides
 from .limit_status import LimitStatus
 
 _MAX_STEPS = 60
-_MAX_REFUSED = 10
-_CUT = 0.3  # of a step that was too long
-_FIRST = 20.0  # errors of the parabola: how far beyond the fit the limit may be guessed
-_LONGEST = 4.0  # times the distance to the alternative: how far a step may go
-_LOWER = 1e-3  # than the free fit, in units of UP = 1/2: that was not the minimum
-_CLOSE = {8: 1e-9, 4: 1e-4}  # of the distance to the alternative, before a last step that is not evaluated
-_ACROSS = {8: 1e-12, 4: 1e-5}  # units of UP = 1/2 above the conditional minimum, before that step
-_HEIGHT = 1e-3  # of the excess, likewise
+_MAX_REJECTED = 10
+_CUT = 0.3  # factor by which a step that was too long is cut
+_MAX_FIRST = 20.0  # limit on the first guess, in errors of the parabola beyond the fit
+_MAX_STEP = 4.0  # limit on a step, in units of the distance to the alternative
+_LOWER = 1e-3  # a value lower than the free fit by more, in units of UP = 1/2, shows that this is not the minimum
+# Tolerances before the last step, which is not evaluated, by the bytes of a number: on the limit, relative to the
+# distance to the alternative, on the height above the conditional minimum (in units of UP = 1/2), and on the excess.
+_MU_TOLERANCE = {8: 1e-9, 4: 1e-4}
+_ACROSS_TOLERANCE = {8: 1e-12, 4: 1e-5}
+_EXCESS_TOLERANCE = 1e-3
 _MAX_EVALUATIONS = 60  # of the parabolas
 
 
@@ -41,52 +43,52 @@ class Crossed(NamedTuple):
     """A limit, not yet differentiable."""
 
     mu: Scalar
-    x: Float[Array, "2 n"]  # the conditional fits there; NaN for the data where they do not matter
-    status: Int[Array, ""]  # an `mx.LimitStatus`, or -1: not found
+    x: Float[Array, "2 n"]  # conditional fits at the limit; NaN for the data where they are not needed
+    status: Int[Array, ""]  # an `mx.LimitStatus`, or -1 if it was not found
 
 
-class _Frame(NamedTuple):
-    """One side: where it begins, in coordinates in which only nuisance parameters have their bounds transformed."""
+class _SideFrame(NamedTuple):
+    """The start of one side, in coordinates in which only the bounds of nuisance parameters are transformed."""
 
     q: Float[Array, " n"]
     v: Float[Array, "n n"]
     aside: Float[Array, " n"]  # a tiny step off an axis of symmetry
-    e: Float[Array, " n"]  # the parameter of interest
-    moves: Bool[Array, " n"]
+    e: Float[Array, " n"]  # unit vector of the parameter of interest
+    is_moving: Bool[Array, " n"]  # false for nuisance parameters at a bound
     noise: Scalar
     usable: Bool[Array, ""]
 
 
-class _Model(NamedTuple):
-    """A side along the parameter of interest, from the conditional minimum at `centre`: a parabola."""
+class _SideParabola(NamedTuple):
+    """The parabola of a side along the parameter of interest, from the conditional minimum at `centre`."""
 
     centre: Scalar
     value: Scalar
     slope: Scalar
     curvature: Scalar
-    shift: Float[Array, " n"]  # the way to that minimum
-    tangent: Float[Array, " n"]  # how it moves with the parameter
-    across: Scalar  # how much higher the point is
+    shift: Float[Array, " n"]  # the step to that minimum
+    tangent: Float[Array, " n"]  # derivative of that minimum by the parameter
+    across: Scalar  # height of the point above that minimum
 
 
-class _State(NamedTuple):
-    trial: Float[Array, "k n"]  # evaluated next
-    there: Float[Array, " k"]  # the parameter of interest of `trial`
+class _LimitCrossingState(NamedTuple):
+    trial: Float[Array, "k n"]  # the point of each side that is evaluated next
+    trial_mu: Float[Array, " k"]  # the parameter of interest of `trial`
     q: Float[Array, "k n"]  # the best point of each side
-    at: Float[Array, " k"]  # the parameter of interest of `q`
-    g: Float[Array, "k n"]
-    push: Float[Array, "k n"]  # the gradient of those that do not move, too
+    mu: Float[Array, " k"]  # the parameter of interest of `q`
+    g: Float[Array, "k n"]  # gradient at `q`; zero for parameters that do not move
+    full_g: Float[Array, "k n"]  # the full gradient at `q`
     v: Float[Array, "k n n"]
     merit: Scalar
-    first: Bool[Array, ""]  # each side at its own minimum
-    refused: Int[Array, ""]
-    steps: Int[Array, ""]
+    first: Bool[Array, ""]  # whether each side is still at its own minimum
+    n_rejected: Int[Array, ""]
+    n_steps: Int[Array, ""]
     status: Int[Array, ""]
     done: Bool[Array, ""]
 
 
 class _Observed(NamedTuple):
-    """The limit of the data."""
+    """The observed limit."""
 
     curve: Curve
 
@@ -94,30 +96,38 @@ class _Observed(NamedTuple):
         q = 2 * jnp.maximum(f, 0.0)
         return self.curve.excess(jnp.array(0), mu, q[0], q[1])
 
-    def limit(self, model: _Model, longest: Scalar) -> Scalar:
-        """Of the parabolas, not beyond `longest`: by Newton's method within a bracket."""
+    def limit(self, model: _SideParabola, longest: Scalar) -> Scalar:
+        """Returns the limit of the parabolas, not beyond `longest`, by Newton's method within a bracket."""
 
         def height(mu: Scalar) -> Scalar:
             step = mu - model.centre
             return self.excess(mu, model.value + (model.slope + 0.5 * model.curvature * step) * step)
 
-        def body(s: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
-            low, high, mu, _, count = s
+        def body(state: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+            low, high, mu, _, n_evaluations = state
             value, slope = jax.value_and_grad(height)(mu)
             low, high = jnp.where(value > 0, mu, low), jnp.where(value > 0, high, mu)
             newton = mu - value / jnp.fmin(slope, -jnp.finfo(slope.dtype).tiny)
-            return low, high, jnp.where((newton > low) & (newton < high), newton, 0.5 * (low + high)), mu, count + 1
+            return (
+                low,
+                high,
+                jnp.where((newton > low) & (newton < high), newton, 0.5 * (low + high)),
+                mu,
+                n_evaluations + 1,
+            )
 
-        def going(s: tuple[Scalar, ...]) -> Bool[Array, ""]:
-            _, _, mu, last, count = s
-            close = 4 * jnp.finfo(mu.dtype).eps * jnp.abs(mu - self.curve.at)
-            return (count < _MAX_EVALUATIONS) & ~(jnp.abs(mu - last) <= close)
+        def is_unfinished(state: tuple[Scalar, ...]) -> Bool[Array, ""]:
+            _, _, mu, previous, n_evaluations = state
+            tolerance = 4 * jnp.finfo(mu.dtype).eps * jnp.abs(mu - self.curve.alternative)
+            return (n_evaluations < _MAX_EVALUATIONS) & ~(jnp.abs(mu - previous) <= tolerance)
 
-        return lax.while_loop(going, body, (self.curve.at, longest, longest, longest + jnp.inf, jnp.array(0)))[2]
+        return lax.while_loop(
+            is_unfinished, body, (self.curve.alternative, longest, longest, longest + jnp.inf, jnp.array(0))
+        )[2]
 
 
 class _Expected(NamedTuple):
-    """The limit where the Asimov data are `r` standard deviations from the alternative."""
+    """An expected limit: the Asimov data are `r` standard deviations from the alternative there."""
 
     curve: Curve
     r: Scalar
@@ -126,51 +136,51 @@ class _Expected(NamedTuple):
         del mu
         return self.r - formulas.root(2 * jnp.maximum(f[0], 0.0))
 
-    def limit(self, model: _Model, longest: Scalar) -> Scalar:
-        """Of the parabola: the farther root."""
+    def limit(self, model: _SideParabola, longest: Scalar) -> Scalar:
+        """Returns the limit of the parabola: its farther root."""
         centre, value, slope, curvature, *_ = (a[0] for a in model)
         square = slope**2 + 2 * curvature * (0.5 * self.r**2 - value)
         step = (jnp.sqrt(jnp.maximum(square, 0.0)) - slope) / curvature
-        return jnp.clip(centre + step, self.curve.at, longest)
+        return jnp.clip(centre + step, self.curve.alternative, longest)
 
 
 def cross(curve: Curve) -> tuple[Crossed, Crossed]:
-    """The observed limit, and with a leading axis the five that are expected. Not differentiable."""
+    """Returns the observed limit and, with a leading axis, the five expected ones. Not differentiable."""
     frame = curve.sides.each(_frame)
     observed = _cross(_Observed(curve), curve.sides, frame)
-    asimov, its_frame = curve.sides.asimov, jax.tree.map(lambda a: a[1:], frame)
-    expected = jax.vmap(lambda r: _cross(_Expected(curve, r), asimov, its_frame))(curve.distances)
+    asimov, asimov_frame = curve.sides.asimov, jax.tree.map(lambda a: a[1:], frame)
+    expected = jax.vmap(lambda r: _cross(_Expected(curve, r), asimov, asimov_frame))(curve.distances)
     status = jnp.where(curve.distances <= 0, int(LimitStatus.NONE_ALLOWED), expected.status)
-    unseen = jnp.full_like(expected.x, jnp.nan)
-    return observed, Crossed(expected.mu, jnp.concatenate([unseen, expected.x], axis=1), status)
+    not_fitted = jnp.full_like(expected.x, jnp.nan)
+    return observed, Crossed(expected.mu, jnp.concatenate([not_fitted, expected.x], axis=1), status)
 
 
-def _cross(aim: _Observed | _Expected, sides: Sides, frame: _Frame) -> Crossed:
-    def body(s: _State) -> _State:
-        f, push = sides.each(_look, s.trial)
-        return _advance(aim, frame, s, f, push)
+def _cross(target: _Observed | _Expected, sides: Sides, frame: _SideFrame) -> Crossed:
+    def body(s: _LimitCrossingState) -> _LimitCrossingState:
+        f, push = sides.each(_evaluate, s.trial)
+        return _advance(target, frame, s, f, push)
 
     dtype = frame.q.dtype
-    at, none = jnp.sum(jnp.where(frame.e > 0, frame.q, 0.0), axis=1), jnp.zeros_like(frame.q)
-    start = _State(
-        frame.q, at, frame.q, at, none, none, frame.v, jnp.array(jnp.inf, dtype), jnp.array(True),
-        jnp.array(0), jnp.array(0), jnp.array(-1), ~(jnp.all(frame.usable) & aim.curve.valid),
+    mu, zeros = jnp.sum(jnp.where(frame.e > 0, frame.q, 0.0), axis=1), jnp.zeros_like(frame.q)
+    start = _LimitCrossingState(
+        frame.q, mu, frame.q, mu, zeros, zeros, frame.v, jnp.array(jnp.inf, dtype), jnp.array(True),
+        jnp.array(0), jnp.array(0), jnp.array(-1), ~(jnp.all(frame.usable) & target.curve.valid),
     )  # fmt: skip
     end = lax.while_loop(lambda s: ~s.done, body, start)
-    x, stays = sides.each(_end, end.trial, end.push)
-    return Crossed(end.there[0], x, jnp.where(jnp.all(stays), end.status, -1))
+    x, is_valid = sides.each(_end, end.trial, end.full_g)
+    return Crossed(end.trial_mu[0], x, jnp.where(jnp.all(is_valid), end.status, -1))
 
 
 def _coordinates(minimum: Minimum, poi: Bool[Array, " n"]) -> tuple[Space, Bool[Array, " n"]]:
-    moves = poi | ~minimum.active
-    return minimum.space.without(poi | ~moves), moves
+    is_moving = poi | ~minimum.active
+    return minimum.space.without(poi | ~is_moving), is_moving
 
 
-def _frame(side: Side) -> _Frame:
+def _frame(side: LimitSide) -> _SideFrame:
     minimum, poi = side.minimum, side.poi
-    space, moves = _coordinates(minimum, poi)
+    space, is_moving = _coordinates(minimum, poi)
     e = poi.astype(minimum.x.dtype)
-    # At a bound the parameter has no covariance: that of the others and its row of the Hessian say what it would be.
+    # A parameter at its bound has no covariance; that of the others and its row of the Hessian give what it would be.
     others = conditional(minimum.covariance, e[None])
     _, row = jax.jvp(jax.grad(lambda x: minimum.fn(x, minimum.theta)), (minimum.x,), (e,))
     tangent = jnp.where(poi, 1.0, -(others @ row))
@@ -180,77 +190,85 @@ def _frame(side: Side) -> _Frame:
     slopes = space.slopes(q)[0] if space.has_bounds else jnp.ones_like(q)
     v = v / (slopes[:, None] * slopes[None, :])
     usable = (curvature > 0) & jnp.all(jnp.isfinite(v)) & jnp.all(jnp.isfinite(q))
-    aside = jnp.where(moves, off_symmetry(conditional(v, e[None])), 0.0)
-    return _Frame(q, v, aside, e, moves, minimum.noise, usable)
+    aside = jnp.where(is_moving, off_symmetry(conditional(v, e[None])), 0.0)
+    return _SideFrame(q, v, aside, e, is_moving, minimum.noise, usable)
 
 
-def _look(side: Side, trial: Float[Array, " n"]) -> tuple[Scalar, Float[Array, " n"]]:
-    """The value above the minimum, and the gradient."""
+def _evaluate(side: LimitSide, trial: Float[Array, " n"]) -> tuple[Scalar, Float[Array, " n"]]:
+    """Returns the value above the minimum and the gradient."""
     minimum = side.minimum
     space, _ = _coordinates(minimum, side.poi)
-    flat = lambda q: (minimum.fn(space.external(q), minimum.theta) - minimum.value, None)  # noqa: E731
-    f, g, _ = value_and_grad(flat, trial, "bwd")
+    rise = lambda q: (minimum.fn(space.external(q), minimum.theta) - minimum.value, None)  # noqa: E731
+    f, g, _ = value_and_grad(rise, trial, "bwd")
     return f, g
 
 
-def _end(side: Side, q: Float[Array, " n"], push: Float[Array, " n"]) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
-    """The point in the user's units, and whether it is one: parameters at their bounds are to stay there."""
+def _end(
+    side: LimitSide, q: Float[Array, " n"], full_g: Float[Array, " n"]
+) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
+    """Returns the point in external coordinates and whether it is valid: parameters at their bounds must stay there."""
     minimum, poi = side.minimum, side.poi
     space, _ = _coordinates(minimum, poi)
     x = minimum.space.clip(space.external(q))
     sign = jnp.where(minimum.space.lower_is_nearer(minimum.x), 1.0, -1.0)
-    stays = jnp.all(~minimum.active | poi | (push * sign >= 0))
-    return x, stays & minimum.near(x, poi)
+    stay_on_bounds = jnp.all(~minimum.active | poi | (full_g * sign >= 0))
+    return x, stay_on_bounds & minimum.near(x, poi)
 
 
-def _model(e: Float[Array, " n"], at: Scalar, f: Scalar, g: Float[Array, " n"], v: Float[Array, "n n"]) -> _Model:
+def _model(
+    e: Float[Array, " n"], mu: Scalar, f: Scalar, g: Float[Array, " n"], v: Float[Array, "n n"]
+) -> _SideParabola:
     ve, vg = v @ e, v @ g
     variance = e @ ve
     tangent = ve / variance
     shift = tangent * (e @ vg) - vg
     across = jnp.maximum(-0.5 * (g @ shift), 0.0)
-    return _Model(at, f - across, g @ tangent, 1 / variance, shift, tangent, across)
+    return _SideParabola(mu, f - across, g @ tangent, 1 / variance, shift, tangent, across)
 
 
 def _advance(
-    aim: _Observed | _Expected, frame: _Frame, s: _State, f: Float[Array, " k"], push: Float[Array, "k n"]
-) -> _State:
-    """The state after the values and the gradients of `s.trial` are known: it is taken or refused, the next is set."""
-    curve, size = aim.curve, f.dtype.itemsize
-    finite = jnp.all(jnp.isfinite(f)) & jnp.all(jnp.isfinite(push))
-    push = jnp.where(finite, push, 0.0)
-    g = jnp.where(frame.moves, push, 0.0)
-    v = jnp.where(s.first | ~finite, s.v, jax.vmap(bfgs)(s.v, s.trial - s.q, g - s.g))
-    here = jax.vmap(_model)(frame.e, s.there, jnp.where(finite, f, 0.0), g, v)
-    height = aim.excess(s.there[0], here.value)
-    merit = jnp.where(finite, height**2 + jnp.sum(here.across), jnp.inf)
-    good = s.first | (finite & ((merit < s.merit) | (s.steps == 1)))
+    target: _Observed | _Expected,
+    frame: _SideFrame,
+    s: _LimitCrossingState,
+    f: Float[Array, " k"],
+    full_g: Float[Array, "k n"],
+) -> _LimitCrossingState:
+    """Accepts or rejects `s.trial`, given its values and gradients, and sets the next trial."""
+    curve, size = target.curve, f.dtype.itemsize
+    is_finite = jnp.all(jnp.isfinite(f)) & jnp.all(jnp.isfinite(full_g))
+    full_g = jnp.where(is_finite, full_g, 0.0)
+    g = jnp.where(frame.is_moving, full_g, 0.0)
+    v = jnp.where(s.first | ~is_finite, s.v, jax.vmap(bfgs)(s.v, s.trial - s.q, g - s.g))
+    parabola = jax.vmap(_model)(frame.e, s.trial_mu, jnp.where(is_finite, f, 0.0), g, v)
+    height = target.excess(s.trial_mu[0], parabola.value)
+    merit = jnp.where(is_finite, height**2 + jnp.sum(parabola.across), jnp.inf)
+    accepted = s.first | (is_finite & ((merit < s.merit) | (s.n_steps == 1)))
 
-    far = jnp.max(s.there) + _FIRST * jnp.max(1 / jnp.sqrt(here.curvature))
-    far = jnp.where(s.first, far, curve.at + _LONGEST * (s.there[0] - curve.at))
-    mu = aim.limit(here, jnp.minimum(far, curve.upper))
-    step = here.shift + here.tangent * (mu - s.there)[:, None] + jnp.where(s.first, frame.aside, 0.0)
-    trial = jnp.where(frame.e > 0, mu, s.trial + step)  # exactly the same on both sides
-    still = jnp.all(here.across <= jnp.maximum(_ACROSS[size], 2 * frame.noise)) & jnp.all(f > -_LOWER)
-    still &= good & ~s.first
-    bounded = still & (s.there[0] >= curve.upper) & (height > 0)
-    found = still & ~bounded & (jnp.abs(height) <= _HEIGHT)
-    found &= jnp.abs(mu - s.there[0]) <= _CLOSE[size] * jnp.abs(s.there[0] - curve.at)
-    refused = jnp.where(good, 0, s.refused + 1)
-    hopeless = (refused > _MAX_REFUSED) | (s.steps >= _MAX_STEPS) | (s.first & ~finite) | ~jnp.isfinite(mu)
-    status = jnp.where(bounded, int(LimitStatus.BEYOND_BOUND), jnp.where(found, int(LimitStatus.FOUND), -1))
-    return _State(
-        trial=jnp.where(good, trial, s.q + _CUT * (s.trial - s.q)),
-        there=jnp.where(good, mu, s.at + _CUT * (s.there - s.at)),
-        q=jnp.where(good, s.trial, s.q),
-        at=jnp.where(good, s.there, s.at),
-        g=jnp.where(good, g, s.g),
-        push=jnp.where(good, push, s.push),
+    farthest = jnp.max(s.trial_mu) + _MAX_FIRST * jnp.max(1 / jnp.sqrt(parabola.curvature))
+    farthest = jnp.where(s.first, farthest, curve.alternative + _MAX_STEP * (s.trial_mu[0] - curve.alternative))
+    mu = target.limit(parabola, jnp.minimum(farthest, curve.upper))
+    step = parabola.shift + parabola.tangent * (mu - s.trial_mu)[:, None] + jnp.where(s.first, frame.aside, 0.0)
+    trial = jnp.where(frame.e > 0, mu, s.trial + step)  # the parameter of interest is exactly equal on both sides
+    on_curve = jnp.all(parabola.across <= jnp.maximum(_ACROSS_TOLERANCE[size], 2 * frame.noise)) & jnp.all(f > -_LOWER)
+    on_curve &= accepted & ~s.first
+    beyond_bound = on_curve & (s.trial_mu[0] >= curve.upper) & (height > 0)
+    is_found = on_curve & ~beyond_bound & (jnp.abs(height) <= _EXCESS_TOLERANCE)
+    is_found &= jnp.abs(mu - s.trial_mu[0]) <= _MU_TOLERANCE[size] * jnp.abs(s.trial_mu[0] - curve.alternative)
+    n_rejected = jnp.where(accepted, 0, s.n_rejected + 1)
+    hopeless = (n_rejected > _MAX_REJECTED) | (s.n_steps >= _MAX_STEPS) | (s.first & ~is_finite) | ~jnp.isfinite(mu)
+    status = jnp.where(beyond_bound, int(LimitStatus.BEYOND_BOUND), jnp.where(is_found, int(LimitStatus.FOUND), -1))
+    return _LimitCrossingState(
+        trial=jnp.where(accepted, trial, s.q + _CUT * (s.trial - s.q)),
+        trial_mu=jnp.where(accepted, mu, s.mu + _CUT * (s.trial_mu - s.mu)),
+        q=jnp.where(accepted, s.trial, s.q),
+        mu=jnp.where(accepted, s.trial_mu, s.mu),
+        g=jnp.where(accepted, g, s.g),
+        full_g=jnp.where(accepted, full_g, s.full_g),
         v=v,
-        merit=jnp.where(good, jnp.where(s.first, jnp.inf, merit), s.merit),
+        merit=jnp.where(accepted, jnp.where(s.first, jnp.inf, merit), s.merit),
         first=jnp.array(False),
-        refused=refused,
-        steps=s.steps + 1,
+        n_rejected=n_rejected,
+        n_steps=s.n_steps + 1,
         status=status,
-        done=found | bounded | hopeless,
+        done=is_found | beyond_bound | hopeless,
     )

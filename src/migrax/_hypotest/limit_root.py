@@ -1,5 +1,5 @@
-"""The roots of log CLs, observed and expected: as crossings and, where these are not found, by Newton's method within
-a bracket, as one program for all six."""
+"""The roots of log CLs, observed and expected: as crossings or, where these fail, by Newton's method within a bracket,
+in one program for all six."""
 
 from typing import Any, NamedTuple
 
@@ -17,13 +17,14 @@ from .limit_curve import Curve, Height, curve_of
 from .limit_sides import LimitProblem
 from .limit_status import LimitStatus
 
-_MOST = 60  # evaluations of a root
-_CLOSE = {8: 1e-7, 4: 1e-4}  # of the distance to the alternative, before the last step; by the bytes of a number
-_FAR = {8: 1e40, 4: 1e30}  # errors: beyond it the signal does nothing
+_MAX_EVALUATIONS = 60  # evaluations per root
+# Tolerance before the last step, relative to the distance to the alternative, by the bytes of a number.
+_MU_TOLERANCE = {8: 1e-7, 4: 1e-4}
+_NO_EFFECT_DISTANCE = {8: 1e40, 4: 1e30}  # distance in errors from which on the signal has no effect
 
 
 def find_limits(problem: LimitProblem, tilde: bool, cls: bool) -> tuple[Float[Array, "6"], Int[Array, "6"]]:
-    """The observed limit and those expected at -2 to 2 standard deviations, and an `mx.LimitStatus` for each."""
+    """Returns the observed limit, those expected at -2 to 2 standard deviations, and an `mx.LimitStatus` for each."""
     crossed = crossings(problem, tilde, cls)
     if not (is_concrete(crossed.status) and np.all(np.asarray(crossed.status) >= 0)):
         crossed = roots(problem, crossed, tilde, cls)
@@ -32,83 +33,83 @@ def find_limits(problem: LimitProblem, tilde: bool, cls: bool) -> tuple[Float[Ar
 
 @jit
 def crossings(problem: LimitProblem, tilde: bool, cls: bool) -> Crossed:
-    """The limits that are found with one gradient a step, with a leading axis of six; a status of -1 for the others."""
-    still = _still(curve_of(problem, tilde, cls))
-    found = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), *cross(still))
-    return found._replace(status=jnp.where(still.valid, found.status, int(LimitStatus.FIT_FAILED)))
+    """Returns the six limits as crossings, with one gradient per step; the status is -1 for those not found."""
+    curve = _without_derivatives(curve_of(problem, tilde, cls))
+    crossed = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), *cross(curve))
+    return crossed._replace(status=jnp.where(curve.valid, crossed.status, int(LimitStatus.FIT_FAILED)))
 
 
 @jit
 def roots(problem: LimitProblem, crossed: Crossed, tilde: bool, cls: bool) -> Crossed:
-    """The same, with those that are missing found by Newton's method."""
-    still = _still(curve_of(problem, tilde, cls))
-    known = crossed.status >= 0
-    # one after the other: loops within loops are small and quickly compiled where they are no lanes
-    found = lax.map(lambda each: _newton(still, *each), (jnp.arange(6), known))
-    return jax.tree.map(lambda a, b: jnp.where(known.reshape(-1, *[1] * (a.ndim - 1)), a, b), crossed, found)
+    """Returns the six limits, with those that crossings have not found by Newton's method."""
+    curve = _without_derivatives(curve_of(problem, tilde, cls))
+    is_found = crossed.status >= 0
+    # one after another, because nested loops compile faster if they are not vmapped
+    by_newton = lax.map(lambda lane: _newton(curve, *lane), (jnp.arange(6), is_found))
+    return jax.tree.map(lambda a, b: jnp.where(is_found.reshape(-1, *[1] * (a.ndim - 1)), a, b), crossed, by_newton)
 
 
 @jit
 def limits_at(problem: LimitProblem, crossed: Crossed, tilde: bool, cls: bool) -> Float[Array, "6"]:
-    """The limits with their derivatives; NaN where there is none."""
+    """Returns the limits with their derivatives; NaN where there is none."""
     curve = curve_of(problem, tilde, cls)
     mu, x, status = jax.tree.map(lax.stop_gradient, crossed)
     found = status == int(LimitStatus.FOUND)
-    one = lambda lane, mu, x, found: _limit_at(curve, lane, mu, x, found)  # noqa: E731
-    return jax.vmap(one)(jnp.arange(6), mu, x, found)
+    limit_of_lane = lambda lane, mu, x, found: _limit_at(curve, lane, mu, x, found)  # noqa: E731
+    return jax.vmap(limit_of_lane)(jnp.arange(6), mu, x, found)
 
 
-def _still(curve: Curve) -> Curve:
+def _without_derivatives(curve: Curve) -> Curve:
     return jax.tree.map(lambda a: lax.stop_gradient(a) if eqx.is_array(a) else a, curve)
 
 
-def _limit_at(curve: Curve, lane: Array, where: Scalar, x: Float[Array, "2 n"], found: Bool[Array, ""]) -> Scalar:
-    """A limit that is known, with its derivatives; NaN if it is not found."""
-    where = jnp.where(found, where, lax.stop_gradient(curve.at))
-    # of the data, which were not looked at for the expected limits, there is no point
+def _limit_at(curve: Curve, lane: Array, limit: Scalar, x: Float[Array, "2 n"], found: Bool[Array, ""]) -> Scalar:
+    """Returns a known limit with its derivatives; NaN if it was not found."""
+    limit = jnp.where(found, limit, lax.stop_gradient(curve.alternative))
+    # expected limits have no fit to the data, which they do not need
     near = jnp.where(found & jnp.isfinite(x), x, curve.minima)
-    return jnp.where(found, _root(curve, lane, where, near, found), jnp.nan)
+    return jnp.where(found, _root(curve, lane, limit, near, found), jnp.nan)
 
 
-class _State(NamedTuple):
-    low: Scalar  # not excluded here
-    high: Scalar  # excluded here; infinite before such a place is known
+class _RootState(NamedTuple):
+    low: Scalar  # not excluded
+    high: Scalar  # excluded; infinite while no such value is known
     trial: Scalar
     x: Float[Array, "2 n"]
     steps: Int[Array, ""]
     failures: Int[Array, ""]
-    status: Int[Array, ""]  # -1 while it is not known
-    limit: Scalar  # the last step of Newton's method
+    status: Int[Array, ""]  # -1 while the search is running
+    limit: Scalar  # after the last Newton step
 
 
-def _newton(still: Curve, lane: Int[Array, ""], skip: Bool[Array, ""]) -> Crossed:
-    """Newton's method within a bracket."""
-    first = jnp.minimum(jnp.maximum(still.best, still.at) + 2 * still.error, still.upper)
-    # the data matter to the observed limit alone
-    unseen = jnp.stack([skip | (lane > 0), skip])
-    hopeless = skip | ~still.valid | ~jnp.isfinite(first)
-    begin = _begin(still, lane, first, hopeless)
-    body = lambda s: _step(still, s, still.look(lane, s.trial, s.x, unseen, True))  # noqa: E731
-    end = lax.while_loop(lambda s: s.status < 0, body, begin)
+def _newton(curve: Curve, lane: Int[Array, ""], skip: Bool[Array, ""]) -> Crossed:
+    """Searches for a limit by Newton's method within a bracket."""
+    first_trial = jnp.minimum(jnp.maximum(curve.best, curve.alternative) + 2 * curve.error, curve.upper)
+    # only the observed limit needs the fit to the data
+    skipped = jnp.stack([skip | (lane > 0), skip])
+    hopeless = skip | ~curve.valid | ~jnp.isfinite(first_trial)
+    start = _begin(curve, lane, first_trial, hopeless)
+    body = lambda s: _step(curve, s, curve.look(lane, s.trial, s.x, skipped, True))  # noqa: E731
+    end = lax.while_loop(lambda s: s.status < 0, body, start)
     return Crossed(end.limit, end.x, end.status)
 
 
 @eqx.filter_custom_jvp
-def _root(curve: Curve, lane: Array, where: Scalar, near: Float[Array, "2 n"], found: Array) -> Scalar:
-    """The limit, which is known, with the derivatives of the root of the excess at it: so only who asks for these
-    compiles another fit."""
+def _root(curve: Curve, lane: Array, limit: Scalar, near: Float[Array, "2 n"], found: Array) -> Scalar:
+    """Returns the known limit, with the derivatives of the root of the excess: only differentiating it compiles another
+    fit."""
     del curve, lane, near, found
-    return where
+    return limit
 
 
 @_root.def_jvp
 def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Scalar, Scalar]:
     """By the implicit function theorem: d(limit) = -d(excess) / (d excess / d limit)."""
-    curve, lane, where, near, found = primals
-    limit = _root(curve, lane, where, near, found)
+    curve, lane, known_limit, near, found = primals
+    limit = _root(curve, lane, known_limit, near, found)
 
     def excess(curve: Curve) -> tuple[Scalar, Scalar]:
-        # nothing is skipped here: what is not computed has no derivative, not even 0
+        # no fit is skipped here, because a skipped one has no derivative, not even 0
         last = curve.look(lane, limit, near, jnp.zeros(2, bool), False)
         return last.value, last.slope
 
@@ -116,41 +117,54 @@ def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Scalar, Scal
     return limit, jnp.where(found, -change / jnp.where(found, slope, -1.0), 0.0)
 
 
-def _begin(still: Curve, lane: Array, first: Scalar, hopeless: Array) -> _State:
+def _begin(curve: Curve, lane: Array, first_trial: Scalar, hopeless: Array) -> _RootState:
     zero, status = jnp.array(0), jnp.where(hopeless, int(LimitStatus.FIT_FAILED), -1)
-    if not still.cls:  # the p-value may be too small without a signal already
-        h = still.look(lane, still.at, still.minima, jnp.stack([hopeless, hopeless]), True)
-        status = jnp.where((status < 0) & h.good & (h.value <= 0), int(LimitStatus.NONE_ALLOWED), status)
-    return _State(still.at, jnp.full_like(first, jnp.inf), first, still.minima, zero, zero, status, first)
+    if not curve.cls:  # the p-value may be too small even without a signal
+        height = curve.look(lane, curve.alternative, curve.minima, jnp.stack([hopeless, hopeless]), True)
+        status = jnp.where((status < 0) & height.good & (height.value <= 0), int(LimitStatus.NONE_ALLOWED), status)
+    return _RootState(
+        curve.alternative,
+        jnp.full_like(first_trial, jnp.inf),
+        first_trial,
+        curve.minima,
+        zero,
+        zero,
+        status,
+        first_trial,
+    )
 
 
-def _step(still: Curve, s: _State, h: Height) -> _State:
-    """What is learnt from a look, and the next trial."""
-    allowed = h.value > 0
-    low = jnp.where(h.good & allowed, s.trial, s.low)
-    high = jnp.where(h.good & ~allowed, s.trial, s.high)
-    # Where a signal has levelled off the slope is rounding or 0, and the root far out. In one expression: XLA may
-    # compute the slope twice, with two signs, for a question and the division that it guards.
+def _step(curve: Curve, s: _RootState, h: Height) -> _RootState:
+    """Updates the bracket by the curve at the trial point, and sets the next trial."""
+    is_allowed = h.value > 0
+    low = jnp.where(h.good & is_allowed, s.trial, s.low)
+    high = jnp.where(h.good & ~is_allowed, s.trial, s.high)
+    # Where a signal has levelled off the slope is rounding or 0, and the root is far out. One expression guards the
+    # division, because XLA may compute the slope twice, with different signs in the condition and in the division.
     newton = s.trial - h.value / jnp.fmin(h.slope, -jnp.finfo(h.slope.dtype).tiny)
-    # far beyond the limit, the tail falls with the square of the distance; a large excess has its limit far out, too
-    back = still.at + (s.trial - still.at) * 3 / jnp.maximum(h.r_a, 1.0)
-    newton = jnp.where((h.r_a > 8) & (h.value < -20), back, newton)
-    outwards = jnp.clip(newton, low + 0.1 * (low - still.at), still.at + 30 * jnp.maximum(low - still.at, still.error))
+    # far beyond the limit the log of the tail falls with the square of the distance; a limit far out is left to Newton
+    pulled_back = curve.alternative + (s.trial - curve.alternative) * 3 / jnp.maximum(h.r_a, 1.0)
+    newton = jnp.where((h.r_a > 8) & (h.value < -20), pulled_back, newton)
+    outwards = jnp.clip(
+        newton,
+        low + 0.1 * (low - curve.alternative),
+        curve.alternative + 30 * jnp.maximum(low - curve.alternative, curve.error),
+    )
     middle = jnp.where(jnp.isfinite(newton) & (newton > low) & (newton < high), newton, 0.5 * (low + high))
-    trial = jnp.where(jnp.isfinite(high), middle, jnp.minimum(outwards, still.upper))
+    trial = jnp.where(jnp.isfinite(high), middle, jnp.minimum(outwards, curve.upper))
     size = s.trial.dtype.itemsize
-    close = h.good & (jnp.abs(newton - s.trial) <= _CLOSE[size] * jnp.abs(s.trial - still.at))
+    is_close = h.good & (jnp.abs(newton - s.trial) <= _MU_TOLERANCE[size] * jnp.abs(s.trial - curve.alternative))
     failures = s.failures + ~h.good
     trial = jnp.where(h.good, trial, low + 0.3 * (s.trial - low))
-    status = jnp.where(close, int(LimitStatus.FOUND), -1)
-    bounded = h.good & allowed & (s.trial >= still.upper)
-    status = jnp.where(bounded & ~close, int(LimitStatus.BEYOND_BOUND), status)
-    far = h.good & allowed & (s.trial - still.at > _FAR[size] * still.error)
-    status = jnp.where(far, int(LimitStatus.NO_EFFECT), status)
+    status = jnp.where(is_close, int(LimitStatus.FOUND), -1)
+    beyond_bound = h.good & is_allowed & (s.trial >= curve.upper)
+    status = jnp.where(beyond_bound & ~is_close, int(LimitStatus.BEYOND_BOUND), status)
+    no_effect = h.good & is_allowed & (s.trial - curve.alternative > _NO_EFFECT_DISTANCE[size] * curve.error)
+    status = jnp.where(no_effect, int(LimitStatus.NO_EFFECT), status)
     steps = s.steps + 1
-    spent = (steps >= _MOST) | (failures > 20)
-    nothing = jnp.isinf(high) & (failures == 0)
-    why = jnp.where(nothing, int(LimitStatus.NO_EFFECT), int(LimitStatus.FIT_FAILED))
-    status = jnp.where((status < 0) & spent, why, status)
+    is_exhausted = (steps >= _MAX_EVALUATIONS) | (failures > 20)
+    never_excluded = jnp.isinf(high) & (failures == 0)
+    failure = jnp.where(never_excluded, int(LimitStatus.NO_EFFECT), int(LimitStatus.FIT_FAILED))
+    status = jnp.where((status < 0) & is_exhausted, failure, status)
     x = jnp.where(h.good, h.x, s.x)
-    return _State(low, high, trial, x, steps, failures, status, jnp.where(close, newton, s.limit))
+    return _RootState(low, high, trial, x, steps, failures, status, jnp.where(is_close, newton, s.limit))

@@ -1,4 +1,4 @@
-"""The likelihoods of the data and of the Asimov data along the parameter of interest."""
+"""The profile likelihoods of the data and of the Asimov data along the parameter of interest."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,36 +25,36 @@ from .ratio import Ratio
 
 
 class LimitProblem(eqx.Module):
-    """What the limits are roots of."""
+    """The likelihood, fits and levels that define the limits."""
 
     nll: AbstractLikelihood
-    found: Ratio  # the conditional fits of the data at 0 (for a tilde statistic) and at the alternative
+    conditional: Ratio  # conditional fits to the data, at 0 (for a tilde statistic) and at the alternative
     data: PyTree
-    there: Reference
-    index: Int[Array, ""] = eqx.field(converter=jnp.asarray)
-    at: Float[Array, "1"]  # the alternative
+    asimov: Reference
+    index: Int[Array, ""] = eqx.field(converter=jnp.asarray)  # of the parameter of interest
+    alternative: Float[Array, "1"]
     alpha: Scalar = eqx.field(converter=jnp.asarray)
-    distances: Float[Array, "5"]  # standard deviations from the alternative at the limits that are expected
+    distances: Float[Array, "5"]  # of the expected limits from the alternative, in standard deviations
 
 
-class _Point(NamedTuple):
-    """A conditional fit: -2 log of the ratio and its slope, where the other parameters are."""
+class _ConditionalFit(NamedTuple):
+    """A conditional fit."""
 
-    q: Scalar
-    slope: Scalar
+    q: Scalar  # -2 log of the likelihood ratio
+    slope: Scalar  # derivative of `q` by the parameter of interest
     x: Float[Array, " n"]
     good: Bool[Array, ""]
 
 
-class Side(NamedTuple):
-    """The likelihood of some data along the parameter of interest. `nll` closes over nothing, so that what it holds can
-    be kept from derivatives."""
+class LimitSide(NamedTuple):
+    """The profile likelihood of some data along the parameter of interest. `nll` closes over nothing, so that
+    derivatives with respect to its contents can be stopped."""
 
     nll: Function
     fit: FitResult
     data: PyTree
     position: Int[Array, ""]  # of the parameter of interest
-    kinks: Float[Array, "m n"] | None  # of the likelihood, which `nll` does not know any more
+    kinks: Float[Array, "m n"] | None  # of the likelihood, which the converted `nll` does not declare
 
     @property
     def minimum(self) -> Minimum:
@@ -65,75 +65,75 @@ class Side(NamedTuple):
 
     @property
     def poi(self) -> Bool[Array, " n"]:
-        """Which of the free parameters it is."""
+        """Marks the parameter of interest among the free parameters."""
         return jnp.arange(self.fit.values.size) == self.position
 
-    def at(self, mu: Scalar, near: Float[Array, " n"], skip: Bool[Array, ""], robust: bool) -> _Point:
+    def at(self, mu: Scalar, near: Float[Array, " n"], skip: Bool[Array, ""], robust: bool) -> _ConditionalFit:
         minimum, poi = self.minimum, self.poi
-        there = jnp.where(poi, mu, near)
-        rows = poi[None].astype(minimum.x.dtype)
-        shift = conditional_shift(minimum.covariance, rows, there - near)
-        start = minimum.space.clip(jnp.where(poi, there, near + shift))
-        found = refit(minimum, Hold(rows, there), jnp.where(poi, there, start), skip, robust)
-        q = 2 * (found.value - minimum.fn(minimum.x, minimum.theta))
-        gradient = jax.grad(minimum.fn)(found.x, minimum.theta)
-        # lower than the free fit by more than rounding: that was not the minimum
-        good = (found.status == int(Status.VALID)) & jnp.isfinite(q) & (q > -1e-3) & minimum.valid
-        return _Point(jnp.maximum(q, 0.0), 2 * jnp.sum(poi * gradient), found.x, good)
+        values = jnp.where(poi, mu, near)
+        directions = poi[None].astype(minimum.x.dtype)
+        shift = conditional_shift(minimum.covariance, directions, values - near)
+        start = minimum.space.clip(jnp.where(poi, values, near + shift))
+        refitted = refit(minimum, Hold(directions, values), jnp.where(poi, values, start), skip, robust)
+        q = 2 * (refitted.value - minimum.fn(minimum.x, minimum.theta))
+        gradient = jax.grad(minimum.fn)(refitted.x, minimum.theta)
+        # a fit lower than the free one by more than rounding shows that the free one is not the minimum
+        is_good = (refitted.status == int(Status.VALID)) & jnp.isfinite(q) & (q > -1e-3) & minimum.valid
+        return _ConditionalFit(jnp.maximum(q, 0.0), 2 * jnp.sum(poi * gradient), refitted.x, is_good)
 
 
 class Sides(NamedTuple):
-    """That of the data and that of the Asimov data, as two lanes of one program, with a leading axis; as two, where
-    their data have other shapes. Or that of the Asimov data alone."""
+    """The sides of the data and of the Asimov data: one `LimitSide` with a leading axis, whose entries are lanes of one
+    program, or two if the shapes of their data differ; or the side of the Asimov data alone."""
 
-    sides: Side | tuple[Side, ...]
+    sides: LimitSide | tuple[LimitSide, ...]
 
-    def at(self, mu: Scalar, near: Float[Array, "k n"], skip: Bool[Array, " k"], robust: bool) -> _Point:
+    def at(self, mu: Scalar, near: Float[Array, "k n"], skip: Bool[Array, " k"], robust: bool) -> _ConditionalFit:
         return self.each(lambda side, near, skip: side.at(mu, near, skip, robust), near, skip, together=not robust)
 
     def each(self, fn: Callable[..., Any], *args: PyTree, together: bool = True) -> Any:
-        """`fn(side, ...)` of all sides, with their parts of `args`, with a leading axis: as lanes if `together`, else
-        one after the other, which is compiled sooner where `fn` has loops within loops."""
-        if isinstance(self.sides, Side):
+        """Returns `fn(side, ...)` of all sides, with their parts of `args`, stacked along a leading axis. They run as
+        lanes if `together`, else one after another, which compiles faster if `fn` has nested loops."""
+        if isinstance(self.sides, LimitSide):
             side = self.sides
-            one = lambda fit, data, *args: fn(side._replace(fit=fit, data=data), *args)  # noqa: E731
+            of_lane = lambda fit, data, *args: fn(side._replace(fit=fit, data=data), *args)  # noqa: E731
             if together:
-                return eqx.filter_vmap(one)(side.fit, side.data, *args)
+                return eqx.filter_vmap(of_lane)(side.fit, side.data, *args)
             arrays, static = eqx.partition((side.fit, side.data, *args), eqx.is_array)
-            return lax.map(lambda lane: one(*eqx.combine(lane, static)), arrays)
-        each = [fn(side, *jax.tree.map(lambda a: a[k], args)) for k, side in enumerate(self.sides)]  # noqa: B023
-        return jax.tree.map(lambda *a: jnp.stack(a), *each)
+            return lax.map(lambda lane: of_lane(*eqx.combine(lane, static)), arrays)
+        results = [fn(side, *jax.tree.map(lambda a: a[k], args)) for k, side in enumerate(self.sides)]  # noqa: B023
+        return jax.tree.map(lambda *a: jnp.stack(a), *results)
 
     @property
     def asimov(self) -> "Sides":
-        """That of the Asimov data alone."""
-        if not isinstance(self.sides, Side):
+        """The side of the Asimov data alone."""
+        if not isinstance(self.sides, LimitSide):
             return Sides(self.sides[-1:])
-        last = lambda tree: jax.tree.map(lambda a: a[-1] if eqx.is_array(a) else a, tree)  # noqa: E731
-        return Sides((self.sides._replace(fit=last(self.sides.fit), data=last(self.sides.data)),))
+        last_lane = lambda tree: jax.tree.map(lambda a: a[-1] if eqx.is_array(a) else a, tree)  # noqa: E731
+        return Sides((self.sides._replace(fit=last_lane(self.sides.fit), data=last_lane(self.sides.data)),))
 
 
 def sides_of(problem: LimitProblem) -> Sides:
-    """Those of the data and of the Asimov data."""
-    nll, first, second = problem.nll, problem.found.free, problem.there.free
+    """Returns the sides of the data and of the Asimov data."""
+    nll, data_fit, asimov_fit = problem.nll, problem.conditional.free, problem.asimov.free
 
-    def side(fit: FitResult, data: PyTree) -> Side:
+    def side(fit: FitResult, data: PyTree) -> LimitSide:
         converted = Function(eqx.filter_closure_convert(nll, resolve(fit.params), data))
         kinks = kinks_of(nll, fit.params, ravel(fit.params)[1])
-        return Side(converted, fit, data, problem.index, kinks)
+        return LimitSide(converted, fit, data, problem.index, kinks)
 
-    both = _stacked((first, problem.data), (second, problem.there.data))
+    both = _stacked((data_fit, problem.data), (asimov_fit, problem.asimov.data))
     if both is None:
-        return Sides((side(first, problem.data), side(second, problem.there.data)))
+        return Sides((side(data_fit, problem.data), side(asimov_fit, problem.asimov.data)))
     example = jax.tree.map(lambda a: a[0] if eqx.is_array(a) else a, both)
     return Sides(side(*example)._replace(fit=both[0], data=both[1]))
 
 
 def _stacked(a: PyTree, b: PyTree) -> PyTree:
-    """Two trees as one with a leading axis; `None` where their shapes differ."""
-    (a, static), (b, others) = (eqx.partition(tree, eqx.is_array) for tree in (a, b))
-    same = jax.tree.structure(a) == jax.tree.structure(b) and eqx.tree_equal(static, others)
-    if not same or any(x.shape != y.shape for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)):
+    """Stacks two trees along a leading axis; returns `None` if their shapes differ."""
+    (a, static), (b, other_static) = (eqx.partition(tree, eqx.is_array) for tree in (a, b))
+    same_structure = jax.tree.structure(a) == jax.tree.structure(b) and eqx.tree_equal(static, other_static)
+    if not same_structure or any(x.shape != y.shape for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)):
         return None
     dtype = lambda x, y: x.dtype if x.dtype == y.dtype else jnp.result_type(float)  # noqa: E731
     return eqx.combine(jax.tree.map(lambda x, y: jnp.stack([z.astype(dtype(x, y)) for z in (x, y)]), a, b), static)

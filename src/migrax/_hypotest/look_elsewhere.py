@@ -1,4 +1,4 @@
-"""`look_elsewhere`: the significance of the largest excess anywhere, after a search over a range."""
+"""`look_elsewhere`: the global significance of the largest excess in a search over a range."""
 
 import warnings
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from .hypotest import check_kinds
 from .statistics import Q0
 from .toys import drawn_at, statistic_of
 
-_GROWTH = 0.3  # of the number of up-crossings, by the last halving of the spacing
+_GROWTH = 0.3  # limit on the relative growth of the number of up-crossings by the last halving of the spacing
 
 
 class LookElsewhere(eqx.Module):
@@ -104,37 +104,37 @@ def look_elsewhere(
     *,
     level: float = 0.5,
 ) -> LookElsewhere:
-    """The global significance of the largest excess over a range.
+    """Returns the global significance of the largest excess over a range.
 
     ```python
     mx.look_elsewhere(likelihood, params, data, "signal", "mass", jnp.linspace(110.0, 150.0, 81), mx.Toys(100, key))
     ```
 
-    At each point of the grid `where` is fixed there, and q_0 tests `poi` = 0, of the data and of toys without a signal
-    (drawn where the data put the other parameters). The mean number of up-crossings of a low level u_0, which some ten
-    toys tell, gives the global p-value at the height u of the excess:
+    With `where` fixed to each point of the grid, q_0 tests `poi` = 0 in the data and in toys without a signal (drawn
+    with the other parameters of the conditional fit to the data). The mean number of up-crossings of a low level u_0,
+    for which about ten toys suffice, gives the global p-value at the height u of the excess:
 
         p = p_local + <N(u_0)> exp(-(u - u_0) / 2)
 
     (E. Gross and O. Vitells, Eur. Phys. J. C 70 (2010) 525, eqs. 3 and 6; p_local is half the tail of chi2, as only
-    excesses count). Beside it stands the fraction of toys with an excess as large, which needs many of them.
+    excesses count). The fraction of toys with an excess as large is returned, too; it needs many toys.
 
     **Arguments:**
 
     - `likelihood`, `params`, `data`: as for `mx.fit`; the likelihood must be one that toys can be drawn from.
-    - `poi`: the signal, 0 of which means none.
+    - `poi`: the strength of the signal; 0 means no signal.
     - `where`: the parameter that is scanned, which has no meaning without a signal.
-    - `grid`: its values, shape `(m,)`, ascending, and as close that q_0 does not change by much between two: half the
-        width of the signal, or less.
-    - `toys`: `mx.Toys(n, key)`: `m` fits for each.
-    - `level`: u_0. Low levels are crossed often, so that few toys do.
+    - `grid`: its values, shape `(m,)`, ascending and so dense that q_0 changes little between neighbours: at most half
+        the width of the signal apart.
+    - `toys`: `mx.Toys(n, key)`, each with `m` fits.
+    - `level`: u_0. A low level is crossed often, so that few toys suffice.
 
-    **Returns:** a `LookElsewhere`. A toy of which one fit fails is left out.
+    **Returns:** a `LookElsewhere`. A toy with a failed fit is left out.
 
     **Raises:** `ValueError` for unknown or fixed parameters, a grid that is not ascending or leaves the bounds, or a
-    level that is not positive; `TypeError` inside of `jax.jit`, or without toys.
+    level that is not positive; `TypeError` inside `jax.jit`, or without toys.
 
-    **Warns** if every second point of the grid would see much fewer up-crossings: then all of it misses some, too.
+    **Warns** if every second point of the grid sees many fewer up-crossings, so that the grid misses some, too.
     """
     likelihood = as_likelihood(likelihood)
     check_kinds(Q0(), toys)
@@ -145,20 +145,20 @@ def look_elsewhere(
     if toys.importance or not level > 0:
         raise ValueError("look_elsewhere takes toys without importance=True" if level > 0 else "level must be positive")
     points = _check_grid(params, where, grid)
-    signal, scanned = names(params)[positions_of(params, poi)], pick(params, where)[0][0].name
+    signal_name, scanned_name = names(params)[positions_of(params, poi)], pick(params, where)[0][0].name
     observed, status, origin = _of_data(likelihood, params, data, poi, where, points)
-    with Shown(toys.progress) as shown:
-        found = [_of_toys(likelihood, fix(origin, where, v), data, poi, toys, shown) for v in points]
-    q = np.stack([values for values, _ in found])
-    good = np.all(np.stack([s for _, s in found]) == int(Status.VALID), axis=0)
-    q = q[:, good]
+    with Shown(toys.progress) as progress:
+        by_point = [_of_toys(likelihood, fix(origin, where, v), data, poi, toys, progress) for v in points]
+    q = np.stack([values for values, _ in by_point])
+    is_valid = np.all(np.stack([s for _, s in by_point]) == int(Status.VALID), axis=0)
+    q = q[:, is_valid]
     largest = np.full(toys.n, np.nan)
-    largest[good] = np.max(q, axis=0)
-    return _result(points, observed, status, q, largest, float(level), signal, scanned)
+    largest[is_valid] = np.max(q, axis=0)
+    return _result(points, observed, status, q, largest, float(level), signal_name, scanned_name)
 
 
 def positions_of(params: PyTree, poi: Where) -> int:
-    """The position of the one parameter of interest.
+    """Returns the position of the one parameter of interest.
 
     **Raises:** `ValueError` for several.
     """
@@ -183,29 +183,29 @@ def _check_grid(params: PyTree, where: Where, grid: ArrayLike) -> Float[np.ndarr
 def _of_data(
     nll: Any, params: PyTree, data: PyTree, poi: Where, where: Where, points: Float[np.ndarray, " m"]
 ) -> tuple[np.ndarray, np.ndarray, PyTree]:
-    """q_0 at each point, its status, and the parameters of the fit without a signal."""
+    """Returns q_0 at each point, its status, and the parameters of the fit without a signal."""
 
-    def one(value: Array) -> tuple[Array, Array, PyTree]:
-        there = fix(params, where, value)
-        found = Q0()(nll, there, data, poi, 0.0)
-        return found.value, found.status, found.conditional
+    def test_at(value: Array) -> tuple[Array, Array, PyTree]:
+        fixed = fix(params, where, value)
+        test = Q0()(nll, fixed, data, poi, 0.0)
+        return test.value, test.status, test.conditional
 
-    values, status, conditional = jax.jit(lambda v: jax.lax.map(one, v))(jnp.asarray(points))
-    good = np.flatnonzero(np.asarray(status) == int(Status.VALID))
-    if good.size == 0:
+    values, status, conditional = jax.jit(lambda v: jax.lax.map(test_at, v))(jnp.asarray(points))
+    valid_points = np.flatnonzero(np.asarray(status) == int(Status.VALID))
+    if valid_points.size == 0:
         raise ValueError("look_elsewhere: no fit of the data is valid: fit them without a signal first")
-    # without a signal it does not matter where this is
-    origin = jax.tree.map(lambda a: a[good[0]] if eqx.is_array(a) else a, conditional)
+    # without a signal the fit is the same at all points
+    origin = jax.tree.map(lambda a: a[valid_points[0]] if eqx.is_array(a) else a, conditional)
     return np.asarray(values), np.asarray(status), origin
 
 
 def _of_toys(
-    nll: Any, origin: PyTree, data: PyTree, poi: Where, toys: Toys, shown: Shown
+    nll: Any, origin: PyTree, data: PyTree, poi: Where, toys: Toys, progress: Shown
 ) -> tuple[np.ndarray, np.ndarray]:
-    """q_0 of each toy at one point."""
+    """Returns q_0 of each toy at one point, and its status."""
     index = (positions_of(origin, poi),)
-    (drawn,) = drawn_at(toys, (origin,))
-    values, status = statistic_of(Q0(), Ensemble(nll, origin, data, drawn, index, shown), jnp.zeros(1))
+    (toys_here,) = drawn_at(toys, (origin,))
+    values, status = statistic_of(Q0(), Ensemble(nll, origin, data, toys_here, index, progress), jnp.zeros(1))
     return np.asarray(values), np.asarray(status)
 
 
@@ -216,54 +216,55 @@ def _result(
     q: Float[np.ndarray, "m n"],
     largest: np.ndarray,
     level: float,
-    signal: str,
-    scanned: str,
+    signal_name: str,
+    scanned_name: str,
 ) -> LookElsewhere:
     best = int(np.nanargmax(observed))
-    u = float(observed[best])
-    local = float(jnp.exp(jax.scipy.special.log_ndtr(-jnp.sqrt(u))))
+    height = float(observed[best])
+    p_local = float(jnp.exp(jax.scipy.special.log_ndtr(-jnp.sqrt(height))))
     n = q.shape[1]
     crossings = _crossings(q, level)
     mean = float(np.mean(crossings)) if n else np.nan
-    # a mean of zero counts is not known without an error
+    # a mean of zero counts has an error, too
     mean_error = float(np.sqrt(max(np.var(crossings) * n / max(n - 1, 1), 1 / n) / n)) if n else np.nan
     _check_density(mean, mean_error, float(np.mean(_crossings(q[::2], level))) if n else np.nan)
-    factor = float(np.exp(-0.5 * (u - level)))
-    p = min(local + mean * factor, 1.0)
-    beyond = float(np.mean(largest[np.isfinite(largest)] >= u - 1e-7 * (1 + u))) if n else np.nan
+    attenuation = float(np.exp(-0.5 * (height - level)))
+    p = min(p_local + mean * attenuation, 1.0)
+    toy_p = float(np.mean(largest[np.isfinite(largest)] >= height - 1e-7 * (1 + height))) if n else np.nan
     z = lambda p: float(formulas.significance(jnp.log(p))) if p > 0 else float("nan")  # noqa: E731
     return LookElsewhere(
         points,
         observed,
         status,
         at=float(points[best]),
-        local_p_value=local,
-        local_significance=float(np.sqrt(u)),
+        local_p_value=p_local,
+        local_significance=float(np.sqrt(height)),
         p_value=p,
-        p_value_error=mean_error * factor,
+        p_value_error=mean_error * attenuation,
         significance=z(p),
-        trials=p / local,
+        trials=p / p_local,
         level=level,
         crossings=mean,
         crossings_error=mean_error,
         toys=largest,
-        toy_p_value=beyond,
-        toy_p_value_error=float(formulas.fraction_error(jnp.asarray(beyond), jnp.asarray(n))),
-        toy_significance=z(beyond),
+        toy_p_value=toy_p,
+        toy_p_value_error=float(formulas.fraction_error(jnp.asarray(toy_p), jnp.asarray(n))),
+        toy_significance=z(toy_p),
         failed=int(np.sum(~np.isfinite(largest))),
         total=largest.size,
-        name=signal,
-        where=scanned,
+        name=signal_name,
+        where=scanned_name,
     )
 
 
 def _crossings(q: Float[np.ndarray, "m n"], level: float) -> Int[np.ndarray, " n"]:
-    """How often each toy crosses the level upwards."""
+    """Returns the number of up-crossings of the level in each toy."""
     return np.sum((q[:-1] < level) & (q[1:] >= level), axis=0)
 
 
 def _check_density(all_points: float, error: float, every_second: float) -> None:
-    """The number converges with the square of the spacing: a third of the growth by the last halving is missing."""
+    """Warns if the grid is too coarse. The number of up-crossings converges with the square of the spacing, so that a
+    third of its growth by the last halving is still missing."""
     if all_points - every_second > max(_GROWTH * all_points, 3 * error):
         warnings.warn(
             f"the grid of look_elsewhere is too coarse: every second point of it sees {every_second:.3g} up-crossings "

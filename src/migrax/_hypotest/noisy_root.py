@@ -1,10 +1,10 @@
-"""Roots of curves that fall and are known with an error: p-values by toys against the value tested.
+"""Roots of falling curves that are known with an error: p-values by toys as functions of the tested value.
 
 The toys at all values have the same keys, so that neighbouring p-values fluctuate together: their slope is known better
-than they are, and a secant is what it is for a smooth curve. Where the observations are discrete the curves are stairs,
-and secants alone would not end: I. F. D. Oliveira and R. H. C. Takahashi, "An enhancement of the bisection method
-average performance preserving minmax optimality", ACM Trans. Math. Softw. 47 (2020) 5: a secant that is projected to
-where a bisection can still end in the steps that are left.
+than their values, and the secant method works as for a smooth curve. For discrete observations the curves are
+staircases, on which secants alone need not converge. Each secant is therefore projected to where a bisection can still
+finish in the remaining steps (I. F. D. Oliveira and R. H. C. Takahashi, "An enhancement of the bisection method average
+performance preserving minmax optimality", ACM Trans. Math. Softw. 47 (2020) 5).
 """
 
 import math
@@ -16,16 +16,16 @@ from jaxtyping import Float
 
 from .limit_status import LimitStatus
 
-_DOUBLINGS = 12  # of the distance, until a curve is said not to fall
-_CLOSE = 0.3  # standard errors of a curve, within which its root has been found
+_DOUBLINGS = 12  # of the distance, before a curve counts as one that does not fall
+_CLOSE = 0.3  # a height within this many standard errors of zero is a root
 _NARROW = 1e-3  # width of a bracket that is narrow enough, relative to the largest of the first distances
-_NEAR = 1.5  # the heights between which a curve is taken for a line
-_JUMP = 5.0  # standard errors: what falls by more within a narrow bracket is a step
-_SPARE = 2  # steps more than a bisection's: the n_0 of Oliveira and Takahashi
+_NEAR = 1.5  # a curve is treated as a line where its height is smaller
+_JUMP = 5.0  # a fall by more standard errors within a narrow bracket is a step
+_SPARE = 2  # steps in excess of a bisection's: the n_0 of Oliveira and Takahashi
 
 
 class Heights(NamedTuple):
-    """Curves at one distance, and their standard errors: logs of p-values over the level that is looked for."""
+    """The heights of all curves at one distance, log(p-value / level), and their standard errors."""
 
     value: Float[np.ndarray, " curves"]
     error: Float[np.ndarray, " curves"]
@@ -37,152 +37,155 @@ class Root(NamedTuple):
     status: LimitStatus
 
 
-class _Point(NamedTuple):
-    at: float
+class _CurvePoint(NamedTuple):
+    distance: float
     height: float
     error: float
 
     @property
     def close(self) -> bool:
-        """Whether the root is here, as far as can be told. A point that has not been looked at has no error."""
+        """Whether the height is zero within its error. A point that was not evaluated has an infinite error."""
         return np.isfinite(self.error) and abs(self.height) < _CLOSE * self.error
 
 
 class _Bracket(NamedTuple):
     """The last point above zero, and the next one below it."""
 
-    low: _Point
-    high: _Point
+    low: _CurvePoint
+    high: _CurvePoint
 
     @property
     def width(self) -> float:
-        return self.high.at - self.low.at
+        return self.high.distance - self.low.distance
 
     @property
     def chord(self) -> float:
         return (self.high.height - self.low.height) / self.width
 
     @property
-    def jumps(self) -> bool:
+    def has_step(self) -> bool:
         errors = [p.error for p in self if np.isfinite(p.error)]
         return self.low.height - self.high.height > _JUMP * math.hypot(*errors)
 
     @property
-    def nearest(self) -> _Point:
+    def nearest(self) -> _CurvePoint:
         return min((p for p in self if np.isfinite(p.error)), key=lambda p: abs(p.height))
 
 
 def find_roots(look: Callable[[float], Heights], first: list[float], end: float, top: float, curves: int) -> list[Root]:
-    """Where each of the curves crosses zero, at a distance between 0 and `end`, which may be infinite.
+    """Returns the crossing of zero of each curve, at a distance between 0 and `end`, which may be infinite.
 
-    A curve that has not been looked at where the distance is 0 is `top` there. The curves that `look` gives are NaN
-    where they are not known. A root's error has what the curve's own does to it, and the width of what is left of its
-    bracket.
+    At a distance of 0 a curve that is not evaluated there has the height `top`. Heights that `look` returns are NaN
+    where a curve is unknown. The error of a root combines that of the curve and the width of its last bracket.
     """
     seen = {distance: look(distance) for distance in sorted({min(d, end) for d in first})}
-    reach = max(seen) or 1.0  # of a parameter that has no room at all
+    reach = max(seen) or 1.0  # 1 for a parameter at its bound, which has no room
     return [_search(seen, look, j, end, reach, top) for j in range(curves)]
 
 
 def _search(
     seen: dict[float, Heights], look: Callable[[float], Heights], j: int, end: float, reach: float, top: float
 ) -> Root:
-    """The root of one curve. What is looked at is seen by the others too."""
+    """Returns the root of one curve. Evaluations are shared with the other curves through `seen`."""
 
-    def seen_at(distance: float) -> bool:
+    def evaluate(distance: float) -> bool:
         if distance not in seen:
             seen[distance] = look(distance)
         return bool(np.isfinite(seen[distance].value[j]))
 
     for _ in range(_DOUBLINGS):
         low, high = _ends(_points(seen, j), top, 0.0 in seen)
-        if high is not None or low.at >= end:
+        if high is not None or low.distance >= end:
             break
-        # where a curve is not known (the data are impossible there) its root is looked for before
-        unknown = min((d for d, h in seen.items() if d > low.at and not np.isfinite(h.value[j])), default=math.inf)
-        further = min(2 * max(low.at, 0.1 * reach), end)
-        seen_at(further if further < unknown else 0.5 * (max(low.at, 0.0) + unknown))
+        # the root is searched below the distances at which the curve is unknown (the data are impossible there)
+        unknown = min(
+            (d for d, h in seen.items() if d > low.distance and not np.isfinite(h.value[j])), default=math.inf
+        )
+        next_distance = min(2 * max(low.distance, 0.1 * reach), end)
+        evaluate(next_distance if next_distance < unknown else 0.5 * (max(low.distance, 0.0) + unknown))
     low, high = _ends(_points(seen, j), top, 0.0 in seen)
     if high is None:
-        failed = any(d > low.at and not np.isfinite(h.value[j]) for d, h in seen.items())
-        never = LimitStatus.FIT_FAILED if failed else LimitStatus.NO_EFFECT
-        return _nothing(LimitStatus.BEYOND_BOUND if low.at >= end else never)
-    bracket, narrow = _Bracket(low, high), _NARROW * reach
-    left = max(math.ceil(math.log2(bracket.width / narrow)), 0) + _SPARE
-    while not _is_enough(bracket, _points(seen, j), narrow):
-        left -= 1
-        if not seen_at(_next(bracket, narrow, left)):
-            return _nothing(LimitStatus.FIT_FAILED)
+        failed = any(d > low.distance and not np.isfinite(h.value[j]) for d, h in seen.items())
+        failure = LimitStatus.FIT_FAILED if failed else LimitStatus.NO_EFFECT
+        return _no_root(LimitStatus.BEYOND_BOUND if low.distance >= end else failure)
+    bracket, tolerance = _Bracket(low, high), _NARROW * reach
+    n_left = max(math.ceil(math.log2(bracket.width / tolerance)), 0) + _SPARE
+    while not _is_converged(bracket, _points(seen, j), tolerance):
+        n_left -= 1
+        if not evaluate(_next(bracket, tolerance, n_left)):
+            return _no_root(LimitStatus.FIT_FAILED)
         low, high = _ends(_points(seen, j), top, 0.0 in seen)
         assert high is not None
         bracket = _Bracket(low, high)
-    return _root(_points(seen, j), bracket, narrow)
+    return _root(_points(seen, j), bracket, tolerance)
 
 
-def _nothing(status: LimitStatus) -> Root:
+def _no_root(status: LimitStatus) -> Root:
     return Root(np.nan, np.nan, status)
 
 
-def _points(seen: dict[float, Heights], j: int) -> list[_Point]:
-    """Those of one curve that are known, in their order."""
-    every = (_Point(d, float(h.value[j]), float(h.error[j])) for d, h in sorted(seen.items()))
+def _points(seen: dict[float, Heights], j: int) -> list[_CurvePoint]:
+    """Returns the known points of one curve, by distance."""
+    every = (_CurvePoint(d, float(h.value[j]), float(h.error[j])) for d, h in sorted(seen.items()))
     return [p for p in every if np.isfinite(p.height)]
 
 
-def _ends(points: list[_Point], top: float, zero_seen: bool) -> tuple[_Point, _Point | None]:
-    start = _Point(-1.0 if zero_seen else 0.0, top, np.inf)
+def _ends(points: list[_CurvePoint], top: float, zero_seen: bool) -> tuple[_CurvePoint, _CurvePoint | None]:
+    start = _CurvePoint(-1.0 if zero_seen else 0.0, top, np.inf)
     low = max((p for p in points if p.height > 0), default=start)
-    return low, min((p for p in points if p.at > low.at), default=None)
+    return low, min((p for p in points if p.distance > low.distance), default=None)
 
 
-def _next(bracket: _Bracket, narrow: float, left: int) -> float:
-    """The distance to look at next: the secant's, or as near to it as leaves enough for `left` bisections."""
-    middle = 0.5 * (bracket.low.at + bracket.high.at)
-    secant = bracket.low.at - bracket.low.height / bracket.chord
-    room = max(narrow * 2.0**left - 0.5 * bracket.width, 0.0)
-    return middle + min(max(secant - middle, -room), room)
+def _next(bracket: _Bracket, tolerance: float, n_left: int) -> float:
+    """Returns the distance to evaluate next: the secant's, projected to where `n_left` bisections still suffice."""
+    middle = 0.5 * (bracket.low.distance + bracket.high.distance)
+    secant = bracket.low.distance - bracket.low.height / bracket.chord
+    half_room = max(tolerance * 2.0**n_left - 0.5 * bracket.width, 0.0)
+    return middle + min(max(secant - middle, -half_room), half_room)
 
 
-def _is_enough(bracket: _Bracket, points: list[_Point], narrow: float) -> bool:
-    if bracket.width <= narrow or bracket.high.at == 0:
+def _is_converged(bracket: _Bracket, points: list[_CurvePoint], tolerance: float) -> bool:
+    if bracket.width <= tolerance or bracket.high.distance == 0:
         return True
-    close = any(p.close for p in bracket)
-    return close and np.isfinite(_line_error(bracket.nearest, points))
+    has_root = any(p.close for p in bracket)
+    return has_root and np.isfinite(_line_error(bracket.nearest, points))
 
 
-def _root(points: list[_Point], bracket: _Bracket, narrow: float) -> Root:
+def _root(points: list[_CurvePoint], bracket: _Bracket, tolerance: float) -> Root:
     low, high = bracket
-    if high.at <= narrow:
-        return _nothing(LimitStatus.NONE_ALLOWED)
+    if high.distance <= tolerance:
+        return _no_root(LimitStatus.NONE_ALLOWED)
     nearest = bracket.nearest
     error = _line_error(nearest, points)
-    if (bracket.jumps and bracket.width <= narrow) or not np.isfinite(error):
-        return Root(low.at - low.height / bracket.chord, max(bracket.width, _level(points)), LimitStatus.FOUND)
-    root = nearest.at - nearest.height / _slope(points)
-    return Root(min(max(root, low.at), high.at), max(error, _level(points)), LimitStatus.FOUND)
+    if (bracket.has_step and bracket.width <= tolerance) or not np.isfinite(error):
+        return Root(
+            low.distance - low.height / bracket.chord, max(bracket.width, _flat_half_width(points)), LimitStatus.FOUND
+        )
+    root = nearest.distance - nearest.height / _slope(points)
+    return Root(min(max(root, low.distance), high.distance), max(error, _flat_half_width(points)), LimitStatus.FOUND)
 
 
-def _slope(points: list[_Point]) -> float:
-    """Of a line through the points near the root: those of a narrow bracket alone say nothing of it. Zero where there
-    is none."""
+def _slope(points: list[_CurvePoint]) -> float:
+    """Returns the slope of a line through the points near the root, because those of a narrow bracket alone do not
+    determine it. Zero if there is no line."""
     near = [p for p in points if abs(p.height) < _NEAR]
     if len(near) < 2:
         return 0.0
-    at, height, error = (np.array(x) for x in zip(*near, strict=True))
-    weight = 1 / np.maximum(error, 1e-9) ** 2
-    off = at - np.average(at, weights=weight)
-    return float(np.sum(weight * off * height) / np.sum(weight * off**2))
+    distance, height, error = (np.array(x) for x in zip(*near, strict=True))
+    weights = 1 / np.maximum(error, 1e-9) ** 2
+    centred = distance - np.average(distance, weights=weights)
+    return float(np.sum(weights * centred * height) / np.sum(weights * centred**2))
 
 
-def _line_error(nearest: _Point, points: list[_Point]) -> float:
-    """What a curve's error does to the root of a line; infinite where the points near the root are on no line that
-    falls."""
+def _line_error(nearest: _CurvePoint, points: list[_CurvePoint]) -> float:
+    """Returns the error of the root of a line from that of the curve; infinite if the points near the root do not lie
+    on a falling line."""
     slope = _slope(points)
-    span = points[-1].at - points[0].at
+    span = points[-1].distance - points[0].distance
     return nearest.error / -slope if -slope * span > nearest.error else np.inf
 
 
-def _level(points: list[_Point]) -> float:
-    """How far the curve is zero within its error."""
-    level = [p.at for p in points if abs(p.height) < p.error]
-    return 0.5 * (max(level) - min(level)) if level else 0.0
+def _flat_half_width(points: list[_CurvePoint]) -> float:
+    """Returns half the range over which the curve is zero within its error."""
+    flat = [p.distance for p in points if abs(p.height) < p.error]
+    return 0.5 * (max(flat) - min(flat)) if flat else 0.0

@@ -1,4 +1,4 @@
-"""The profile likelihood ratio: how much worse the data are described with the parameter of interest held."""
+"""The profile likelihood ratio of conditional fits, with the parameter of interest held, to the free fit."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,18 +16,18 @@ from .._util.jit import jit
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 
-# A conditional fit that is lower than the free one by more than this (-2 log of the ratio) shows another minimum.
+# A conditional fit lower than the free one by more than this (-2 log of the ratio) shows another local minimum.
 LOWER = 1e-3
 
 
 class Ratio(eqx.Module):
-    """-2 log of the ratio of the likelihoods of conditional fits and of the free one.
+    """-2 log of the likelihood ratio of conditional fits to the free fit.
 
     **Attributes**, of `m` values of the parameters of interest:
 
     - `rise`: shape `(m,)`, NaN where the conditional fit failed; infinite where the data are impossible (counts where
-        none are expected) and there is no other parameter that could change this.
-    - `points`: shape `(m, n_free)`, all free parameters there.
+        none are expected) and no other parameter can change this.
+    - `points`: shape `(m, n_free)`, all free parameters at the conditional fits.
     - `status`: shape `(m,)`, of the conditional fits.
     - `free`: the free fit.
     """
@@ -38,12 +38,12 @@ class Ratio(eqx.Module):
     free: FitResult
 
     def params_at(self, i: int) -> PyTree:
-        """The tree of parameters at the i-th value."""
+        """Returns the tree of parameters of the i-th conditional fit."""
         return update(self.free.params, self.points[i])
 
 
 def check_value(result: FitResult, index: tuple[int, ...], value: ArrayLike, what: str) -> Float[Array, " k"]:
-    """One number for each parameter of interest.
+    """Returns `value` as one number for each parameter of interest.
 
     **Raises:** `ValueError` for another shape, or a value that is not finite or outside the bounds.
     """
@@ -63,26 +63,26 @@ def check_value(result: FitResult, index: tuple[int, ...], value: ArrayLike, wha
 
 
 def ratio(free: Fitted, index: tuple[int, ...], values: Float[Array, "m k"]) -> Ratio:
-    """The conditional fits at `values`, all at once. Where one of them is lower than the free fit, this is done again
-    from there (outside of `jax.jit`; inside, its status says so)."""
+    """Runs the conditional fits at `values`, all at once. If one of them is lower than the free fit, the free fit and
+    then the conditional ones are repeated from there (outside of `jax.jit`; inside, its status says so)."""
     free.nll.needs_scale(free.data, "a test or a limit")
     warn_if_rounded(free, "a test or a limit")
-    found = _conditional(free, index, values)
+    conditional = _conditional_fits(free, index, values)
     for _ in range(3):
-        better = _better(free, found)
-        if better is None:
+        lower_fit = _lower_free_fit(free, conditional)
+        if lower_fit is None:
             break
-        free = free._replace(result=better)
-        found = _conditional(free, index, values)
-    return found
+        free = free._replace(result=lower_fit)
+        conditional = _conditional_fits(free, index, values)
+    return conditional
 
 
-def _conditional(free: Fitted, index: tuple[int, ...], values: Array) -> Ratio:
+def _conditional_fits(free: Fitted, index: tuple[int, ...], values: Array) -> Ratio:
     positions, result = jnp.asarray(index), free.result
-    what = "profile" if len(index) < len(result.names) else "value"
+    kind = "profile" if len(index) < len(result.names) else "value"
     tangent = jnp.full((values.shape[0], result.values.size), jnp.nan, result.values.dtype)
     _, rise, points, status, _ = retry(
-        lambda fitted, lanes, skip, robust: evaluate(fitted, positions, lanes, skip, robust, what),
+        lambda fitted, lanes, skip, robust: evaluate(fitted, positions, lanes, skip, robust, kind),
         free,
         (values, tangent),
         lambda found: np.asarray(found.status) != int(Status.VALID),
@@ -92,20 +92,20 @@ def _conditional(free: Fitted, index: tuple[int, ...], values: Array) -> Ratio:
 
 
 @jit
-def _checked(rise: Array, status: Array, valid: Array, why: Array) -> tuple[Array, Array]:
-    """No ratio to a free fit that is not the minimum."""
-    lower = rise < -LOWER
-    status = jnp.where(lower, int(Status.NOT_CONVERGED), status)
-    return jnp.where(lower | ~valid, jnp.nan, jnp.maximum(rise, 0.0)), jnp.where(valid, status, why)
+def _checked(rise: Array, status: Array, valid: Array, free_status: Array) -> tuple[Array, Array]:
+    """Replaces the ratios to a free fit that is not the minimum by NaN, with a status."""
+    is_lower = rise < -LOWER
+    status = jnp.where(is_lower, int(Status.NOT_CONVERGED), status)
+    return jnp.where(is_lower | ~valid, jnp.nan, jnp.maximum(rise, 0.0)), jnp.where(valid, status, free_status)
 
 
-def _better(fitted: Fitted, found: Ratio) -> FitResult | None:
+def _lower_free_fit(fitted: Fitted, conditional: Ratio) -> FitResult | None:
     nll, free, data = fitted
-    if not is_concrete(found.status, free.valid, found.points):
+    if not is_concrete(conditional.status, free.valid, conditional.points):
         return None
-    points, good = np.asarray(found.points), np.asarray(found.status) == int(Status.NOT_CONVERGED)
-    usable = np.flatnonzero(good & np.all(np.isfinite(points), axis=1))
-    if not bool(free.valid) or usable.size == 0:
+    points, not_converged = np.asarray(conditional.points), np.asarray(conditional.status) == int(Status.NOT_CONVERGED)
+    candidates = np.flatnonzero(not_converged & np.all(np.isfinite(points), axis=1))
+    if not bool(free.valid) or candidates.size == 0:
         return None
-    again = fit(nll, update(free.params, jnp.asarray(points[usable[0]])), data)
-    return again if bool(again.valid) and float(again.nll) < float(free.nll) - 1e-6 else None
+    refit = fit(nll, update(free.params, jnp.asarray(points[candidates[0]])), data)
+    return refit if bool(refit.valid) and float(refit.nll) < float(free.nll) - 1e-6 else None

@@ -1,4 +1,4 @@
-"""The test statistics of Cowan, Cranmer, Gross and Vitells, Eur. Phys. J. C 71 (2011) 1554 (CCGV): pure functions."""
+"""The test statistics of G. Cowan, K. Cranmer, E. Gross and O. Vitells, Eur. Phys. J. C 71 (2011) 1554 (CCGV)."""
 
 import abc
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from .ratio import Ratio, check_value, ratio
 
 
 def poi_positions(free: FitResult, poi: Where | None, what: str) -> tuple[int, ...]:
-    """Where the parameters of interest stand. **Raises:** `ValueError` for none, unknown or fixed ones."""
+    """Returns the positions of the parameters of interest. **Raises:** `ValueError` for none, unknown or fixed ones."""
     if poi is None:
         raise ValueError(
             f"{what} needs a parameter of interest, and poi is None: name one of {', '.join(free.names[:9])}"
@@ -60,16 +60,18 @@ class AbstractStatistic(eqx.Module):
 
     several = False  # whether it is defined for several parameters of interest
     tilde = False  # whether an estimate below 0 counts as 0
-    discovery = False  # whether the value tested is that without a signal
+    discovery = False  # whether the tested value is that without a signal
 
     @abc.abstractmethod
     def of(self, best: Array, value: Array, rise: Array, at_zero: Array) -> Array:
-        """From the estimate, the value tested, and -2 log of the likelihood ratios at it and at 0."""
+        """Returns the statistic from the estimate, the tested value, and -2 log of the likelihood ratios at the tested
+        value and at 0."""
 
     def __call__(
         self, likelihood: Callable[[Any, Any], ArrayLike], params: PyTree, data: PyTree, poi: Where, value: ArrayLike
     ) -> StatisticValue:
-        """Of `data`, with the parameters of interest `poi` at `value`. Under `jax.jit`, `jax.vmap` and differentiation.
+        """Returns the statistic of `data` with the parameters of interest `poi` at `value`. Works under `jax.jit` and
+        `jax.vmap`, and is differentiable.
 
         **Raises:** `ValueError` for a parameter that is unknown or fixed, or a value outside its bounds.
         """
@@ -79,14 +81,14 @@ class AbstractStatistic(eqx.Module):
     def from_fit(
         self, nll: Callable[[Any, Any], ArrayLike], free: FitResult, data: PyTree, poi: Where, value: ArrayLike
     ) -> StatisticValue:
-        """The same, where there is the free fit already."""
+        """Returns the statistic, given the free fit."""
         name = type(self).__name__
         index = poi_positions(free, poi, name)
         fitted = Fitted(as_likelihood(nll), free, prepare_data(data))
         return self.at(fitted, index, self.checked(free, index, value, name))
 
     def checked(self, free: FitResult, index: tuple[int, ...], value: ArrayLike, what: str) -> Float[Array, " k"]:
-        """The values tested.
+        """Returns the tested values.
 
         **Raises:** `ValueError` for several parameters, if this is a statistic of one, and as `check_value`.
         """
@@ -96,32 +98,32 @@ class AbstractStatistic(eqx.Module):
         return check_value(free, index, value, what)
 
     def at(self, free: Fitted, index: tuple[int, ...], values: Float[Array, " k"]) -> StatisticValue:
-        """The same of the parameters at these positions, without checks."""
-        found = ratio(free, index, self.lanes(values))
-        return self.from_ratio(found, index, values)
+        """Returns the statistic for the parameters at the positions `index`, without checks."""
+        conditional = ratio(free, index, self.lanes(values))
+        return self.from_ratio(conditional, index, values)
 
     def lanes(self, values: Float[Array, " k"], *others: Float[Array, " k"]) -> Float[Array, "m k"]:
-        """Where conditional fits are needed: at the value and, if this is a tilde statistic, at 0; then at `others`."""
+        """Returns the values of the conditional fits: the tested one, 0 for a tilde statistic, and `others`."""
         return _stack(values, *[np.zeros(values.shape, values.dtype)] * self.tilde, *others)
 
     def others(self, alternative: Float[Array, " k"]) -> Float[Array, "m k"]:
-        """Those of `lanes` that do not depend on the value tested."""
+        """Returns those of `lanes` that do not depend on the tested value."""
         return _stack(*[np.zeros(alternative.shape, alternative.dtype)] * self.tilde, alternative)
 
-    def from_ratio(self, found: Ratio, index: tuple[int, ...], values: Float[Array, " k"]) -> StatisticValue:
-        """From conditional fits at `lanes`."""
-        best = found.free.values[jnp.asarray(index)]
-        q = self.of(best[0], values[0], found.rise[0], found.rise[1 if self.tilde else 0])
-        # a conditional fit at 0 is needed for an estimate below it alone
-        status = found.status[0]
+    def from_ratio(self, conditional: Ratio, index: tuple[int, ...], values: Float[Array, " k"]) -> StatisticValue:
+        """Returns the statistic from the conditional fits at `lanes`."""
+        best = conditional.free.values[jnp.asarray(index)]
+        q = self.of(best[0], values[0], conditional.rise[0], conditional.rise[1 if self.tilde else 0])
+        # the conditional fit at 0 is needed only if the estimate is negative
+        status = conditional.status[0]
         if self.tilde:
-            status = jnp.where((status == int(Status.VALID)) & (best[0] < 0), found.status[1], status)
+            status = jnp.where((status == int(Status.VALID)) & (best[0] < 0), conditional.status[1], status)
         q = jnp.where(status == int(Status.VALID), q, jnp.nan)
-        return StatisticValue(q, values, best, found.free, found.params_at(0), status)
+        return StatisticValue(q, values, best, conditional.free, conditional.params_at(0), status)
 
 
 class TMu(AbstractStatistic):
-    """t_mu (CCGV eq. 8): two-sided, for one or several parameters of interest."""
+    """The two-sided statistic t_mu (CCGV eq. 8), for one or several parameters of interest."""
 
     several = True
 
@@ -131,7 +133,7 @@ class TMu(AbstractStatistic):
 
 
 class TMuTilde(AbstractStatistic):
-    """t̃_mu (CCGV eq. 11): two-sided, where the parameter cannot be negative."""
+    """The two-sided statistic t̃_mu (CCGV eq. 11), for a parameter that cannot be negative."""
 
     tilde = True
 
@@ -141,7 +143,7 @@ class TMuTilde(AbstractStatistic):
 
 
 class Q0(AbstractStatistic):
-    """q_0 (CCGV eq. 12): for discovery; an estimate below the value tested is no evidence."""
+    """The statistic q_0 (CCGV eq. 12) for discovery: an estimate below the tested value is no evidence."""
 
     discovery = True
 
@@ -151,7 +153,7 @@ class Q0(AbstractStatistic):
 
 
 class QMu(AbstractStatistic):
-    """q_mu (CCGV eq. 14): for upper limits; an estimate above the value tested is no evidence against it."""
+    """The statistic q_mu (CCGV eq. 14) for upper limits: an estimate above the tested value is no evidence."""
 
     def of(self, best: Array, value: Array, rise: Array, at_zero: Array) -> Array:
         del at_zero
@@ -159,7 +161,7 @@ class QMu(AbstractStatistic):
 
 
 class QTilde(AbstractStatistic):
-    """q̃_mu (CCGV eq. 16): as `QMu`, where the parameter cannot be negative."""
+    """The statistic q̃_mu (CCGV eq. 16): as `QMu`, for a parameter that cannot be negative."""
 
     tilde = True
 
@@ -169,10 +171,10 @@ class QTilde(AbstractStatistic):
 
 
 def _stack(*values: Any) -> Array:
-    """By NumPy where that can be: nothing is compiled."""
+    """Stacks the values, by NumPy where possible, so that nothing is compiled."""
     return jnp.asarray(np.stack(values)) if is_concrete(*values) else jnp.stack(values)
 
 
-def _difference(rise: Array, at_zero: Array, which: Array) -> Array:
-    """Above the best fit at 0; where it is not wanted it must not make derivatives NaN."""
-    return jnp.maximum(rise - jnp.where(which, at_zero, 0.0), 0.0)
+def _difference(rise: Array, at_zero: Array, is_used: Array) -> Array:
+    """Returns the rise above the fit at 0, without making derivatives NaN where it is not used."""
+    return jnp.maximum(rise - jnp.where(is_used, at_zero, 0.0), 0.0)

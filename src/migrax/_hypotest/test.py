@@ -1,4 +1,4 @@
-"""A test of hypotheses: what is asked of which data, and what answers it."""
+"""A hypothesis test and the calculators of its p-values."""
 
 import abc
 from typing import Any, NamedTuple
@@ -23,9 +23,9 @@ from .statistics import AbstractStatistic, StatisticValue
 
 
 class Test(NamedTuple):
-    """Whether the data speak against parameters of interest at some values, and for those of an alternative."""
+    """A test of parameters of interest at some values against those of an alternative."""
 
-    __test__ = False  # pytest looks for classes of this name
+    __test__ = False  # keeps pytest from collecting the class
 
     statistic: AbstractStatistic
     free: Fitted  # the fit with the parameters of interest free
@@ -35,11 +35,11 @@ class Test(NamedTuple):
 
     @property
     def lanes(self) -> Float[Array, "m k"]:
-        """Where conditional fits are needed; the values tested come first, those of the alternative last."""
+        """The values of the conditional fits: the tested ones first, those of the alternative last."""
         return self.statistic.lanes(self.values, self.alternative)
 
     def conditional_fits(self) -> Ratio:
-        """Those of the data."""
+        """Runs the conditional fits to the data."""
         return ratio(self.free, self.poi, self.lanes)
 
 
@@ -54,7 +54,7 @@ class Errors(NamedTuple):
 
 
 class PValues(NamedTuple):
-    """Logs of p-values, and what they rest on. `expected_*`: shape `(5,)`."""
+    """Logs of p-values, their status and their inputs. `expected_*`: shape `(5,)`."""
 
     log_sb: Float[Array, ""]
     log_b: Float[Array, ""]
@@ -69,46 +69,46 @@ class PValues(NamedTuple):
 
 
 class AbstractCalculator(eqx.Module):
-    """What tells the p-values of a test."""
+    """Computes the p-values of a test."""
 
     @property
     @abc.abstractmethod
     def expects(self) -> float | None:
-        """The alternative that was asked for; `None` for the default."""
+        """The alternative that the user gave; `None` for the default."""
 
     @abc.abstractmethod
     def p_values(self, test: Test) -> tuple[StatisticValue, PValues]:
-        """The statistic of the data and its p-values."""
+        """Returns the statistic of the data and its p-values."""
 
     def alternative_of(
         self, statistic: AbstractStatistic, free: FitResult, index: tuple[int, ...]
     ) -> Float[Array, " k"]:
-        """The parameters of interest of the other hypothesis: by default 0 for limits, 1 for discovery.
+        """Returns the parameters of interest of the alternative: by default 0 for limits, 1 for discovery.
 
         **Raises:** `ValueError` where they are outside the bounds.
         """
-        at = self.expects
-        if at is None:
-            at = 1.0 if statistic.discovery else 0.0
-        each = (np if is_concrete(at) else jnp).broadcast_to(at, len(index))
-        return check_value(free, index, each, "the alternative hypothesis")
+        alternative = self.expects
+        if alternative is None:
+            alternative = 1.0 if statistic.discovery else 0.0
+        values = (np if is_concrete(alternative) else jnp).broadcast_to(alternative, len(index))
+        return check_value(free, index, values, "the alternative hypothesis")
 
 
-def alternative_point(found: Ratio) -> tuple[PyTree, Int[Array, ""]]:
-    """The parameters of the last one of the conditional fits, that of the alternative, and its status."""
-    good = found.status[-1] == int(Status.VALID)
-    point = jnp.where(good, found.points[-1], found.free.values)  # never NaN
-    return update(found.free.params, point), found.status[-1]
+def alternative_point(conditional: Ratio) -> tuple[PyTree, Int[Array, ""]]:
+    """Returns the parameters and the status of the last conditional fit, that of the alternative."""
+    is_valid = conditional.status[-1] == int(Status.VALID)
+    point = jnp.where(is_valid, conditional.points[-1], conditional.free.values)  # never NaN
+    return update(conditional.free.params, point), conditional.status[-1]
 
 
 def free_fit(
     likelihood: Any, params: Any, data: PyTree, what: str, solver: Any, covariance: Any
 ) -> tuple[Fitted, dict[str, Factor]]:
-    """What the user gave to `what`, with the fit in which all is free, and the factors of the parts of a likelihood of
-    weighted events (see `mx.effective`).
+    """Returns the likelihood and data given to the function `what` with their free fit, and the scale factors of the
+    parts of a likelihood of weighted events (see `mx.effective`).
 
-    `params` is a start, or the result of a fit: then nothing is fitted again, unless its covariance is not the inverse
-    Hessian of what is tested.
+    `params` is a start, or the result of a fit, which replaces the free fit if its covariance is the inverse Hessian of
+    the tested likelihood.
 
     **Raises:** `ValueError` for many results, or one without a covariance; else as `mx.fit`.
     """

@@ -1,4 +1,4 @@
-"""Upper limits by toys. Those of the alternative and their free fits are made once, for all values that are tried."""
+"""Upper limits by toys. The toys of the alternative and their free fits are shared by all values that are tried."""
 
 import math
 
@@ -22,47 +22,50 @@ from .ratio import Ratio
 from .test import Test, alternative_point
 from .toys import ToyStatistics, ToyTest, drawn_at, expected, p_value, ratio_error, statistic_of, unweighted
 
-_FEWEST = 5  # toys that are expected beyond what is looked for
+_FEWEST = 5  # toys expected beyond the quantile of the level
 
 
 def toy_limits(
-    alternative: Test, found: Ratio, cl: float, cls: bool, calculator: Toys
+    alternative: Test, conditional: Ratio, cl: float, cls: bool, calculator: Toys
 ) -> tuple[Float[Array, "6"], Int[Array, "6"], Float[Array, "6"]]:
-    """The observed limit and the five that are expected, their statuses and standard errors.
+    """Returns the observed limit and the five expected ones, their statuses and standard errors.
 
-    `alternative`: the test of the alternative; `found`: the conditional fit of the data there.
+    `alternative`: the test of the alternative; `conditional`: the conditional fit to the data there.
     """
     statistic, fitted, index, (start,), _ = alternative
-    (nll, free, data), at = fitted, float(start)
-    point, status = alternative_point(found)
+    (nll, free, data), origin = fitted, float(start)
+    point, status = alternative_point(conditional)
     if not bool(free.valid) or int(status) != int(Status.VALID):
         return jnp.full(6, jnp.nan), jnp.full(6, int(LimitStatus.FIT_FAILED)), jnp.full(6, jnp.nan)
-    level = float(np.log(1 - cl))
-    with Shown(calculator.progress) as shown:
-        here, there = drawn_at(calculator, (point, point))
-        of_alternative = Ensemble(nll, point, data, there, index, shown)
+    log_level = float(np.log(1 - cl))
+    with Shown(calculator.progress) as progress:
+        tested_toys, alternative_toys = drawn_at(calculator, (point, point))
+        of_alternative = Ensemble(nll, point, data, alternative_toys, index, progress)
 
         def look(distance: float) -> Heights:
-            values = jnp.asarray([at + distance], free.values.dtype)
+            values = jnp.asarray([origin + distance], free.values.dtype)
             q = statistic.at(fitted, index, values)
             if not bool(q.valid):
                 return Heights(np.full(6, np.nan), np.full(6, np.nan))
-            tested = Ensemble(nll, q.conditional, data, here, index, shown)
+            tested = Ensemble(nll, q.conditional, data, tested_toys, index, progress)
             test = ToyTest(
-                *(unweighted(*statistic_of(statistic, e, values, q.conditional)) for e in (tested, of_alternative))
+                *(
+                    unweighted(*statistic_of(statistic, toys, values, q.conditional))
+                    for toys in (tested, of_alternative)
+                )
             )
-            return _heights(test, q.value, cls, level)
+            return _heights(test, q.value, cls, log_level)
 
-        end = float(free.upper[index[0]]) - at
-        first = _guesses(fitted, index[0], at, 1 - cl)
-        roots = find_roots(look, first if cls else [0.0, *first], end, -level, 6)
-    limits, errors = (jnp.asarray(a) for a in zip(*((at + r.distance, r.error) for r in roots), strict=True))
+        end = float(free.upper[index[0]]) - origin
+        guesses = _guesses(fitted, index[0], origin, 1 - cl)
+        roots = find_roots(look, guesses if cls else [0.0, *guesses], end, -log_level, 6)
+    limits, errors = (jnp.asarray(a) for a in zip(*((origin + r.distance, r.error) for r in roots), strict=True))
     return limits, jnp.asarray([int(r.status) for r in roots]), errors
 
 
 def check_toys(inputs: PyTree, calculator: Toys, level: float, what: str) -> None:
-    """**Raises:** `TypeError` inside of `jit` and `vmap`, `ValueError` for importance sampling, and for fewer toys than
-    a p-value of `level` can be told with."""
+    """**Raises:** `TypeError` inside `jit` and `vmap`, `ValueError` for importance sampling, and for too few toys to
+    measure a p-value of `level`."""
     if is_traced(inputs, calculator.key):
         raise TypeError(
             f"{what} by toys tries one value after the other and cannot be inside jax.jit, jax.vmap or jax.grad; "
@@ -77,7 +80,7 @@ def check_toys(inputs: PyTree, calculator: Toys, level: float, what: str) -> Non
         )
 
 
-def _heights(test: ToyTest, observed: Float[Array, ""], cls: bool, level: float) -> Heights:
+def _heights(test: ToyTest, observed: Float[Array, ""], cls: bool, log_level: float) -> Heights:
     p_sb, error = p_value(test.tested, observed)
     p_b, _ = p_value(test.alternative, observed)
     band = expected(test)
@@ -86,34 +89,34 @@ def _heights(test: ToyTest, observed: Float[Array, ""], cls: bool, level: float)
         errors = jnp.append(ratio_error(test, observed, p_sb, p_b), band.cls_error)
     else:
         values, errors = jnp.append(p_sb, band.p_sb), jnp.append(error, band.p_sb_error)
-    return heights(values, errors, test.tested, level)
+    return heights(values, errors, test.tested, log_level)
 
 
-def heights(values: Array, errors: Array, toys: ToyStatistics, level: float) -> Heights:
-    """Logs of p-values above the level; one that no toy reaches is as if half a toy did."""
-    p, e = np.array(values), np.asarray(errors)
-    p = np.where(np.isfinite(p), np.maximum(p, 0.5 / max(toys.total, 1)), np.nan)
-    return Heights(np.log(p) - level, e / p)
+def heights(values: Array, errors: Array, toys: ToyStatistics, log_level: float) -> Heights:
+    """Returns the logs of p-values over the level; a p-value without toys counts as half a toy."""
+    p_values, p_errors = np.array(values), np.asarray(errors)
+    p_values = np.where(np.isfinite(p_values), np.maximum(p_values, 0.5 / max(toys.total, 1)), np.nan)
+    return Heights(np.log(p_values) - log_level, p_errors / p_values)
 
 
 def _guesses(fitted: Fitted, i: int, at: float, alpha: float) -> list[float]:
-    """Distances of the limits if the estimate were normal, mu = sigma (Phi^-1(1 - alpha Phi(N)) + N) (CCGV eq. 89)."""
+    """Returns the limits for a normal estimate as distances, sigma (Phi^-1(1 - alpha Phi(N)) + N) (CCGV eq. 89)."""
     free, sigma = fitted.result, one_error(fitted, i)
-    off = np.append(np.asarray(formulas.BANDS, float), np.clip((float(free.values[i]) - at) / sigma, -2.0, 6.0))
-    return [sigma * float(ndtri(1 - alpha * ndtr(n)) + n) for n in off]
+    bands = np.append(np.asarray(formulas.BANDS, float), np.clip((float(free.values[i]) - at) / sigma, -2.0, 6.0))
+    return [sigma * float(ndtri(1 - alpha * ndtr(n)) + n) for n in bands]
 
 
 def one_error(fitted: Fitted, i: int) -> float:
-    """The error of a parameter, also where it is at a bound."""
+    """Returns the error of a parameter, even if it is at a bound."""
     nll, free, data = fitted
     error = float(free.errors[i])
     if not error > 0:
-        inside = update(free.params, jnp.where(free.at_limit, _inside(free), free.values))
-        error = float(hesse(nll, inside, data, up=free.up).errors[i])
+        shifted = update(free.params, jnp.where(free.at_limit, _inside(free), free.values))
+        error = float(hesse(nll, shifted, data, up=free.up).errors[i])
     return error if error > 0 and np.isfinite(error) else max(abs(float(free.values[i])), 1.0)
 
 
 def _inside(free: FitResult) -> Float[Array, " n"]:
-    """A little off the bounds."""
+    """Returns the parameters, moved slightly off the bounds."""
     width = jnp.where(jnp.isfinite(free.upper - free.lower), free.upper - free.lower, 1.0)
     return jnp.clip(free.values, free.lower + 1e-3 * width, free.upper - 1e-3 * width)

@@ -1,4 +1,4 @@
-"""p-values as fractions of toys, with errors of their own; importance sampling for small ones."""
+"""p-values as fractions of toys, with standard errors; importance sampling for small p-values."""
 
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from .ratio import Ratio
 from .statistics import AbstractStatistic, StatisticValue
 from .test import AbstractCalculator, Errors, PValues, Test, alternative_point
 
-_UNLIKELY = 6.0  # standard deviations of the mean weight from 1, for a likelihood that is a density
+_UNLIKELY = 6.0  # limit on the distance of the mean weight from 1, in standard errors, if the likelihood is a density
 
 
 class ToyStatistics(eqx.Module):
@@ -80,77 +80,79 @@ class ByToys(AbstractCalculator):
         q, point, status = _of_data(test.statistic, test.conditional_fits(), test.poi, test.values)
         observed = without_derivative(q.value)
         if not is_traced(status) and int(status) != int(Status.VALID):
-            drawn = _no_toys(self.toys, status, q.value.dtype)
+            toys = _no_toys(self.toys, status, q.value.dtype)
         else:
-            at = test._replace(free=test.free._replace(result=q.free))
-            drawn = toy_test(at, (q.conditional, point), self.toys)
-        return q, _conclude(drawn, observed, status, test.alternative)
+            at_free_fit = test._replace(free=test.free._replace(result=q.free))
+            toys = toy_test(at_free_fit, (q.conditional, point), self.toys)
+        return q, _p_values(toys, observed, status, test.alternative)
 
 
 def as_calculator(calculator: Asymptotic | Toys) -> AbstractCalculator:
-    """What the user gave, as one that tells p-values."""
+    """Returns the calculator that the user gave as an `AbstractCalculator`."""
     return ByToys(calculator) if isinstance(calculator, Toys) else calculator
 
 
 @jit
 def _of_data(
-    statistic: AbstractStatistic, found: Ratio, index: tuple[int, ...], values: Float[Array, " k"]
+    statistic: AbstractStatistic, conditional: Ratio, index: tuple[int, ...], values: Float[Array, " k"]
 ) -> tuple[StatisticValue, PyTree, Int[Array, ""]]:
-    q = statistic.from_ratio(found, index, values)
-    point, status = alternative_point(found)
+    q = statistic.from_ratio(conditional, index, values)
+    point, status = alternative_point(conditional)
     return q, point, jnp.where(q.valid, status, q.status)
 
 
 @jit
-def _conclude(
+def _p_values(
     test: ToyTest, observed: Float[Array, ""], status: Int[Array, ""], alternative: Float[Array, " k"]
 ) -> PValues:
     (p_sb, sb_error), (p_b, b_error) = (p_value(toys, observed) for toys in (test.tested, test.alternative))
     band = expected(test)
     errors = Errors(sb_error, b_error, ratio_error(test, observed, p_sb, p_b), band.p_sb_error, band.cls_error)
-    z, e_z = (formulas.significance(jnp.where(p > 0, jnp.log(p), jnp.nan)) for p in (p_sb, band.p_sb[2]))
-    log_sb, log_b, log_e_sb, log_e_b = (jnp.log(p) for p in (p_sb, p_b, band.p_sb, band.p_b))
-    return PValues(log_sb, log_b, log_e_sb, log_e_b, status, z, e_z, alternative, errors, test)
+    z, expected_z = (formulas.significance(jnp.where(p > 0, jnp.log(p), jnp.nan)) for p in (p_sb, band.p_sb[2]))
+    log_sb, log_b, log_expected_sb, log_expected_b = (jnp.log(p) for p in (p_sb, p_b, band.p_sb, band.p_b))
+    return PValues(log_sb, log_b, log_expected_sb, log_expected_b, status, z, expected_z, alternative, errors, test)
 
 
 def _no_toys(calculator: Toys, status: Int[Array, ""], dtype: Any) -> ToyTest:
-    """Where the data's own fits failed there is nothing to draw from."""
+    """Returns failed toys, because without valid fits to the data there is no point to draw from."""
     shape = (3 if calculator.importance else 1, calculator.n)
-    nothing = ToyStatistics(jnp.full(shape, jnp.nan, dtype), jnp.ones(shape, dtype), jnp.full(shape, status))
-    return ToyTest(nothing, nothing)
+    failed = ToyStatistics(jnp.full(shape, jnp.nan, dtype), jnp.ones(shape, dtype), jnp.full(shape, status))
+    return ToyTest(failed, failed)
 
 
 def p_value(toys: ToyStatistics, observed: Float[Array, "..."]) -> tuple[Array, Array]:
-    """The fraction of toys at least as far out as what was observed, and its standard error; NaN if no toy counts.
+    """Returns the fraction of toys at least as extreme as the data and its standard error; NaN if no toy is valid.
 
     Without weights the error is `formulas.fraction_error`; with weights it is that of the mean of each stratum. The
-    weights of all toys add up to 1 but for fluctuations: where more are beyond than
-    not, one minus the weights of the others fluctuates less, and is never above 1.
+    weights of all toys have a mean of 1 within fluctuations: for a fraction above one half, one minus the fraction of
+    the other toys fluctuates less, and is never above 1.
     """
     beyond = _beyond(toys, observed)
     p, error = _mean(toys, toys.weights * beyond)
     if toys.values.shape[0] > 1:
-        rest, rest_error = _mean(toys, toys.weights * (1 - beyond))
-        smallest = 0.5 * toys.values.shape[0] / toys.total  # as half a toy of the largest weight
-        error = jnp.where(p > rest, jnp.maximum(rest_error, smallest), error)
-        return jnp.where(p > rest, 1 - rest, p), error
+        p_rest, rest_error = _mean(toys, toys.weights * (1 - beyond))
+        smallest = 0.5 * toys.values.shape[0] / toys.total  # that of half a toy with the largest weight
+        error = jnp.where(p > p_rest, jnp.maximum(rest_error, smallest), error)
+        return jnp.where(p > p_rest, 1 - p_rest, p), error
     return p, formulas.fraction_error(p, jnp.sum(toys.status == int(Status.VALID)))
 
 
 def ratio_error(test: ToyTest, observed: Float[Array, "..."], p_sb: Array, p_b: Array) -> Array:
-    """The standard error of p_sb / p_b, to first order; where the toys are the same ones, with their correlation."""
+    """Returns the standard error of p_sb / p_b, to first order, with the correlation if both use the same toys."""
     p_b = jnp.where(p_b > 0, p_b, jnp.nan)
     cls = p_sb / p_b
     if test.tested.values.shape[0] > 1:
-        off = (test.tested.weights - cls[..., None, None] * test.alternative.weights) * _beyond(test.tested, observed)
-        return _mean(test.tested, off)[1] / p_b
+        residual = (test.tested.weights - cls[..., None, None] * test.alternative.weights) * _beyond(
+            test.tested, observed
+        )
+        return _mean(test.tested, residual)[1] / p_b
     _, e_sb = p_value(test.tested, observed)
     _, e_b = p_value(test.alternative, observed)
     return jnp.sqrt(e_sb**2 + (cls * e_b) ** 2) / p_b
 
 
 class Expected(NamedTuple):
-    """p-values where the data are -2, -1, 0, 1, 2 standard deviations off in the toys of the alternative."""
+    """p-values for data at the quantiles of -2, -1, 0, 1, 2 standard deviations of the toys of the alternative."""
 
     p_sb: Float[Array, "5"]
     p_b: Float[Array, "5"]
@@ -159,52 +161,52 @@ class Expected(NamedTuple):
 
 
 def expected(test: ToyTest) -> Expected:
-    """The first is the lowest. The errors are those of the toys of the hypothesis tested, and of the quantiles of those
-    of the alternative."""
-    at, low, high = (_quantiles(test.alternative, off) for off in (0.0, -1.0, 1.0))
-    (p_sb, error), (p_b, _) = (p_value(toys, at) for toys in (test.tested, test.alternative))
-    off = 0.5 * (p_value(test.tested, low)[0] - p_value(test.tested, high)[0])
-    error = jnp.sqrt(error**2 + off**2)
+    """Returns the expected p-values, the lowest first. The errors combine those of the toys of the tested hypothesis
+    and those of the quantiles of the alternative's toys."""
+    quantiles, quantiles_low, quantiles_high = (_quantiles(test.alternative, s) for s in (0.0, -1.0, 1.0))
+    (p_sb, error), (p_b, _) = (p_value(toys, quantiles) for toys in (test.tested, test.alternative))
+    quantile_error = 0.5 * (p_value(test.tested, quantiles_low)[0] - p_value(test.tested, quantiles_high)[0])
+    error = jnp.sqrt(error**2 + quantile_error**2)
     return Expected(p_sb, p_b, error, error / jnp.where(p_b > 0, p_b, jnp.nan))
 
 
-def _quantiles(toys: ToyStatistics, off: float) -> Float[Array, "5"]:
-    """The statistic below which a fraction of toys is, moved by `off` of its standard errors; the first is the largest,
-    as its p-value is the lowest."""
-    good = jnp.ravel(toys.status == int(Status.VALID))
-    values = jnp.where(good, jnp.ravel(toys.values), jnp.nan)
+def _quantiles(toys: ToyStatistics, shift: float) -> Float[Array, "5"]:
+    """Returns the quantiles of the statistic, shifted by `shift` standard errors. The first is the largest, for the
+    lowest p-value."""
+    is_valid = jnp.ravel(toys.status == int(Status.VALID))
+    values = jnp.where(is_valid, jnp.ravel(toys.values), jnp.nan)
     order = jnp.argsort(values)  # NaN comes last
-    weights = jnp.where(good, jnp.ravel(toys.weights), 0.0)[order]
+    weights = jnp.where(is_valid, jnp.ravel(toys.weights), 0.0)[order]
     below = jnp.cumsum(weights) / jnp.sum(weights)
-    share = jax.scipy.special.ndtr(-jnp.asarray(formulas.BANDS, values.dtype))
-    error = jnp.sqrt(share * (1 - share) * jnp.sum(weights**2)) / jnp.sum(weights)
-    at = jnp.searchsorted(below, jnp.clip(share + off * error, 0.0, 1.0))
-    return values[order][jnp.minimum(at, jnp.maximum(jnp.sum(good) - 1, 0))]
+    fractions = jax.scipy.special.ndtr(-jnp.asarray(formulas.BANDS, values.dtype))
+    error = jnp.sqrt(fractions * (1 - fractions) * jnp.sum(weights**2)) / jnp.sum(weights)
+    positions = jnp.searchsorted(below, jnp.clip(fractions + shift * error, 0.0, 1.0))
+    return values[order][jnp.minimum(positions, jnp.maximum(jnp.sum(is_valid) - 1, 0))]
 
 
 def _beyond(toys: ToyStatistics, observed: Float[Array, "..."]) -> Array:
-    # fits are right to about 1e-10 of the statistic: toys that are the data themselves must count
-    same = 1e-7 if toys.values.dtype == jnp.float64 else 1e-3
-    finite = jnp.isfinite(observed)
-    safe = jnp.where(finite, observed, 0.0)
-    edge = jnp.where(finite, safe - same * (1 + safe), observed)
-    return (toys.values >= edge[..., None, None]).astype(toys.values.dtype)  # False for NaN
+    # the statistic is accurate to about 1e-10; toys equal to the data must count as beyond
+    tolerance = 1e-7 if toys.values.dtype == jnp.float64 else 1e-3
+    is_finite = jnp.isfinite(observed)
+    safe = jnp.where(is_finite, observed, 0.0)
+    threshold = jnp.where(is_finite, safe - tolerance * (1 + safe), observed)
+    return (toys.values >= threshold[..., None, None]).astype(toys.values.dtype)  # False for NaN
 
 
 def _mean(toys: ToyStatistics, x: Float[Array, "... k n"]) -> tuple[Array, Array]:
-    """The mean over the toys that count, and its standard error: of strata with equal shares."""
-    good = toys.status == int(Status.VALID)
-    n = jnp.sum(good, axis=-1)
-    mean = jnp.sum(jnp.where(good, x, 0.0), axis=-1) / n
-    variance = jnp.sum(jnp.where(good, (x - mean[..., None]) ** 2, 0.0), axis=-1) / jnp.maximum(n - 1, 1)
-    k = toys.values.shape[0]
-    return jnp.mean(mean, axis=-1), jnp.sqrt(jnp.sum(variance / n, axis=-1)) / k
+    """Returns the mean over the valid toys and its standard error, for strata with equal shares."""
+    is_valid = toys.status == int(Status.VALID)
+    n = jnp.sum(is_valid, axis=-1)
+    mean = jnp.sum(jnp.where(is_valid, x, 0.0), axis=-1) / n
+    variance = jnp.sum(jnp.where(is_valid, (x - mean[..., None]) ** 2, 0.0), axis=-1) / jnp.maximum(n - 1, 1)
+    n_strata = toys.values.shape[0]
+    return jnp.mean(mean, axis=-1), jnp.sqrt(jnp.sum(variance / n, axis=-1)) / n_strata
 
 
 def toy_test(test: Test, points: tuple[PyTree, PyTree], calculator: Toys) -> ToyTest:
-    """The statistic of toys drawn at `points`: the parameters of the hypothesis tested and of the alternative.
+    """Returns the statistic of toys drawn at `points`, the parameters of the tested hypothesis and of the alternative.
 
-    **Raises:** `ValueError` where importance sampling shows that the likelihood is not a density.
+    **Raises:** `ValueError` if importance sampling shows that the likelihood is not a density.
     """
     statistic, (nll, free, data), index, values, _ = test
     origins = (*points, free.params) if calculator.importance else points
@@ -212,21 +214,21 @@ def toy_test(test: Test, points: tuple[PyTree, PyTree], calculator: Toys) -> Toy
     if is_traced(nll, origins, data, calculator.key, values):
         q, status = traced(nll, drawn, data, statistic, index, values)
     else:
-        with Shown(calculator.progress) as shown:
-            ensembles = (Ensemble(nll, toys.params, data, toys, index, shown) for toys in drawn)
-            found = [statistic_of(statistic, ensemble, values, points[0]) for ensemble in ensembles]
-        q, status = (jnp.stack(arrays) for arrays in zip(*found, strict=True))
+        with Shown(calculator.progress) as progress:
+            ensembles = (Ensemble(nll, toys.params, data, toys, index, progress) for toys in drawn)
+            statistics = [statistic_of(statistic, ensemble, values, points[0]) for ensemble in ensembles]
+        q, status = (jnp.stack(arrays) for arrays in zip(*statistics, strict=True))
     if not calculator.importance:
         return ToyTest(*(unweighted(q[i], status[i]) for i in (0, 1)))
     weights = _weights(nll, drawn, data)
-    found = ToyTest(*(ToyStatistics(q, weights[i], status) for i in (0, 1)))
-    for toys in (found.tested, found.alternative):
+    statistics = ToyTest(*(ToyStatistics(q, weights[i], status) for i in (0, 1)))
+    for toys in (statistics.tested, statistics.alternative):
         _check_density(toys)
-    return found
+    return statistics
 
 
 def drawn_at(calculator: Toys, origins: tuple[PyTree, ...]) -> list[Toys]:
-    """The toys of each point, with a key of its own."""
+    """Returns the toys to draw at each point, with a separate key for each."""
     keys = [jax.random.fold_in(calculator.key, i) for i in range(len(origins))]
     return [Toys(calculator.n, key, at, mesh=calculator.mesh) for key, at in zip(keys, origins, strict=True)]
 
@@ -234,18 +236,18 @@ def drawn_at(calculator: Toys, origins: tuple[PyTree, ...]) -> list[Toys]:
 def statistic_of(
     statistic: AbstractStatistic, ensemble: Ensemble, values: Float[Array, " k"], near: PyTree = None
 ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
-    """The statistic of each toy and its status. `near`: parameters of a fit at `values`, as for `Ensemble.rise`."""
+    """Returns the statistic of each toy and its status. `near`: parameters of a fit at `values` (`Ensemble.rise`)."""
     rise, status = ensemble.rise(values, near)
     best = ensemble.free.values
     at_zero = np.zeros_like(rise)
     if statistic.tilde and np.any(best[:, 0] < 0):
-        at_zero, there = ensemble.rise(jnp.zeros_like(values))
-        status = np.where((best[:, 0] < 0) & (status == 0), there, status)
-    return _of(statistic, *(jnp.asarray(a) for a in (best[:, 0], values[0], rise, at_zero, status)))
+        at_zero, status_at_zero = ensemble.rise(jnp.zeros_like(values))
+        status = np.where((best[:, 0] < 0) & (status == 0), status_at_zero, status)
+    return _evaluate(statistic, *(jnp.asarray(a) for a in (best[:, 0], values[0], rise, at_zero, status)))
 
 
 @jit
-def _of(
+def _evaluate(
     statistic: AbstractStatistic, best: Array, value: Array, rise: Array, at_zero: Array, status: Array
 ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
     q = statistic.of(best, value, rise, at_zero)
@@ -253,34 +255,34 @@ def _of(
 
 
 def unweighted(values: Float[Array, " n"], status: Int[Array, " n"]) -> ToyStatistics:
-    """Of toys drawn at one point, all of one weight."""
+    """Returns the statistics of toys drawn at one point, with equal weights."""
     return ToyStatistics(values[None], jnp.ones_like(values)[None], status[None])
 
 
 def _weights(nll: Any, drawn: list[Toys], data: PyTree) -> Float[Array, "2 k n"]:
-    """p(toy | hypothesis) over the mean of p(toy | point) over all points at which toys are drawn (the balance
-    heuristic: E. Veach and L. J. Guibas, SIGGRAPH 1995, 419; A. Owen and Y. Zhou, J. Am. Stat. Assoc. 95 (2000) 135).
-    As the hypothesis is one of the points, no weight is above their number."""
+    """Returns the weights p(toy | hypothesis) over the mean of p(toy | point) over all points at which toys are drawn
+    (the balance heuristic: E. Veach and L. J. Guibas, SIGGRAPH 1995, 419; A. Owen and Y. Zhou, J. Am. Stat. Assoc. 95
+    (2000) 135). The hypothesis is one of the points, so that no weight exceeds their number."""
     origins, log_p = tuple(toys.params for toys in drawn), []
     for toys in drawn:
         if is_traced(nll, drawn, data):
             log_p.append(-_traced_logs(nll, origins, data, toys))
         else:
             log_p.append(-jnp.asarray(logs(nll, origins, toys, data, toys.params)))
-    every = jnp.stack(log_p, axis=1)  # hypothesis, stratum, toy
-    mixture = jax.scipy.special.logsumexp(every, axis=0) - jnp.log(len(origins))
-    return jnp.exp(every[:2] - mixture)
+    log_p_all = jnp.stack(log_p, axis=1)  # hypothesis, stratum, toy
+    mixture = jax.scipy.special.logsumexp(log_p_all, axis=0) - jnp.log(len(origins))
+    return jnp.exp(log_p_all[:2] - mixture)
 
 
 def _traced_logs(nll: Any, origins: tuple[PyTree, ...], data: PyTree, toys: Toys) -> Float[Array, "k n"]:
-    at = [resolve_at(point, ravel(point)[0]) for point in origins]
-    here = resolve_at(toys.params, ravel(toys.params)[0])
+    resolved = [resolve_at(point, ravel(point)[0]) for point in origins]
+    origin = resolve_at(toys.params, ravel(toys.params)[0])
 
-    def one(number: Array) -> Array:
-        toy = draw_one(nll, here, jax.random.fold_in(toys.key, number), data)
-        return jnp.stack([jnp.asarray(nll(p, toy)) for p in at])
+    def log_p_of_toy(number: Array) -> Array:
+        toy = draw_one(nll, origin, jax.random.fold_in(toys.key, number), data)
+        return jnp.stack([jnp.asarray(nll(at, toy)) for at in resolved])
 
-    return lax.map(one, jnp.arange(toys.n), batch_size=min(toys.n, 256)).T
+    return lax.map(log_p_of_toy, jnp.arange(toys.n), batch_size=min(toys.n, 256)).T
 
 
 def _check_density(toys: ToyStatistics) -> None:
@@ -297,7 +299,7 @@ def _check_density(toys: ToyStatistics) -> None:
 
 @jax.custom_jvp
 def without_derivative(x: Array) -> Array:
-    """A fraction of toys: whoever differentiates it is told that this means nothing."""
+    """Returns `x`, a fraction of toys. Differentiating it raises an error, because it is a step function."""
     return x
 
 

@@ -1,5 +1,5 @@
-"""Tests with weighted events: the likelihood is scaled to the effective number of events, and it is looked whether that
-is right."""
+"""Tests with weighted events: the likelihood is scaled to the effective number of events, and the validity of this
+scaling is checked."""
 
 import warnings
 from collections.abc import Mapping
@@ -14,23 +14,23 @@ from .._util.tracing import is_concrete
 
 Scales = Mapping[str, Float[Array, ""]] | None
 
-_ALIKE = 1e-3  # variance of the weights over their squared mean: all the same, or nearly
-_OFF = 0.1  # relative, of errors
+_ALIKE = 1e-3  # weights with a smaller variance over their squared mean count as equal
+_OFF = 0.1  # limit on the relative difference of the errors
 
 
 def scales_of(factors: Mapping[str, Factor]) -> Scales:
-    """For results: the factors by part; `None` without any."""
+    """Returns the scale factors by part, for results; `None` if there are none."""
     return {name: factor.value for name, factor in factors.items()} or None
 
 
 def warn_if_off(tested: Fitted, index: tuple[int, ...], factors: Mapping[str, Factor], what: str) -> None:
-    """**Warns** where the weights go with what the parameters of interest describe: then one factor for all events is
-    not right, as the robust errors tell. Equal weights, for which it is exact, are not looked at."""
+    """**Warns** if the weights are correlated with what the parameters of interest describe: one factor for all events
+    is then wrong, as the robust errors show. Equal weights, for which it is exact, are not checked."""
     nll, free, data = tested
-    known = [factor.spread for factor in factors.values()]
-    if not known or not is_concrete(free.valid, *known) or not np.all(free.valid):
+    spreads = [factor.spread for factor in factors.values()]
+    if not spreads or not is_concrete(free.valid, *spreads) or not np.all(free.valid):
         return
-    if not np.any(np.asarray(known) > _ALIKE):
+    if not np.any(np.asarray(spreads) > _ALIKE):
         return
     try:
         plain, robust = (hesse(nll, free.params, data, kind=kind).errors for kind in ("hesse", "sandwich"))

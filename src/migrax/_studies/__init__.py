@@ -1,4 +1,4 @@
-"""What one does with the fits of many toys: pulls, coverage, bias, the bootstrap. One study a file."""
+"""Studies of the fits of many toys: pulls, coverage, bias, the bootstrap. One study per file."""
 
 from .bias import Bias as Bias, bias as bias
 from .bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap

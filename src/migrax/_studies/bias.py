@@ -1,4 +1,4 @@
-"""Bias: how far the mean of many fits is from the truth."""
+"""Bias: the mean of many fits minus the true value."""
 
 from typing import Any
 
@@ -57,34 +57,35 @@ class Bias(AbstractStudy):
 
 
 def bias(nll: Any, params: PyTree, toys: PyTree = None, *, truth: PyTree = None, **options: Any) -> Bias:
-    """The bias of many toys' fits: their mean less the true value; and their spread beside the errors that they claim.
+    """Returns the bias of the fits of many toys, their mean minus the true value, and compares their spread with the
+    errors of the fits.
 
     ```python
     mx.bias(nll, result.params, mx.Toys(10_000, jax.random.key(0)))
-    mx.bias(fits, result.params)  # of fits that there are already
+    mx.bias(fits, result.params)  # of existing fits
     ```
 
     **Arguments:**
 
     - `nll`, `params`, `toys`: as for `mx.fit_toys`; or its result and the true parameters.
-    - `truth`: a tree with the true values, if they are not where the toys are drawn.
+    - `truth`: a tree with the true values, if they differ from those at which the toys are drawn.
     - `options`: those of `mx.fit_toys`.
 
     **Returns:** a `Bias`.
 
-    **Raises:** as `mx.fit_toys` does; `TypeError`, `ValueError` for fits that are not those of many toys, or where the
-    truth of a parameter is not known.
+    **Raises:** as `mx.fit_toys` does; `TypeError`, `ValueError` for fits that are not those of many toys, or if a true
+    value is not known.
     """
     return _bias(fits_of("bias", nll, params, toys, truth, options))
 
 
 def _bias(fits: Fits) -> Bias:
-    good = fits.valid[:, None]
-    n, mean, spread, spread_error = moments(np.where(good, fits.values - fits.truth, np.nan))
-    known = good & np.isfinite(fits.errors) & (fits.errors > 0)
-    n_claimed, claimed, varies, _ = moments(np.where(known, fits.errors, np.nan))
+    is_valid = fits.valid[:, None]
+    n, mean, spread, spread_error = moments(np.where(is_valid, fits.values - fits.truth, np.nan))
+    has_error = is_valid & np.isfinite(fits.errors) & (fits.errors > 0)
+    n_errors, claimed, error_spread, _ = moments(np.where(has_error, fits.errors, np.nan))
     with np.errstate(divide="ignore", invalid="ignore"):
-        error, claimed_error = spread / np.sqrt(n), varies / np.sqrt(n_claimed)
+        error, claimed_error = spread / np.sqrt(n), error_spread / np.sqrt(n_errors)
         relative, relative_error = mean / spread, 1 / np.sqrt(n)
     figures = (fits.truth, mean, error, relative, relative_error, spread, spread_error, claimed, claimed_error, n)
     return Bias(*figures, fits.total, int(np.sum(~fits.valid)), fits.names, fits.statuses)

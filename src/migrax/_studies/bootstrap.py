@@ -1,4 +1,4 @@
-"""The bootstrap: the spread of fits to data like those that were measured."""
+"""The bootstrap: the spread of fits to samples that resemble the measured data."""
 
 from typing import Any, Literal
 
@@ -90,7 +90,7 @@ def bootstrap(
     kind: Literal["parametric", "poisson"] = "parametric",
     **options: Any,
 ) -> Bootstrap:
-    """Errors from fits to many samples that are like the data.
+    """Returns errors from fits to many samples that resemble the data.
 
     ```python
     mx.bootstrap(nll, result, data, 2000, jax.random.key(0), kind="poisson")
@@ -100,17 +100,17 @@ def bootstrap(
 
     - `nll`, `data`: as they were given to `mx.fit`.
     - `result`: what `mx.fit` returned.
-    - `n`: how many samples.
+    - `n`: the number of samples.
     - `key`: a key of `jax.random`.
-    - `kind`: `"parametric"` draws toys of the fitted model. `"poisson"` draws from the data, each event as often as a
-        Poisson number of mean 1 says: events with weights, bins with Poisson counts, points (of independent errors)
-        with weights; constraints are measured again, around what was measured. It needs no trust in the model.
+    - `kind`: `"parametric"` draws toys of the fitted model. `"poisson"` resamples the data: each event counts a Poisson
+        number of mean 1 times. Events and points (with independent errors) get weights, bins get Poisson counts, and
+        the global observables of constraints are drawn around the measured ones. It does not assume the model.
     - `options`: those of `mx.fit_toys`.
 
     **Returns:** a `Bootstrap`.
 
-    **Raises:** `TypeError` for data in which nothing counts one by one, or a result that is none; `ValueError` for an
-    unknown kind or a result that is not valid.
+    **Raises:** `TypeError` for data that cannot be resampled, or if `result` is not the result of one fit; `ValueError`
+    for an unknown kind or a result that is not valid.
     """
     if not isinstance(result, FitResult) or np.ndim(result.nll) != 0:
         raise TypeError("bootstrap takes the result of one fit, as in mx.bootstrap(nll, result, data, 1000, key)")
@@ -125,8 +125,8 @@ def bootstrap(
     elif kind != "parametric":
         raise ValueError(f"kind must be 'parametric' or 'poisson', got {kind!r}")
     options = {"up": result.up, "covariance": result.covariance, **options}
-    keep = lambda r: tuple(np.asarray(a) for a in (r.values, r.valid, r.status))  # noqa: E731
-    parts = reduce_toys(keep, nll, result.params, toys, data=data, hesse=False, **options)
+    kept_arrays = lambda r: tuple(np.asarray(a) for a in (r.values, r.valid, r.status))  # noqa: E731
+    parts = reduce_toys(kept_arrays, nll, result.params, toys, data=data, hesse=False, **options)
     values, valid, status = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     space = ravel(result.params)[1]
     if space.has_period:
@@ -139,9 +139,9 @@ def _bootstrap(
 ) -> Bootstrap:
     estimate = np.asarray(result.values)
     count, mean, spread, spread_error = moments(values)
-    good = values[valid]
+    valid_values = values[valid]
     k = estimate.size
-    covariance = np.cov(good, rowvar=False).reshape(k, k) if len(good) > 1 else np.full((k, k), np.nan)
+    covariance = np.cov(valid_values, rowvar=False).reshape(k, k) if len(valid_values) > 1 else np.full((k, k), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         figures = (values, estimate, spread, spread_error, mean - estimate, spread / np.sqrt(count), covariance)
     statuses = tuple(status_counts(status[~valid]))

@@ -1,4 +1,4 @@
-"""Coverage: how often the intervals that fits claim hold the true value."""
+"""Coverage: the fraction of intervals that contain the true value."""
 
 import math
 from collections.abc import Callable
@@ -79,44 +79,44 @@ class CoverageStudy(AbstractStudy):
 def coverage_study(
     nll: Any, params: PyTree, toys: PyTree = None, *, truth: PyTree = None, **options: Any
 ) -> CoverageStudy:
-    """Coverage of the fits' intervals of one standard deviation (68.27 %): value ± error and, with `minos=True`, those
-    of MINOS. A toy whose parameter is on a bound has no Hesse error there: its interval is the bound alone, which holds
-    the truth only if that is on the bound too. MINOS intervals are what to look at near bounds.
+    """Returns the coverage of intervals of one standard deviation (68.27 %): value ± error and, with `minos=True`, the
+    intervals of MINOS. A parameter on a bound has no Hesse error: its interval is the bound alone, which contains the
+    true value only if that is on the bound, too. Near bounds use MINOS intervals.
 
     ```python
     mx.coverage_study(nll, result.params, mx.Toys(10_000, jax.random.key(0)), minos=True)
-    mx.coverage_study(fits, result.params)  # of fits that there are already
+    mx.coverage_study(fits, result.params)  # of existing fits
     ```
 
     **Arguments:**
 
     - `nll`, `params`, `toys`: as for `mx.fit_toys`; or its result and the true parameters.
-    - `truth`: a tree with the true values, if they are not where the toys are drawn.
+    - `truth`: a tree with the true values, if they differ from those at which the toys are drawn.
     - `options`: those of `mx.fit_toys`, such as `minos="mu"`.
 
     **Returns:** a `CoverageStudy`.
 
-    **Raises:** as `mx.fit_toys` does; `TypeError`, `ValueError` for fits that are not those of many toys, or where the
-    truth of a parameter is not known.
+    **Raises:** as `mx.fit_toys` does; `TypeError`, `ValueError` for fits that are not those of many toys, or if a true
+    value is not known.
     """
     return _coverage(fits_of("coverage_study", nll, params, toys, truth, options))
 
 
 def _coverage(fits: Fits) -> CoverageStudy:
-    hesse = _of(fits, fits.values - fits.errors, fits.values + fits.errors)
+    hesse = _coverage_of(fits, fits.values - fits.errors, fits.values + fits.errors)
     minos = None
     if fits.lower is not None and fits.upper is not None:
-        minos = _of(fits, fits.values + fits.lower, fits.values + fits.upper)
+        minos = _coverage_of(fits, fits.values + fits.lower, fits.values + fits.upper)
     return CoverageStudy(hesse, minos, _ONE_SIGMA, fits.total, int(np.sum(~fits.valid)), fits.names, fits.statuses)
 
 
-def _of(fits: Fits, low: np.ndarray, high: np.ndarray) -> Coverage:
-    good = fits.valid[:, None] & np.isfinite(low) & np.isfinite(high)
-    n = np.sum(good, axis=0)
-    # rounding must not say that the truth lies outside of an interval that ends on it, at a bound
-    slack = 1e-9 * np.abs(high - low)
-    above = np.sum(good & (low - slack > fits.truth), axis=0)
-    below = np.sum(good & (high + slack < fits.truth), axis=0)
-    inside = n - above - below
+def _coverage_of(fits: Fits, low: np.ndarray, high: np.ndarray) -> Coverage:
+    is_known = fits.valid[:, None] & np.isfinite(low) & np.isfinite(high)
+    n_known = np.sum(is_known, axis=0)
+    # keeps rounding from excluding a true value on which an interval ends, at a bound
+    tolerance = 1e-9 * np.abs(high - low)
+    n_above = np.sum(is_known & (low - tolerance > fits.truth), axis=0)
+    n_below = np.sum(is_known & (high + tolerance < fits.truth), axis=0)
+    n_inside = n_known - n_above - n_below
     with np.errstate(divide="ignore", invalid="ignore"):
-        return Coverage(inside / n, *wilson(inside, n), above / n, below / n, n)
+        return Coverage(n_inside / n_known, *wilson(n_inside, n_known), n_above / n_known, n_below / n_known, n_known)

@@ -1,4 +1,4 @@
-"""The fits that a study looks at: those of toys, made here or given."""
+"""The fits of a study: those of toys, run here or given."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from .._util.typing import PyTree
 
 
 class Fits(NamedTuple):
-    """The values and errors of many fits as arrays of NumPy. `lower` and `upper`: of MINOS, signed."""
+    """The values and errors of many fits as NumPy arrays. `lower` and `upper` are the signed MINOS errors."""
 
     names: tuple[str, ...]
     values: Float[np.ndarray, "toys n"]
@@ -27,7 +27,7 @@ class Fits(NamedTuple):
     lower: Float[np.ndarray, "toys n"] | None
     upper: Float[np.ndarray, "toys n"] | None
     valid: Bool[np.ndarray, " toys"]
-    statuses: tuple[tuple[str, int], ...]  # of those that are not valid: what they are, and how many
+    statuses: tuple[tuple[str, int], ...]  # of the invalid fits: each status with its count
     truth: Float[np.ndarray, " n"]
 
     @property
@@ -36,9 +36,9 @@ class Fits(NamedTuple):
 
 
 def fits_of(what: str, source: Any, params: PyTree, toys: PyTree, truth: PyTree, options: Mapping[str, Any]) -> Fits:
-    """Of `study(nll, params, toys, ...)`, or of fits that there are already, `study(fits, params)`.
+    """Returns the fits of `study(nll, params, toys, ...)`, or the existing ones of `study(fits, params)`.
 
-    **Raises:** `TypeError` for anything else; `ValueError` where the true value of a parameter is not known.
+    **Raises:** `TypeError` for other arguments; `ValueError` if the true value of a parameter is not known.
     """
     for name in ("reduce", "hesse"):
         if name in options:
@@ -73,53 +73,53 @@ def _fits(names: tuple[str, ...], parts: list[tuple[np.ndarray, ...]], truth: Py
     lower, upper = minos if minos else (None, None)
     statuses = tuple(status_counts(status[~valid]))
     true = _true_values(truth, names)
-    # a phase is off by the shorter way round
+    # the deviation of a phase is the shorter way round
     values = np.asarray(true + space.nearest(jnp.asarray(values - true))) if space.has_period else values
     return Fits(names, values, errors, lower, upper, valid, statuses, true)
 
 
 def _true_values(truth: PyTree, names: tuple[str, ...]) -> Float[np.ndarray, " n"]:
     leaves, slots, _ = flatten(truth)
-    known: dict[str, float] = {}
+    true_values: dict[str, float] = {}
     for slot in slots:
         numbers = np.ravel(np.asarray(value_of(leaves[slot.leaf])))
-        known |= dict(zip(slot.element_names(), numbers.tolist(), strict=True))
-    missing = [name for name in names if name not in known]
+        true_values |= dict(zip(slot.element_names(), numbers.tolist(), strict=True))
+    missing = [name for name in names if name not in true_values]
     if missing:
-        raise ValueError(f"the true value of {missing[0]!r} is not known; the tree given has {', '.join(known)}")
-    return np.array([known[name] for name in names])
+        raise ValueError(f"the true value of {missing[0]!r} is not known; the tree given has {', '.join(true_values)}")
+    return np.array([true_values[name] for name in names])
 
 
 def told(total: int, statuses: tuple[tuple[str, int], ...]) -> str:
-    """How many toys there were, and what became of those that do not count."""
-    failed = sum(n for _, n in statuses)
-    if not failed:
+    """Returns the number of toys, and how those that are left out failed."""
+    n_failed = sum(n for _, n in statuses)
+    if not n_failed:
         return f"{total} toys, all valid"
-    return f"{total} toys, {failed} failed and left out ({', '.join(f'{n} {phrase}' for phrase, n in statuses)})"
+    return f"{total} toys, {n_failed} failed and left out ({', '.join(f'{n} {phrase}' for phrase, n in statuses)})"
 
 
 def moments(values: Float[np.ndarray, "toys n"]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """How many numbers, their means, standard deviations, and the standard errors of these; NaN does not count.
+    """Returns the number of values, their mean, standard deviation, and its standard error, ignoring NaN.
 
-    The error is that of any distribution, from its fourth moment: var(s²) = (m₄ - s⁴ (n - 3)/(n - 1)) / n (A. Stuart
-    and J. K. Ord, Kendall's Advanced Theory of Statistics 1, 10.5 and 12.3).
+    The error holds for any distribution, by its fourth moment: var(s²) = (m₄ - s⁴ (n - 3)/(n - 1)) / n (A. Stuart and
+    J. K. Ord, Kendall's Advanced Theory of Statistics 1, 10.5 and 12.3).
     """
-    good = np.isfinite(values)
-    n = np.sum(good, axis=0)
+    is_finite = np.isfinite(values)
+    n = np.sum(is_finite, axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.sum(np.where(good, values, 0.0), axis=0) / n
-        off = np.where(good, values - mean, 0.0)
-        variance = np.sum(off**2, axis=0) / (n - 1)
-        fourth = np.sum(off**4, axis=0) / n
+        mean = np.sum(np.where(is_finite, values, 0.0), axis=0) / n
+        deviation = np.where(is_finite, values - mean, 0.0)
+        variance = np.sum(deviation**2, axis=0) / (n - 1)
+        fourth = np.sum(deviation**4, axis=0) / n
         error = np.sqrt(np.maximum(fourth - variance**2 * (n - 3) / (n - 1), 0.0) / n) / (2 * np.sqrt(variance))
     spread = np.sqrt(variance)
-    few = n < 2
-    return n, mean, np.where(few, np.nan, spread), np.where(few, np.nan, error)
+    too_few = n < 2
+    return n, mean, np.where(too_few, np.nan, spread), np.where(too_few, np.nan, error)
 
 
 def wilson(count: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The central interval of one standard deviation for a fraction: it has a length also at 0 and 1 (E. B. Wilson, J.
-    Am. Stat. Assoc. 22 (1927) 209)."""
+    """Returns the central interval of one standard deviation for a fraction, whose length is positive even at 0 and 1
+    (E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         p = count / n
         centre = (p + 0.5 / n) / (1 + 1 / n)

@@ -1,4 +1,4 @@
-"""Pulls: how far fits are from the truth, in units of the errors that they claim."""
+"""Pulls: deviations of fits from the true value, in units of the fitted errors."""
 
 from typing import Any
 
@@ -57,40 +57,40 @@ class PullStudy(AbstractStudy):
 
 
 def pull_study(nll: Any, params: PyTree, toys: PyTree = None, *, truth: PyTree = None, **options: Any) -> PullStudy:
-    """Pulls of many toys: (value - true value) / error, with the MINOS error of the true value's side where there is
-    one (L. Demortier and L. Lyons, CDF note 5776 (2002)).
+    """Returns the pulls of many toys, (value - true value) / error, with the MINOS error on the side of the true value
+    if there is one (L. Demortier and L. Lyons, CDF note 5776 (2002)).
 
     ```python
     mx.pull_study(nll, result.params, mx.Toys(10_000, jax.random.key(0)), covariance=result.covariance)
-    mx.pull_study(fits, result.params)  # of fits that there are already
+    mx.pull_study(fits, result.params)  # of existing fits
     ```
 
     **Arguments:**
 
     - `nll`, `params`, `toys`: as for `mx.fit_toys`; or its result and the true parameters.
-    - `truth`: a tree with the true values, if they are not where the toys are drawn.
+    - `truth`: a tree with the true values, if they differ from those at which the toys are drawn.
     - `options`: those of `mx.fit_toys`, such as `minos=True`.
 
     **Returns:** a `PullStudy`.
 
-    **Raises:** as `mx.fit_toys` does; `TypeError`, `ValueError` for fits that are not those of many toys, or where the
-    truth of a parameter is not known.
+    **Raises:** as `mx.fit_toys` does; `TypeError`, `ValueError` for fits that are not those of many toys, or if a true
+    value is not known.
     """
     return _pulls(fits_of("pull_study", nll, params, toys, truth, options))
 
 
 def _pulls(fits: Fits) -> PullStudy:
-    off, kind = fits.values - fits.truth, "hesse"
+    deviation, kind = fits.values - fits.truth, "hesse"
     error = fits.errors
     if fits.lower is not None and fits.upper is not None:
-        asked = np.any(np.isfinite(fits.lower) | np.isfinite(fits.upper), axis=0)
-        error, kind = np.where(asked, np.where(off > 0, -fits.lower, fits.upper), error), "minos"
-    good = fits.valid[:, None] & np.isfinite(error) & (error > 0)
-    pulls = np.where(good, off / np.where(good, error, 1.0), np.nan)
+        has_minos = np.any(np.isfinite(fits.lower) | np.isfinite(fits.upper), axis=0)
+        error, kind = np.where(has_minos, np.where(deviation > 0, -fits.lower, fits.upper), error), "minos"
+    is_usable = fits.valid[:, None] & np.isfinite(error) & (error > 0)
+    pulls = np.where(is_usable, deviation / np.where(is_usable, error, 1.0), np.nan)
     count, mean, width, width_error = moments(pulls)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_error = width / np.sqrt(count)
-    failed = int(np.sum(~fits.valid))
+    n_failed = int(np.sum(~fits.valid))
     return PullStudy(
-        pulls, mean, mean_error, width, width_error, count, fits.total, failed, fits.names, kind, fits.statuses
+        pulls, mean, mean_error, width, width_error, count, fits.total, n_failed, fits.names, kind, fits.statuses
     )

@@ -1,5 +1,5 @@
-"""Data drawn from the data: each event counts as often as a Poisson number of mean 1 says (B. Efron, Ann. Statist. 7
-(1979) 1; with Poisson weights A. J. Canty and A. C. Davison, The Statistician 48 (1999) 379)."""
+"""Resampling of data: each event counts a Poisson number of mean 1 times (B. Efron, Ann. Statist. 7 (1979) 1; with
+Poisson weights A. J. Canty and A. C. Davison, The Statistician 48 (1999) 379)."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from .._util.typing import PyTree
 
 
 def resample(nll: Any, params: PyTree, key: Array, data: PyTree) -> PyTree:
-    """One bootstrap sample of the data of a likelihood; the parameters do not matter.
+    """Draws one bootstrap sample of the data of a likelihood, independent of the parameters.
 
     **Raises:** `TypeError` for a likelihood whose data are neither events, counts, points nor constraints.
     """
@@ -21,8 +21,8 @@ def resample(nll: Any, params: PyTree, key: Array, data: PyTree) -> PyTree:
 
 def _check(likelihood: Any, data: PyTree) -> None:
     if isinstance(likelihood, AbstractJoint):
-        for _, part, its in likelihood.items(data):
-            _check(part, its)
+        for _, part, part_data in likelihood.items(data):
+            _check(part, part_data)
     elif likelihood.resample is None:
         raise TypeError(
             f"bootstrap(kind='poisson') does not know what an event is in the data of {likelihood.name}: take "

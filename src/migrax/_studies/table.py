@@ -1,4 +1,4 @@
-"""What all studies share: they print as a table."""
+"""The base class of studies, which print as a table."""
 
 import abc
 
@@ -8,11 +8,11 @@ from .._display.table import Table
 
 
 class AbstractStudy(eqx.Module):
-    """Figures over toys, with errors of their own."""
+    """Summary numbers over toys, with their standard errors."""
 
     @abc.abstractmethod
     def _table(self) -> tuple[str, list[str], list[list[str]]]:
-        """Title, head and rows."""
+        """Returns title, head and rows."""
 
     def __repr__(self) -> str:
         return Table(*self._table()).text()

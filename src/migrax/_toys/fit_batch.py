@@ -1,4 +1,4 @@
-"""The programs that fit one batch of toys: in lockstep, then fully where a lane did not converge."""
+"""Programs that fit one batch of toys: first in lockstep, then by the full fit where a lane did not converge."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ from .lockstep import fit_lanes, in_parts
 from .plan import Job
 from .sharding import gathered, shard_lanes
 
-_REFITTED = 64  # toys of a call of the full fit
+_REFIT_SIZE = 64  # toys per call of the full fit
 
 
-Rows = tuple[PyTree, Float[Array, "toys n"] | None, Bool[Array, " toys"]]  # toys, their starts, which are wanted
+Rows = tuple[PyTree, Float[Array, "toys n"] | None, Bool[Array, " toys"]]  # toys, their starts, which of them to fit
 
 
 @jit
@@ -33,11 +33,11 @@ def fit_part(
     nll, params, covariance, up = shared
     toys, starts, wanted = rows
     hesse, kind, minos = options
-    result, good = fit_lanes(nll, params, toys, starts, wanted, covariance, up, hesse, lanes)
+    result, trusted = fit_lanes(nll, params, toys, starts, wanted, covariance, up, hesse, lanes)
     if kind != "sandwich" and minos is None:
-        return result, good
-    complete = lambda result, toy: _completed(nll, toy, result, kind, minos)  # noqa: E731
-    return in_parts(jax.vmap(complete), (result, toys), jnp.sum(wanted), wanted.shape[0], lanes), good
+        return result, trusted
+    complete_one = lambda result, toy: _completed(nll, toy, result, kind, minos)  # noqa: E731
+    return in_parts(jax.vmap(complete_one), (result, toys), jnp.sum(wanted), wanted.shape[0], lanes), trusted
 
 
 @jit
@@ -48,7 +48,7 @@ def fit_sharded(
 
 
 def _completed(nll: Any, toy: PyTree, result: FitResult, kind: str | None, minos: tuple[int, ...] | None) -> FitResult:
-    """The result of one toy with the sandwich in place of the inverse Hessian, and with MINOS errors."""
+    """Adds MINOS errors to the result of one toy and replaces the inverse Hessian by the robust covariance."""
     if minos is not None:
         errors = find_minos(nll, result, toy, [result.names[i] for i in minos])
         nan = jnp.full_like(result.values, jnp.nan)
@@ -57,37 +57,37 @@ def _completed(nll: Any, toy: PyTree, result: FitResult, kind: str | None, minos
     return robust(nll, result, toy) if kind == "sandwich" else result
 
 
-def refit_failed(job: Job, toys: PyTree, result: FitResult, good: Bool[np.ndarray, " toys"]) -> FitResult:
-    """Fits those that are not good by the full fit."""
-    left = np.flatnonzero(~good)
-    if left.size == 0:
+def refit_failed(job: Job, toys: PyTree, result: FitResult, trusted: Bool[np.ndarray, " toys"]) -> FitResult:
+    """Replaces results that are not trusted by full fits."""
+    failed = np.flatnonzero(~trusted)
+    if failed.size == 0:
         return result
     result = jax.tree.map(np.array, result)
-    for i in range(0, left.size, _REFITTED):
-        some = left[i : i + _REFITTED]
-        lanes = jnp.asarray(np.pad(some, (0, _REFITTED - some.size), mode="edge"))
-        full = _refit(job.nll, job.params, toys, lanes, jnp.asarray(some.size), job.up, job.options)
-        full = gathered(job.mesh, full)
+    for i in range(0, failed.size, _REFIT_SIZE):
+        chunk = failed[i : i + _REFIT_SIZE]
+        indices = jnp.asarray(np.pad(chunk, (0, _REFIT_SIZE - chunk.size), mode="edge"))
+        refits = _refit(job.nll, job.params, toys, indices, jnp.asarray(chunk.size), job.up, job.options)
+        refits = gathered(job.mesh, refits)
 
-        def put(a: np.ndarray, new: Array, some: Int[np.ndarray, " some"] = some) -> None:
-            a[some] = np.asarray(new)[: some.size]
+        def insert(old: np.ndarray, new: Array, chunk: Int[np.ndarray, " some"] = chunk) -> None:
+            old[chunk] = np.asarray(new)[: chunk.size]
 
-        jax.tree.map(put, result, full)
+        jax.tree.map(insert, result, refits)
     return result
 
 
 @jit
 def _refit(
-    nll: Any, params: PyTree, toys: PyTree, lanes: Array, count: Array, up: Array, options: tuple[Any, ...]
+    nll: Any, params: PyTree, toys: PyTree, indices: Array, count: Array, up: Array, options: tuple[Any, ...]
 ) -> FitResult:
-    """One after the other, as each takes its own time."""
+    """Fits one toy after another, because the number of steps differs from toy to toy."""
     hesse, kind, minos = options
 
-    def one(k: Array) -> FitResult:
-        toy = jax.tree.map(lambda a: a[lanes[k]], toys)
+    def fit_one(k: Array) -> FitResult:
+        toy = jax.tree.map(lambda a: a[indices[k]], toys)
         result = fit(nll, params, toy, solver=Migrad(), up=up, hesse="sandwich" if kind == "sandwich" else hesse)
         return _completed(nll, toy, result, None, minos)
 
-    out = jax.tree.map(lambda a: jnp.zeros((_REFITTED, *a.shape), a.dtype), eqx.filter_eval_shape(one, 0))
-    put = lambda k, out: jax.tree.map(lambda a, new: a.at[k].set(new), out, one(k))  # noqa: E731
-    return lax.fori_loop(0, count, put, out)
+    results = jax.tree.map(lambda a: jnp.zeros((_REFIT_SIZE, *a.shape), a.dtype), eqx.filter_eval_shape(fit_one, 0))
+    fit_into = lambda k, results: jax.tree.map(lambda a, new: a.at[k].set(new), results, fit_one(k))  # noqa: E731
+    return lax.fori_loop(0, count, fit_into, results)

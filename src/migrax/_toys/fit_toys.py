@@ -1,4 +1,4 @@
-"""`fit_toys`: thousands of fits of one likelihood to toys, a batch at a time."""
+"""`fit_toys`: thousands of fits of one likelihood to toys, in batches."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -35,8 +35,8 @@ from .store import Store, digest
 
 T = TypeVar("T")
 
-_LOOKED_AT = 32  # toys, for the covariance where there are no Asimov data
-_OF_A_STORE = 4096  # toys of a batch in a store, each device
+_COVARIANCE_TOYS = 32  # toys whose mean Hessian gives the expected covariance where there are no Asimov data
+_STORE_BATCH = 4096  # toys per stored batch, for each device
 
 
 def fit_toys(
@@ -55,7 +55,7 @@ def fit_toys(
     progress: bool = False,
     store: str | os.PathLike[str] | None = None,
 ) -> FitResult:
-    """Fits `nll` to many toys: the numbers of `jax.vmap(lambda toy: mx.fit(nll, params, toy))(toys)`, sooner.
+    """Fits `nll` to many toys: the numbers of `jax.vmap(lambda toy: mx.fit(nll, params, toy))(toys)`, but faster.
 
     ```python
     fits = mx.fit_toys(nll, result.params, mx.Toys(10_000, jax.random.key(0)), covariance=result.covariance)
@@ -63,51 +63,51 @@ def fit_toys(
     pulls[fits.valid].std(axis=0)
     ```
 
-    All toys start from `params` with the covariance as their metric and run in lockstep, without a Hessian on the way.
-    Those that do not come to a minimum so are fitted again by `mx.fit`. Each has its `status`: one that fails changes
-    no other. It is not differentiable, and not for the inside of `jax.jit`: there, `jax.vmap` of `mx.fit` is.
+    All fits start from `params`, use the covariance as their metric and run in lockstep, without intermediate Hessians.
+    Toys that do not converge this way are refitted by `mx.fit`. Each toy has its own `status`, and a failed one does
+    not affect the others. Not differentiable and not available inside `jax.jit`: use `jax.vmap` of `mx.fit` there.
 
     **Arguments:**
 
     - `nll`: as for `mx.fit`.
-    - `params`: where the toys come from, and the start of each fit: a tree of `mx.Parameter`s or of floats. What is
-        fixed in it is fixed in each fit.
+    - `params`: where the toys are drawn, and the start of each fit: a tree of `mx.Parameter`s or of floats. Parameters
+        that are fixed in it are fixed in each fit.
     - `toys`: data of `n` toys, each array with a leading axis of `n`; or `mx.Toys(n, key)`, drawn batch by batch at
         `params` (or at `mx.Toys(n, key, params=...)`).
-    - `data`: with `mx.Toys`, the data from which is taken what is not drawn (see `mx.sample`).
-    - `starts`: where each fit starts, if not from `params`: values of shape `(n, n_free)`, the `FitResult` of other
-        fits to the same toys, or its `params`. `"asimov"` starts all from the fit to the Asimov data of where the
-        toys are drawn: for fits of another hypothesis, such as with a parameter fixed elsewhere. (A toy that needs the
-        full fit is fitted from `params`.)
-    - `covariance`: the expected covariance of the parameters, such as that of the fit that `params` are from. Default:
-        that of the Asimov data or, where the likelihood has none, of the first toys.
+    - `data`: with `mx.Toys`, the data that supply whatever is not drawn (see `mx.sample`).
+    - `starts`: the starting point of each fit, if not `params`: values of shape `(n, n_free)`, the `FitResult` of other
+        fits to the same toys, or its `params`. With `"asimov"` all fits start from the fit to the Asimov data of the
+        point at which the toys are drawn; use it for fits of another hypothesis, such as one with a parameter fixed
+        to another value. (A toy that needs the full fit is fitted from `params`.)
+    - `covariance`: the expected covariance of the parameters, such as that of the fit that gave `params`. Default: that
+        of the Asimov data or, for a likelihood without Asimov data, that of the first toys.
     - `up`: as for `mx.fit`.
     - `hesse`: if `False`, no second derivatives are computed: the errors are NaN, `covariance` is `None`, and `valid`
-        means that the search's own estimate of the distance to the minimum says so.
+        rests on the variable-metric estimate of the distance to the minimum.
     - `minos`: `True`, or names of parameters as for `mx.minos`: the fits' `minos` holds the lower and upper errors,
         each of shape `(n, n_free)`; NaN for a side that was not found and for other parameters.
-    - `batch_size`: toys in one batch. Default: what suits the memory and the cores.
-    - `mesh`: a `jax.sharding.Mesh`, over all of whose devices each batch is spread; every device works on its own until
-        its toys are done. Default: the mesh over which the arrays given are spread, or that of `jax.set_mesh`, if there
-        is one. With several processes (`jax.distributed.initialize`) each calls this in the same way, with
-        the same toys, and gets all of the fits; a `store` must be one that all of them see.
+    - `batch_size`: toys per batch. Default: chosen by the memory and the number of cores.
+    - `mesh`: a `jax.sharding.Mesh` over whose devices each batch is spread; each device works independently until its
+        toys are done. Default: the mesh over which the given arrays are spread, or that of `jax.set_mesh`, if any.
+        With several processes (`jax.distributed.initialize`) each process makes the same call with the same toys and
+        gets all of the fits; a `store` must be visible to all of them.
     - `progress`: if `True`, show toys done, toys per second, failures and the time left (extra `tqdm`), in a terminal
         or a notebook.
-    - `store`: a folder in which finished batches are kept. The same call goes on after an interruption where it was,
-        and returns the same numbers to the last bit; once all is stored, it returns that. Each file says which toys of
-        which study it holds, and is refused elsewhere.
+    - `store`: a folder in which finished batches are kept. After an interruption the same call resumes where it
+        stopped and returns the same numbers to the last bit; once all batches are stored, they are only read. Each
+        file records which toys of which study it holds, and is refused in any other place.
 
-    **Returns:** a `FitResult` with a leading axis of `n`. (`mx.reduce_toys` keeps of each batch what is wanted.)
+    **Returns:** a `FitResult` with a leading axis of `n`. (`mx.reduce_toys` keeps only a summary of each batch.)
 
-    **Raises:** `TypeError`, `ValueError` as `mx.fit` does; inside of `jax.jit`; for toys without a common leading axis,
-    or a batch size below 1; for a store of another problem, of other versions, or damaged, and for a file in it that
-    belongs elsewhere, by its name. `OSError` for one that cannot be written, whose batches are kept.
+    **Raises:** `TypeError`, `ValueError` as `mx.fit` does; inside `jax.jit`; for toys without a common leading axis, or
+    a batch size below 1; for a store of another problem or other versions, or a damaged one, and, by its name, for a
+    file in it that belongs elsewhere. `OSError` for a store that cannot be written; its batches are kept.
 
-    **Warns**, once, where a batch does not fit into memory: it goes on with smaller pieces.
+    **Warns**, once, if a batch does not fit into memory; it then continues with smaller pieces.
     """
     options = Options(hesse, minos, batch_size, mesh, progress, store)
-    found = _each_batch(lambda result: result, nll, params, toys, data, starts, covariance, up, options)
-    return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *found)
+    results = _each_batch(lambda result: result, nll, params, toys, data, starts, covariance, up, options)
+    return jax.tree.map(lambda *arrays: jnp.asarray(np.concatenate(arrays)), *results)
 
 
 def reduce_toys(
@@ -122,8 +122,8 @@ def reduce_toys(
     up: ArrayLike = 0.5,
     **options: Any,
 ) -> list[T]:
-    """As `mx.fit_toys`, and keeps of each batch of fits what `reduce` makes of it: for a million of them that need not
-    be kept.
+    """As `mx.fit_toys`, but keeps only `reduce(fits)` of each batch of fits: for a million toys whose fits need not be
+    kept.
 
     ```python
     mx.reduce_toys(lambda fits: fits.values[fits.valid].mean(axis=0), nll, params, mx.Toys(1_000_000, key))
@@ -134,7 +134,7 @@ def reduce_toys(
     - `reduce`: called with the `FitResult` of each batch, in order.
     - All others: as for `mx.fit_toys`.
 
-    **Returns:** a list of what `reduce` returned, one a batch.
+    **Returns:** a list of the values that `reduce` returned, one for each batch.
 
     **Raises**, **Warns** as `mx.fit_toys`.
     """
@@ -142,7 +142,7 @@ def reduce_toys(
 
 
 class Options(NamedTuple):
-    """How toys are run: the keywords of `fit_toys` that say nothing about the problem."""
+    """The keywords of `fit_toys` that say how toys are run and leave the problem unchanged."""
 
     hesse: bool = True
     minos: bool | Where = False
@@ -153,7 +153,7 @@ class Options(NamedTuple):
 
     @classmethod
     def of(cls, what: str, options: Mapping[str, Any]) -> "Options":
-        """**Raises:** `TypeError` for others, with what they are."""
+        """**Raises:** `TypeError` for an unknown keyword, with a list of the known ones."""
         for name in options:
             if name not in cls._fields:
                 raise TypeError(f"mx.{what} has no argument {name!r}; it takes {', '.join(cls._fields)}")
@@ -171,8 +171,7 @@ def _each_batch(
     up: ArrayLike,
     options: Options,
 ) -> list[T]:
-    """What `reduce` makes of the fits of one batch after the other. Inside, arrays whose shardings are part of their
-    types are in the hands of XLA."""
+    """Returns `reduce(fits)` of each batch, in order. Arrays with explicit sharding types run with automatic axes."""
     arrays = [a for a in jax.tree.leaves((nll, params, toys, data, starts, covariance)) if eqx.is_array(a)]
     if not is_concrete(jnp.asarray(0.0), *arrays):
         raise TypeError(
@@ -182,8 +181,10 @@ def _each_batch(
     inputs = (as_likelihood(nll), params, toys, data, starts, covariance, up)
 
     def run(inputs: tuple[Any, ...]) -> list[T]:
-        job, how, kept = _planned(*inputs, options=options)
-        return [reduce(result) for result in _shown(batches(job, how, kept), job.source.n, options.progress)]
+        job, batch_plan, store = _planned(*inputs, options=options)
+        return [
+            reduce(fits) for fits in _with_progress(batches(job, batch_plan, store), job.source.n, options.progress)
+        ]
 
     explicit = explicit_mesh(arrays)
     return run(inputs) if explicit is None else where_xla_decides(run, explicit, inputs)
@@ -200,35 +201,39 @@ def _planned(
     *,
     options: Options,
 ) -> tuple[Job, Plan, Store | None]:
-    """What is fitted, in which batches, and where these are kept."""
-    at_once, mesh = _whole_number(options.batch_size), options.mesh
+    """Returns what is fitted, in which batches, and the store of finished batches."""
+    batch_size, mesh = _check_batch_size(options.batch_size), options.mesh
     up = check_up(up)
     if isinstance(starts, str):
         params, covariance = _asimov_start(nll, params, toys, data, covariance, up, starts)
         starts = None
-    where = source(nll, params, toys, data)
+    toy_source = source(nll, params, toys, data)
     params = prepare_params(params)
-    how = plan(where.n, where.toy_bytes, len(names(params)), mesh)
-    how = how.of_size(min(where.n, how.size if at_once is None else at_once))
-    # as the batches will be, so that it compiles once
-    first = where.batch(0, how.rows(how.size) if mesh is None else 1)
-    one = jax.tree.map(lambda a: a[0], first)
-    matrix = _expected(nll, params, where, data, up) if covariance is None else check_covariance(covariance, params)
-    kind, minos = covariance_kind(nll, one, options.hesse), options.minos
+    batch_plan = plan(toy_source.n, toy_source.toy_bytes, len(names(params)), mesh)
+    batch_plan = batch_plan.of_size(min(toy_source.n, batch_plan.size if batch_size is None else batch_size))
+    # of the same shape as the batches to come, so that the program is compiled once
+    first_batch = toy_source.batch(0, batch_plan.rows(batch_plan.size) if mesh is None else 1)
+    toy = jax.tree.map(lambda a: a[0], first_batch)
+    metric = (
+        _expected_covariance(nll, params, toy_source, data, up)
+        if covariance is None
+        else check_covariance(covariance, params)
+    )
+    kind, minos = covariance_kind(nll, toy, options.hesse), options.minos
     if kind == "scaled":
-        nll.needs_scale(one, "with errors, fit_toys", "; fit_toys(hesse=False) has none")
-    sides = None if minos is False else select(params, names(params) if minos is True else minos)
-    begin = None if starts is None else _check_starts(starts, params, where.n)
-    job = Job(nll, params, where, begin, matrix, up, bool(options.hesse), kind, sides, mesh)
+        nll.needs_scale(toy, "with errors, fit_toys", "; fit_toys(hesse=False) has none")
+    minos_positions = None if minos is False else select(params, names(params) if minos is True else minos)
+    start_values = None if starts is None else _check_starts(starts, params, toy_source.n)
+    job = Job(nll, params, toy_source, start_values, metric, up, bool(options.hesse), kind, minos_positions, mesh)
     if options.store is None:
-        return job, how, None
-    default = _OF_A_STORE * how.devices
+        return job, batch_plan, None
+    default_size = _STORE_BATCH * batch_plan.devices
     writes = jax.process_index() == 0
-    kept = Store(options.store, _problem(job, one), where.n, options.batch_size, default, writes=writes)
-    return job, how.of_size(kept.batch_size), kept
+    store = Store(options.store, _fingerprint(job, toy), toy_source.n, options.batch_size, default_size, writes=writes)
+    return job, batch_plan.of_size(store.batch_size), store
 
 
-def _whole_number(batch_size: Any) -> int | None:
+def _check_batch_size(batch_size: Any) -> int | None:
     if batch_size is not None and (isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1):
         raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
     return None if batch_size is None else int(batch_size)
@@ -237,7 +242,7 @@ def _whole_number(batch_size: Any) -> int | None:
 def _asimov_start(
     nll: Any, params: PyTree, toys: Any, data: PyTree, covariance: Any, up: Array, starts: str
 ) -> tuple[PyTree, Any]:
-    """The fit to the Asimov data of where the toys are drawn: its parameters and covariance."""
+    """Returns parameters and covariance of the fit to the Asimov data of the point at which the toys are drawn."""
     if starts != "asimov" or not isinstance(toys, Toys):
         raise ValueError(f"starts is 'asimov', with mx.Toys(n, key), or values of shape (n, n_free); got {starts!r}")
     origin = params if toys.params is None else toys.params
@@ -250,7 +255,7 @@ def _asimov_start(
 
 
 def _check_starts(starts: Any, params: PyTree, n: int) -> Float[np.ndarray, "toys n"]:
-    """**Raises:** `ValueError` for values of the wrong shape, not finite or outside the bounds."""
+    """Returns the start of each toy. **Raises:** `ValueError` for a wrong shape, values not finite or out of bounds."""
     x, space = ravel(params)
     if isinstance(starts, FitResult):
         starts = starts.values
@@ -259,63 +264,63 @@ def _check_starts(starts: Any, params: PyTree, n: int) -> Float[np.ndarray, "toy
     values = np.asarray(starts, dtype=x.dtype)
     if values.shape != (n, x.size):
         raise ValueError(f"starts must have shape {(n, x.size)}, for {n} toys and {space.names}; got {values.shape}")
-    good = np.isfinite(values) & (values >= np.asarray(space.lower)) & (values <= np.asarray(space.upper))
-    if not np.all(good):
-        toy, i = np.argwhere(~good)[0]
+    is_inside = np.isfinite(values) & (values >= np.asarray(space.lower)) & (values <= np.asarray(space.upper))
+    if not np.all(is_inside):
+        toy, i = np.argwhere(~is_inside)[0]
         raise ValueError(f"the start of {space.names[i]!r} for toy {toy} is {values[toy, i]}: not within its bounds")
     return values
 
 
-def _expected(nll: Any, params: PyTree, where: Source, data: PyTree, up: Array) -> Float[Array, "n n"]:
-    """The covariance that a fit is expected to have, forced positive definite."""
+def _expected_covariance(nll: Any, params: PyTree, toy_source: Source, data: PyTree, up: Array) -> Float[Array, "n n"]:
+    """Returns the expected covariance of a fit, forced positive definite."""
     if nll.expected_data is not None:
         try:
-            return _inverse_at_asimov(nll, params, where.origin, data, up)
-        except TypeError:  # a part of it knows none
+            return _inverse_at_asimov(nll, params, toy_source.origin, data, up)
+        except TypeError:  # a part of the likelihood has no Asimov data
             pass
-    return _inverse_of_mean(nll, params, where.batch(0, min(_LOOKED_AT, where.n)), up)
+    return _inverse_mean_hessian(nll, params, toy_source.batch(0, min(_COVARIANCE_TOYS, toy_source.n)), up)
 
 
 @jit
 def _inverse_at_asimov(nll: Any, params: PyTree, origin: PyTree, data: PyTree, up: Scalar) -> Float[Array, "n n"]:
-    likely = jax.tree.map(lambda a: jnp.asarray(a)[None], asimov(nll, origin, data=data))
-    return _inverse_of_mean(nll, params, likely, up)
+    toys = jax.tree.map(lambda a: jnp.asarray(a)[None], asimov(nll, origin, data=data))
+    return _inverse_mean_hessian(nll, params, toys, up)
 
 
 @jit
-def _inverse_of_mean(nll: Any, params: PyTree, toys: PyTree, up: Scalar) -> Float[Array, "n n"]:
+def _inverse_mean_hessian(nll: Any, params: PyTree, toys: PyTree, up: Scalar) -> Float[Array, "n n"]:
     def hessian(toy: PyTree) -> tuple[Array, Array]:
         fn, theta, x, _ = objective(nll, params, toy, up)
-        at = expand(fn, x, theta)
-        return at.hessian, at.gradient
+        expansion = expand(fn, x, theta)
+        return expansion.hessian, expansion.gradient
 
     hessians, gradients = jax.vmap(hessian)(toys)
-    good = jnp.all(jnp.isfinite(hessians), axis=(1, 2)) & jnp.all(jnp.isfinite(gradients), axis=1)
-    mean = jnp.sum(jnp.where(good[:, None, None], hessians, 0.0), axis=0) / jnp.maximum(jnp.sum(good), 1)
+    is_finite = jnp.all(jnp.isfinite(hessians), axis=(1, 2)) & jnp.all(jnp.isfinite(gradients), axis=1)
+    mean = jnp.sum(jnp.where(is_finite[:, None, None], hessians, 0.0), axis=0) / jnp.maximum(jnp.sum(is_finite), 1)
     return decompose(mean, jnp.ones(mean.shape[0], mean.dtype)).inverse()
 
 
-def _problem(job: Job, toy: PyTree) -> str:
-    """A fingerprint of what decides the numbers: the likelihood and the draws as XLA sees them, and all arrays."""
-    # as on one device: where the arrays are, or a mesh that is set, decides nothing
+def _fingerprint(job: Job, toy: PyTree) -> str:
+    """Returns a fingerprint of all that affects the numbers: likelihood and draws as XLA sees them, and all arrays."""
+    # on one device, because the placement of the arrays and the mesh that is set do not affect the numbers
     nll, params, toy, up = on_one_device((job.nll, job.params, toy, job.up))
     fn, theta, x, space = objective(nll, params, toy, up)
     compiled: Any = eqx.filter_jit(lambda x, theta: fn(x, theta))
-    text = compiled.lower(x, theta).as_text()
+    program = compiled.lower(x, theta).as_text()
     arrays = [a for a in jax.tree.leaves((job.nll, job.params)) if eqx.is_array(a)]
     bounds = (space.lower, space.upper, space.names)
-    return digest(text, x, arrays, bounds, job.starts, job.covariance, job.up, job.options, job.source.made_of())
+    return digest(program, x, arrays, bounds, job.starts, job.covariance, job.up, job.options, job.source.made_of())
 
 
-def _shown(found: Iterator[FitResult], n: int, progress: bool) -> Iterator[FitResult]:
-    """With a progress bar beside it."""
+def _with_progress(results: Iterator[FitResult], n: int, progress: bool) -> Iterator[FitResult]:
+    """Yields the results, with a progress bar if `progress`."""
     if not progress:
-        yield from found
+        yield from results
         return
-    failed = 0
-    with bar(total=n, unit="toy", unit_scale=True) as shown:
-        for result in found:
-            failed += int(np.sum(~np.asarray(result.valid)))
-            shown.set_postfix(failed=failed)
-            shown.update(result.valid.shape[0])
+    n_failed = 0
+    with bar(total=n, unit="toy", unit_scale=True) as progress_bar:
+        for result in results:
+            n_failed += int(np.sum(~np.asarray(result.valid)))
+            progress_bar.set_postfix(failed=n_failed)
+            progress_bar.update(result.valid.shape[0])
             yield result

@@ -1,4 +1,4 @@
-"""Goodness of fit: the deviance against the saturated model, with its p-value from chi2 or from toys."""
+"""Goodness of fit: the deviance from the saturated model and its p-value, by the chi2 distribution or by toys."""
 
 from typing import Any
 
@@ -67,28 +67,28 @@ class GoodnessOfFit(eqx.Module):
 def goodness_of_fit(
     nll: Any, result: FitResult, data: PyTree, *, toys: int | None = None, key: Array | None = None
 ) -> GoodnessOfFit:
-    """The deviance of a fit, its degrees of freedom and p-value (S. Baker and R. D. Cousins, Nucl. Instrum. Meth. 221
-    (1984) 437).
+    """Returns the deviance of a fit, its degrees of freedom and its p-value (S. Baker and R. D. Cousins, Nucl. Instrum.
+    Meth. 221 (1984) 437).
 
     ```python
     mx.goodness_of_fit(nll, result, counts).p_value
     mx.goodness_of_fit(nll, result, counts, toys=2000, key=jax.random.key(0))  # for small counts
     ```
 
-    Constraints count: their global observables are data, and the saturated model describes these exactly too.
+    Constraints are included: their global observables are data, which the saturated model describes exactly, too.
 
     **Arguments:**
 
     - `nll`, `data`: as they were given to `mx.fit`: a likelihood with a saturated model (not an unbinned one).
     - `result`: what `mx.fit` returned.
-    - `toys`: `None` for the chi2 distribution, which holds where the counts are large; or the number of toys, drawn at
-        the fitted parameters and fitted each.
+    - `toys`: `None` for the chi2 distribution, which is the limit of large counts; or the number of toys, each drawn at
+        the fitted parameters and fitted.
     - `key`: a key of `jax.random`, for the toys.
 
-    **Returns:** a `GoodnessOfFit`. NaN, under `jax.vmap` and `jax.jit`, for a result that is not valid.
+    **Returns:** a `GoodnessOfFit`; its numbers are NaN, under `jax.vmap` and `jax.jit`, for a result that is not valid.
 
     **Raises:** `TypeError` for a likelihood without a saturated model; `ValueError` for a result that is not valid or
-    without a degree of freedom.
+    has no degree of freedom.
     """
     _check(result)
     nll = as_likelihood(nll)
@@ -112,14 +112,14 @@ def goodness_of_fit(
         p = gammaincc(jnp.where(ndof > 0, 0.5 * ndof, jnp.nan), jnp.maximum(0.5 * deviance, 0.0))
         return GoodnessOfFit(deviance, ndof, p, jnp.zeros_like(p), None)
     assert key is not None
-    drawn = sample(nll, result.params, key, toys, data=data)
-    found = _toys(nll, result, drawn)
-    good = jnp.isfinite(found)
-    n = jnp.sum(good)
-    # a toy that is as bad as the data to rounding is one that is as bad
-    worse = good & (found >= deviance * (1 - 1e-9))
-    p = jnp.where(result.valid, jnp.sum(worse) / n, jnp.nan)
-    return GoodnessOfFit(deviance, ndof, p, jnp.sqrt(p * (1 - p) / n), found)
+    toy_data = sample(nll, result.params, key, toys, data=data)
+    toy_deviances = _toys(nll, result, toy_data)
+    is_valid = jnp.isfinite(toy_deviances)
+    n_valid = jnp.sum(is_valid)
+    # a toy whose deviance equals that of the data within rounding counts as worse
+    worse = is_valid & (toy_deviances >= deviance * (1 - 1e-9))
+    p = jnp.where(result.valid, jnp.sum(worse) / n_valid, jnp.nan)
+    return GoodnessOfFit(deviance, ndof, p, jnp.sqrt(p * (1 - p) / n_valid), toy_deviances)
 
 
 def _check(result: Any) -> None:
@@ -137,12 +137,12 @@ def _check(result: Any) -> None:
 @jit
 def _deviance(nll: Any, result: FitResult, data: PyTree) -> tuple[Array, Array]:
     value = nll.deviance(result.params, data)
-    free = jnp.sum(~result.on_bound)
-    return jnp.where(result.valid, value, jnp.nan), jnp.asarray(nll.ndata(data)) - free
+    n_free = jnp.sum(~result.on_bound)
+    return jnp.where(result.valid, value, jnp.nan), jnp.asarray(nll.ndata(data)) - n_free
 
 
 def _toys(nll: Any, result: FitResult, toys: PyTree) -> Float[Array, " n"]:
-    """The deviance of each toy; NaN where its fit is not valid."""
+    """Returns the deviance of each toy; NaN where its fit is not valid."""
     if not is_concrete(result.values, *jax.tree.leaves(toys)):
         return _toys_inside(nll, result, toys)
     fits = fit_toys(nll, result.params, toys, covariance=result.covariance, up=result.up, hesse=False)
@@ -151,19 +151,19 @@ def _toys(nll: Any, result: FitResult, toys: PyTree) -> Float[Array, " n"]:
 
 @jit
 def _deviances(nll: Any, params: PyTree, valid: Bool[Array, " n"], toys: PyTree) -> Float[Array, " n"]:
-    def one(lane: tuple[PyTree, Array, PyTree]) -> Array:
+    def deviance_of(lane: tuple[PyTree, Array, PyTree]) -> Array:
         params, valid, toy = lane
         return jnp.where(valid, nll.deviance(params, toy), jnp.nan)
 
-    return lax.map(one, (params, valid, toys), batch_size=_BATCH)
+    return lax.map(deviance_of, (params, valid, toys), batch_size=_BATCH)
 
 
 @jit
 def _toys_inside(nll: Any, result: FitResult, toys: PyTree) -> Float[Array, " n"]:
-    """The same under `jax.jit` and `jax.vmap`."""
+    """As `_toys`, inside `jax.jit` and `jax.vmap`."""
 
-    def one(toy: PyTree) -> Array:
-        fitted = fit(nll, result.params, toy, hesse=False)
-        return jnp.where(fitted.valid, nll.deviance(fitted.params, toy), jnp.nan)
+    def deviance_of(toy: PyTree) -> Array:
+        refit = fit(nll, result.params, toy, hesse=False)
+        return jnp.where(refit.valid, nll.deviance(refit.params, toy), jnp.nan)
 
-    return lax.map(one, toys, batch_size=_BATCH)
+    return lax.map(deviance_of, toys, batch_size=_BATCH)

@@ -1,6 +1,6 @@
-"""What a lane knows of the inverse Hessian: a matrix or, for many parameters, the steps from which one would make it.
+"""The approximate inverse Hessian of a lane: a matrix or, for many parameters, the list of steps that define it.
 
-Both hold the same operator, BFGS's update (R. Fletcher, Comput. J. 13 (1970) 317) of the identity,
+Both represent the same operator, the BFGS update (R. Fletcher, Comput. J. 13 (1970) 317) of the identity,
 
     V <- V - (s v' + v s') / (s'y) + (1 + y'v / s'y) s s' / (s'y),    v = V y,
 
@@ -12,22 +12,22 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-_DENSE = 24  # parameters: with more of them the pairs are fewer numbers than the matrix
-_PAIRS = 24
+_MAX_DENSE = 24  # up to this number of parameters the matrix is smaller than the pairs
+_MAX_PAIRS = 24  # number of steps that can be stored
 
 
 class Matrix(NamedTuple):
-    """The matrix itself."""
+    """The inverse Hessian as a dense matrix."""
 
     entries: Float[Array, "n n"]
 
     def product(self, g: Float[Array, " n"]) -> Float[Array, " n"]:
         return jnp.sum(self.entries * g[None, :], axis=1)
 
-    def updated(self, s: Float[Array, " n"], v: Float[Array, " n"], over: Scalar, more: Scalar) -> "Matrix":
-        """`over` = 1 / s'y, `more` = over (1 + y'v over); both zero for no update."""
+    def updated(self, s: Float[Array, " n"], v: Float[Array, " n"], inverse_sy: Scalar, ss_weight: Scalar) -> "Matrix":
+        """Applies an update, with `inverse_sy` = 1 / s'y and `ss_weight` = (1 + y'v / s'y) / s'y, or zeros for none."""
         mixed = s[:, None] * v[None, :]
-        return Matrix(self.entries - over * (mixed + mixed.T) + more * s[:, None] * s[None, :])
+        return Matrix(self.entries - inverse_sy * (mixed + mixed.T) + ss_weight * s[:, None] * s[None, :])
 
     @property
     def full(self) -> Bool[Array, ""]:
@@ -35,35 +35,41 @@ class Matrix(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """All steps; when there is no room for another, the lane is `full`, and its toy one for the full fit."""
+    """The inverse Hessian as the list of all steps. A lane without room for another one is `full`: its toy is left to
+    the full fit."""
 
     s: Float[Array, "m n"]
     v: Float[Array, "m n"]
-    over: Float[Array, " m"]
-    more: Float[Array, " m"]
-    known: Int[Array, ""]  # how many
+    inverse_sy: Float[Array, " m"]
+    ss_weight: Float[Array, " m"]
+    n_stored: Int[Array, ""]  # the number of steps stored
 
     def product(self, g: Float[Array, " n"]) -> Float[Array, " n"]:
-        along, across = jnp.sum(self.s * g, axis=1), jnp.sum(self.v * g, axis=1)
-        of_s, of_v = self.more * along - self.over * across, -self.over * along
-        return g + jnp.sum(of_s[:, None] * self.s + of_v[:, None] * self.v, axis=0)
+        sg, vg = jnp.sum(self.s * g, axis=1), jnp.sum(self.v * g, axis=1)
+        s_weights, v_weights = self.ss_weight * sg - self.inverse_sy * vg, -self.inverse_sy * sg
+        return g + jnp.sum(s_weights[:, None] * self.s + v_weights[:, None] * self.v, axis=0)
 
-    def updated(self, s: Float[Array, " n"], v: Float[Array, " n"], over: Scalar, more: Scalar) -> "Pairs":
-        learnt = over > 0
-        here = learnt & (jnp.arange(_PAIRS) == self.known)
-        put = lambda old, new: jnp.where(here[:, None] if old.ndim == 2 else here, new, old)  # noqa: E731
-        rows = (put(self.s, s), put(self.v, v), put(self.over, over), put(self.more, more))
-        return Pairs(*rows, self.known + learnt)
+    def updated(self, s: Float[Array, " n"], v: Float[Array, " n"], inverse_sy: Scalar, ss_weight: Scalar) -> "Pairs":
+        is_update = inverse_sy > 0
+        is_row = is_update & (jnp.arange(_MAX_PAIRS) == self.n_stored)
+        put = lambda old, new: jnp.where(is_row[:, None] if old.ndim == 2 else is_row, new, old)  # noqa: E731
+        rows = (
+            put(self.s, s),
+            put(self.v, v),
+            put(self.inverse_sy, inverse_sy),
+            put(self.ss_weight, ss_weight),
+        )
+        return Pairs(*rows, self.n_stored + is_update)
 
     @property
     def full(self) -> Bool[Array, ""]:
-        return self.known == _PAIRS
+        return self.n_stored == _MAX_PAIRS
 
 
 def identity(x: Float[Array, " n"]) -> Matrix | Pairs:
-    """That of a lane which has not gone anywhere, in coordinates `x`."""
+    """Returns the inverse Hessian before the first step, in the coordinates `x`."""
     n = x.size
-    if n <= _DENSE:
+    if n <= _MAX_DENSE:
         return Matrix(jnp.eye(n, dtype=x.dtype))
-    zeros, none = jnp.zeros((_PAIRS, n), x.dtype), jnp.zeros(_PAIRS, x.dtype)
-    return Pairs(zeros, zeros, none, none, jnp.array(0))
+    zeros, zero_weights = jnp.zeros((_MAX_PAIRS, n), x.dtype), jnp.zeros(_MAX_PAIRS, x.dtype)
+    return Pairs(zeros, zeros, zero_weights, zero_weights, jnp.array(0))

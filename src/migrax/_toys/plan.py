@@ -1,4 +1,4 @@
-"""How many toys are fitted together: threads, devices, lanes."""
+"""The number of toys that are fitted together, by threads, devices and lanes."""
 
 import os
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from .source import Source
 
 
 class Job(NamedTuple):
-    """What is fitted, and how."""
+    """The problem and the options that all batches share."""
 
     nll: Any
     params: PyTree
@@ -23,8 +23,8 @@ class Job(NamedTuple):
     covariance: Float[Array, "n n"]
     up: Array
     hesse: bool
-    kind: str | None
-    minos: tuple[int, ...] | None  # the positions of parameters
+    kind: str | None  # of the covariance, as `covariance_kind` returns it
+    minos: tuple[int, ...] | None  # positions of the parameters with MINOS errors
     mesh: Mesh | None
 
     @property
@@ -41,39 +41,39 @@ class Job(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How many toys go together."""
+    """The numbers that divide the toys into batches."""
 
     workers: int  # threads, each with a batch of its own
     devices: int
-    lanes: int  # toys that a device looks at together
-    size: int  # toys of a batch
+    lanes: int  # toys that a device fits together
+    size: int  # toys per batch
 
     def of_size(self, size: int) -> "Plan":
-        """With batches of this size."""
+        """Returns the plan with batches of this size."""
         lanes = min(self.lanes, max(8, power_of_two_above(-(-size // self.devices))))
         return self._replace(lanes=lanes, size=size)
 
     def rows(self, size: int) -> int:
-        """Of the arrays for so many toys: the same number for each device, and whole sets of lanes."""
+        """Returns the length of arrays for `size` toys: whole sets of lanes, the same number on each device."""
         unit = self.lanes * self.devices
         return -(-size // unit) * unit
 
 
 def plan(n: int, toy_bytes: int, n_free: int, mesh: Mesh | None) -> Plan:
-    """What suits the machine."""
+    """Chooses the plan for `n` toys by the memory and the cores of the machine."""
     device = jax.local_devices()[0] if mesh is None else mesh.local_devices[0]
     devices, workers = 1 if mesh is None else mesh.size, _workers(device, mesh)
     lanes = lanes_for(device, toy_bytes, n_free)
-    one = toy_bytes + 8 * (n_free**2 + 10 * n_free + 20)
-    size = devices * batch_for(device, one, -(-n // devices), max(workers, 1), lanes)
+    bytes_per_toy = toy_bytes + 8 * (n_free**2 + 10 * n_free + 20)
+    size = devices * batch_for(device, bytes_per_toy, -(-n // devices), max(workers, 1), lanes)
     return Plan(workers, devices, lanes, size)
 
 
 def _workers(device: Any, mesh: Mesh | None) -> int:
-    """Threads. None over several devices: their programs are begun in one order."""
+    """Returns the number of threads: 0 for several devices, whose programs must start in the same order everywhere."""
     if mesh is not None:
         return 0
     if device.platform != "cpu":
-        return 2  # one copies what the other has found
+        return 2  # one thread copies results while the other computes
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 32)

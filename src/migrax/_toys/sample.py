@@ -16,7 +16,7 @@ _SAMPLE = "sample=lambda params, key: ..."
 
 
 def sample(likelihood: Any, params: PyTree, key: Array, n: int | None = None, *, data: PyTree = None) -> PyTree:
-    """Draws data at `params`: toys. Constraints draw their global observables.
+    """Draws toys at `params`. Constraints draw their global observables.
 
     ```python
     toys = mx.sample(nll, result.params, jax.random.key(0), 1000)
@@ -25,14 +25,14 @@ def sample(likelihood: Any, params: PyTree, key: Array, n: int | None = None, *,
 
     **Arguments:**
 
-    - `likelihood`: one of migrax, or anything with a method `sample(params, key)`; a plain function is dressed by
-        `mx.Likelihood(nll, sample=...)`.
+    - `likelihood`: a likelihood of migrax, or anything with a method `sample(params, key)`; a plain function gets one
+        by `mx.Likelihood(nll, sample=...)`.
     - `params`: a tree of `mx.Parameter`s or of floats, such as a result's `params`.
     - `key`: a key of `jax.random`.
-    - `n`: how many toys, each array with a leading axis of `n`; `None` for one without the axis. The i-th of them is
-        the one of `jax.random.fold_in(key, i)`, whatever `n`.
-    - `data`: data from which is taken what is not drawn: the number of events of `mx.UnbinnedNLL` and the total of
-        `mx.BinnedNLL`, the `x` and errors of `mx.LeastSquares`. In an `mx.Joint`, the data of all parts.
+    - `n`: the number of toys, each array with a leading axis of `n`; `None` for one toy without the axis. The i-th toy
+        is drawn with `jax.random.fold_in(key, i)`, whatever `n`.
+    - `data`: data that supply what is not drawn: the number of events of `mx.UnbinnedNLL`, the total of
+        `mx.BinnedNLL`, the `x` and errors of `mx.LeastSquares`. For an `mx.Joint`, the data of all parts.
 
     **Returns:** data as the likelihood takes them.
 
@@ -45,18 +45,18 @@ def sample(likelihood: Any, params: PyTree, key: Array, n: int | None = None, *,
             f"sample takes a key and a number, as in mx.sample(nll, params, jax.random.key(0), 100); got {key!r}, {n!r}"
         )
     params, data = prepare_params(params), prepare_data(data)
-    at = resolve(params)
+    resolved = resolve(params)
     if n is None:
-        return without_explicit_types(draw_one, likelihood, at, key, data)
+        return without_explicit_types(draw_one, likelihood, resolved, key, data)
 
-    def draw(at: PyTree, key: Array, data: PyTree) -> PyTree:
-        return jax.vmap(lambda i: draw_one(likelihood, at, jax.random.fold_in(key, i), data))(jnp.arange(n))
+    def draw(resolved: PyTree, key: Array, data: PyTree) -> PyTree:
+        return jax.vmap(lambda i: draw_one(likelihood, resolved, jax.random.fold_in(key, i), data))(jnp.arange(n))
 
-    return without_explicit_types(draw, at, key, data)
+    return without_explicit_types(draw, resolved, key, data)
 
 
 def draw_one(likelihood: AbstractLikelihood, params: PyTree, key: Array, data: PyTree) -> PyTree:
-    """One toy at resolved parameters.
+    """Draws one toy at resolved parameters.
 
     **Raises:** `TypeError` for a likelihood that cannot be drawn from.
     """
@@ -65,7 +65,7 @@ def draw_one(likelihood: AbstractLikelihood, params: PyTree, key: Array, data: P
 
 
 def asimov(likelihood: Any, params: PyTree, *, data: PyTree = None) -> PyTree:
-    """The Asimov data: those that are expected at `params`, and to which a fit gives `params` back.
+    """Returns the Asimov data: the data expected at `params`, for which a fit returns `params`.
 
     (G. Cowan, K. Cranmer, E. Gross and O. Vitells, Eur. Phys. J. C 71 (2011) 1554, section 3.3.)
 
@@ -73,11 +73,11 @@ def asimov(likelihood: Any, params: PyTree, *, data: PyTree = None) -> PyTree:
 
     - `likelihood`, `params`, `data`: as for `mx.sample`.
 
-    **Returns:** data as the likelihood takes them. For unbinned likelihoods `mx.Events` at some thousand points, with
-    the expected numbers of events for weights; the errors of a fit to them are those of that many events without
-    weights, also where `data` had some. Of weighted counts (`data=mx.Counts(...)`) the weights are kept.
+    **Returns:** data as the likelihood takes them. For unbinned likelihoods, `mx.Events` at some thousand points with
+    the expected numbers of events as weights; the errors of a fit to them are those of that many unweighted events,
+    even if `data` have weights. For weighted counts (`data=mx.Counts(...)`) the weights are kept.
 
-    **Raises:** `TypeError` for a likelihood that knows none: plain functions, unbinned likelihoods of a log density
+    **Raises:** `TypeError` for a likelihood without Asimov data: plain functions, unbinned likelihoods of a log density
     (give them `distribution=`) or of more than two observables.
     """
     likelihood = as_likelihood(likelihood)
@@ -87,7 +87,7 @@ def asimov(likelihood: Any, params: PyTree, *, data: PyTree = None) -> PyTree:
 
 
 def _method(likelihood: AbstractLikelihood, name: str, how: str) -> Any:
-    found = getattr(likelihood, name)
-    if found is None:
+    method = getattr(likelihood, name)
+    if method is None:
         raise TypeError(f"{likelihood.name} has no {name}: a plain function gets one by mx.Likelihood(nll, {how})")
-    return found
+    return method

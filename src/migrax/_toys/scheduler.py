@@ -1,5 +1,4 @@
-"""Batches of toys, one after the other: drawn, fitted, refitted where need be, stored; the next ones are under way
-while one is looked at.
+"""Runs batches of toys: each is drawn, fitted, refitted where needed and stored, while the next ones are running.
 
 On a CPU each core has a batch of its own. A batch that does not fit into memory is fitted in pieces.
 """
@@ -26,8 +25,8 @@ from .plan import Job, Plan
 from .sharding import agreed, everywhere, gathered, over_lanes
 from .store import Store
 
-# settings of JAX that a `with` statement changes for one thread alone
-_OF_A_THREAD = (
+# settings of JAX that a `with` statement changes for the current thread only
+_THREAD_SETTINGS = (
     "jax_enable_x64",
     "jax_default_device",
     "jax_default_matmul_precision",
@@ -41,24 +40,24 @@ _OF_A_THREAD = (
 )
 
 
-def batches(job: Job, how: Plan, store: Store | None) -> Iterator[FitResult]:
-    """The results of one batch of toys after the other, as arrays of NumPy."""
-    size = how.size
+def batches(job: Job, batch_plan: Plan, store: Store | None) -> Iterator[FitResult]:
+    """Yields the results of each batch, in order, as NumPy arrays."""
+    size = batch_plan.size
     firsts = range(0, job.source.n, size)
     stored = np.array([store is not None and store.has(i) for i in range(len(firsts))])
-    stored = agreed(job.mesh, stored)  # what one process has just written another may see or not
-    like = like_of(job, how) if np.any(stored) else None
-    calls = Calls(job, how)
-    todo = deque(i for i in range(len(firsts)) if not stored[i])
-    with Ahead(calls, how.workers) as ahead:
+    stored = agreed(job.mesh, stored)  # another process need not see yet what one has just written
+    shapes = _shapes_of(job, batch_plan) if np.any(stored) else None
+    batch_calls = Calls(job, batch_plan)
+    pending = deque(i for i in range(len(firsts)) if not stored[i])
+    with Ahead(batch_calls, batch_plan.workers) as ahead:
         for i, first in enumerate(firsts):
             n = min(size, job.source.n - first)
             if stored[i]:
                 assert store is not None
-                result = jax.tree.map(lambda a, n=n: a[:n], store.read(i, like))
+                result = jax.tree.map(lambda a, n=n: a[:n], store.read(i, shapes))
             else:
-                while todo and ahead.has_room():
-                    ahead.begin(firsts[todo[0]], min(size, job.source.n - firsts[todo.popleft()]))
+                while pending and ahead.has_room():
+                    ahead.begin(firsts[pending[0]], min(size, job.source.n - firsts[pending.popleft()]))
                 result = ahead.next()
                 if store is not None:
                     store.write(i, jax.tree.map(lambda a, n=n: _padded(a, size - n), result))
@@ -69,35 +68,35 @@ def _padded(a: np.ndarray, missing: int) -> np.ndarray:
     return np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]) if missing else a
 
 
-def like_of(job: Job, how: Plan) -> FitResult:
-    """The shapes of a batch's results."""
-    lanes, size = how.lanes, how.size
+def _shapes_of(job: Job, batch_plan: Plan) -> FitResult:
+    """Returns the shapes of the results of a batch."""
+    lanes, size = batch_plan.lanes, batch_plan.size
     n = -(-size // lanes) * lanes
     toys = eqx.filter_eval_shape(lambda: job.source.batch(0, n))
     starts = None if job.starts is None else jax.ShapeDtypeStruct((n, job.starts.shape[1]), job.starts.dtype)
     rows = (toys, starts, jax.ShapeDtypeStruct((n,), bool))
-    found = eqx.filter_eval_shape(lambda shared, rows: fit_part(shared, rows, job.options, lanes)[0], job.shared, rows)
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), found)
+    shapes = eqx.filter_eval_shape(lambda shared, rows: fit_part(shared, rows, job.options, lanes)[0], job.shared, rows)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), shapes)
 
 
 class Calls:
-    """Fits of some toys by their numbers, in pieces that fit into memory."""
+    """Fits ranges of toys, in pieces that fit into memory."""
 
-    def __init__(self, job: Job, how: Plan):
-        self.job, self.how, self.lanes = job, how, how.lanes
-        self.piece = how.rows(how.size)
-        self.limit = budget(job.device, max(how.workers, 1)) * how.devices
+    def __init__(self, job: Job, batch_plan: Plan):
+        self.job, self.how, self.lanes = job, batch_plan, batch_plan.lanes
+        self.piece = batch_plan.rows(batch_plan.size)
+        self.limit = budget(job.device, max(batch_plan.workers, 1)) * batch_plan.devices
         self.warned = self.ready = False
 
     def compile(self) -> None:
-        """Compiles the program in the calling thread and looks at the memory that it takes."""
+        """Compiles the program in the calling thread and shrinks the pieces if it needs too much memory."""
         while not self.ready:
             inputs = self._inputs(0, 0, self.piece)
             if self.job.mesh is None:
-                told: int | None = fit_part.memory(  # pyright: ignore[reportFunctionMemberAccess]
+                needed: int | None = fit_part.memory(  # pyright: ignore[reportFunctionMemberAccess]
                     self.job.shared, inputs, self.job.options, self.lanes
                 )
-                if told is not None and told > self.limit and self._can_shrink():
+                if needed is not None and needed > self.limit and self._can_shrink():
                     self._shrink()
                     continue
             self.ready = True
@@ -109,33 +108,33 @@ class Calls:
         return toys, starts, over_lanes(job.mesh, jnp.asarray(np.arange(piece) < n))
 
     def launch(self, first: int, n: int, piece: int) -> list[tuple[int, PyTree, FitResult, Array]]:
-        """The pieces of a batch: how many toys, the toys, their fits and which of them are good.
+        """Starts the pieces of a batch: for each the number of toys, the toys, their fits, and which to trust.
 
-        `piece` is given, as another thread may make `self.piece` smaller meanwhile.
+        `piece` is an argument because another thread may shrink `self.piece` in the meantime.
         """
-        out, job = [], self.job
+        pieces, job = [], self.job
         for start in range(first, first + n, piece):
-            some = min(piece, first + n - start)
-            inputs = self._inputs(start, some, piece)
+            n_piece = min(piece, first + n - start)
+            inputs = self._inputs(start, n_piece, piece)
             if job.mesh is None:
-                found = fit_part(job.shared, inputs, job.options, self.lanes)
+                fits = fit_part(job.shared, inputs, job.options, self.lanes)
             else:
                 shared = everywhere(job.mesh, job.shared)
-                found = gathered(job.mesh, fit_sharded(shared, inputs, job.options, self.lanes, job.mesh))
-            out.append((some, inputs[0], *found))
-        return out
+                fits = gathered(job.mesh, fit_sharded(shared, inputs, job.options, self.lanes, job.mesh))
+            pieces.append((n_piece, inputs[0], *fits))
+        return pieces
 
     def land(self, pieces: list[tuple[int, PyTree, FitResult, Array]]) -> list[tuple[PyTree, FitResult, np.ndarray]]:
-        """The same as arrays of NumPy, without the rows beyond the toys."""
+        """Converts the pieces to NumPy arrays, without the padding rows."""
         return [
-            (toys, jax.tree.map(lambda a, n=n: np.asarray(a)[:n], result), np.asarray(good)[:n])
-            for n, toys, result, good in pieces
+            (toys, jax.tree.map(lambda a, n=n: np.asarray(a)[:n], result), np.asarray(trusted)[:n])
+            for n, toys, result, trusted in pieces
         ]
 
     def finish(self, pieces: list[tuple[PyTree, FitResult, np.ndarray]]) -> FitResult:
-        """With the full fit of those that are not good."""
-        found = [refit_failed(self.job, *piece) for piece in pieces]
-        return found[0] if len(found) == 1 else jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+        """Joins the pieces, with the full fit of the toys that are not trusted."""
+        results = [refit_failed(self.job, *piece) for piece in pieces]
+        return results[0] if len(results) == 1 else jax.tree.map(lambda *parts: np.concatenate(parts), *results)
 
     def _can_shrink(self) -> bool:
         return self.piece > self.lanes * self.how.devices
@@ -144,12 +143,12 @@ class Calls:
         self.piece = self.how.rows(self.piece // 2)
 
     def too_large(self, error: Exception, piece: int) -> None:
-        """Goes on with half as many toys at once as the `piece` that was tried, or raises the error again where it is
-        another one."""
+        """Halves the number of toys at once if `error` says that `piece` toys did not fit into memory; else raises the
+        error again."""
         text = str(error)
         out_of_memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "ut of memory" in text
         if out_of_memory and piece > self.piece:
-            return  # begun before the pieces were made smaller
+            return  # started before the pieces were shrunk
         if not out_of_memory or not self._can_shrink():
             raise error
         before = self.piece
@@ -163,7 +162,7 @@ class Calls:
 
 
 class Ahead:
-    """Batches under way: in threads, or begun in turn where there are none."""
+    """The queue of batches that run ahead: in threads, or started one after another if there are none."""
 
     def __init__(self, calls: Calls, workers: int):
         self.calls, self.pool = calls, None
@@ -172,8 +171,8 @@ class Ahead:
             if self.pool.submit(_settings).result() != _settings():
                 self.pool.shutdown()
                 self.pool = None
-        self.most = workers + 1 if self.pool is not None else 2
-        self.waiting: deque[tuple[int, int, int, Any]] = deque()  # first toy, how many, in what pieces, what has begun
+        self.max_running = workers + 1 if self.pool is not None else 2
+        self.running: deque[tuple[int, int, int, Any]] = deque()  # first toy, number of toys, piece size, what runs
 
     def __enter__(self) -> "Ahead":
         return self
@@ -183,41 +182,43 @@ class Ahead:
             self.pool.shutdown(cancel_futures=True)
 
     def has_room(self) -> bool:
-        return len(self.waiting) < self.most
+        return len(self.running) < self.max_running
 
     def begin(self, first: int, n: int) -> None:
         self.calls.compile()
         piece = self.calls.piece
-        self.waiting.append((first, n, piece, self._begun(first, n, piece)))
+        self.running.append((first, n, piece, self._start(first, n, piece)))
 
-    def _begun(self, first: int, n: int, piece: int) -> Any:
+    def _start(self, first: int, n: int, piece: int) -> Any:
         if self.pool is None:
-            return self._tried(lambda: self.calls.launch(first, n, piece))
-        here = contextvars.copy_context()
-        return self.pool.submit(here.run, lambda: self.calls.land(self.calls.launch(first, n, piece)))
+            return self._caught(lambda: self.calls.launch(first, n, piece))
+        context = contextvars.copy_context()
+        return self.pool.submit(context.run, lambda: self.calls.land(self.calls.launch(first, n, piece)))
 
-    def _tried(self, call: Callable[[], Any]) -> Any:
+    def _caught(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
             return error
 
     def next(self) -> FitResult:
-        """The first of those that have begun."""
-        first, n, piece, begun = self.waiting.popleft()
+        """Returns the results of the batch that was started first."""
+        first, n, piece, started = self.running.popleft()
         while True:
-            if isinstance(begun, Future):
-                found = self._tried(begun.result)
+            if isinstance(started, Future):
+                outcome = self._caught(started.result)
             else:
-                found = (
-                    begun if isinstance(begun, Exception) else self._tried(functools.partial(self.calls.land, begun))
+                outcome = (
+                    started
+                    if isinstance(started, Exception)
+                    else self._caught(functools.partial(self.calls.land, started))
                 )
-            if not isinstance(found, Exception):
-                return self.calls.finish(found)
-            self.calls.too_large(found, piece)
+            if not isinstance(outcome, Exception):
+                return self.calls.finish(outcome)
+            self.calls.too_large(outcome, piece)
             piece = self.calls.piece
-            begun = self._tried(functools.partial(self.calls.launch, first, n, piece))
+            started = self._caught(functools.partial(self.calls.launch, first, n, piece))
 
 
 def _settings() -> tuple[Any, ...]:
-    return tuple(getattr(jax.config, name, None) for name in _OF_A_THREAD)
+    return tuple(getattr(jax.config, name, None) for name in _THREAD_SETTINGS)

@@ -1,4 +1,4 @@
-"""Toys over many devices, of one process or several: each device takes its part of a batch and works on its own."""
+"""Toys over many devices, of one process or several: each device fits its part of a batch independently."""
 
 import functools
 from collections.abc import Callable
@@ -15,9 +15,9 @@ from .._util.typing import PyTree
 
 
 def as_mesh(mesh: Any) -> Mesh | None:
-    """The mesh, with axes over which XLA, and not the types of arrays, decides where things are.
+    """Returns the mesh with automatic axes, where XLA and not the types of the arrays decides on the placement.
 
-    **Raises:** `TypeError` for what is no mesh, `ValueError` for one of devices that this program does not have."""
+    **Raises:** `TypeError` if it is not a mesh, `ValueError` if it has devices that this program does not have."""
     if mesh is None:
         return None
     if not isinstance(mesh, Mesh):
@@ -33,10 +33,10 @@ def as_mesh(mesh: Any) -> Mesh | None:
 
 
 def mesh_of(arrays: list[Any]) -> Mesh | None:
-    """That of `jax.set_mesh`, or the one over which some of the arrays are spread."""
-    here = jnp.zeros(()).sharding  # in the mesh that is set, if one is
-    if isinstance(here, NamedSharding):
-        return here.mesh if isinstance(here.mesh, Mesh) else None
+    """Returns the mesh of `jax.set_mesh`, else the one over which some of the arrays are spread, else `None`."""
+    sharding = jnp.zeros(()).sharding  # of the mesh that is set, if any
+    if isinstance(sharding, NamedSharding):
+        return sharding.mesh if isinstance(sharding.mesh, Mesh) else None
     for a in arrays:
         if isinstance(a, jax.Array) and len(a.sharding.device_set) > 1:
             if isinstance(a.sharding, NamedSharding) and isinstance(a.sharding.mesh, Mesh):
@@ -47,7 +47,7 @@ def mesh_of(arrays: list[Any]) -> Mesh | None:
 
 
 def on_one_device(tree: PyTree) -> PyTree:
-    """Arrays that are over several devices of this process, on the first of them."""
+    """Moves arrays that are spread over several devices of this process to the first of them."""
 
     def moved(a: Any) -> Any:
         if not isinstance(a, jax.Array) or len(a.sharding.device_set) == 1 or not a.is_fully_addressable:
@@ -58,12 +58,12 @@ def on_one_device(tree: PyTree) -> PyTree:
 
 
 def over_lanes(mesh: Mesh | None, tree: PyTree) -> PyTree:
-    """Arrays whose leading axis is spread over the devices."""
+    """Spreads the leading axis of the arrays over the devices."""
     return _put(tree, None if mesh is None else NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
 
 
 def everywhere(mesh: Mesh | None, tree: PyTree) -> PyTree:
-    """Arrays that each device has a copy of; what is the same in all processes."""
+    """Copies the arrays, which are the same in all processes, to each device."""
     return _put(tree, None if mesh is None else NamedSharding(mesh, PartitionSpec()))
 
 
@@ -79,14 +79,14 @@ def _put_array(a: Any, sharding: NamedSharding) -> Array:
         return jax.device_put(a, sharding)
     if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_put_array(jax.random.key_data(a), sharding), impl=jax.random.key_impl(a))
-    if isinstance(a, jax.Array) and not a.is_fully_addressable:  # is over all of them already
+    if isinstance(a, jax.Array) and not a.is_fully_addressable:  # already spread over all processes
         return jax.device_put(a, sharding)
-    whole = np.asarray(a)
-    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+    values = np.asarray(a)
+    return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
 
 
 def gathered(mesh: Mesh | None, tree: PyTree) -> PyTree:
-    """The same numbers with a copy on each device, so that each process can look at all of them."""
+    """Copies the arrays to each device, so that each process can read all of their values."""
     if mesh is None:
         return tree
     arrays, rest = eqx.partition(tree, eqx.is_array)
@@ -94,7 +94,7 @@ def gathered(mesh: Mesh | None, tree: PyTree) -> PyTree:
 
 
 def agreed(mesh: Mesh | None, which: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Where all processes say yes."""
+    """Returns the entries that are true in all processes."""
     if mesh is None or jax.process_count() == 1:
         return which
     sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
@@ -110,7 +110,7 @@ def _gather(mesh: Mesh) -> Callable[[PyTree], PyTree]:
 
 
 def shard_lanes(mesh: Mesh, fn: Callable[[PyTree, PyTree], PyTree]) -> Callable[[PyTree, PyTree], PyTree]:
-    """`fn(shared, lanes)`, each device with its part of the lanes; loops end on each when its own lanes are done."""
+    """Returns `fn` with each device working on its part of the lanes: loops end on a device when its lanes are done."""
     lanes = PartitionSpec(mesh.axis_names)
 
     def call(shared: PyTree, toys: PyTree) -> PyTree:
@@ -122,7 +122,7 @@ def shard_lanes(mesh: Mesh, fn: Callable[[PyTree, PyTree], PyTree]) -> Callable[
             out_static.append(rest)
             return arrays
 
-        # check_vma: a loop's start is the same everywhere and its end is not, which the check does not know
+        # without check_vma, which rejects loops whose start is the same on all devices and whose end is not
         mapped = jax.shard_map(local, mesh=mesh, in_specs=(PartitionSpec(), lanes), out_specs=lanes, check_vma=False)
         arrays = mapped(dynamic, toys)
         return eqx.combine(arrays, out_static[0])

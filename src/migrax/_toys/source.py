@@ -1,4 +1,4 @@
-"""Where toys come from: arrays, or a key with which they are drawn where they are fitted."""
+"""Sources of toys: given arrays, or a random key from which toys are drawn when they are fitted."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,30 +21,31 @@ from .sharding import everywhere, over_lanes
 
 
 class Toys(eqx.Module):
-    """`n` toys of a key of `jax.random`: drawn where they are fitted, never all in memory.
+    """`n` toys of a key of `jax.random`, drawn batch by batch when they are fitted and never all in memory.
 
-    The i-th toy is drawn with `jax.random.fold_in(key, i)`, as `mx.sample(nll, params, key, n)` does: it is the same
-    whatever `n`, the size of batches or the number of devices.
+    The i-th toy is drawn with `jax.random.fold_in(key, i)`, as in `mx.sample(nll, params, key, n)`: it does not depend
+    on `n`, the batch size or the number of devices.
 
-    As the `calculator` of a test of hypotheses: p-values are fractions of `n` toys of each hypothesis, drawn where the
-    data put the nuisance parameters under it; constraints draw their global observables anew.
+    As the `calculator` of a hypothesis test: p-values are fractions of `n` toys of each hypothesis, drawn with the
+    nuisance parameters of the conditional fit to the data; constraints draw their global observables anew.
 
     **Arguments:**
 
-    - `n`: how many.
+    - `n`: the number of toys.
     - `key`: a key of `jax.random`.
-    - `params`: where they are drawn, a tree as for `mx.sample`. Default: where their fits start. (Not for tests.)
+    - `params`: the point at which they are drawn, a tree as for `mx.sample`. Default: the start of their fits. (Not for
+        tests.)
 
-    and, for tests of hypotheses alone:
+    and, for hypothesis tests only:
 
     - `alternative`: the parameter of interest of the other hypothesis, as for `mx.Asymptotic`.
-    - `importance`: if `True`, toys are drawn of the hypothesis tested, of the alternative and of the best fit, `n` of
+    - `importance`: if `True`, toys are drawn from the tested hypothesis, the alternative and the best fit, `n` from
         each, and all are weighted: for p-values far below 1 / `n`. The likelihood must be a density of all that is
         drawn.
     - `progress`: if `True`, show how many fits are done (extra `tqdm`).
     - `mesh`: a `jax.sharding.Mesh` over whose devices the toys are spread, as for `mx.fit_toys`.
 
-    **Raises:** `TypeError`, `ValueError` for no number or no key.
+    **Raises:** `TypeError`, `ValueError` for an invalid number or key.
     """
 
     n: int = eqx.field(static=True)
@@ -69,7 +70,7 @@ class Toys(eqx.Module):
 
     @property
     def for_tests(self) -> list[str]:
-        """The options given that mean something to a test of hypotheses only."""
+        """The given options that apply to hypothesis tests only."""
         given = {
             "alternative": self.alternative is not None,
             "importance": self.importance,
@@ -80,35 +81,38 @@ class Toys(eqx.Module):
 
 
 class Resampled(NamedTuple):
-    """Other samples in place of toys of the model: `draw(nll, params, key, data)` makes one."""
+    """Samples that are not toys of the model: `draw(nll, params, key, data)` returns one."""
 
     toys: Toys
     draw: Callable[[Any, PyTree, Array, PyTree], PyTree]
 
 
 class DrawnFrom(NamedTuple):
-    """Toys of a likelihood for the fits of another one."""
+    """Toys drawn from `likelihood`, to be fitted by another one."""
 
     toys: Toys
     likelihood: Any
 
 
 class Source(NamedTuple):
-    """Toys by their numbers."""
+    """Access to toys by their index."""
 
     n: int
-    take: Callable[[Int[np.ndarray, " size"], Mesh | None], PyTree]  # the toys of these numbers
-    made_of: Callable[[], Any]  # what tells these toys from others: arrays, numbers, and the program that draws
-    origin: PyTree  # where they were drawn
-    toy_bytes: int  # of one toy
+    take: Callable[[Int[np.ndarray, " size"], Mesh | None], PyTree]  # returns the toys with these indices
+    made_of: Callable[[], Any]  # returns what identifies these toys: arrays, numbers, and the program that draws
+    origin: PyTree  # the point at which they are drawn
+    toy_bytes: int  # bytes of one toy
 
     def batch(self, first: int, size: int, mesh: Mesh | None = None) -> PyTree:
-        """`size` toys from the `first` on, spread over the devices; beyond the last one, that one again."""
+        """Returns `size` toys starting at `first`, spread over the devices; the last toy is repeated beyond the end."""
         return self.take(np.minimum(np.arange(first, first + size), self.n - 1), mesh)
 
 
 def source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> Source:
-    """**Raises:** `ValueError` for toys without a common leading axis."""
+    """Returns the source of the toys that the user gave.
+
+    **Raises:** `ValueError` for toys without a common leading axis.
+    """
     if isinstance(toys, Resampled):
         return _drawn(nll, params, toys.toys, data, toys.draw)
     if isinstance(toys, DrawnFrom):
@@ -121,22 +125,22 @@ def source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> Source:
 
 
 def _drawn(
-    nll: Any, params: PyTree, toys: Toys, data: PyTree, one: Callable[[Any, PyTree, Array, PyTree], PyTree]
+    nll: Any, params: PyTree, toys: Toys, data: PyTree, draw_toy: Callable[[Any, PyTree, Array, PyTree], PyTree]
 ) -> Source:
     origin = params if toys.params is None else toys.params
-    at, given = prepare_params(origin), prepare_data(data)
-    at = resolve(at)
+    point, observed = prepare_params(origin), prepare_data(data)
+    point = resolve(point)
 
     def draw(numbers: Int[np.ndarray, " size"], mesh: Mesh | None) -> PyTree:
-        likelihood, where, key, constant = everywhere(mesh, (nll, at, toys.key, given))
-        return _draw(likelihood, where, key, constant, over_lanes(mesh, jnp.asarray(numbers)), one)
+        likelihood, at, key, constant = everywhere(mesh, (nll, point, toys.key, observed))
+        return _draw(likelihood, at, key, constant, over_lanes(mesh, jnp.asarray(numbers)), draw_toy)
 
     def made_of() -> Any:
-        compiled: Any = eqx.filter_jit(one)
-        arrays = [a for a in jax.tree.leaves((nll, at, toys.key, given)) if eqx.is_array(a)]
-        return toys.n, arrays, compiled.lower(nll, at, toys.key, given).as_text()
+        compiled: Any = eqx.filter_jit(draw_toy)
+        arrays = [a for a in jax.tree.leaves((nll, point, toys.key, observed)) if eqx.is_array(a)]
+        return toys.n, arrays, compiled.lower(nll, point, toys.key, observed).as_text()
 
-    shapes = eqx.filter_eval_shape(one, nll, at, toys.key, given)
+    shapes = eqx.filter_eval_shape(draw_toy, nll, point, toys.key, observed)
     return Source(toys.n, draw, made_of, origin, size_of(shapes))
 
 
@@ -158,9 +162,9 @@ def _given(params: PyTree, toys: PyTree) -> Source:
 
 @jit
 def _draw(
-    nll: Any, params: PyTree, key: Array, data: PyTree, numbers: Int[Array, " size"], one: Callable[..., PyTree]
+    nll: Any, params: PyTree, key: Array, data: PyTree, numbers: Int[Array, " size"], draw_toy: Callable[..., PyTree]
 ) -> PyTree:
-    return jax.vmap(lambda i: one(nll, params, jax.random.fold_in(key, i), data))(numbers)
+    return jax.vmap(lambda i: draw_toy(nll, params, jax.random.fold_in(key, i), data))(numbers)
 
 
 @jit

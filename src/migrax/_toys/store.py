@@ -1,9 +1,9 @@
-"""Finished batches of toys on disk, so that an interrupted study goes on where it was.
+"""Finished batches of toys on disk, so that an interrupted study can be resumed.
 
-A store is a folder: `manifest.json` says what was fitted, each `batch-000000.npz` holds one batch. Files appear under
-their names only when they are whole (they are written beside and renamed). Each batch says which toys of which study it
-holds, with a checksum over that and its arrays, so that a file that was damaged later, renamed or brought from another
-study is told.
+A store is a folder: `manifest.json` says what was fitted, each `batch-000000.npz` holds one batch. Files are written
+under a temporary name and renamed when they are complete. Each batch records which toys of which study it holds, with a
+checksum over this record and its arrays, so that a file that was damaged, renamed or moved from another study is
+detected.
 """
 
 import hashlib
@@ -22,28 +22,28 @@ import optimistix as optx
 
 from .._util.typing import PyTree
 
-_FORMAT = 2  # since 2 each batch says what it holds
-_IDENTITY, _CHECKSUM = "identity", "checksum"  # names in a batch's file, beside the numbers of its arrays
+_FORMAT = 2  # since format 2 each batch records what it holds
+_IDENTITY, _CHECKSUM = "identity", "checksum"  # entries of a batch file, beside its numbered arrays
 
 
-def digest(*things: Any) -> str:
-    """A fingerprint of texts, numbers and arrays, keys of `jax.random` included."""
-    whole = hashlib.sha256()
-    for leaf in jax.tree.leaves(things):
+def digest(*values: Any) -> str:
+    """Returns a fingerprint of texts, numbers and arrays, including keys of `jax.random`."""
+    hasher = hashlib.sha256()
+    for leaf in jax.tree.leaves(values):
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         if isinstance(leaf, jax.Array | np.ndarray):
             array = np.ascontiguousarray(leaf)
-            whole.update(f"{array.dtype.str}{array.shape}".encode())
-            whole.update(array.tobytes())
+            hasher.update(f"{array.dtype.str}{array.shape}".encode())
+            hasher.update(array.tobytes())
         else:
-            whole.update(repr(leaf).encode())
-        whole.update(b"\0")
-    return whole.hexdigest()
+            hasher.update(repr(leaf).encode())
+        hasher.update(b"\0")
+    return hasher.hexdigest()
 
 
 class Store:
-    """The batches of one study: see the module."""
+    """The stored batches of one study: see the docstring of this module."""
 
     def __init__(
         self,
@@ -54,15 +54,15 @@ class Store:
         default: int,
         writes: bool = True,
     ):
-        """Opens the folder, or makes it. `writes`: this process does, and not another.
+        """Opens or creates the folder. `writes`: whether this process, and no other one, writes to it.
 
-        **Raises:** `ValueError` for a folder with something else in it, another problem, other versions or another
-        batch size; `OSError` where it cannot be written.
+        **Raises:** `ValueError` for a folder with other contents, or a store of another problem, other versions or
+        another batch size; `OSError` if it cannot be written.
         """
         self.path, self.problem, self.n, self.writes = Path(path), problem, n, writes
         manifest = self.path / "manifest.json"
         if not manifest.exists():
-            if self.path.exists() and (not self.path.is_dir() or not all(map(_begun, self.path.iterdir()))):
+            if self.path.exists() and (not self.path.is_dir() or not all(map(_is_unfinished, self.path.iterdir()))):
                 raise ValueError(
                     f"{self.path} is no store of mx.fit_toys: there is no manifest.json, but something else"
                 )
@@ -73,17 +73,17 @@ class Store:
                 self.path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise OSError(error.errno, f"the store {self.path} cannot be made ({error.strerror})") from error
-            told = {"format": _FORMAT, "problem": problem, "n": n, "batch_size": self.batch_size, **versions()}
-            self._write(manifest, lambda file: file.write((json.dumps(told, indent=1) + "\n").encode()))
+            contents = {"format": _FORMAT, "problem": problem, "n": n, "batch_size": self.batch_size, **versions()}
+            self._write(manifest, lambda file: file.write((json.dumps(contents, indent=1) + "\n").encode()))
             return
-        kept = _read_manifest(manifest)
-        if kept["problem"] != problem or kept["n"] != n:
+        stored = _read_manifest(manifest)
+        if stored["problem"] != problem or stored["n"] != n:
             raise ValueError(
-                f"the store {self.path} is of another problem ({kept['n']} toys, {kept['problem'][:12]}; these are "
+                f"the store {self.path} is of another problem ({stored['n']} toys, {stored['problem'][:12]}; these are "
                 f"{n}, {problem[:12]}): likelihood, parameters, toys, key and options must be the same. Take another "
                 "folder"
             )
-        self.batch_size = int(kept["batch_size"])
+        self.batch_size = int(stored["batch_size"])
         if batch_size is not None and min(n, batch_size) != self.batch_size:
             raise ValueError(
                 f"the store {self.path} has batches of {self.batch_size} toys, and batch_size is {batch_size}: leave "
@@ -97,7 +97,7 @@ class Store:
         return self.file(i).exists()
 
     def identity(self, i: int) -> dict[str, Any]:
-        """What the `i`-th batch says of itself: its study, and which of the study's toys it holds."""
+        """Returns the record of the `i`-th batch: its study, and which of the study's toys it holds."""
         first = i * self.batch_size
         return {
             "format": _FORMAT,
@@ -108,58 +108,58 @@ class Store:
         }
 
     def read(self, i: int, like: PyTree) -> PyTree:
-        """The `i`-th batch, which has the structure, shapes and types of `like`.
+        """Reads the `i`-th batch, which has the structure, shapes and types of `like`.
 
-        **Raises:** `ValueError` for a file that is damaged, of another study or of another place in this one.
+        **Raises:** `ValueError` for a file that is damaged, or belongs to another study or another place in this one.
         """
         path = self.file(i)
         leaves, structure = jax.tree.flatten(like)
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-                identity, checksum = (str(kept[name]) if name in kept else None for name in (_IDENTITY, _CHECKSUM))
-                found = {name: kept[name] for name in kept if name not in (_IDENTITY, _CHECKSUM)}
-            told = None if identity is None else json.loads(identity)
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                identity, checksum = (str(stored[name]) if name in stored else None for name in (_IDENTITY, _CHECKSUM))
+                contents = {name: stored[name] for name in stored if name not in (_IDENTITY, _CHECKSUM)}
+            record = None if identity is None else json.loads(identity)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(_damaged(path, str(error))) from None
-        if told is None:
+        if record is None:
             raise ValueError(
                 f"{path} does not say which study it is of (a file of an older version, or of another program): delete "
                 "it, and its toys are fitted again"
             )
-        if checksum != digest(identity, found):
+        if checksum != digest(identity, contents):
             raise ValueError(_damaged(path, "its checksum is another one"))
-        self._check_place(path, told, self.identity(i))
-        arrays = [found.get(str(k)) for k in range(len(leaves))]
+        self._check_place(path, record, self.identity(i))
+        arrays = [contents.get(str(k)) for k in range(len(leaves))]
         for a, leaf in zip(arrays, leaves, strict=True):
             if a is None or a.shape != leaf.shape or a.dtype != leaf.dtype:
                 shape = "no array" if a is None else f"an array of shape {a.shape} and type {a.dtype}"
                 raise ValueError(_damaged(path, f"{shape} where {leaf.shape}, {leaf.dtype} was expected"))
         return jax.tree.unflatten(structure, arrays)
 
-    def _check_place(self, path: Path, told: Any, wanted: dict[str, Any]) -> None:
-        """**Raises:** `ValueError` for a batch that was not written in this place of this study."""
-        if told == wanted:
+    def _check_place(self, path: Path, record: Any, wanted: dict[str, Any]) -> None:
+        """**Raises:** `ValueError` if the batch was not written for this place in this study."""
+        if record == wanted:
             return
-        told = told if isinstance(told, dict) else {}
-        again = "delete it, and the toys of this place are fitted again; the other batches are kept"
-        if told.get("problem") != wanted["problem"]:
+        record = record if isinstance(record, dict) else {}
+        remedy = "delete it, and the toys of this place are fitted again; the other batches are kept"
+        if record.get("problem") != wanted["problem"]:
             raise ValueError(
-                f"{path} is of another study ({str(told.get('problem'))[:12]}; this store is of "
-                f"{wanted['problem'][:12]}): put it back into its own folder, or {again}"
+                f"{path} is of another study ({str(record.get('problem'))[:12]}; this store is of "
+                f"{wanted['problem'][:12]}): put it back into its own folder, or {remedy}"
             )
         for name in ("format", *versions()):
-            if told.get(name) != wanted[name]:
+            if record.get(name) != wanted[name]:
                 raise ValueError(
-                    f"{path} was written with {name} {told.get(name)}, this is {wanted[name]}: its toys would not be "
-                    f"fitted the same way. Move it away, or {again}"
+                    f"{path} was written with {name} {record.get(name)}, this is {wanted[name]}: its toys would not be "
+                    f"fitted the same way. Move it away, or {remedy}"
                 )
         raise ValueError(
-            f"{path} holds {_numbers(told)} of this study where {_numbers(wanted)} belong: it was renamed, or files "
-            f"were exchanged. Give it its own name back, or {again}"
+            f"{path} holds {_numbers(record)} of this study where {_numbers(wanted)} belong: it was renamed, or files "
+            f"were exchanged. Give it its own name back, or {remedy}"
         )
 
     def write(self, i: int, batch: PyTree) -> None:
-        """**Raises:** `OSError` where it cannot be written; the batches before it are kept."""
+        """Stores the `i`-th batch. **Raises:** `OSError` if it cannot be written; earlier batches are kept."""
         if not self.writes:
             return
         arrays: dict[str, Any] = {str(k): np.asarray(a) for k, a in enumerate(jax.tree.leaves(batch))}
@@ -167,17 +167,17 @@ class Store:
         arrays |= {_IDENTITY: np.array(identity), _CHECKSUM: np.array(digest(identity, arrays))}
         self._write(self.file(i), lambda file: np.savez(file, **arrays))
 
-    def _write(self, path: Path, put: Any) -> None:
-        """Under its name only when all of it is on the disk."""
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
+    def _write(self, path: Path, write_to: Any) -> None:
+        """Writes a file that gets its name only when it is completely on the disk."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with beside.open("wb") as file:
-                put(file)
+            with temporary.open("wb") as file:
+                write_to(file)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(path)
+            temporary.replace(path)
         except OSError as error:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             done = len(list(self.path.glob("batch-*.npz")))
             raise OSError(
                 error.errno, f"{path} cannot be written ({error.strerror}); the {done} batches in the store are kept"
@@ -185,11 +185,13 @@ class Store:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    """**Raises:** `ValueError` for one that is damaged, of another format or of other versions of the packages."""
+    """Reads the manifest. **Raises:** `ValueError` if it is damaged, or of another format or other package versions."""
     try:
-        told = json.loads(path.read_text())
-        written = int(told["format"])  # another format need not have what this one has
-        kept = {name: told[name] for name in ("problem", "n", "batch_size", *versions())} if written == _FORMAT else {}
+        contents = json.loads(path.read_text())
+        written = int(contents["format"])  # other formats may lack the entries of this one
+        kept = (
+            {name: contents[name] for name in ("problem", "n", "batch_size", *versions())} if written == _FORMAT else {}
+        )
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}): the batches beside it cannot be used") from None
     if written != _FORMAT:
@@ -215,13 +217,13 @@ def _numbers(identity: dict[str, Any]) -> str:
     return f"toys {first} to {first + toys - 1}" if isinstance(first, int) and isinstance(toys, int) else "other toys"
 
 
-def _begun(path: Path) -> bool:
-    """Whether this is a manifest that nobody finished: the process that wrote it was killed."""
+def _is_unfinished(path: Path) -> bool:
+    """Returns whether this is an unfinished manifest, left by a process that was killed."""
     return path.name.startswith(".manifest.json.")
 
 
 def versions() -> dict[str, str]:
-    """On what the last bits of a fit depend."""
+    """Returns the package versions on which the last bits of a fit depend."""
     return {
         "migrax": importlib.metadata.version("migrax"),
         "jax": jax.__version__,

@@ -1,4 +1,4 @@
-"""What users hand over, as arrays: numbers, lists of them, tables of pandas and polars, neither of which is needed."""
+"""Conversion of user input to arrays: numbers, lists of them, tables of pandas and polars (neither is a dependency)."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from .typing import PyTree
 
 
 def as_arrays(data: PyTree) -> PyTree:
-    """The data with arrays for columns and for lists of plain numbers, and a table as the dictionary of its columns of
-    numbers.
+    """Returns the data with columns and lists of plain numbers as arrays, and a table as a dictionary of its numeric
+    columns.
 
-    **Raises:** `TypeError` for a column with missing values, histograms, masked arrays and quantities with units, with
-    their place.
+    **Raises:** `TypeError`, naming the place, for a column with missing values, histograms, masked arrays and
+    quantities with units.
     """
     with_path, structure = jax.tree_util.tree_flatten_with_path(data, is_leaf=_is_numbers)
     return jax.tree.unflatten(structure, [_array(leaf, jax.tree_util.keystr(path)) for path, leaf in with_path])
@@ -27,31 +27,33 @@ def _is_numbers(x: Any) -> bool:
 
 
 def _array(leaf: Any, place: str) -> Any:
-    where = f"data{place}"
-    refuse_strangers(leaf, f"{where} holds" if not place else f"{where} is")
+    label = f"data{place}"
+    refuse_strangers(leaf, f"{label} holds" if not place else f"{label} is")
     if _is_numbers(leaf):
         return np.asarray(leaf)
     if isinstance(leaf, np.ndarray | np.generic | jax.Array) or not callable(getattr(leaf, "to_numpy", None)):
         return leaf
     if not hasattr(leaf, "columns"):
-        return _column(leaf, where)
-    found = {name: np.asarray(leaf[name]) for name in leaf.columns}
+        return _column(leaf, label)
+    arrays_by_name = {name: np.asarray(leaf[name]) for name in leaf.columns}
     columns = {
-        name: _column(leaf[name], f"{where}[{name!r}]") for name, a in found.items() if _of_numbers(leaf[name], a)
+        name: _column(leaf[name], f"{label}[{name!r}]")
+        for name, a in arrays_by_name.items()
+        if _is_numeric(leaf[name], a)
     }
     if not columns:
-        raise TypeError(f"{where} is a {type(leaf).__name__} without a column of numbers: {list(found)}")
+        raise TypeError(f"{label} is a {type(leaf).__name__} without a column of numbers: {list(arrays_by_name)}")
     return columns
 
 
-def _of_numbers(column: Any, array: np.ndarray) -> bool:
-    # a nullable column of numbers becomes one of objects
+def _is_numeric(column: Any, array: np.ndarray) -> bool:
+    # a nullable numeric column becomes an array of objects
     return array.dtype.kind in "biuf" or (
         array.dtype.kind == "O" and str(column.dtype)[:3].lower() in ("int", "uin", "flo")
     )
 
 
-def _column(column: Any, where: str) -> np.ndarray:
+def _column(column: Any, label: str) -> np.ndarray:
     array = np.asarray(column.to_numpy())
     if array.dtype.kind in "biufc":
         return array
@@ -60,15 +62,15 @@ def _column(column: Any, where: str) -> np.ndarray:
     except (TypeError, ValueError):
         kind = type(column).__name__
         raise TypeError(
-            f"{where} is a {kind} of {column.dtype} that holds something else than numbers, or missing values: drop or "
+            f"{label} is a {kind} of {column.dtype} that holds something else than numbers, or missing values: drop or "
             "fill these, and give numbers"
         ) from None
 
 
 def numbers_to_arrays(tree: PyTree, *, integers: bool) -> PyTree:
-    """Turns Python floats and NumPy arrays into JAX arrays, so that a new value never retraces a jitted fit.
+    """Converts Python floats and NumPy arrays to JAX arrays, so that a new value never retraces a jitted fit.
 
-    Integers are turned too where they are data; in a model they are structure (the degree of a polynomial).
+    Integers are converted if they are data; in a model they are structure (the degree of a polynomial).
     """
     kinds = (float, complex, int) if integers else (float, complex)
 

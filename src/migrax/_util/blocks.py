@@ -1,4 +1,4 @@
-"""Many lanes, each with matrices of its own: all at once, or in blocks that fit into the memory."""
+"""Many lanes, each with its own matrices: all at once, or in blocks that fit into memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,25 +8,25 @@ import jax.numpy as jnp
 
 from .typing import PyTree
 
-_BYTES = {"cpu": 2**28, "gpu": 2**32, "tpu": 2**32}  # of the matrices of a block
-_FEW = 2  # lanes that go one after the other: loops without lanes are traced and compiled in half the time
-_COPIES = 12  # matrices that a search or a fit holds
+_BYTES = {"cpu": 2**28, "gpu": 2**32, "tpu": 2**32}  # of the matrices of one block
+_FEW = 2  # up to this many lanes run one after another, because unbatched loops compile in half the time
+_COPIES = 12  # matrices held by a search or a fit
 
 
 def in_blocks(one: Callable[..., Any], lanes: tuple[PyTree, ...], n: int) -> Any:
-    """`jax.vmap(one)(*lanes)` for lanes that hold matrices of `n` times `n` numbers. The blocks run one after the
-    other, in one program, also under the user's own transforms."""
+    """Returns `jax.vmap(one)(*lanes)` for lanes that hold matrices of `n` times `n` numbers. The blocks run one after
+    another in one program, even under the user's own transforms."""
     arrays = jax.tree.leaves(lanes)
     count = arrays[0].shape[0]
-    most = max(1, _BYTES.get(jax.default_backend(), 2**32) // (_COPIES * n**2 * jnp.result_type(float).itemsize))
+    max_lanes = max(1, _BYTES.get(jax.default_backend(), 2**32) // (_COPIES * n**2 * jnp.result_type(float).itemsize))
     if count <= _FEW:
         return jax.lax.map(lambda lane: one(*lane), lanes)
-    if count <= most:
+    if count <= max_lanes:
         return jax.vmap(one)(*lanes)
-    blocks = -(-count // most)
-    size = -(-count // blocks)
-    # the last block is filled up with the first lanes again
-    order = jnp.arange(blocks * size) % count
-    blocked = jax.tree.map(lambda a: a[order].reshape(blocks, size, *a.shape[1:]), lanes)
-    done = jax.lax.map(lambda block: jax.vmap(one)(*block), blocked)
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:count], done)
+    n_blocks = -(-count // max_lanes)
+    size = -(-count // n_blocks)
+    # the last block is padded with the first lanes
+    indices = jnp.arange(n_blocks * size) % count
+    blocked = jax.tree.map(lambda a: a[indices].reshape(n_blocks, size, *a.shape[1:]), lanes)
+    results = jax.lax.map(lambda block: jax.vmap(one)(*block), blocked)
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:count], results)

@@ -1,5 +1,5 @@
-"""What functions see beside their arguments: closures, globals, defaults, attributes. A compiled program holds these as
-constants, so that it is right only as long as they are the same."""
+"""The values that functions capture: closures, globals, defaults, attributes. A compiled program holds them as
+constants, so that it is valid only while they stay the same."""
 
 import dataclasses
 import dis
@@ -21,22 +21,22 @@ from jax.core import Tracer
 
 _PLAIN = (type(None), bool, int, str, bytes, type(Ellipsis), type(NotImplemented))
 _NUMBERS = (float, complex)
-# Their functions and objects hold nothing of the user's, if not under one of the names below.
-_KNOWN = frozenset(("jax", "jaxlib", "numpy", "scipy", "migrax", "equinox", "optimistix", "lineax", "jaxtyping"))
-_INNER = ("__wrapped__", "__func__", "func", "fget", "method")
-_MOST = 20_000  # objects: beyond these a function is connected to a whole application
-_LONG = 64  # lists of numbers are read as arrays from here on
+# Functions and objects of these packages hold nothing of the user's, except under one of the names below.
+_LIBRARIES = frozenset(("jax", "jaxlib", "numpy", "scipy", "migrax", "equinox", "optimistix", "lineax", "jaxtyping"))
+_INNER_NAMES = ("__wrapped__", "__func__", "func", "fget", "method")
+_MAX_OBJECTS = 20_000  # limit on the number of objects, beyond which a function refers to a whole application
+_MIN_ARRAY_LENGTH = 64  # length from which on lists of numbers are read as arrays
 
 
 class Captured:
-    """What some functions see now, as far as it can change.
+    """The values that some functions capture now, as far as these can change.
 
     **Attributes:**
 
-    - `entries`: by its place, each variable's content in a form that can be compared and hashed.
-    - `nbytes`: of the arrays among them.
-    - `jitted`: functions of `jax.jit` that see something: JAX keeps what they saw when they were traced.
-    - `opaque`: names of types that cannot be looked into.
+    - `entries`: the content of each variable, by its place, in a form that can be compared and hashed.
+    - `nbytes`: the bytes of the arrays among them.
+    - `jitted`: functions of `jax.jit` that capture values, of which JAX keeps those at the time of tracing.
+    - `opaque`: names of types that cannot be inspected.
     """
 
     def __init__(self, roots: Iterable[Any]):
@@ -44,9 +44,9 @@ class Captured:
         self.nbytes = 0
         self.jitted: list[Any] = []
         self.opaque: set[str] = set()
-        self._numbers: dict[int, int] = {}  # by id the objects that were met
-        self._alive: list[Any] = []  # so that ids are not used again
-        self._contents = 0  # how many variables are neither functions nor modules
+        self._numbers: dict[int, int] = {}  # number of each visited object, by its id
+        self._alive: list[Any] = []  # keeps the objects alive, so that their ids are not reused
+        self._contents = 0  # number of variables that are neither functions nor modules
         for i, root in enumerate(roots):
             self.entries[-1, i] = self._of(root, frozenset())
 
@@ -56,8 +56,8 @@ class Captured:
         return tuple(value for place, value in self.entries.items() if place not in ignored)
 
     def prepare(self) -> None:
-        """Before a new program is traced: forgets what JAX keeps of the user's own jitted functions that see something,
-        and says what cannot be seen."""
+        """Prepares for tracing a new program: clears JAX's caches of the user's jitted functions that capture values,
+        and warns of what cannot be inspected."""
         for f in self.jitted:
             f.clear_cache()
         for what in sorted(self.opaque):
@@ -68,15 +68,15 @@ class Captured:
             )
 
     def written_since(self, before: "Captured") -> frozenset[tuple[int, Any]]:
-        """Counters and lists of plain numbers and texts that have changed: what a function writes itself."""
-        none = (type(None), None)  # where something may have been read in
-        both = ((place, value, before.entries.get(place, none)) for place, value in self.entries.items())
+        """Returns the places of plain numbers, texts and lists of them that have changed: the function writes them."""
+        nothing = (type(None), None)  # a `None` may have been replaced by something that was read in
+        pairs = ((place, value, before.entries.get(place, nothing)) for place, value in self.entries.items())
         return frozenset(
-            place for place, now, then in both if then != none and now != then and _plain(now) and _plain(then)
+            place for place, now, then in pairs if then != nothing and now != then and _plain(now) and _plain(then)
         )
 
     def _of(self, x: Any, names: frozenset[str]) -> Any:
-        """The content of `x`, of which code uses the attributes `names`."""
+        """Returns the content of `x`, of which code uses the attributes `names`."""
         kind = type(x)
         if kind in _PLAIN:
             self._contents += 1
@@ -95,7 +95,7 @@ class Captured:
             return "met", number
         number = self._numbers[id(x)] = len(self._numbers)
         self._alive.append(x)
-        if number > _MOST:
+        if number > _MAX_OBJECTS:
             self.opaque.add("so many objects")
             return Identity(x)
         return self._object(x, number, names)
@@ -111,8 +111,8 @@ class Captured:
             return "partial", *(self._of(part, names) for part in (x.func, x.args, x.keywords))
         if isinstance(x, types.BuiltinFunctionType | types.MethodWrapperType):
             holder = getattr(x, "__self__", None)
-            inside = None if isinstance(holder, types.ModuleType | type) else self._of(holder, names)
-            return "builtin", x.__name__, inside if inside is not None else Identity(x)
+            content = None if isinstance(holder, types.ModuleType | type) else self._of(holder, names)
+            return "builtin", x.__name__, content if content is not None else Identity(x)
         if isinstance(x, list | tuple | set | frozenset | dict | Mapping):
             return self._container(x, number, names)
         return self._instance(x, number, names)
@@ -125,16 +125,16 @@ class Captured:
         if x.dtype.hasobject:
             return Numbers(("objects", x.shape, self._of(x.tolist(), frozenset())))
         self.nbytes += x.nbytes
-        whole = Numbers((x.dtype.str, x.shape, _hashed(np.asarray(x))))
+        content = Numbers((x.dtype.str, x.shape, _hashed(np.asarray(x))))
         if type(x) is np.ndarray or isinstance(x, np.generic):
-            return whole
-        more = [_hashed(np.ma.getmaskarray(x))] if isinstance(x, np.ma.MaskedArray) else [repr(getattr(x, "unit", ""))]
-        return Numbers((*whole, *more))
+            return content
+        extra = [_hashed(np.ma.getmaskarray(x))] if isinstance(x, np.ma.MaskedArray) else [repr(getattr(x, "unit", ""))]
+        return Numbers((*content, *extra))
 
     def _function(self, f: types.FunctionType, number: int) -> Any:
-        inside = f.__globals__.get("__name__", "")
-        library = _is_library(inside)
-        if library and _is_library(f.__module__ or inside) and f.__closure__ is None:
+        module = f.__globals__.get("__name__", "")
+        is_library_function = _is_library(module)
+        if is_library_function and _is_library(f.__module__ or module) and f.__closure__ is None:
             return Identity(f)
         globals_, names, imports = _names(f.__code__)
         entries = self.entries
@@ -146,14 +146,14 @@ class Captured:
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
             try:
                 content = cell.cell_contents
-            except ValueError:  # empty as yet
+            except ValueError:  # not assigned yet
                 continue
-            if not (library and _is_stranger(content)):
+            if not (is_library_function and _is_library_object(content)):
                 entries[number, name] = self._of(content, names)
         for name, attribute in vars(f).items():
             entries[number, "." + name] = self._of(attribute, names)
-        if not library:
-            # a name that is not there is a builtin
+        if not is_library_function:
+            # a name that is not among the globals is a builtin
             self._named(number, f.__globals__, globals_, names)
             for name in imports:
                 if name in sys.modules:
@@ -163,7 +163,7 @@ class Captured:
     def _named(self, number: int, space: Mapping[str, Any], wanted: Iterable[str], names: frozenset[str]) -> None:
         for name in wanted:
             if name in space and (number, name) not in self.entries:
-                self.entries[number, name] = None  # in work: modules may refer to each other
+                self.entries[number, name] = None  # a placeholder, because modules may refer to each other
                 self.entries[number, name] = self._of(space[name], names)
 
     def _module(self, module: types.ModuleType, names: frozenset[str]) -> Any:
@@ -185,26 +185,26 @@ class Captured:
 
     def _container(self, x: Any, number: int, names: frozenset[str]) -> Any:
         kind: Any = type(x)
-        if isinstance(x, list | tuple) and len(x) >= _LONG and all(type(a) in (int, float) for a in x):
+        if isinstance(x, list | tuple) and len(x) >= _MIN_ARRAY_LENGTH and all(type(a) in (int, float) for a in x):
             array = np.asarray(x)
             if not array.dtype.hasobject:
                 self._contents += 1
                 return kind, array.dtype.str, len(x), _hashed(array)
         if isinstance(x, Mapping):
-            inside: Any = tuple((self._of(k, names), self._of(v, names)) for k, v in x.items())
+            content: Any = tuple((self._of(k, names), self._of(v, names)) for k, v in x.items())
         elif isinstance(x, list | tuple):
-            inside = tuple(self._of(a, names) for a in x)
+            content = tuple(self._of(a, names) for a in x)
         else:
-            inside = frozenset(self._of(a, names) for a in x)
+            content = frozenset(self._of(a, names) for a in x)
         if kind not in (list, tuple, set, frozenset, dict):  # attributes beside the entries
-            return Identity(kind), inside, self._attributes(x, number) if hasattr(x, "__dict__") else None
-        return kind, inside
+            return Identity(kind), content, self._attributes(x, number) if hasattr(x, "__dict__") else None
+        return kind, content
 
     def _instance(self, x: Any, number: int, names: frozenset[str]) -> Any:
         kind, module = type(x), type(x).__module__
-        library = _is_library(module)
-        jitted, before = hasattr(x, "clear_cache"), self._contents
-        if not library:
+        is_of_library = _is_library(module)
+        is_jitted, contents_before = hasattr(x, "clear_cache"), self._contents
+        if not is_of_library:
             self._of(kind, frozenset())
             return Identity(kind), self._attributes(x, number)
         if isinstance(x, eqx.Module | types.SimpleNamespace):
@@ -213,33 +213,33 @@ class Captured:
             inner = x.__wrapped__
             if isinstance(inner, types.FunctionType) and inner.__closure__ is None and _is_library(inner.__module__):
                 return Identity(x)
-        inner = [self._of(getattr(x, name), names) for name in _INNER if callable(getattr(x, name, None))]
-        if jitted and self._contents > before:
+        inner = [self._of(getattr(x, name), names) for name in _INNER_NAMES if callable(getattr(x, name, None))]
+        if is_jitted and self._contents > contents_before:
             self.jitted.append(x)
         if inner:
             return Identity(kind), *inner
-        if callable(getattr(kind, "__array__", None)):  # of pandas and its like
+        if callable(getattr(kind, "__array__", None)):  # such as tables of pandas
             try:
                 labels = tuple(map(str, getattr(x, "columns", ())))
                 return Identity(kind), labels, self._of(np.asarray(x), names)
             except Exception:
                 return Identity(x)
-        if _top(module) in _KNOWN or _top(module) in sys.stdlib_module_names:
+        if _top(module) in _LIBRARIES or _top(module) in sys.stdlib_module_names:
             return Identity(x)
         return Identity(kind), self._attributes(x, number)
 
     def _attributes(self, x: Any, number: int) -> Any:
-        found = dict(getattr(x, "__dict__", {}))
-        slots = [getattr(base, "__slots__", ()) for base in type(x).__mro__]
-        for name in (name for group in slots for name in ((group,) if isinstance(group, str) else group)):
+        attributes = dict(getattr(x, "__dict__", {}))
+        slot_groups = [getattr(base, "__slots__", ()) for base in type(x).__mro__]
+        for name in (name for group in slot_groups for name in ((group,) if isinstance(group, str) else group)):
             if name not in ("__dict__", "__weakref__") and hasattr(x, name):
-                found[name] = getattr(x, name)
-        # a class of Python without a `__dict__` says by its `__slots__` what it holds, nothing if they are empty
-        tells = hasattr(x, "__dict__") or any("__slots__" in vars(base) for base in type(x).__mro__)
-        if not found and not tells:
+                attributes[name] = getattr(x, name)
+        # a Python class without `__dict__` lists its attributes in `__slots__`, which may be empty
+        is_known = hasattr(x, "__dict__") or any("__slots__" in vars(base) for base in type(x).__mro__)
+        if not attributes and not is_known:
             self.opaque.add(f"{type(x).__module__}.{type(x).__qualname__}")
             return Identity(x)
-        for name, value in found.items():
+        for name, value in attributes.items():
             self.entries[number, name] = self._of(value, frozenset())
         return number
 
@@ -251,7 +251,7 @@ class Numbers(tuple[Any, ...]):
 
 
 class Identity:
-    """Equal to that of the same object only, which it does not keep alive."""
+    """A weak reference to an object, equal only to another one to the same object."""
 
     __slots__ = ("_hash", "_of")
 
@@ -269,41 +269,41 @@ class Identity:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        mine = self()
-        return isinstance(other, Identity) and mine is not None and mine is other()
+        referent = self()
+        return isinstance(other, Identity) and referent is not None and referent is other()
 
 
 def roots_of(tree: Any) -> list[Any]:
-    """What in the static parts of the modules of a tree may be, or hold, a function. Its leaves are not among them."""
-    found: list[Any] = []
-    _gather(tree, found, False)
-    return found
+    """Returns what may be or hold a function among the static parts of the modules of a tree, without its leaves."""
+    candidates: list[Any] = []
+    _gather(tree, candidates, False)
+    return candidates
 
 
-def _gather(x: Any, found: list[Any], static: bool) -> None:
+def _gather(x: Any, candidates: list[Any], static: bool) -> None:
     if isinstance(x, dict):
         x = tuple(x.values())
     if isinstance(x, list | tuple):
         for entry in x:
-            _gather(entry, found, static)
+            _gather(entry, candidates, static)
     elif isinstance(x, eqx.Module):
         for field in dataclasses.fields(x):
-            _gather(getattr(x, field.name, None), found, static or field.metadata.get("static", False))
+            _gather(getattr(x, field.name, None), candidates, static or field.metadata.get("static", False))
         if not _is_library(type(x).__module__):
-            found.append(type(x))  # whose methods the likelihood may call
+            candidates.append(type(x))  # the likelihood may call its methods
     elif static and not isinstance(x, (*_PLAIN, *_NUMBERS)):
-        found.append(x)
+        candidates.append(x)
     elif dataclasses.is_dataclass(x) and not isinstance(x, type):
-        found.extend(f for f in vars(x).values() if callable(f) and not isinstance(f, eqx.Module))
+        candidates.extend(f for f in vars(x).values() if callable(f) and not isinstance(f, eqx.Module))
 
 
 def may_see(x: Any) -> bool:
-    """Whether `x` is something that could see anything: no number, text or array."""
+    """Returns whether `x` could capture anything, that is, whether it is no number, text or array."""
     return not isinstance(x, (*_PLAIN, *_NUMBERS)) and not eqx.is_array(x)
 
 
 def can_change(x: Any) -> bool:
-    """Whether something that may change is seen by `x`."""
+    """Returns whether `x` captures something that may change."""
     if not may_see(x):
         return False
     entries = Captured([x]).entries
@@ -328,7 +328,7 @@ def _hashed(array: np.ndarray) -> bytes:
 
 @functools.lru_cache(maxsize=1024)
 def _content_of(identity: Identity) -> Any:
-    """Of an array of JAX, which cannot change: it is read once."""
+    """Returns the content of a JAX array, which cannot change, so that it is read only once."""
     array = identity()
     if jnp.issubdtype(array.dtype, jax.dtypes.extended) or not array.is_fully_addressable or array.is_deleted():
         return identity
@@ -337,7 +337,7 @@ def _content_of(identity: Identity) -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-    """The globals, attributes and modules that code uses, that of inner functions included."""
+    """Returns the globals, attributes and modules that code uses, including the code of inner functions."""
     globals_, names, imports = set(), set(), set()
     for op in dis.get_instructions(code):
         if op.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
@@ -348,8 +348,8 @@ def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozen
             names.add(op.argval)
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
-            for mine, its in zip((globals_, names, imports), _names(inner), strict=True):
-                mine |= its
+            for names_here, names_inside in zip((globals_, names, imports), _names(inner), strict=True):
+                names_here |= names_inside
     return frozenset(globals_), frozenset(names), frozenset(imports)
 
 
@@ -363,20 +363,20 @@ def _is_library(module: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _is_installed(name: str) -> bool:
-    """Whether a package is one that was installed, or Python's own, and not the user's."""
+    """Returns whether a package is installed or part of Python, rather than the user's own."""
     if name == "__main__":
         return False
-    if name in _KNOWN or name in sys.stdlib_module_names:
+    if name in _LIBRARIES or name in sys.stdlib_module_names:
         return True
     module = sys.modules.get(name)
     paths = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
     return any(path and not {"site-packages", "dist-packages"}.isdisjoint(Path(path).parts) for path in paths)
 
 
-def _is_stranger(x: Any) -> bool:
-    """An object of a library, in a closure of a library."""
-    ours = isinstance(x, (*_callables(), list, tuple, dict, np.ndarray, jax.Array, eqx.Module))
-    return not ours and _is_library(type(x).__module__) and type(x) not in (*_PLAIN, *_NUMBERS)
+def _is_library_object(x: Any) -> bool:
+    """Returns whether `x`, in a closure of a library, is a library's own object."""
+    may_capture = isinstance(x, (*_callables(), list, tuple, dict, np.ndarray, jax.Array, eqx.Module))
+    return not may_capture and _is_library(type(x).__module__) and type(x) not in (*_PLAIN, *_NUMBERS)
 
 
 def _callables() -> tuple[type, ...]:

@@ -1,4 +1,4 @@
-"""Long sums over rows, streamed in chunks so that a gradient or an exact Hessian holds one chunk's arrays at a time."""
+"""Long sums over rows, streamed in chunks so that gradients and exact Hessians hold the arrays of one chunk only."""
 
 import functools
 from collections.abc import Callable
@@ -14,30 +14,30 @@ from jaxtyping import Array, Bool, Float, Scalar
 from .on_disk import OnDisk
 from .typing import PyTree
 
-_DEFAULT = 10_000  # rows at a time of data on disk: they stay in the cache of a core
+_DEFAULT = 10_000  # rows per chunk for data on disk, which fit into the cache of a core
 
 
 def chunked_sum(
     terms: Callable[[Any, Any], Float[Array, " rows"]], params: PyTree, rows: PyTree, *, chunk_size: int | None
 ) -> Scalar:
-    """Sums `terms(params, rows)` over rows, `chunk_size` of them at a time.
+    """Sums `terms(params, rows)` over rows, `chunk_size` rows at a time.
 
     ```python
     def nll(params, image):
         return mx.chunked_sum(log_density, params, image, chunk_size=10_000)
     ```
 
-    The value is the same to rounding. Its gradient with respect to `params` is summed in the same pass, so that the
-    memory is that of one chunk; derivatives with respect to all else compute each chunk again instead of keeping it.
-    About 10⁴ rows are a good chunk, as they stay in the cache of a core.
+    The value is the same to rounding. Its gradient with respect to `params` is summed in the same pass, so that memory
+    holds one chunk; other derivatives recompute each chunk instead of storing it. A chunk of about 10⁴ rows fits into
+    the cache of a core.
 
     **Arguments:**
 
-    - `terms`: called as `terms(params, chunk)`, returns one number a row, shape `(rows,)`.
-    - `params`: whatever `terms` takes first.
+    - `terms`: called as `terms(params, chunk)`, returns one number per row, shape `(rows,)`.
+    - `params`: the first argument of `terms`.
     - `rows`: a pytree of arrays with one leading axis of rows (an array, a tuple `(x, y)`, `mx.Points`, ...), or
         `mx.OnDisk`.
-    - `chunk_size`: rows a chunk; `None` for all at once (10⁴ for `mx.OnDisk`).
+    - `chunk_size`: rows per chunk; `None` for all at once (10⁴ for `mx.OnDisk`).
 
     **Returns:** the sum, a scalar: 0 for no rows.
 
@@ -54,16 +54,16 @@ def chunked_sum(
 
 
 def sum_over_chunks(fn: Callable[[PyTree, Bool[Array, " rows"]], PyTree], rows: PyTree, chunk_size: int | None) -> Any:
-    """The sum of `fn(chunk, counted)` over chunks of the rows, of which only the `counted` ones must count; as
-    `chunked_sum` otherwise, for anything that is a sum over rows."""
+    """Returns the sum of `fn(chunk, counted)` over chunks of rows, where `fn` must include only the `counted` rows. As
+    `chunked_sum`, but for anything that is a sum over rows."""
     size = _size(rows, chunk_size)
     return fn(rows, jnp.ones(_length(rows), bool)) if size is None else _scan(fn, rows, size)
 
 
 def _size(rows: PyTree, chunk_size: int | None) -> int | None:
-    """The rows of a chunk; `None`: all.
+    """Returns the number of rows per chunk; `None` for all.
 
-    **Raises:** `ValueError` for what is no number of rows.
+    **Raises:** `ValueError` for an invalid number.
     """
     n = _length(rows)
     if chunk_size is not None and (isinstance(chunk_size, bool) or int(chunk_size) != chunk_size or chunk_size < 1):
@@ -75,7 +75,7 @@ def _size(rows: PyTree, chunk_size: int | None) -> int | None:
 
 @eqx.filter_custom_jvp
 def _streamed(terms: Callable, params: PyTree, rows: PyTree, size: int) -> Scalar:
-    """The sum over chunks. Where only `params` are differentiated, one pass gives the sum with its gradient."""
+    """Returns the sum over chunks. If only `params` are differentiated, one pass gives the sum and its gradient."""
     return _scan(functools.partial(_chunk_sum, terms, params), rows, size)
 
 
@@ -90,12 +90,12 @@ def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Scalar, Scal
 
         return eqx.filter_jvp(generic, (terms, params, rows), (t_terms, t_params, t_rows))
 
-    perturbed = jax.tree.map(lambda t: t is not None, t_params, is_leaf=lambda t: t is None)
-    moving, still = eqx.partition(params, perturbed)
+    is_perturbed = jax.tree.map(lambda t: t is not None, t_params, is_leaf=lambda t: t is None)
+    moving, fixed = eqx.partition(params, is_perturbed)
 
     def expand(chunk: PyTree, counted: Array) -> tuple[Scalar, PyTree]:
-        one = lambda moving: _chunk_sum(terms, eqx.combine(moving, still), chunk, counted)  # noqa: E731
-        return jax.value_and_grad(one)(moving)
+        sum_of = lambda moving: _chunk_sum(terms, eqx.combine(moving, fixed), chunk, counted)  # noqa: E731
+        return jax.value_and_grad(sum_of)(moving)
 
     value, gradient = _scan(expand, rows, size)
     parts = jax.tree.map(lambda g, t: jnp.sum(g * t), gradient, t_params)
@@ -108,34 +108,34 @@ def _chunk_sum(terms: Callable, params: PyTree, chunk: PyTree, counted: Array) -
 
 
 def _chunk(rows: PyTree, first: Array, size: int) -> tuple[PyTree, Array]:
-    """The chunk that starts at row `first`, and which of its rows to count: the last chunk is moved back to be full,
-    and the rows that were counted already are left out."""
+    """Returns the chunk that starts at row `first`, and which of its rows to count: the last chunk is moved back to be
+    full, and its rows that belong to the one before are not counted again."""
     start = jnp.minimum(first, _length(rows) - size)
     chunk = jtu.tree_map(lambda a: lax.dynamic_slice_in_dim(a, start, size), rows)
     return chunk, start + jnp.arange(size) >= first
 
 
 def _scan(fn: Callable, rows: PyTree, size: int) -> PyTree:
-    """The sum of `fn(chunk, counted)` over all chunks. What is needed for a derivative is computed again, chunk by
-    chunk (inside a scan this needs no fence against common subexpressions)."""
+    """Returns the sum of `fn(chunk, counted)` over all chunks. Derivatives recompute each chunk; inside a scan this
+    needs no barrier against common-subexpression elimination."""
 
     if isinstance(rows, OnDisk):
 
-        def whole(i: Array) -> PyTree:
-            chunk, of_data = rows.chunk(i)
-            return _scan(lambda part, counted: fn(part[0], counted & part[1]), (chunk, of_data), size)
+        def sum_of_stored_chunk(i: Array) -> PyTree:
+            chunk, is_data = rows.chunk(i)
+            return _scan(lambda part, counted: fn(part[0], counted & part[1]), (chunk, is_data), size)
 
-        return _sum(whole, jnp.arange(rows.num_chunks))
+        return _sum(sum_of_stored_chunk, jnp.arange(rows.num_chunks))
     return _sum(lambda first: fn(*_chunk(rows, first, size)), jnp.arange(0, _length(rows), size))
 
 
 def _sum(fn: Callable[[Array], PyTree], steps: Array) -> PyTree:
-    one = jax.checkpoint(fn, prevent_cse=False)
+    recomputed = jax.checkpoint(fn, prevent_cse=False)
 
     def body(total: PyTree, step: Array) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, one(step)), None
+        return jax.tree.map(jnp.add, total, recomputed(step)), None
 
-    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, jnp.array(0)))
+    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(recomputed, jnp.array(0)))
     return lax.scan(body, zero, steps)[0]
 
 

@@ -1,5 +1,5 @@
-"""`jit`: as `eqx.filter_jit`, but a call sees what its functions see now; compiled in half the time where a call is at
-the top level and on the CPU."""
+"""`jit`: as `eqx.filter_jit`, but each call uses the values that its functions capture now, and calls at the top level
+compile in half the time on the CPU."""
 
 import functools
 import threading
@@ -25,63 +25,63 @@ _CLOSED_OVER = (
     "give it as data, the third argument of mx.fit, or call with jax.set_mesh"
 )
 
-# XLA's newer emitters take some 10 ms for each of the hundreds of small fusions of a fit, the older ones a third of
-# that, and the programs are as fast (benchmarks/first_call.py, warm_fit.py).
+# XLA's newer emitters take about 10 ms for each of the hundreds of small fusions of a fit, the older ones a third of
+# that, and the programs are equally fast (benchmarks/first_call.py, warm_fit.py).
 QUICK = {"xla_cpu_use_fusion_emitters": False}
 
-# Of each jitted function, the programs that are kept: those used last. Where they hold data of closures, which may be
-# large, so many bytes of these.
+# Limits for each jitted function, which keeps the programs used last: on their number, and on the bytes of captured
+# data that they hold, which may be large.
 _PROGRAMS = 512
 _BYTES = 2**28
 
 
 def jit(fn: Callable[P, T]) -> Callable[P, T]:
-    """As `eqx.filter_jit`, for functions of likelihoods, also of arrays whose sharding is part of their type: what
-    comes out is then everywhere.
+    """As `eqx.filter_jit`, for functions of likelihoods. Arrays whose sharding is part of their type are allowed; the
+    results are then replicated.
 
-    What is no array is static, and so is what the functions among it see beside their arguments (`Captured`): where
-    that has changed since the last call they are traced again.
+    All inputs that are no arrays are static, and so are the values that functions among them capture (`Captured`): if
+    these have changed since the last call, the function is traced again.
     """
-    kept = _Programs(fn)
+    programs = _Programs(fn)
 
     @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         mesh = explicit_mesh(_arrays((args, kwargs)))
         try:
             if mesh is None:
-                return kept.call(args, kwargs)
-            return where_xla_decides(lambda inputs: kept.call(*inputs), mesh, (args, kwargs))
+                return programs.call(args, kwargs)
+            return where_xla_decides(lambda inputs: programs.call(*inputs), mesh, (args, kwargs))
         except ValueError as error:
             if mesh is None and "Closure-converted function called with different" in str(error):
                 raise ValueError(_CLOSED_OVER) from error
             if "should match the aval mesh" not in str(error):
                 raise
-        return kept.call(args, kwargs)  # it closes over an array of the mesh that is set, and so sees it as it is
+        return programs.call(args, kwargs)  # it closes over an array of the mesh that is set, and so runs on this mesh
 
-    # bytes of the compiled program's arguments, results and intermediate arrays, where XLA tells
-    call.memory = lambda *args, **kwargs: kept.memory(args, kwargs)  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
+    # bytes of the compiled program's arguments, results and intermediate arrays; `None` if XLA does not report them
+    call.memory = lambda *args, **kwargs: programs.memory(args, kwargs)  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
     return call
 
 
 class _Static(eqx.Module):
-    """What a program returns beside its arrays."""
+    """The static part of the output of a program."""
 
     value: Any = eqx.field(static=True)
 
 
 class _Program:
-    """One function with all that is static. JAX drops what was compiled with the last reference to this."""
+    """One function with its static inputs. JAX drops the compiled program with the last reference to this object."""
 
     def __init__(self, fn: Callable, static: tuple[Any, ...], treedef: Any):
-        self.nbytes = 0  # of the data that functions among `static` see
-        self._traces = traces = [0]  # `run` refers to nothing that refers to it: it goes with its last reference
+        self.nbytes = 0  # bytes of the data that functions among `static` capture
+        self._traces = traces = [0]  # a list, so that `run` needs no reference to `self`, which would be a cycle
 
         def run(dynamic: tuple[Any, ...]) -> tuple[Any, Any, _Static]:
             traces[0] += 1
             leaves = [s if d is None else d for d, s in zip(dynamic, static, strict=True)]
             args, kwargs = jax.tree.unflatten(treedef, leaves)
-            arrays, others = eqx.partition(fn(*args, **kwargs), eqx.is_array)
-            return jnp.array(0), arrays, _Static(others)
+            arrays, static_outputs = eqx.partition(fn(*args, **kwargs), eqx.is_array)
+            return jnp.array(0), arrays, _Static(static_outputs)
 
         run.__name__, run.__qualname__ = fn.__name__, fn.__qualname__
         self.plain = jax.jit(run)
@@ -89,21 +89,21 @@ class _Program:
 
     @property
     def traces(self) -> int:
-        """How often it was traced."""
+        """The number of times it was traced."""
         return self._traces[0]
 
     def __call__(self, dynamic: tuple[Any, ...]) -> Any:
         try:
-            marker, arrays, others = self._called(dynamic)
+            marker, arrays, static_outputs = self._called(dynamic)
             if is_concrete(marker):
-                marker.block_until_ready()  # errors are of this call
+                marker.block_until_ready()  # raises errors of this call here
         except (jax.errors.JaxRuntimeError, ValueError) as error:
-            _, found, said = str(error).partition("_EquinoxRuntimeError: ")
-            if not found:
+            _, separator, message = str(error).partition("_EquinoxRuntimeError: ")
+            if not separator:
                 raise
-            # of `eqx.error_if` in a likelihood
-            raise eqx.EquinoxRuntimeError(said.partition("\n\n\n")[0]) from None
-        return eqx.combine(arrays, others.value)
+            # from `eqx.error_if` in a likelihood
+            raise eqx.EquinoxRuntimeError(message.partition("\n\n\n")[0]) from None
+        return eqx.combine(arrays, static_outputs.value)
 
     def lowered(self, dynamic: tuple[Any, ...]) -> Any:
         return (self.quick if quick_is_there() else self.plain).lower(dynamic)
@@ -113,44 +113,46 @@ class _Program:
             try:
                 return self.quick(dynamic)
             except ValueError as error:
-                # JAX takes options at the top level only, and this was not it: the likelihood closes over a tracer, of
-                # an eager `vmap` or `grad`.
+                # JAX accepts compiler options at the top level only. This call is not there: the likelihood closes over
+                # a tracer of an eager `vmap` or `grad`.
                 if "compiler_options" not in str(error):
                     raise
         return self.plain(dynamic)
 
 
-class _Problem:
-    """What is static in some calls."""
+class _StaticInputs:
+    """The static inputs of calls, and the values that their functions capture."""
 
     def __init__(self, tree: Any, static: tuple[Any, ...]):
-        self.inside = [x for x in roots_of(tree) if can_change(x)]
-        self.changes = bool(self.inside) or any(map(can_change, static))
-        self.ignored: frozenset[Any] = frozenset()  # what the functions write themselves when they are traced
+        self.functions = [x for x in roots_of(tree) if can_change(x)]
+        self.changes = bool(self.functions) or any(map(can_change, static))
+        self.ignored: frozenset[Any] = frozenset()  # places that the functions write themselves when they are traced
 
-    def seen(self, static: tuple[Any, ...]) -> Captured | None:
-        return Captured([*self.inside, *filter(may_see, static)]) if self.changes else None
+    def capture(self, static: tuple[Any, ...]) -> Captured | None:
+        return Captured([*self.functions, *filter(may_see, static)]) if self.changes else None
 
-    def key(self, seen: Captured | None) -> tuple[Any, ...]:
-        return () if seen is None else seen.without(self.ignored)
+    def key(self, captured: Captured | None) -> tuple[Any, ...]:
+        return () if captured is None else captured.without(self.ignored)
 
 
 class _Programs:
-    """The programs of one function, those used last at the end."""
+    """The programs of one function, ordered by their last use."""
 
     def __init__(self, fn: Callable):
         self.fn, self._lock = fn, threading.Lock()
-        self._problems: dict[Any, _Problem] = {}
+        self._static_inputs: dict[Any, _StaticInputs] = {}
         self._programs: OrderedDict[tuple[Any, tuple[Any, ...]], _Program] = OrderedDict()
 
     def call(self, args: Any, kwargs: Any) -> Any:
         return self._with(args, kwargs, lambda program, dynamic: program(dynamic))
 
     def memory(self, args: Any, kwargs: Any) -> int | None:
-        told = self._with(args, kwargs, lambda program, dynamic: program.lowered(dynamic).compile().memory_analysis())
-        if told is None:
+        analysis = self._with(
+            args, kwargs, lambda program, dynamic: program.lowered(dynamic).compile().memory_analysis()
+        )
+        if analysis is None:
             return None
-        return int(told.argument_size_in_bytes + told.output_size_in_bytes + told.temp_size_in_bytes)
+        return int(analysis.argument_size_in_bytes + analysis.output_size_in_bytes + analysis.temp_size_in_bytes)
 
     def _with(self, args: Any, kwargs: Any, use: Callable[[_Program, tuple[Any, ...]], T]) -> T:
         args, kwargs = unlabelled((args, kwargs))
@@ -159,45 +161,49 @@ class _Programs:
         static = tuple(None if eqx.is_array(x) else x for x in leaves)
         key = (static, tuple(map(type, static)), treedef)
         try:
-            problem = self._problems.get(key)
+            static_inputs = self._static_inputs.get(key)
         except TypeError:
             refuse_unhashable(self.fn, args, kwargs)
             raise
-        if problem is None:
-            problem = self._problems[key] = _Problem((args, kwargs), static)
-        seen = problem.seen(static)
-        program = self._find(key, problem, seen, lambda: _Program(self.fn, static, treedef))
+        if static_inputs is None:
+            static_inputs = self._static_inputs[key] = _StaticInputs((args, kwargs), static)
+        captured = static_inputs.capture(static)
+        program = self._find(key, static_inputs, captured, lambda: _Program(self.fn, static, treedef))
         before = program.traces
         out = use(program, dynamic)
-        if seen is not None and program.traces > before:
-            self._rename(key, problem, seen, problem.seen(static), program)
+        if captured is not None and program.traces > before:
+            self._rename(key, static_inputs, captured, static_inputs.capture(static), program)
         return out
 
-    def _find(self, key: Any, problem: _Problem, seen: Captured | None, make: Callable[[], _Program]) -> _Program:
+    def _find(
+        self, key: Any, static_inputs: _StaticInputs, captured: Captured | None, make: Callable[[], _Program]
+    ) -> _Program:
         with self._lock:
-            place = (key, problem.key(seen))
-            program = self._programs.get(place)
+            program_key = (key, static_inputs.key(captured))
+            program = self._programs.get(program_key)
             if program is None:
                 program = make()
-                if seen is not None:
-                    program.nbytes = seen.nbytes
-                    seen.prepare()
-                self._programs[place] = program
-                self._problems.setdefault(key, problem)
+                if captured is not None:
+                    program.nbytes = captured.nbytes
+                    captured.prepare()
+                self._programs[program_key] = program
+                self._static_inputs.setdefault(key, static_inputs)
                 self._drop()
-            self._programs.move_to_end(place)
+            self._programs.move_to_end(program_key)
         return program
 
-    def _rename(self, key: Any, problem: _Problem, before: Captured, now: Captured | None, program: _Program) -> None:
-        """After a trace, which may itself have changed what the functions see: what it counts or remembers is no reason
-        to trace again, and what it has read in is what the program holds."""
-        assert now is not None
+    def _rename(
+        self, key: Any, static_inputs: _StaticInputs, before: Captured, after: Captured | None, program: _Program
+    ) -> None:
+        """Files the program under the values captured after tracing, which may itself have changed them: a counter or
+        cache that the function writes does not cause a new trace, and the program holds what was read in."""
+        assert after is not None
         with self._lock:
-            place = (key, problem.key(before))
-            problem.ignored |= now.written_since(before)
-            if place != (key, problem.key(now)) and self._programs.get(place) is program:
-                del self._programs[place]
-                self._programs[key, problem.key(now)] = program
+            program_key = (key, static_inputs.key(before))
+            static_inputs.ignored |= after.written_since(before)
+            if program_key != (key, static_inputs.key(after)) and self._programs.get(program_key) is program:
+                del self._programs[program_key]
+                self._programs[key, static_inputs.key(after)] = program
 
     def _drop(self) -> None:
         total = sum(program.nbytes for program in self._programs.values())
@@ -205,7 +211,7 @@ class _Programs:
             (key, _), program = self._programs.popitem(last=False)
             total -= program.nbytes
             if not any(other == key for other, _ in self._programs):
-                self._problems.pop(key, None)
+                self._static_inputs.pop(key, None)
 
 
 def _arrays(inputs: Any) -> list[Any]:
@@ -213,12 +219,12 @@ def _arrays(inputs: Any) -> list[Any]:
 
 
 def _at_top_level(leaves: list[Any]) -> bool:
-    return is_concrete(jnp.asarray(0.0), *leaves)  # a number is traced while something else is
+    return is_concrete(jnp.asarray(0.0), *leaves)  # a constant is a tracer while something is traced
 
 
 @functools.cache
 def quick_is_there() -> bool:
-    """Whether this is XLA for the CPU, in a version that knows the option."""
+    """Returns whether the backend is XLA for the CPU, in a version that knows the option."""
     if jax.default_backend() != "cpu":
         return False
     try:

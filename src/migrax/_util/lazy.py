@@ -1,4 +1,4 @@
-"""A package whose names are imported when they are first asked for, so that importing it takes next to no time."""
+"""Lazy imports: the names of a package are imported on first access, so that importing the package is fast."""
 
 import ast
 import importlib
@@ -10,28 +10,28 @@ from typing import Any
 
 
 def from_stub(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a package (PEP 562), by the imports that its `__init__.pyi` lists.
+    """Returns `__getattr__`, `__dir__` and `__all__` of a package (PEP 562), from the imports in its `__init__.pyi`.
 
-    The stub is what type checkers and editors read, so that the names stand at one place.
+    Type checkers and editors read the same stub, so that the names are listed in one place.
     """
     source = importlib.resources.files(package).joinpath("__init__.pyi").read_text(encoding="utf-8")
     imports = [node for node in ast.parse(source).body if isinstance(node, ast.ImportFrom)]
-    home = {alias.asname or alias.name: (node.module, alias.name) for node in imports for alias in node.names}
+    origins = {alias.asname or alias.name: (node.module, alias.name) for node in imports for alias in node.names}
 
     def __getattr__(name: str) -> Any:
         if name == "__version__" and package == "migrax":
             return importlib.metadata.version(package)
-        if name not in home:
+        if name not in origins:
             from .._hints.other_packages import of_module
 
-            # with a name and without obj: Python would ask a second time whether something else was meant
-            raise AttributeError(of_module(package, name, home), name=name)
-        module, attribute = home[name]
+            # without `obj`, because Python would otherwise append its own suggestion
+            raise AttributeError(of_module(package, name, origins), name=name)
+        module, attribute = origins[name]
         if module is None:
-            found = importlib.import_module(f".{attribute}", package)
+            value = importlib.import_module(f".{attribute}", package)
         else:
-            found = getattr(importlib.import_module(f".{module}", package), attribute)
-        setattr(sys.modules[package], name, found)  # the next time it is there
-        return found
+            value = getattr(importlib.import_module(f".{module}", package), attribute)
+        setattr(sys.modules[package], name, value)  # caches it
+        return value
 
-    return __getattr__, lambda: sorted(home), sorted(home)
+    return __getattr__, lambda: sorted(origins), sorted(origins)

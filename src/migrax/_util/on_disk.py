@@ -1,4 +1,4 @@
-"""Data that stay on disk: read chunk by chunk while a compiled fit runs."""
+"""Data on disk, read chunk by chunk while a compiled fit runs."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from .typing import PyTree
 
 
 class OnDisk(eqx.Module):
-    """Rows that are read while they are summed over, for fits to more than fits into memory.
+    """Rows that are read from disk while they are summed over, for fits to data that do not fit into memory.
 
     ```python
     x = np.load("events.npy", mmap_mode="r")  # 10⁸ events stay where they are
@@ -24,8 +24,8 @@ class OnDisk(eqx.Module):
 
     `mx.UnbinnedNLL`, `mx.ExtendedUnbinnedNLL` (weighted events as a tuple `(x, weight)`) and `mx.chunked_sum` take it
     in place of arrays. Memory holds two chunks, whatever the number of rows; each evaluation of the likelihood reads
-    all of them. It is no array: it has no toys to vmap over and no derivatives, and the file must not change while it
-    is in use. Make one and keep it: a new one compiles anew.
+    all rows. It cannot be vmapped over or differentiated, and the file must not change while it is in use. Reuse one
+    object: a new one compiles again.
     """
 
     size: int = eqx.field(static=True)
@@ -41,10 +41,10 @@ class OnDisk(eqx.Module):
             any lengths), called once for each pass over the data, and once to count them.
         - `chunk_size`: rows read at a time, for arrays.
         - `dtype`: that of the rows when they are summed; default the floating-point type of JAX.
-        - `progress`: if `True` show a bar for each pass over the data (extra `tqdm`).
+        - `progress`: if `True`, show a progress bar for each pass over the data (extra `tqdm`).
 
-        **Raises:** `TypeError`, `ValueError` for arrays of different lengths, an iterator without a chunk, or what is
-        neither.
+        **Raises:** `TypeError`, `ValueError` for arrays of different lengths, an iterator without chunks, or any other
+        source.
         """
         if isinstance(chunk_size, bool) or int(chunk_size) != chunk_size or chunk_size < 1:
             raise ValueError(f"chunk_size must be a whole number of at least 1, got {chunk_size!r}")
@@ -72,17 +72,17 @@ class OnDisk(eqx.Module):
 
     @property
     def num_chunks(self) -> int:
-        """How many times is read in one pass."""
+        """The number of chunks that one pass reads."""
         return self._reader.num_chunks
 
     @property
     def num_arrays(self) -> int:
-        """How many arrays a chunk is: 1 unless `source` is of tuples."""
+        """The number of arrays in a chunk: 1, unless `source` gives tuples."""
         return len(jtu.tree_leaves(self._shapes))
 
     def chunk(self, i: Array) -> tuple[PyTree, Bool[Array, " rows"]]:
-        """Inside a traced function: the `i`-th chunk, padded with its last row to full length, and which rows are of
-        the data."""
+        """Returns, inside a traced function, the `i`-th chunk, padded with its last row to full length, and a mask of
+        the rows that are data."""
         shapes = (self._shapes, jax.ShapeDtypeStruct((), np.int32))
         rows, n = jax.pure_callback(self._reader, shapes, i, vmap_method="sequential")
         return rows, jnp.arange(self.chunk_size) < n
@@ -97,7 +97,7 @@ def _is_shape(x: Any) -> bool:
 
 
 def _rows(source: Any) -> int:
-    """**Raises:** `TypeError`, `ValueError` unless they are arrays of one length."""
+    """Returns the number of rows. **Raises:** `TypeError`, `ValueError` unless these are arrays of equal length."""
     arrays = source if isinstance(source, tuple) else (source,)
     if not all(hasattr(a, "dtype") and len(getattr(a, "shape", ())) > 0 for a in arrays):
         raise TypeError("OnDisk takes arrays with an axis of rows, or a tuple of such arrays")
@@ -108,7 +108,7 @@ def _rows(source: Any) -> int:
 
 
 class _FromArrays:
-    """Chunks by slices."""
+    """Reads chunks as slices of arrays."""
 
     def __init__(self, source: Any, chunk_size: int):
         self.source, self.chunk_size = source, chunk_size
@@ -119,7 +119,7 @@ class _FromArrays:
 
 
 class _FromIterator:
-    """Chunks of an iterator, which is begun again for each pass."""
+    """Reads chunks from an iterator, which is restarted for each pass."""
 
     def __init__(self, source: Callable[[], Any], num_chunks: int):
         self.source, self.num_chunks = source, num_chunks
@@ -145,7 +145,7 @@ _Chunks = _FromArrays | _FromIterator
 
 
 class _Reader:
-    """What the compiled program calls, on the host. (It must not call JAX.)"""
+    """The host callback of the compiled program, which must not call JAX."""
 
     def __init__(self, chunks: _Chunks, num_chunks: int, chunk_size: int, dtype: Any, progress: bool):
         self.chunks, self.num_chunks, self.chunk_size, self.dtype = chunks, num_chunks, chunk_size, dtype
@@ -161,7 +161,7 @@ class _Reader:
 
     def _full(self, a: Any) -> np.ndarray:
         a = np.asarray(a, dtype=self.dtype)
-        if a.shape[0] == 0:  # no events at all, or none in this chunk
+        if a.shape[0] == 0:  # an empty chunk
             return np.zeros((self.chunk_size, *a.shape[1:]), self.dtype)
         missing = self.chunk_size - a.shape[0]
         return np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]) if missing else np.ascontiguousarray(a)
@@ -179,9 +179,9 @@ class _Reader:
 
 
 def _count(source: Callable[[], Any]) -> tuple[list[int], Any]:
-    """The lengths of the chunks, and the shapes of a row.
+    """Returns the lengths of the chunks and the shapes of a row.
 
-    **Raises:** `ValueError` without a chunk, or for chunks that differ.
+    **Raises:** `ValueError` if there is no chunk, or if their shapes differ.
     """
     lengths: list[int] = []
     row = None

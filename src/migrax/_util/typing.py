@@ -1,8 +1,8 @@
-"""What annotations use beside jaxtyping's shapes."""
+"""Types for annotations, beside the shapes of jaxtyping."""
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    PyTree: TypeAlias = Any  # to type checkers jaxtyping's is of unknown type, and so is all that holds one
+    PyTree: TypeAlias = Any  # the one of jaxtyping has an unknown type for type checkers, as has all that holds it
 else:
     from jaxtyping import PyTree as PyTree
