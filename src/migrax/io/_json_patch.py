@@ -100,7 +100,7 @@ def _single_patch(node: Node, i: int) -> Patch:
 def _read_set(document: Any, source: Any) -> tuple[list[Patch], tuple[str, ...]]:
     """All patches of a set, which must be a set for this document, and the labels of their values."""
     if hasattr(source, "patches") and hasattr(source, "metadata"):  # a pyhf.PatchSet
-        patches = [{"metadata": one.metadata, "patch": one.patch} for one in source.patches]
+        patches = [{"metadata": entry.metadata, "patch": entry.patch} for entry in source.patches]
         source = {"metadata": source.metadata, "patches": patches}
     patchset = Node(load(source, "the set of patches"), "")
     metadata = patchset["metadata"]

@@ -43,7 +43,7 @@ def to_pyhf(
     params = _params(result)
     new = copy.deepcopy(dict(load(workspace, "workspace")))
     measured = Node(new, "")["measurements"].some()
-    names = [one["name"].label() for one in measured]
+    names = [node["name"].label() for node in measured]
     if measurement is not None and measurement not in names:
         raise ValueError(f"there is no measurement {measurement!r}; there are {', '.join(map(repr, names))}")
     config = measured[0 if measurement is None else names.index(measurement)]["config"].value

@@ -142,11 +142,13 @@ def _sample(label: str, role: Role, sample: Sample | None, channel: Channel) -> 
     """The sample of a point for a role, with all its modifiers; without events if the point has none."""
     no_events = np.zeros(channel.bins)
     nominal, where = (no_events, channel.where) if sample is None else (sample.nominal, sample.where)
-    own = {} if sample is None else {(m.kind, m.name): m for m in sample.modifiers}
-    modifiers = [own.get((m.kind, m.name), m if m.errors is None else m._replace(errors=no_events)) for m in role.fixed]
+    own_modifiers = {} if sample is None else {(m.kind, m.name): m for m in sample.modifiers}
+    modifiers = [
+        own_modifiers.get((m.kind, m.name), m if m.errors is None else m._replace(errors=no_events)) for m in role.fixed
+    ]
     for (kind, name), m in sorted(role.varied.items()):
         neutral = (1.0, 1.0) if kind == "normsys" else (nominal, nominal)
-        modifiers.append(own.get((kind, name), Modifier(kind, name, m.where, *neutral)))
+        modifiers.append(own_modifiers.get((kind, name), Modifier(kind, name, m.where, *neutral)))
     return Sample(label, nominal, tuple(modifiers), where)
 
 

@@ -88,7 +88,7 @@ def read_structure(node: Node) -> Response:
 
 
 def check_factors(node: Node, response: Response, nominal: np.ndarray, *variations: np.ndarray) -> list[np.ndarray]:
-    """The variations of a histosys that multiplies, of which each has ratios to the nominal histogram. With a
+    """The variations of a histosys that multiplies, checked for their ratios to the nominal histogram. With a
     polynomial, an empty bin is replaced by a rounding error of the nominal events, as in ROOT.
 
     **Raises:** `ValueError` if a ratio does not exist, or is not positive where it must be.

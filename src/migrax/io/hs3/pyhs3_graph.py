@@ -94,7 +94,7 @@ def read_by_pyhs3(document: Document, analysis: Analysis) -> tuple[PyHS3, dict[s
         model = workspace.model(
             target, parameter_set=ParameterSet(name="migrax", parameters=parameters), progress=False
         )
-        with warnings.catch_warnings():  # the documentation says so
+        with warnings.catch_warnings():  # a limitation that is documented
             warnings.filterwarnings("ignore", ".*weights are baked as pt.constant")
             graph = pyhs3.jaxify(-model.log_prob)
     except Exception as error:
