@@ -265,8 +265,8 @@ class LeastSquares(AbstractLikelihood):
             f, shift = jax.jvp(curve, (data.x,), (xerr,))
             return f, shift**2
         f, linear = jax.linearize(curve, data.x)
-        one = jnp.eye(data.x.shape[1], dtype=xerr.dtype)
-        shifts = jax.vmap(lambda column: linear(xerr * column[None, :]))(one)
+        unit_columns = jnp.eye(data.x.shape[1], dtype=xerr.dtype)
+        shifts = jax.vmap(lambda column: linear(xerr * column[None, :]))(unit_columns)
         return f, jnp.sum(shifts**2, axis=0)
 
     def prediction(self, params: PyTree, data: Points | None = None) -> Float[Array, " n"]:

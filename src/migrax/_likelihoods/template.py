@@ -223,8 +223,8 @@ class TemplateNLL(AbstractLikelihood):
     def pulls(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Float[Array, "*bins"]:
         """(n - mu) / standard deviation, including that of the templates; NaN in masked bins."""
         bins, counts = self._bins(resolve(params)), as_counts(data, "TemplateNLL")
-        own = bins.mu if counts.variance is None else counts.variance
-        return _counts.count_pulls(bins.mu, Counts(counts.value, own + bins.variance), self._used)
+        count_variance = bins.mu if counts.variance is None else counts.variance
+        return _counts.count_pulls(bins.mu, Counts(counts.value, count_variance + bins.variance), self._used)
 
     def ndata(self, data: Float[Array, "*bins"] | Counts) -> int | Int[Array, ""]:
         """The number of bins that are used."""

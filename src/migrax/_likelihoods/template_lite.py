@@ -21,9 +21,9 @@ def da_terms(
     known = (mu_var > 0) & (mu != 0)
     k = jnp.where(known, mu, 1.0) ** 2 / jnp.where(known, mu_var, 1.0)
     # beta = (n + k) / (mu + k)
-    off = jnp.where(known, (n - mu) / (mu + k), 0.0)
-    log_beta = jnp.log1p(off)
-    return _poisson(n, mu * (1 + off)) + jnp.where(known, k * (off - log_beta), 0.0)
+    shift = jnp.where(known, (n - mu) / (mu + k), 0.0)
+    log_beta = jnp.log1p(shift)
+    return _poisson(n, mu * (1 + shift)) + jnp.where(known, k * (shift - log_beta), 0.0)
 
 
 def conway_terms(

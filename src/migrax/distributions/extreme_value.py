@@ -51,8 +51,8 @@ class GeneralizedExtremeValue(AbstractDistribution):
         bounded = ~empty & ~from_below & ~to_above
         # The cdf is exp(-exp(-s)). The growth of s over the interval, from its width:
         a, b = jnp.where(bounded, low, self.mu), jnp.where(bounded, high, self.mu + self.sigma)
-        rest = 1 + self.xi * (a - self.mu) / self.sigma
-        width = jnp.where(bounded, (b - a) / self.sigma / jnp.where(bounded, rest, 1.0), 1.0)
+        base = 1 + self.xi * (a - self.mu) / self.sigma
+        width = jnp.where(bounded, (b - a) / self.sigma / jnp.where(bounded, base, 1.0), 1.0)
         r = jnp.where(bounded, self.xi * width, 0.0)
         growth = width * log1p_ratio(jnp.maximum(r, -1 + jnp.finfo(r.dtype).epsneg))
         # exp(-t_b) - exp(-t_a) = exp(-t_b) (1 - exp(t_b - t_a)), where t_a - t_b = t_a (1 - exp(-growth))

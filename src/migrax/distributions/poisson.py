@@ -76,14 +76,14 @@ def _log_prob(k: Array, rate: Array) -> Array:
     # many: Stirling's formula, and the remaining part, which vanishes where k = rate (C. Loader, Fast and Accurate
     # Computation of Binomial Probabilities (2000))
     many = jnp.where(large, k, _LARGE)
-    off = (lam - many) / many
-    near = jnp.abs(off) < 0.25
+    relative = (lam - many) / many
+    near = jnp.abs(relative) < 0.25
     by_ratio = many * (jnp.log(many) - jnp.log(jnp.where(near, many, lam))) + jnp.where(near, 0.0, lam) - many
-    rest = jnp.where(near, many * log1p_remainder(jnp.where(near, off, 0.0)), by_ratio)
+    remainder = jnp.where(near, many * log1p_remainder(jnp.where(near, relative, 0.0)), by_ratio)
     series = jnp.zeros_like(many)
     for coefficient in reversed(_STIRLING):
         series = coefficient + series / many**2
-    by_stirling = -_LOG_SQRT_2PI - 0.5 * jnp.log(many) - series / many - rest
+    by_stirling = -_LOG_SQRT_2PI - 0.5 * jnp.log(many) - series / many - remainder
     value = jnp.where(large, by_stirling, by_gamma)
     return jnp.where(outside | (zero & (k > 0)), -jnp.inf, jnp.where(zero, -rate, value))
 

@@ -1,4 +1,4 @@
-"""What comes from and goes to other packages. Each function imports what it needs when it is called."""
+"""Conversion from and to other packages. Each function imports what it needs when it is called."""
 
 from .histfactory import HistFactory as HistFactory, SignalPoints as SignalPoints
 from .histogram import Histogram as Histogram, from_histogram as from_histogram

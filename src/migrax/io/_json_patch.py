@@ -28,8 +28,8 @@ def changed(document: Any, operations: Any, in_place: bool = False) -> Any:
     if isinstance(operations, Mapping):
         if "patches" in operations:
             names = [repr(p["metadata"]["name"].value) for p in Node(operations, "")["patches"].items()]
-            some = ", ".join(names[:20])
-            raise ValueError(f"this is a set of patches: give patch=(set, name), with a name of {some}")
+            listed = ", ".join(names[:20])
+            raise ValueError(f"this is a set of patches: give patch=(set, name), with a name of {listed}")
         raise ValueError("a patch is an array of operations, and this is an object")
     for operation in Node(operations, "patch").items():
         operation["op"].text()
@@ -47,18 +47,18 @@ def _apply(document: Any, operations: list[Any], in_place: bool) -> Any:
         return jsonpatch.apply_patch(document, copy.deepcopy(operations) if in_place else operations, in_place)
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
         raise ValueError(f"the patch does not fit this document: {error}") from None
-    except (TypeError, KeyError, IndexError, AttributeError) as error:  # that jsonpatch lets through
+    except (TypeError, KeyError, IndexError, AttributeError) as error:  # not caught by jsonpatch
         raise ValueError(f"the patch does not fit this document: {type(error).__name__}: {error}") from None
 
 
 def _of_set(document: Any, source: Any, which: Any) -> list[Any]:
     """The operations of one patch of a set, which must be a set for this document."""
-    every, _ = _read_set(document, source)
-    return _chosen(every, which).operations
+    patches, _ = _read_set(document, source)
+    return _chosen(patches, which).operations
 
 
 class Patch(NamedTuple):
-    """One of a set: its name, its values (such as masses), and its operations."""
+    """A patch of a set: its name, its values (such as masses), and its operations."""
 
     name: str
     values: tuple[Any, ...]
@@ -72,56 +72,56 @@ def patches_of(document: Any, patchset: Any) -> tuple[list[Patch], tuple[str, ..
     **Raises:** `ValueError` for an unknown name, none at all, or a set for another document.
     """
     if isinstance(patchset, list):
-        return [_alone(one, i) for i, one in enumerate(Node(patchset, "the list of patches").some())], ()
+        return [_single_patch(patch, i) for i, patch in enumerate(Node(patchset, "the list of patches").some())], ()
     wanted = None
     if isinstance(patchset, tuple):
         if len(patchset) != 2 or isinstance(patchset[1], str) or not isinstance(patchset[1], Sequence):
             raise ValueError("patchset is a set, a pair of it and a list of names or values, or a list of patches")
         patchset, wanted = patchset
-    every, labels = _read_set(document, patchset)
-    found = every if wanted is None else [_chosen(every, which) for which in wanted]
-    if not found:
+    patches, labels = _read_set(document, patchset)
+    selected = patches if wanted is None else [_chosen(patches, which) for which in wanted]
+    if not selected:
         raise ValueError("no patch is chosen of the set")
-    names = [one.name for one in found]
+    names = [patch.name for patch in selected]
     for i, name in enumerate(names):
         if name in names[:i]:
             raise ValueError(f"the patch {name!r} is chosen twice")
-    return found, labels
+    return selected, labels
 
 
-def _alone(one: Node, i: int) -> Patch:
-    path = isinstance(one.value, str | os.PathLike)
-    operations = load(one.value, "patch")
+def _single_patch(node: Node, i: int) -> Patch:
+    is_path = isinstance(node.value, str | os.PathLike)
+    operations = load(node.value, "patch")
     if isinstance(operations, Mapping):
-        raise one.error("a list of patches has an array of operations for each, or a path to one")
-    return Patch(Path(one.value).stem if path else str(i), (), operations)
+        raise node.error("a list of patches has an array of operations for each, or a path to one")
+    return Patch(Path(node.value).stem if is_path else str(i), (), operations)
 
 
 def _read_set(document: Any, source: Any) -> tuple[list[Patch], tuple[str, ...]]:
     """All patches of a set, which must be a set for this document, and the labels of their values."""
     if hasattr(source, "patches") and hasattr(source, "metadata"):  # a pyhf.PatchSet
-        each = [{"metadata": one.metadata, "patch": one.patch} for one in source.patches]
-        source = {"metadata": source.metadata, "patches": each}
+        patches = [{"metadata": entry.metadata, "patch": entry.patch} for entry in source.patches]
+        source = {"metadata": source.metadata, "patches": patches}
     patchset = Node(load(source, "the set of patches"), "")
-    about = patchset["metadata"]
-    digests = about.get("digests")
+    metadata = patchset["metadata"]
+    digests = metadata.get("digests")
     for kind, digest in ({} if digests.missing else digests.value).items():
         if kind not in ("sha256", "md5"):
             continue
         text = json.dumps(document, sort_keys=True, ensure_ascii=False).encode("utf8")
         if hashlib.new(kind, text, usedforsecurity=False).hexdigest() != str(digest).lower():
             raise ValueError(f"the set of patches is for another document: its {kind} is {shown(digest)}")
-    found = []
+    read = []
     for patch in patchset["patches"].some():
         values = patch["metadata"].get("values")
-        told = () if values.missing else tuple(value.value for value in values.items())
-        found.append(Patch(patch["metadata"]["name"].text(), told, patch["patch"].value))
-    labels = about.get("labels")
-    return found, () if labels.missing else tuple(label.text() for label in labels.items())
+        plain_values = () if values.missing else tuple(value.value for value in values.items())
+        read.append(Patch(patch["metadata"]["name"].text(), plain_values, patch["patch"].value))
+    labels = metadata.get("labels")
+    return read, () if labels.missing else tuple(label.text() for label in labels.items())
 
 
-def _chosen(every: list[Patch], which: Any) -> Patch:
-    for patch in every:
+def _chosen(patches: list[Patch], which: Any) -> Patch:
+    for patch in patches:
         if which == patch.name or (isinstance(which, list | tuple) and tuple(which) == patch.values):
             return patch
-    raise ValueError(f"the set has no patch {which!r}; it has {', '.join(repr(p.name) for p in every[:20])}")
+    raise ValueError(f"the set has no patch {which!r}; it has {', '.join(repr(p.name) for p in patches[:20])}")

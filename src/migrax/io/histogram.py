@@ -1,4 +1,4 @@
-"""Histograms of hist, boost_histogram, uproot and whatever else is plottable in the sense of UHI."""
+"""Histograms of hist, boost_histogram, uproot and any other package with UHI's plottable protocol."""
 
 import warnings
 from typing import Any, NamedTuple
@@ -32,11 +32,11 @@ def from_histogram(histogram: Any) -> Histogram:
         protocol (https://uhi.readthedocs.io/en/latest/plotting.html); or what `numpy.histogram` and
         `numpy.histogram2d` return.
 
-    **Returns:** a pair `(counts, edges)`. Where the histogram keeps sums of squared weights that differ from its
+    **Returns:** a pair `(counts, edges)`. If the histogram keeps sums of squared weights that differ from its
     contents, `counts` is `mx.Counts(value, variance)`, else an array. The edges of a discrete axis are half-way between
     its integers, or 0, 1, ... for names.
 
-    **Raises:** `TypeError` for what is none, or a profile (its contents are means and no counts); `ValueError` for a
+    **Raises:** `TypeError` for any other object, or a profile (its contents are means, not counts); `ValueError` for a
     bin without width.
     """
     if isinstance(histogram, tuple):
@@ -65,7 +65,7 @@ def _checked(values: Any, variances: Any, edges: list[Any]) -> Histogram:
         if not np.all(np.diff(e) > 0):
             raise ValueError(f"bin {int(np.argmin(np.diff(e) > 0))} of axis {k} has no width")
     arrays = tuple(np.asarray(e, dtype=float) for e in edges)
-    along = arrays[0] if len(arrays) == 1 else arrays
+    axes = arrays[0] if len(arrays) == 1 else arrays
     if variances is None:
         if np.any(values != np.round(values)):
             warnings.warn(
@@ -73,15 +73,15 @@ def _checked(values: Any, variances: Any, edges: list[Any]) -> Histogram:
                 "counts, and errors will be wrong. Fill one with storage Weight()",
                 stacklevel=3,
             )
-        return Histogram(jnp.asarray(values), along)
+        return Histogram(jnp.asarray(values), axes)
     variances = np.asarray(variances, dtype=float)
     if np.array_equal(variances, values):
-        return Histogram(jnp.asarray(values), along)
-    return Histogram(Counts(values, variances), along)
+        return Histogram(jnp.asarray(values), axes)
+    return Histogram(Counts(values, variances), axes)
 
 
 def _edges(axis: Any) -> np.ndarray:
-    """From what every axis of the protocol has: a length and entries, pairs or, if discrete, single values."""
+    """The edges from what all axes of the protocol have: a length and entries, pairs or, if discrete, single values."""
     entries = [axis[i] for i in range(len(axis))]
     if entries and isinstance(entries[0], tuple):
         return np.array([entries[0][0], *(high for _, high in entries)], dtype=float)

@@ -1,4 +1,4 @@
-"""To iminuit and back: the same likelihood as a `Minuit`, and what a `Minuit` found as a `FitResult`."""
+"""Conversion to iminuit and back: the same likelihood as a `Minuit`, and its result as a `FitResult`."""
 
 import warnings
 from collections.abc import Callable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def to_iminuit(
     nll: Callable[[Any, Any], ArrayLike], params: PyTree, data: PyTree, *, up: float = 0.5, hessian: bool = True
 ) -> "Minuit":
-    """The fit that `mx.fit(nll, params, data)` does as an `iminuit.Minuit`, ready for `migrad()`.
+    """The fit of `mx.fit(nll, params, data)` as an `iminuit.Minuit`, ready for `migrad()`.
 
     ```python
     m = mx.io.to_iminuit(nll, params, data)
@@ -38,7 +38,7 @@ def to_iminuit(
     ```
 
     It has the names, starts, bounds and fixed parameters of `params`, value and gradient as compiled programs and, with
-    `hessian`, the exact second derivatives, which iminuit uses where its strategy is 1 or more.
+    `hessian`, the exact second derivatives, which iminuit uses if its strategy is 1 or more.
 
     **Arguments:** as for `mx.fit`; `params` and `data` must not be traced.
 
@@ -55,26 +55,26 @@ def to_iminuit(
     start, space = ravel(jtu.tree_unflatten(treedef, free))
     released = jtu.tree_unflatten(treedef, free)
 
-    def of_both(x: Any, _: None) -> Any:
+    def objective(x: Any, _: None) -> Any:
         return check_scalar(nll(resolve_at(released, x), data))
 
-    with_modes = differentiable(of_both, start, None, space)
+    with_modes = differentiable(objective, start, None, space)
     value = lambda x: with_modes(x, None)  # noqa: E731
     compiled = {"fcn": jax.jit(value), "grad": jax.jit(jax.grad(value))}
-    if hessian:  # with a Hessian and no G2 iminuit 2.33 calls None where a second derivative is not positive
+    if hessian:  # with a Hessian but no G2, iminuit 2.33 calls None where a second derivative is not positive
         compiled["hessian"] = jax.jit(jax.hessian(value))
         compiled["g2"] = jax.jit(lambda x: jnp.diagonal(jax.hessian(value)(x)))
-    functions: dict[str, Any] = {name: _of_numpy(fn, start.dtype) for name, fn in compiled.items()}
+    functions: dict[str, Any] = {name: _with_numpy(fn, start.dtype) for name, fn in compiled.items()}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "hessian overrides g2")
-        found = Minuit(functions.pop("fcn"), np.asarray(start), name=space.names, **functions)
-    found.errordef = float(check_up(up))
-    found.limits = list(zip(np.asarray(space.lower), np.asarray(space.upper), strict=True))
-    found.fixed = [bool(x) for slot in slots for x in ~slot.free]
-    return found
+        minuit = Minuit(functions.pop("fcn"), np.asarray(start), name=space.names, **functions)
+    minuit.errordef = float(check_up(up))
+    minuit.limits = list(zip(np.asarray(space.lower), np.asarray(space.upper), strict=True))
+    minuit.fixed = [bool(x) for slot in slots for x in ~slot.free]
+    return minuit
 
 
-def _of_numpy(fn: Callable[[Any], Any], dtype: Any) -> Callable[[Any], Any]:
+def _with_numpy(fn: Callable[[Any], Any], dtype: Any) -> Callable[[Any], Any]:
     def call(x: Any) -> Any:
         out = np.asarray(fn(jnp.asarray(x, dtype)), dtype=float)
         return float(out) if out.ndim == 0 else out
@@ -83,16 +83,16 @@ def _of_numpy(fn: Callable[[Any], Any], dtype: Any) -> Callable[[Any], Any]:
 
 
 def from_iminuit(minuit: "Minuit", params: PyTree) -> FitResult:
-    """What a `Minuit` of `to_iminuit` found, as the `FitResult` that `mx.minos`, `mx.profile`, ... take.
+    """The result of a `Minuit` of `to_iminuit` as the `FitResult` that `mx.minos`, `mx.profile`, ... accept.
 
     **Arguments:**
 
-    - `minuit`: after `migrad()`; its covariance is taken if it has one.
+    - `minuit`: after `migrad()`; its covariance is used if it has one.
     - `params`: the tree of parameters that it was made from. Which of them are fixed is taken from `minuit`.
 
     **Returns:** a `FitResult`, valid if `minuit.valid`.
 
-    **Raises:** `ValueError` for one that has not minimised yet, or with other parameters than `params`.
+    **Raises:** `ValueError` if it has not minimised yet, or has other parameters than `params`.
     """
     if minuit.fmin is None:
         raise ValueError("this Minuit has not minimised yet: call its migrad() first")
@@ -104,18 +104,18 @@ def from_iminuit(minuit: "Minuit", params: PyTree) -> FitResult:
     flags, position = np.array(minuit.fixed), 0
     values = np.array(minuit.values)
     for slot in slots:
-        old, here = leaves[slot.leaf], slice(position, position + slot.size)
+        old, entries = leaves[slot.leaf], slice(position, position + slot.size)
         position += slot.size
-        value = jnp.asarray(values[here].reshape(slot.shape), old.value.dtype)
-        leaves[slot.leaf] = Parameter(value, old.lower, old.upper, flags[here].reshape(slot.shape), old.period)
+        value = jnp.asarray(values[entries].reshape(slot.shape), old.value.dtype)
+        leaves[slot.leaf] = Parameter(value, old.lower, old.upper, flags[entries].reshape(slot.shape), old.period)
     params = jtu.tree_unflatten(treedef, leaves)
     x, space = ravel(params)
-    n, chosen = x.size, np.flatnonzero(~flags)
+    n, free = x.size, np.flatnonzero(~flags)
     matrix = np.full((n, n), np.nan)
     if minuit.covariance is not None:
-        matrix = np.array(minuit.covariance)[np.ix_(chosen, chosen)]
-    good = bool(minuit.fmin.has_posdef_covar)
-    covariance = Covariance(jnp.asarray(matrix, x.dtype), jnp.asarray(good), space.names)
+        matrix = np.array(minuit.covariance)[np.ix_(free, free)]
+    is_posdef = bool(minuit.fmin.has_posdef_covar)
+    covariance = Covariance(jnp.asarray(matrix, x.dtype), jnp.asarray(is_posdef), space.names)
     bad_data, data_paths = nothing_found(None)
     count = lambda number: jnp.asarray(int(number or 0))  # noqa: E731
     return FitResult(

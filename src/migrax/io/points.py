@@ -1,4 +1,4 @@
-"""Fitted parameters, back in the documents that they came from."""
+"""Fitted parameters, written back into the documents that they came from."""
 
 import copy
 import json
@@ -14,14 +14,14 @@ from .._parameters.parameter import Parameter
 from .._util.tracing import is_concrete
 from ._node import Node, load
 
-_WORD = re.compile(r'[^\s"(),+*/^<>!=&|]+')  # names, also those in expressions
+_WORD = re.compile(r'[^\s"(),+*/^<>!=&|]+')  # names, including those in expressions
 
 
 def to_pyhf(
     result: FitResult, workspace: str | os.PathLike[str] | Mapping[str, Any], *, measurement: str | None = None
 ) -> dict[str, Any]:
-    """The workspace with the fitted parameters as starts ("inits") of a measurement, and those that were fixed as
-    fixed: `pyhf.Workspace(...).model().config.suggested_init()` are the fitted values, and `mx.io.from_pyhf` starts
+    """The workspace with the fitted parameters as starts ("inits") of a measurement, and those that were fixed marked
+    as fixed: `pyhf.Workspace(...).model().config.suggested_init()` are the fitted values, and `mx.io.from_pyhf` starts
     there.
 
     ```python
@@ -30,12 +30,12 @@ def to_pyhf(
 
     **Arguments:**
 
-    - `result`: of a fit of what `mx.io.from_pyhf` made of the workspace.
+    - `result`: that of a fit of what `mx.io.from_pyhf` returned for the workspace.
     - `workspace`: a path to a JSON file, or what was read from one. It is not changed.
-    - `measurement`: the name of one; default: the first.
+    - `measurement`: the name of a measurement; default: the first.
 
-    **Returns:** a new workspace. A vector parameter of which some entries are fixed is not fixed in it, as pyhf's is
-    wholly fixed or not (those of bins without an error are fixed by themselves).
+    **Returns:** a new workspace. A vector parameter with some fixed entries is not marked as fixed, as pyhf fixes all
+    entries or none (those of bins without an error are fixed automatically).
 
     **Raises:** `ValueError` for a workspace without such a measurement, or without these parameters; `TypeError` for
     other results.
@@ -43,14 +43,14 @@ def to_pyhf(
     params = _params(result)
     new = copy.deepcopy(dict(load(workspace, "workspace")))
     measured = Node(new, "")["measurements"].some()
-    names = [one["name"].label() for one in measured]
+    names = [node["name"].label() for node in measured]
     if measurement is not None and measurement not in names:
         raise ValueError(f"there is no measurement {measurement!r}; there are {', '.join(map(repr, names))}")
     config = measured[0 if measurement is None else names.index(measurement)]["config"].value
     entries = config.setdefault("parameters", [])
     channels = Node(new, "")["channels"].items()
     modifiers = {m["name"].value for c in channels for s in c["samples"].items() for m in s["modifiers"].items()}
-    if not modifiers & set(params):  # a patch may have brought some
+    if not modifiers & set(params):  # a patch may have added some
         _check_same(params, modifiers, "workspace")
     known: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in entries}
     for name, p in params.items():
@@ -75,11 +75,11 @@ def to_hs3(
 
     **Arguments:**
 
-    - `result`: of a fit of what `mx.io.from_hs3` made of the document.
+    - `result`: that of a fit of what `mx.io.from_hs3` returned for the document.
     - `document`: a path to a JSON file, or what was read from one. It is not changed.
-    - `name`: of the point; one of this name is replaced. `mx.io.from_hs3(..., point=name)` starts there.
+    - `name`: that of the point; an existing one is replaced. `mx.io.from_hs3(..., point=name)` starts there.
 
-    **Returns:** a new document. Entries of vectors, of which the document has no names, are written as `"mcstat[0]"`.
+    **Returns:** a new document. Entries of vectors, which have no names in the document, are written as `"mcstat[0]"`.
 
     **Raises:** `ValueError` for a document without these parameters; `TypeError` for other results.
     """
@@ -97,10 +97,10 @@ def to_hs3(
 
 
 def _check_same(params: Iterable[str], known: Collection[str], what: str) -> None:
-    """**Raises:** `ValueError` for parameters that stand nowhere in it: it is not what was fitted."""
-    others = [name for name in params if name not in known]
-    if others:
-        raise ValueError(f"nothing in the {what} has the parameter {others[0]!r}: is it the one that was fitted?")
+    """**Raises:** `ValueError` for a parameter that does not occur in it: it is not the document that was fitted."""
+    unknown = [name for name in params if name not in known]
+    if unknown:
+        raise ValueError(f"nothing in the {what} has the parameter {unknown[0]!r}: is it the one that was fitted?")
 
 
 def _params(result: FitResult) -> dict[str, Parameter]:

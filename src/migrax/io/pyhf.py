@@ -36,9 +36,9 @@ def from_pyhf(
     mx.upper_limit(nll, params, data, nll.poi)
     ```
 
-    The value is pyhf's minus log of the likelihood, with its constants. All modifiers are there: normfactor, normsys,
-    histosys, shapesys, shapefactor, staterror, lumi. Parameters have pyhf's names, starts, bounds and fixed ones: those
-    of bins without an error or without events are fixed, one by one.
+    The value is pyhf's minus log of the likelihood, with its constants. All modifiers are supported: normfactor,
+    normsys, histosys, shapesys, shapefactor, staterror, lumi. Parameters have pyhf's names, starts and bounds, and the
+    same ones are fixed: those of bins without an error or without events are fixed, one by one.
 
     **Arguments:**
 
@@ -46,20 +46,19 @@ def from_pyhf(
     - `patch`: a JSON Patch (a path, or its list of operations), such as one signal of a published likelihood; or a pair
         of a patch set and the name (or the values) of one of its patches. Needs `pip install "migrax[pyhf]"`.
     - `patchset`: a set of patches (a path, its JSON, or a `pyhf.PatchSet`), all of whose signals are read as a stack:
-        every array of what is returned has a leading axis of them, for `jax.vmap`. Of some, a pair of the set and a
+        every returned array has a leading axis of signals, for `jax.vmap`. For some of them, a pair of the set and a
         list of names (or values); or a list of patches (paths, or lists of operations).
-    - `measurement`: the name of one; default: the first.
-    - `interpolation`: of normsys `"code4"` (default) or `"code1"`, of histosys `"code4p"` (default), `"code0"`,
-        `"code2"` or `"code2c"`, as in `{"normsys": "code1", "histosys": "code0"}`; what pyhf takes for
-        `modifier_settings` is understood. pyhf's `"code2"` jumps at one standard deviation; `"code2c"` goes on from
-        there, as ROOT's.
+    - `measurement`: the name of a measurement; default: the first.
+    - `interpolation`: for normsys `"code4"` (default) or `"code1"`, for histosys `"code4p"` (default), `"code0"`,
+        `"code2"` or `"code2c"`, as in `{"normsys": "code1", "histosys": "code0"}`; pyhf's `modifier_settings` are
+        accepted, too. pyhf's `"code2"` jumps at one standard deviation; `"code2c"` continues from there, as in ROOT.
 
     **Returns:** `(likelihood, params, data)`: an `mx.io.HistFactory`, whose templates are arrays; a dictionary of
     `mx.Parameter`; and `{"main": {channel: counts}, "aux": {parameter: global observable}}`. The parameter of interest
     is `likelihood.poi`; `None`, with a warning, if no modifier has it, as in a published background without a signal.
-    Workspaces that differ in their numbers and the names of samples alone share all compiled programs.
+    Workspaces that differ only in their numbers and the names of samples share all compiled programs.
 
-    Of a `patchset`, `likelihood.points` has the names and values of the signals. A test of each is one call:
+    For a `patchset`, `likelihood.points` has the names and values of the signals. A test of each is one call:
 
     ```python
     likelihood, params, data = mx.io.from_pyhf("background.json", patchset="patchset.json")
@@ -68,9 +67,9 @@ def from_pyhf(
     ```
 
     and so are fits and limits. One of them is `jax.tree.map(lambda x: x[i], (likelihood, params, data))`. A sample that
-    a signal lacks has no events there, a variation that it lacks is none.
+    a signal lacks has no events there, and a variation that it lacks has no effect.
 
-    **Raises:** `ValueError` for a workspace that is not right, with the place in the JSON and the reason.
+    **Raises:** `ValueError` for an invalid workspace, with the place in the JSON and the reason.
     """
     chosen = codes(interpolation)
     source = load(workspace, "workspace")
@@ -86,17 +85,17 @@ def _stack(
 ) -> tuple[HistFactory, dict[str, Parameter], dict[str, Any]]:
     patches, labels = patches_of(source, patchset)
     specs, observed, known = [], [], {}
-    copies = pickle.dumps(dict(source))  # the quickest way to many of them
-    for one in patches:
+    copies = pickle.dumps(dict(source))  # the fastest way to many copies
+    for patch in patches:
         try:
-            spec, counts = _read(changed(pickle.loads(copies), one.operations, in_place=True), measurement, known)
+            spec, counts = _read(changed(pickle.loads(copies), patch.operations, in_place=True), measurement, known)
         except ValueError as error:
-            raise ValueError(f"the patch {one.name!r}: {error}") from None
+            raise ValueError(f"the patch {patch.name!r}: {error}") from None
         specs.append(spec)
         observed.append(counts)
-    names = tuple(one.name for one in patches)
+    names = tuple(patch.name for patch in patches)
     likelihood, params, data = stacked(specs, observed, chosen, names)
-    points = SignalPoints(names, labels, tuple(one.values for one in patches))
+    points = SignalPoints(names, labels, tuple(patch.values for patch in patches))
     return dataclasses.replace(likelihood, points=points), params, data
 
 
@@ -104,8 +103,8 @@ _Known = dict[str, tuple[Any, int, Sample]]
 
 
 def _read(source: Any, measurement: str | None, known: _Known | None = None) -> tuple[Spec, dict[str, np.ndarray]]:
-    """The model and the observed counts. `known`: samples that are read, by their places: of many documents that are
-    nearly the same, each is read once."""
+    """The model and the observed counts. `known`: samples that were read already, by their places: samples that many
+    documents have in common are read once."""
     document = Node(source, "")
     if not document.get("channels").missing and document.get("measurements").missing:
         raise document.error("is the specification of a model: a workspace has observations and measurements too")
@@ -118,14 +117,16 @@ def _read(source: Any, measurement: str | None, known: _Known | None = None) -> 
 
 
 def _measurement(document: Node, name: str | None) -> Node:
-    found = document["measurements"].some()
-    document.unique([one["name"] for one in found])
+    measurements = document["measurements"].some()
+    document.unique([entry["name"] for entry in measurements])
     if name is None:
-        return found[0]
-    for one in found:
-        if one["name"].label() == name:
-            return one
-    raise ValueError(f"there is no measurement {name!r}; there are {', '.join(repr(m['name'].label()) for m in found)}")
+        return measurements[0]
+    for entry in measurements:
+        if entry["name"].label() == name:
+            return entry
+    raise ValueError(
+        f"there is no measurement {name!r}; there are {', '.join(repr(m['name'].label()) for m in measurements)}"
+    )
 
 
 def _poi(measured: Node, channels: tuple[Channel, ...]) -> str | None:
@@ -135,8 +136,8 @@ def _poi(measured: Node, channels: tuple[Channel, ...]) -> str | None:
     name = poi.text()
     if any(m.name == name for channel in channels for sample in channel.samples for m in sample.modifiers):
         return name
-    every = sorted({m.name for channel in channels for sample in channel.samples for m in sample.modifiers})
-    near = difflib.get_close_matches(name, every, 1)
+    names = sorted({m.name for channel in channels for sample in channel.samples for m in sample.modifiers})
+    near = difflib.get_close_matches(name, names, 1)
     hint = f"Is {near[0]!r} meant?" if near else "If this is a background whose signals are patches, give patch=..."
     warnings.warn(
         f"{poi.where}: {shown(name)} is the parameter of no modifier, so that likelihood.poi is None. {hint}",
@@ -164,19 +165,19 @@ def _configs(measured: Node) -> dict[str, Config]:
 
 
 def _channels(document: Node, known: _Known) -> tuple[Channel, ...]:
-    found = document["channels"].some()
-    document.unique([channel["name"] for channel in found])
-    return tuple(_channel(channel, known) for channel in found)
+    channels = document["channels"].some()
+    document.unique([channel["name"] for channel in channels])
+    return tuple(_channel(channel, known) for channel in channels)
 
 
 def _channel(node: Node, known: _Known) -> Channel:
     samples = node["samples"].some()
     node.unique([sample["name"] for sample in samples])
     bins = samples[0]["data"].numbers().size
-    return Channel(node["name"].label(), tuple(_once(sample, bins, known) for sample in samples), node.where)
+    return Channel(node["name"].label(), tuple(_read_once(sample, bins, known) for sample in samples), node.where)
 
 
-def _once(node: Node, bins: int, known: _Known) -> Sample:
+def _read_once(node: Node, bins: int, known: _Known) -> Sample:
     if node.where not in known or known[node.where][:2] != (node.value, bins):
         known[node.where] = (node.value, bins, _sample(node, bins))
     return known[node.where][2]
@@ -196,16 +197,16 @@ def _sample(node: Node, bins: int) -> Sample:
 
 def _modifier(node: Node, bins: int) -> Modifier:
     kind, name = node["type"].text(), node["name"].text()
-    of = "the sample has"
+    reference = "the sample has"
     if kind in ("normfactor", "lumi", "shapefactor"):
         return Modifier(kind, name, node.where)
     if kind == "normsys":
         return Modifier(kind, name, node.where, _factor(node["data"]["lo"]), _factor(node["data"]["hi"]))
     if kind == "histosys":
-        lo, hi = (node["data"][key].numbers(bins, of) for key in ("lo_data", "hi_data"))
+        lo, hi = (node["data"][key].numbers(bins, reference) for key in ("lo_data", "hi_data"))
         return Modifier(kind, name, node.where, lo, hi)
     if kind in ("shapesys", "staterror"):
-        errors = node["data"].numbers(bins, of)
+        errors = node["data"].numbers(bins, reference)
         if np.any(errors < 0):
             raise node["data"].error(f"errors cannot be negative, and one is {errors[errors < 0][0]:g}")
         return Modifier(kind, name, node.where, errors=errors)
@@ -214,22 +215,22 @@ def _modifier(node: Node, bins: int) -> Modifier:
 
 
 def _factor(node: Node) -> float:
-    found = node.number()
-    if found <= 0:
-        raise node.error(f"a factor must be positive, as its logarithm is taken; it is {found:g}")
-    return found
+    factor = node.number()
+    if factor <= 0:
+        raise node.error(f"a factor must be positive, as its logarithm is taken; it is {factor:g}")
+    return factor
 
 
 def _observations(document: Node, channels: tuple[Channel, ...]) -> dict[str, np.ndarray]:
     entries = document["observations"].some()
     document.unique([entry["name"] for entry in entries])
-    given = {entry["name"].label(): entry for entry in entries}
-    found = {}
+    by_name = {entry["name"].label(): entry for entry in entries}
+    observed = {}
     for channel in channels:
-        if channel.name not in given:
+        if channel.name not in by_name:
             raise document["observations"].error(f"there is none of the channel {shown(channel.name)}")
-        counts = given[channel.name]["data"]
-        found[channel.name] = counts.numbers(channel.bins, "the channel has")
-        if np.any(found[channel.name] < 0):
+        counts = by_name[channel.name]["data"]
+        observed[channel.name] = counts.numbers(channel.bins, "the channel has")
+        if np.any(observed[channel.name] < 0):
             raise counts.error("a count cannot be negative")
-    return found
+    return observed

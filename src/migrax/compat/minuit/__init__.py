@@ -1,3 +1,3 @@
-"""`Minuit`: the functions of migrax behind an object with the names of iminuit's."""
+"""`Minuit`: the functions of migrax behind an object with iminuit's names."""
 
 from .front import Minuit as Minuit

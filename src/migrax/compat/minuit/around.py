@@ -1,4 +1,4 @@
-"""The part of `Minuit` that looks at the function around its minimum, or wherever the values are."""
+"""The part of `Minuit` that evaluates the function around its minimum, or around the current values."""
 
 import math
 import warnings
@@ -21,7 +21,7 @@ Key = int | str
 
 
 class AbstractAround:
-    """What a `Minuit` knows of the function beside a point. The arrays are NumPy's, in the order that iminuit has."""
+    """The function around a point of a `Minuit`. The arrays are NumPy's, in iminuit's order."""
 
     __slots__ = ()
     _memory: Memory
@@ -35,19 +35,19 @@ class AbstractAround:
         grid: ArrayLike | None = None,
         subtract_min: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The function along one parameter, all others held at the values of now: at a minimum that of `mx.scan`.
+        """The function along one parameter, all others held at their current values: at a minimum that of `mx.scan`.
 
         **Arguments:**
 
         - `vname`: the name or the position of the parameter; it may be fixed.
-        - `size`: how many points.
-        - `bound`: the range, two numbers; or how many errors to both sides, within the limits.
-        - `grid`: the values, in place of `size` and `bound`.
+        - `size`: the number of points.
+        - `bound`: the range, two numbers; or a number of errors to both sides, within the limits.
+        - `grid`: the values, instead of `size` and `bound`.
         - `subtract_min`: whether the smallest value is subtracted.
 
         **Returns:** the values of the parameter and those of the function, each of shape `(size,)`.
 
-        **Raises:** `ValueError` for an unknown name, values outside the limits, a number of errors where none is known.
+        **Raises:** `ValueError` for an unknown name, values outside the limits, a number of errors if none is known.
         """
         memory = self._memory
         i = one(vname, memory.names, memory.template, "profile")
@@ -63,8 +63,8 @@ class AbstractAround:
         grid: ArrayLike | None = None,
         subtract_min: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The function along one parameter, minimised over all others that are not fixed: `mx.profile`. Where the
-        values are at no minimum that was fitted, each point is fitted from the values of now.
+        """The function along one parameter, minimised over all others that are not fixed: `mx.profile`. If the current
+        values are not those of a fitted minimum, each point is fitted from them.
 
         **Arguments:** as for `profile`.
 
@@ -78,12 +78,12 @@ class AbstractAround:
         memory = self._memory
         i = one(vname, memory.names, memory.template, "mnprofile")
         x = _axis(memory, i, size, bound, grid, "mnprofile")
-        y, good = _minimised(memory, i, x)
-        if not np.all(good):
+        y, is_valid = _minimised(memory, i, x)
+        if not np.all(is_valid):
             warnings.warn(
-                f"mnprofile: {np.sum(~good)} of {good.size} fits along {memory.names[i]} failed", stacklevel=2
+                f"mnprofile: {np.sum(~is_valid)} of {is_valid.size} fits along {memory.names[i]} failed", stacklevel=2
             )
-        return x, _above(y, subtract_min), good
+        return x, _above(y, subtract_min), is_valid
 
     def contour(
         self,
@@ -95,20 +95,20 @@ class AbstractAround:
         grid: tuple[ArrayLike, ArrayLike] | None = None,
         subtract_min: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The function over two parameters, all others held at the values of now. No confidence region: see
+        """The function over two parameters, all others held at their current values. It is not a confidence region: see
         `mncontour`.
 
         **Arguments:**
 
         - `x`, `y`: the names or positions of two parameters; they may be fixed.
-        - `size`: how many points along each, or two numbers.
-        - `bound`: two ranges, `((low, high), (low, high))`; or how many errors to all sides, within the limits.
-        - `grid`: two arrays of values, in place of `size` and `bound`.
+        - `size`: the number of points along each, or two numbers.
+        - `bound`: two ranges, `((low, high), (low, high))`; or a number of errors to all sides, within the limits.
+        - `grid`: two arrays of values, instead of `size` and `bound`.
         - `subtract_min`: whether the smallest value is subtracted.
 
         **Returns:** the values of the first parameter, shape `(n,)`, of the second, `(m,)`, and the function, `(n, m)`.
 
-        **Raises:** as `profile`, and for one parameter twice.
+        **Raises:** as `profile`, and for the same parameter twice.
         """
         memory = self._memory
         pair = _two(memory, x, y, "contour")
@@ -127,37 +127,37 @@ class AbstractAround:
         **Arguments:**
 
         - `x`, `y`: the names or positions of two parameters that are not fixed.
-        - `cl`: the level at which the region holds both, a probability or, from 1 on, a number of standard deviations
-            (1 is 0.6827); default 0.68.
-        - `size`: how many points, at least 8.
+        - `cl`: the probability that the region contains both, or, from 1 on, a number of standard deviations (1 is
+            0.6827); default 0.68.
+        - `size`: the number of points, at least 8.
 
         **Returns:** shape `(size + 1, 2)`; the last point is the first one again. NaN where the search failed.
 
-        **Raises:** `RuntimeError` unless the values are at a valid minimum; `ValueError` for names, fixed parameters, a
-        `cl` or a `size` that cannot be.
+        **Raises:** `RuntimeError` unless the values are at a valid minimum; `ValueError` for invalid names, fixed
+        parameters, an invalid `cl` or `size`.
 
         **Warns** of points that were not found.
         """
-        found = contour_of(self._memory, x, y, 0.68 if cl is None else cl, size, "mncontour")
-        if jnp.ndim(found.rise) != 0:
+        region = contour_of(self._memory, x, y, 0.68 if cl is None else cl, size, "mncontour")
+        if jnp.ndim(region.rise) != 0:
             raise ValueError(f"mncontour takes one cl, got {cl!r}; draw_mncontour takes several")
-        return np.stack([np.asarray(found.x, dtype=float), np.asarray(found.y, dtype=float)], axis=-1)
+        return np.stack([np.asarray(region.x, dtype=float), np.asarray(region.y, dtype=float)], axis=-1)
 
 
 def contour_of(memory: Memory, x: Key, y: Key, cl: Any, size: int, what: str) -> Contour:
-    """The contours at one or many levels, from the minimum at the values of now."""
+    """The contours at one or many levels, from the minimum at the current values."""
     pair = _two(memory, x, y, what)
     names = [memory.names[i] for i in pair]
     fixed = [name for name, i in zip(names, pair, strict=True) if memory.now.fixed[i]]
     if fixed:
         raise ValueError(f"{what} is of parameters that float, and {' and '.join(fixed)} is fixed")
     result = minimum(memory, what)
-    found = contour(memory.nll, result, memory.data, names, cl=cl, size=size)
-    replace(memory, found.result)
-    failed = int(np.sum(~np.asarray(found.valid)))
+    contours = contour(memory.nll, result, memory.data, names, cl=cl, size=size)
+    replace(memory, contours.result)
+    failed = int(np.sum(~np.asarray(contours.valid)))
     if failed:
-        warnings.warn(f"{what}: {failed} of {np.size(found.status)} points were not found", stacklevel=3)
-    return found
+        warnings.warn(f"{what}: {failed} of {np.size(contours.status)} points were not found", stacklevel=3)
+    return contours
 
 
 def _two(memory: Memory, x: Key, y: Key, what: str) -> tuple[int, int]:
@@ -178,9 +178,9 @@ def _axis(memory: Memory, i: int, size: int, bound: Any, grid: Any, what: str) -
         if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
             raise ValueError(f"{what} takes a whole number of points, at least 1; got size={size!r}")
         x = np.linspace(*_ends(memory, i, bound, what), int(size))
-    bad = ~((x >= low) & (x <= high)) | ~np.isfinite(x)
-    if np.any(bad):
-        raise ValueError(f"{what}: {x[bad][0]:g} is outside of the limits of {name!r}, {low:g} and {high:g}")
+    is_outside = ~((x >= low) & (x <= high)) | ~np.isfinite(x)
+    if np.any(is_outside):
+        raise ValueError(f"{what}: {x[is_outside][0]:g} is outside of the limits of {name!r}, {low:g} and {high:g}")
     return x
 
 
@@ -194,37 +194,37 @@ def _ends(memory: Memory, i: int, bound: Any, what: str) -> tuple[float, float]:
         raise ValueError(f"the bound of {name!r} is a positive number of errors, or two numbers; got {bound!r}")
     error = memory.error(i)
     if not error > 0:
-        why = "is fixed" if memory.now.fixed[i] else "has no error (migrad or hesse find it; none at a limit)"
-        raise ValueError(f"{what}: {name!r} {why}: give bound=(low, high) or grid=...")
+        reason = "is fixed" if memory.now.fixed[i] else "has no error (migrad or hesse find it; none at a limit)"
+        raise ValueError(f"{what}: {name!r} {reason}: give bound=(low, high) or grid=...")
     low, high = value - bound * error, value + bound * error
     return max(low, memory.now.lower[i]), min(high, memory.now.upper[i])
 
 
 def _at(memory: Memory, index: tuple[int, ...], points: np.ndarray) -> np.ndarray:
     refuse_traced()
-    found = values_at(
+    values = values_at(
         memory.likelihood, memory.tree(released=True), memory.data, jnp.asarray(index), jnp.asarray(points)
     )
-    refuse_traced(found)
+    refuse_traced(values)
     memory.count(nfcn=points.shape[0])
-    return np.array(found, dtype=float)
+    return np.array(values, dtype=float)
 
 
 def _minimised(memory: Memory, i: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The minimum over all others at values of one parameter, and whether it was found."""
     refuse_traced()
-    name, held, now = memory.names[i], bool(memory.now.fixed[i]), memory.now
+    name, is_fixed, now = memory.names[i], bool(memory.now.fixed[i]), memory.now
     result = memory.result
-    if memory.result_is_of_now and result is not None and bool(result.valid) and not held:
-        found = profile(memory.nll, result, memory.data, name, x)
-        # from fval, as a likelihood may leave what is constant out of what it varies
-        return float(result.nll) + memory.up * np.array(found.rise, dtype=float), np.array(found.valid)
+    if memory.result_is_of_now and result is not None and bool(result.valid) and not is_fixed:
+        points = profile(memory.nll, result, memory.data, name, x)
+        # relative to fval, as a likelihood may minimise without its constant part
+        return float(result.nll) + memory.up * np.array(points.rise, dtype=float), np.array(points.valid)
     if not np.any(~np.delete(now.fixed, i)):  # nothing to minimise over
         y = _at(memory, (i,), x[:, None])
         return y, np.isfinite(y)
-    y, good = refits(memory.likelihood, memory.tree(), memory.data, name, jnp.asarray(x), check_up(memory.up))
+    y, is_valid = refits(memory.likelihood, memory.tree(), memory.data, name, jnp.asarray(x), check_up(memory.up))
     refuse_traced(y)
-    return np.where(good, np.array(y, dtype=float), np.nan), np.array(good)
+    return np.where(is_valid, np.array(y, dtype=float), np.nan), np.array(is_valid)
 
 
 def _above(y: np.ndarray, subtract_min: bool) -> np.ndarray:

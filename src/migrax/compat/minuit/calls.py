@@ -1,4 +1,4 @@
-"""Calls of `mx.Minuit` as iminuit's `Minuit` takes them: the error says how they are written here."""
+"""Calls of `mx.Minuit` with the arguments of iminuit's `Minuit`: the error shows how to write them here."""
 
 import difflib
 import functools
@@ -18,25 +18,25 @@ _OWN = ("nll", "params", "data", "up")
 
 
 def as_iminuits(init: Callable[P, T]) -> Callable[P, T]:
-    """An `__init__` that looks for calls in the manner of iminuit first.
+    """Make an `__init__` check first for calls in the manner of iminuit.
 
-    **Raises:** `TypeError` for these, with the call as it is here.
+    **Raises:** `TypeError` for these, with the call to use here.
     """
 
     @functools.wraps(init)
-    def looked_at(*args: P.args, **kwargs: P.kwargs) -> T:
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
         nll, *given = args[1:] if len(args) > 1 else (kwargs.get("nll"),)
         message = complaint(nll, given, {key: value for key, value in kwargs.items() if key != "nll"})
         if message is not None:
             raise TypeError(message)
         return init(*args, **kwargs)
 
-    return looked_at
+    return checked
 
 
 def complaint(nll: Any, given: Sequence[Any], named: Mapping[str, Any]) -> str | None:
-    """What to write instead of `mx.Minuit(nll, *given, **named)`; `None` for a call that is right, or wrong in another
-    way than iminuit's."""
+    """The call to write instead of `mx.Minuit(nll, *given, **named)`; `None` for a right call, or one that is wrong in
+    another way than iminuit's."""
     tree = given[0] if given else named.get("params")
     others = {key: value for key, value in named.items() if key not in _OWN}
     cost = next((cls.__name__ for cls in type(nll).__mro__ if cls.__module__ == "iminuit.cost"), None)
@@ -73,18 +73,18 @@ def _is_number(x: Any) -> bool:
 
 def _arguments(nll: Any) -> list[str]:
     try:
-        found = inspect.signature(nll).parameters.values()
+        parameters = inspect.signature(nll).parameters.values()
     except (TypeError, ValueError):
         return []
-    return [p.name for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
 def _starts_by_name(others: Mapping[str, Any], arguments: Sequence[str], tree: Any) -> dict[str, Any]:
-    """The keywords that are starts: the arguments of the function, or without a tree all that can be."""
+    """The keywords that are starts: the arguments of the function, or without a tree all that may be."""
     numbers = {key: value for key, value in others.items() if _is_number(value)}
-    found = {key: value for key, value in numbers.items() if key in arguments}
-    if found or tree is not None:
-        return found
+    starts = {key: value for key, value in numbers.items() if key in arguments}
+    if starts or tree is not None:
+        return starts
     return {key: value for key, value in numbers.items() if key != "errordef" and _why_refused(key) is None}
 
 
@@ -107,7 +107,7 @@ def _unknown(key: str, value: Any) -> str:
 def _starts(
     by_position: list[Any], by_name: dict[str, Any], labels: Any, arguments: list[str], tree: Any
 ) -> dict[str, Any]:
-    """The tree of starts; empty if it cannot be told."""
+    """The tree of starts; empty if it cannot be determined."""
     if isinstance(tree, Mapping):
         return {**tree, **by_name} if all(map(_is_number, tree.values())) else {}
     values = by_position
@@ -130,7 +130,7 @@ def _name(nll: Any) -> str:
 
 
 def _wrapped(nll: Any, starts: Mapping[str, Any], arguments: Sequence[str]) -> str:
-    """For a function that takes each number by itself."""
+    """The call for a function that takes each number as a separate argument."""
     numbers = [f"p[{key!r}]" for key in starts]
     if len(arguments) == 1 and len(starts) > 1:
         inside = f"jnp.stack([{', '.join(numbers)}])"
@@ -152,17 +152,17 @@ def _setting(limits: Any, names: Sequence[str]) -> str:
 
 
 def _of_cost(cost: str, nll: Any, given: Sequence[Any], tree: Any, others: Mapping[str, Any]) -> str:
-    """The likelihood that is meant by a cost function of iminuit."""
-    from iminuit import describe  # it is there, as its object is
+    """The likelihood that replaces a cost function of iminuit."""
+    from iminuit import describe  # installed, as its object exists
 
-    said = f"iminuit.cost.{type(nll).__name__} computes with NumPy, which JAX cannot trace"
+    problem = f"iminuit.cost.{type(nll).__name__} computes with NumPy, which JAX cannot trace"
     if cost not in COSTS:
-        return f"{said}: write a function nll(params, data) with jax.numpy"
+        return f"{problem}: write a function nll(params, data) with jax.numpy"
     likelihood, data, functions = COSTS[cost]
     starts = {key: value for key, value in others.items() if _is_number(value)}
     if isinstance(tree, Mapping):
         starts = dict(tree)
     elif given and all(map(_is_number, given)):
         starts = dict(zip(describe(nll), given, strict=False))
-    where = f", where {functions} is written with jax.numpy" if functions else ""
-    return f"{said}. Write mx.Minuit({likelihood}, {_shown(starts)}, {data}){where}"
+    condition = f", where {functions} is written with jax.numpy" if functions else ""
+    return f"{problem}. Write mx.Minuit({likelihood}, {_shown(starts)}, {data}){condition}"

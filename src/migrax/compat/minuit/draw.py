@@ -1,4 +1,4 @@
-"""The part of `Minuit` that draws, by matplotlib, into the current axes or those that are given."""
+"""The part of `Minuit` that draws, by matplotlib, into the current or the given axes."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 _VALUE: dict[str, Any] = {"color": "k", "linestyle": "--", "linewidth": 1}
-_BEYOND = 1.2  # times the way to the highest level
+_MARGIN = 1.2  # times the distance to the highest level
 
 
 class AbstractDrawing(AbstractAround):
@@ -42,15 +42,15 @@ class AbstractDrawing(AbstractAround):
         subtract_min: bool = True,
         ax: "Axes | None" = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draws `profile`: the function along one parameter, all others held.
+        """Draw `profile`: the function along one parameter, all others held.
 
         **Arguments:** as for `profile`, and
 
-        - `band`: whether the interval of the errors is shown, those of MINOS if they are there.
+        - `band`: whether the interval of the errors is shown, that of MINOS if available.
         - `text`: whether the value and its errors are the title.
         - `ax`: where to draw; default: the current axes.
 
-        **Returns:** what `profile` does. **Raises:** as `profile`; `ImportError` without matplotlib.
+        **Returns:** as `profile`. **Raises:** as `profile`; `ImportError` without matplotlib.
         """
         x, y = self.profile(vname, size=size, bound=bound, grid=grid, subtract_min=subtract_min)
         _draw_line(self._memory, vname, x, y, band, text, ax)
@@ -68,7 +68,7 @@ class AbstractDrawing(AbstractAround):
         subtract_min: bool = True,
         ax: "Axes | None" = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draws `mnprofile`: the function along one parameter, minimised over all others.
+        """Draw `mnprofile`: the function along one parameter, minimised over all others.
 
         **Arguments:** as for `draw_profile`.
 
@@ -90,13 +90,13 @@ class AbstractDrawing(AbstractAround):
         subtract_min: bool = True,
         ax: "Axes | None" = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draws `contour`: lines on which the function, all other parameters held, is 1, 2, 3 and 4 times `errordef`.
+        """Draw `contour`: lines on which the function, all other parameters held, is 1, 2, 3 and 4 times `errordef`.
 
         **Arguments:** as for `contour`, and
 
         - `ax`: where to draw; default: the current axes.
 
-        **Returns:** what `contour` does. **Raises:** as `contour`; `ImportError` without matplotlib.
+        **Returns:** as `contour`. **Raises:** as `contour`; `ImportError` without matplotlib.
         """
         vx, vy, vz = self.contour(x, y, size=size, bound=bound, grid=grid, subtract_min=subtract_min)
         ax, memory = _current(ax), self._memory
@@ -117,7 +117,7 @@ class AbstractDrawing(AbstractAround):
         size: int = 100,
         ax: "Axes | None" = None,
     ) -> "list[Line2D]":
-        """Draws `mncontour`: confidence regions of two parameters.
+        """Draw `mncontour`: confidence regions of two parameters.
 
         **Arguments:** as for `mncontour`, but
 
@@ -127,15 +127,15 @@ class AbstractDrawing(AbstractAround):
         **Returns:** a line for each level. **Raises:** as `mncontour`; `ImportError` without matplotlib.
         """
         levels = _levels(cl)
-        found = contour_of(self._memory, x, y, levels, size, "draw_mncontour")
+        contours = contour_of(self._memory, x, y, levels, size, "draw_mncontour")
         ax = _current(ax)
-        lines = _draw_regions(ax, np.asarray(found.x), np.asarray(found.y), levels)
+        lines = _draw_regions(ax, np.asarray(contours.x), np.asarray(contours.y), levels)
         ax.legend(frameon=False, title="CL")
-        ax.set(xlabel=found.names[0], ylabel=found.names[1])
+        ax.set(xlabel=contours.names[0], ylabel=contours.names[1])
         return lines
 
     def visualize(self, ax: "Axes | None" = None) -> "Axes":
-        """Draws the data and the model at the values of now, for `mx.LeastSquares` with one coordinate and for
+        """Draw the data and the model at the current values, for `mx.LeastSquares` with one coordinate and for
         histograms with one axis, whose bins are numbered.
 
         **Arguments:**
@@ -145,14 +145,14 @@ class AbstractDrawing(AbstractAround):
         **Returns:** the axes. **Raises:** `AttributeError` for other likelihoods; `ImportError` without matplotlib.
         """
         memory = self._memory
-        shown = picture_of(memory.nll, resolve(memory.tree()), memory.data)
+        picture = picture_of(memory.nll, resolve(memory.tree()), memory.data)
         ax = _current(ax)
-        ax.errorbar(shown.x, shown.y, shown.error, shown.x_error, fmt="ok", markersize=4, label="data")
-        if shown.edges is None:
-            ax.plot(shown.at, shown.model, label="model")
+        ax.errorbar(picture.x, picture.y, picture.error, picture.x_error, fmt="ok", markersize=4, label="data")
+        if picture.edges is None:
+            ax.plot(picture.at, picture.model, label="model")
         else:
-            ax.stairs(shown.model, shown.edges, linewidth=1.5, label="model")
-        ax.set(xlabel=shown.label)
+            ax.stairs(picture.model, picture.edges, linewidth=1.5, label="model")
+        ax.set(xlabel=picture.label)
         ax.legend(frameon=False)
         return ax
 
@@ -163,13 +163,13 @@ class AbstractDrawing(AbstractAround):
         size: int = 100,
         figsize: tuple[float, float] | None = None,
     ) -> "tuple[Figure, np.ndarray]":
-        """Draws `mnprofile` of each parameter that is not fixed, on the diagonal, in units in which chi2 rises; and
-        `mncontour` of each pair.
+        """Draw `mnprofile` of each parameter that is not fixed, on the diagonal, in units of chi2, and `mncontour` of
+        each pair.
 
         **Arguments:**
 
         - `cl`: one level or several, as for `mncontour`; default 0.68.
-        - `size`: how many points a contour has.
+        - `size`: the number of points of a contour.
         - `figsize`: width and height of the figure in inches.
 
         **Returns:** the figure and an array of axes, a row and a column for each parameter.
@@ -184,8 +184,8 @@ class AbstractDrawing(AbstractAround):
             _draw_rise(memory, int(i), spans[row], levels, axes[row, row])
             for column, j in enumerate(free[:row]):
                 ax = axes[row, column]
-                found = contour_of(memory, int(j), int(i), levels, size, "draw_mnmatrix")
-                _draw_regions(ax, np.asarray(found.x), np.asarray(found.y), levels)
+                contours = contour_of(memory, int(j), int(i), levels, size, "draw_mnmatrix")
+                _draw_regions(ax, np.asarray(contours.x), np.asarray(contours.y), levels)
                 ax.plot(memory.now.values[j], memory.now.values[i], "+", color="k")
                 axes[column, row].set_visible(False)
         _label(axes, [memory.names[i] for i in free])
@@ -223,11 +223,11 @@ def _draw_line(
     ax.axvline(value, **_VALUE)
     merror = memory.merrors.get(name)
     low, high = (-error, error) if merror is None else (merror.lower, merror.upper)
-    known = np.isfinite(low) and np.isfinite(high) and high > low
-    if band and known:
+    has_errors = np.isfinite(low) and np.isfinite(high) and high > low
+    if band and has_errors:
         ax.axvspan(value + low, value + high, facecolor="0.8", zorder=0)
     if text:
-        ax.set_title(f"{name} = {value:.3g}" + (f" - {-low:.3g} + {high:.3g}" if known else ""))
+        ax.set_title(f"{name} = {value:.3g}" + (f" - {-low:.3g} + {high:.3g}" if has_errors else ""))
 
 
 def _draw_regions(ax: "Axes", x: np.ndarray, y: np.ndarray, levels: list[float]) -> "list[Line2D]":
@@ -239,18 +239,18 @@ def _draw_regions(ax: "Axes", x: np.ndarray, y: np.ndarray, levels: list[float])
 
 
 def _spans(memory: Memory, levels: list[float]) -> np.ndarray:
-    """How far a profile must go to rise above all levels: shape `(n_free, 2)`, within the limits."""
+    """The range in which a profile rises above all levels: shape `(n_free, 2)`, within the limits."""
     level = max(levels, key=lambda cl: float(rise(cl)))
-    found = minos(memory.nll, minimum(memory, "draw_mnmatrix"), memory.data, cl=level)
-    replace(memory, found.result)
-    offsets = np.stack([np.asarray(found.lower), np.asarray(found.upper)], axis=-1)
-    errors = np.outer(np.asarray(found.result.errors), [-1.0, 1.0]) * float(rise(level)) ** 0.5
-    spans = np.asarray(found.result.values)[:, None] + _BEYOND * np.where(np.isfinite(offsets), offsets, errors)
-    return np.clip(spans, np.asarray(found.result.lower)[:, None], np.asarray(found.result.upper)[:, None])
+    errors = minos(memory.nll, minimum(memory, "draw_mnmatrix"), memory.data, cl=level)
+    replace(memory, errors.result)
+    offsets = np.stack([np.asarray(errors.lower), np.asarray(errors.upper)], axis=-1)
+    symmetric = np.outer(np.asarray(errors.result.errors), [-1.0, 1.0]) * float(rise(level)) ** 0.5
+    spans = np.asarray(errors.result.values)[:, None] + _MARGIN * np.where(np.isfinite(offsets), offsets, symmetric)
+    return np.clip(spans, np.asarray(errors.result.lower)[:, None], np.asarray(errors.result.upper)[:, None])
 
 
 def _draw_rise(memory: Memory, i: int, span: np.ndarray, levels: list[float], ax: "Axes") -> None:
-    """The profile in units of UP."""
+    """Draw the profile in units of UP."""
     heights = [float(rise(level)) for level in levels]
     for k, height in enumerate(heights):
         ax.axhline(height, color=f"C{k}", linewidth=1)
@@ -258,12 +258,12 @@ def _draw_rise(memory: Memory, i: int, span: np.ndarray, levels: list[float], ax
     low, high = span
     if high > low:
         result = minimum(memory, "draw_mnmatrix")
-        found = profile(memory.nll, result, memory.data, memory.names[i], np.linspace(low, high, 30))
-        ax.plot(np.asarray(found.grid[0]), np.asarray(found.rise), color="k")
+        points = profile(memory.nll, result, memory.data, memory.names[i], np.linspace(low, high, 30))
+        ax.plot(np.asarray(points.grid[0]), np.asarray(points.rise), color="k")
 
 
 def _label(axes: np.ndarray, names: list[str]) -> None:
-    """Names at the edges, and one range for a parameter in its column and its row."""
+    """Label the outer axes, and give each parameter one range in its column and its row."""
     n = len(names)
     for k, name in enumerate(names):
         axes[-1, k].set_xlabel(name)

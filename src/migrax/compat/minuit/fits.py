@@ -19,36 +19,36 @@ from .memory import Memory, numbers_of, refuse_traced
 from .pure import deviance, look, values_at
 from .tables import FMin, MError, MErrors
 
-_MOST_POINTS = 10**6
+_MAX_POINTS = 10**6
 
 
 class AbstractFits:
-    """What a `Minuit` does to its parameters. Each method returns the same object, which prints its tables."""
+    """The fits of a `Minuit`. Each method returns the same object, which prints its tables."""
 
     __slots__ = ()
     _memory: Memory
 
     def migrad(self, ncall: int | None = None) -> Any:
-        """Minimises from the values of now: `mx.fit` with its default solver, which for likelihoods with residuals
-        (`mx.LeastSquares`) is Levenberg's and Marquardt's, else MIGRAD. The covariance comes with it.
+        """Minimise from the current values: `mx.fit` with its default solver, which is Levenberg-Marquardt for
+        likelihoods with residuals (`mx.LeastSquares`), else MIGRAD. It also computes the covariance.
 
         **Arguments:**
 
-        - `ncall`: limit on the solver's steps, default 200 + 100 n + 5 n². Another number compiles anew.
+        - `ncall`: limit on the solver's steps, default 200 + 100 n + 5 n². Another number compiles again.
 
-        **Returns:** the same object. `valid` says whether there is a minimum.
+        **Returns:** the same object. `valid` is whether there is a minimum.
 
         **Raises:** `ValueError`, `TypeError` as `mx.fit`.
         """
         return self._minimise(None, ncall, "migrad")
 
     def simplex(self, ncall: int | None = None) -> Any:
-        """Minimises from the values of now by the downhill simplex method: `mx.fit(..., solver=mx.Simplex())`. Unlike
-        iminuit's it goes all the way to the minimum, and finds the covariance.
+        """Minimise from the current values by the downhill simplex method: `mx.fit(..., solver=mx.Simplex())`. Unlike
+        iminuit's it converges to the minimum, and computes the covariance.
 
         **Arguments:**
 
-        - `ncall`: limit on the solver's steps, default 200 + 100 n + 5 n². Another number compiles anew.
+        - `ncall`: limit on the solver's steps, default 200 + 100 n + 5 n². Another number compiles again.
 
         **Returns:** the same object.
 
@@ -64,8 +64,8 @@ class AbstractFits:
         return self
 
     def hesse(self) -> Any:
-        """Finds the covariance at the values of now by exact second derivatives, as `mx.hesse`, and whether there is a
-        minimum there. After `migrad` and `simplex` there is nothing left to do: their covariance is that.
+        """Compute the covariance at the current values from exact second derivatives, as `mx.hesse`, and whether there
+        is a minimum. After `migrad` and `simplex` it does nothing, as they compute the same covariance.
 
         **Returns:** the same object.
 
@@ -77,14 +77,14 @@ class AbstractFits:
         return self
 
     def minos(self, *parameters: int | str, cl: float | None = None) -> Any:
-        """Finds asymmetric errors, by `mx.minos`. Where it meets a deeper minimum it goes there, with a warning.
+        """Find asymmetric errors, by `mx.minos`. If it meets a deeper minimum it moves there, with a warning.
 
-        If parameters were changed since the last fit, the values of now must be at a minimum all the same; it then is
+        If parameters were changed since the last fit, the current values must still be at a minimum, which is then
         fitted again from there.
 
         **Arguments:**
 
-        - `parameters`: names or positions; none for all that are not fixed.
+        - `parameters`: names or positions; by default all that are not fixed.
         - `cl`: the confidence level, a probability or, from 1 on, a number of standard deviations; default 1.
 
         **Returns:** the same object; `merrors` has the errors.
@@ -94,12 +94,12 @@ class AbstractFits:
         **Warns** of fixed parameters, which are left out.
         """
         memory = self._memory
-        found = positions(list(parameters) if parameters else ~memory.now.fixed, memory.names, memory.template)
-        assert isinstance(found, list)
-        fixed = [memory.names[i] for i in found if memory.now.fixed[i]]
+        selected = positions(list(parameters) if parameters else ~memory.now.fixed, memory.names, memory.template)
+        assert isinstance(selected, list)
+        fixed = [memory.names[i] for i in selected if memory.now.fixed[i]]
         if fixed:
             warnings.warn(f"minos leaves out {', '.join(fixed)}: fixed", stacklevel=2)
-        names = [memory.names[i] for i in found if not memory.now.fixed[i]]
+        names = [memory.names[i] for i in selected if not memory.now.fixed[i]]
         result = minimum(memory, "minos")
         if names:
             errors = minos(memory.nll, result, memory.data, names, cl=1.0 if cl is None else cl)
@@ -109,17 +109,17 @@ class AbstractFits:
         return self
 
     def scan(self, ncall: int | None = None) -> Any:
-        """Goes to the best point of a grid over all parameters that are not fixed: within their limits, or one error
-        to both sides where there is none. Where none is better than the point of now it stays there, while iminuit's
-        goes uphill. A last resort, and no minimum: call `migrad` then.
+        """Move to the best point of a grid over all parameters that are not fixed: within their limits, or one error to
+        both sides where there is none. If no point is better than the current one it stays there, while iminuit's moves
+        uphill. A last resort, and not a minimum: call `migrad` afterwards.
 
         **Arguments:**
 
-        - `ncall`: about how many points, at least two for each parameter; default 200 + 100 n + 5 n².
+        - `ncall`: the approximate number of points, at least two per parameter; default 200 + 100 n + 5 n².
 
         **Returns:** the same object.
 
-        **Raises:** `ValueError` for a parameter with neither limits nor an error, or where a grid would be too large;
+        **Raises:** `ValueError` for a parameter with neither limits nor an error, or if the grid would be too large;
         `RuntimeError` if all parameters are fixed, or the function is nowhere finite.
         """
         refuse_traced()
@@ -131,7 +131,7 @@ class AbstractFits:
             raise RuntimeError("scan: all parameters are fixed")
         total = 200 + 100 * n + 5 * n**2 if ncall is None else ncall
         side = max(2, int(total ** (1 / n) + 1e-9))
-        if side**n > _MOST_POINTS:
+        if side**n > _MAX_POINTS:
             raise ValueError(f"scan of {n} parameters takes at least {side**n} points: fix some of them")
         axes = [np.linspace(*_range(memory, int(i)), side) for i in free]
         points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, n)
@@ -162,12 +162,12 @@ def _range(memory: Memory, i: int) -> tuple[float, float]:
 
 
 def adopt(memory: Memory, result: FitResult) -> None:
-    """Goes where a fit has ended. **Raises:** `TypeError` for a traced one: the likelihood closes over a tracer."""
+    """Move to the end of a fit. **Raises:** `TypeError` for a traced one: the likelihood closes over a tracer."""
     refuse_traced(result)
     memory.detach()
-    found = numbers_of(result.params).values
-    if np.all(np.isfinite(found)):  # else there is nothing to go on from
-        memory.now.values = found
+    values = numbers_of(result.params).values
+    if np.all(np.isfinite(values)):  # else the next fit would have no start
+        memory.now.values = values
     assert result.covariance is not None
     _keep(memory, np.asarray(result.errors), result.covariance)
     record = result.minimum_record()
@@ -184,7 +184,7 @@ def adopt(memory: Memory, result: FitResult) -> None:
 
 
 def replace(memory: Memory, result: FitResult) -> None:
-    """Takes the result of a function that may have met a deeper minimum, and so have fitted again."""
+    """Take the result of a function that may have met a deeper minimum, and so have fitted again."""
     assert memory.result is not None
     if np.array_equal(result.values, memory.result.values):
         memory.result = result
@@ -193,7 +193,7 @@ def replace(memory: Memory, result: FitResult) -> None:
 
 
 def minimum(memory: Memory, what: str) -> FitResult:
-    """The fit at the values of now. **Raises:** `RuntimeError` unless there is a valid minimum."""
+    """The fit at the current values. **Raises:** `RuntimeError` unless there is a valid minimum."""
     refuse_traced()
     if not memory.result_is_of_now:
         if not memory.fmin_is_of_now:
@@ -207,40 +207,40 @@ def minimum(memory: Memory, what: str) -> FitResult:
 
 
 def examine(memory: Memory, algorithm: str) -> None:
-    """Looks at the values of now, without a step."""
-    seen = look(memory.likelihood, memory.tree(), memory.data, memory.up)
-    refuse_traced(seen)
+    """Examine the current values, without a step."""
+    looked = look(memory.likelihood, memory.tree(), memory.data, memory.up)
+    refuse_traced(looked)
     memory.detach()
-    _keep(memory, np.asarray(seen.covariance.errors), seen.covariance)
+    _keep(memory, np.asarray(looked.covariance.errors), looked.covariance)
     memory.count(nhessian=1)
-    valid, finite, usable = bool(seen.valid), bool(seen.finite), bool(seen.covariance.valid)
+    valid, finite, has_covariance = bool(looked.valid), bool(looked.finite), bool(looked.covariance.valid)
     if valid:
         words = ("Valid minimum", "The minimum is valid.")
     elif not finite:
         words = ("Not finite", "The function or its derivatives are NaN or infinite at these values.")
-    elif usable:
+    elif has_covariance:
         words = ("Not at a minimum", "The function falls from these values: call migrad().")
     else:
         words = ("Not at a minimum", "The second derivatives are not positive definite: call migrad().")
     is_chi2 = memory.likelihood.is_chi2
-    ndof, value = _ndof(memory), float(seen.value)
+    ndof, value = _ndof(memory), float(looked.value)
     reduced = _deviance_per_ndof(memory) if not is_chi2 else 2 * value / ndof if ndof > 0 else None
     record = records.Minimum(
         algorithm=algorithm,
         nll=value,
         chi2_ndof=reduced,
-        edm=float(seen.edm),
-        edm_goal=float(seen.goal),
+        edm=float(looked.edm),
+        edm_goal=float(looked.goal),
         valid=valid,
         status=words[0],
         message=words[1],
         at_limit=any(memory.at_limit(i) for i in range(len(memory.names))),
         at_call_limit=False,
-        edm_above=not float(seen.edm) <= float(seen.goal),
+        edm_above=not float(looked.edm) <= float(looked.goal),
         num_values=0,
         num_gradients=0,
         num_hessians=1,
-        covariance="exact" if valid else "elsewhere" if usable else "not positive definite",
+        covariance="exact" if valid else "elsewhere" if has_covariance else "not positive definite",
         chi2=2 * value if is_chi2 else None,
     )
     memory.fmin, memory.merrors = FMin(record, memory.up), MErrors()
@@ -248,25 +248,25 @@ def examine(memory: Memory, algorithm: str) -> None:
 
 
 def _ndof(memory: Memory) -> int:
-    """0 where the likelihood does not tell the number of its data."""
+    """The number of degrees of freedom; 0 if the likelihood does not know the number of its data."""
     ndata = memory.likelihood.ndata
     return 0 if ndata is None else int(ndata(memory.data)) - int(np.sum(~memory.now.fixed))
 
 
 def _deviance_per_ndof(memory: Memory) -> float | None:
-    """At the values of now; `None` for a likelihood without a saturated model."""
+    """The deviance per degree of freedom at the current values; `None` without a saturated model."""
     ndof = _ndof(memory)
     if ndof < 1 or memory.likelihood.deviance is None:
         return None
     try:
-        found = float(deviance(memory.likelihood, memory.tree(), memory.data))
-    except TypeError:  # of a sum of likelihoods, one of which has none
+        value = float(deviance(memory.likelihood, memory.tree(), memory.data))
+    except TypeError:  # a sum of likelihoods, one of which has none
         return None
-    return found / ndof if math.isfinite(found) else None
+    return value / ndof if math.isfinite(value) else None
 
 
 def _keep(memory: Memory, errors: np.ndarray, covariance: Covariance) -> None:
-    """Errors and covariance of the free parameters, among all."""
+    """Store the errors and the covariance of the free parameters among those of all."""
     n, free = len(memory.names), np.flatnonzero(~memory.now.fixed)
     memory.errors = np.full(n, np.nan)
     memory.errors[free] = errors
@@ -276,10 +276,10 @@ def _keep(memory: Memory, errors: np.ndarray, covariance: Covariance) -> None:
         memory.covariance[np.ix_(free, free)] = np.asarray(covariance.matrix)
 
 
-def _merrors(memory: Memory, found: Minos) -> dict[str, MError]:
-    columns = (found.lower, found.upper, found.lower_status, found.upper_status)
+def _merrors(memory: Memory, sides: Minos) -> dict[str, MError]:
+    columns = (sides.lower, sides.upper, sides.lower_status, sides.upper_status)
     errors = {}
-    for k, name in enumerate(found.names):
+    for k, name in enumerate(sides.names):
         lower, upper, below, above = (np.asarray(column)[k].item() for column in columns)
         errors[name] = MError(
             number=memory.names.index(name),

@@ -1,4 +1,4 @@
-"""`Minuit`: one object that remembers parameters, data and results, for those who know iminuit."""
+"""`Minuit`: one object that remembers parameters, data and results, for users of iminuit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +19,8 @@ _STALE = "Parameters were changed since."
 
 
 class Minuit(AbstractParameters, AbstractFits, AbstractDrawing, AbstractRefusals):
-    """A fit as an object that remembers, with the names of iminuit's `Minuit`. All work is done by the functions of
-    migrax, from the values of now, and what they return is remembered.
+    """A fit as an object with memory, with the names of iminuit's `Minuit`. All work is done by the functions of
+    migrax, from the current values, and their results are stored.
 
     ```python
     m = mx.Minuit(nll, {"mu": mx.Parameter(0.0), "sigma": mx.Parameter(1.0, lower=0.0)}, data)
@@ -30,20 +30,20 @@ class Minuit(AbstractParameters, AbstractFits, AbstractDrawing, AbstractRefusals
     m.limits["sigma"] = (0.1, 10.0)
     ```
 
-    It cannot be used inside `jax.jit`, `jax.vmap` or `jax.grad`: `mx.fit` and its like can. Values, limits and data
-    compile nothing when they change; which parameters are fixed or have limits does.
+    It cannot be used inside `jax.jit`, `jax.vmap` or `jax.grad`, unlike `mx.fit` and the other functions. Changes of
+    values, limits and data do not compile again; changes of which parameters are fixed or have limits do.
 
     **Arguments:**
 
     - `nll`: the function to minimise, `nll(params, data) -> scalar`, as for `mx.fit`.
     - `params`: the start, any pytree, as for `mx.fit`: with `mx.Parameter`s, which float, or with none, and then all
         floating-point numbers do. Names are paths, `signal.mu`, `gamma[3]`; "gamma" stands for all its numbers.
-    - `data`: any pytree, given to `nll` as it is.
-    - `up`: by how much `nll` rises over one error: 0.5 for minus log L (iminuit's default is 1.0), 1.0 for a chi2 of
-        your own. migrax's likelihoods are minus log L, `mx.LeastSquares` too (chi2/2). It is `errordef` later.
+    - `data`: any pytree, passed to `nll` unchanged.
+    - `up`: the rise of `nll` over one error: 0.5 for minus log L (iminuit's default is 1.0), 1.0 for a chi2 of your
+        own. migrax's likelihoods are minus log L, `mx.LeastSquares` too (chi2/2). It becomes `errordef`.
 
     **Raises:** `ValueError`, `TypeError` as `mx.fit`; `TypeError` for traced values, and for starts as iminuit takes
-    them (one argument each) or a cost function of iminuit, with the call as it is here.
+    them (one argument each) or a cost function of iminuit, with the call to use here.
     """
 
     __slots__ = ("_memory",)
@@ -56,8 +56,8 @@ class Minuit(AbstractParameters, AbstractFits, AbstractDrawing, AbstractRefusals
         self._memory: Memory = begin(nll, params, data, up)
 
     def reset(self) -> "Minuit":
-        """Goes back to the values, limits and fixed parameters from before the first fit, and forgets what was found.
-        Data and `errordef` stay.
+        """Restore the values, limits and fixed parameters from before the first fit, and forget all results. Data and
+        `errordef` stay.
 
         **Returns:** the same object.
         """
@@ -73,7 +73,7 @@ class Minuit(AbstractParameters, AbstractFits, AbstractDrawing, AbstractRefusals
         return new
 
     def __deepcopy__(self, memo: Any) -> "Minuit":
-        # arrays of JAX cannot change, and another copy of the likelihood would compile anew
+        # JAX arrays are immutable, and another copy of the likelihood would compile again
         return self.__copy__()
 
     def __repr__(self) -> str:
@@ -105,7 +105,7 @@ class Minuit(AbstractParameters, AbstractFits, AbstractDrawing, AbstractRefusals
         return "\n".join(parts)
 
     def _free_block(self) -> Any:
-        """Names and covariance of those that were free in the last fit."""
+        """The names and the covariance of the parameters that were free in the last fit."""
         assert self._memory.covariance is not None
         matrix = self._memory.covariance
         free = [i for i in range(self.npar) if matrix[i].any() or not self._memory.now.fixed[i]]

@@ -1,4 +1,4 @@
-"""Which numbers are meant by a name, a position, a slice, a list of these, or a function that picks nodes."""
+"""The numbers selected by a name, a position, a slice, a list of these, or a function that picks nodes."""
 
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -12,28 +12,28 @@ from ..._util.typing import PyTree
 
 
 def named(name: str, names: Sequence[str], tree: PyTree = None) -> int | list[int]:
-    """The position of a name; of a vector parameter, or of all below a node of the tree, a list.
+    """The position of a name; a list for a vector parameter, or for all numbers below a node of the tree.
 
-    **Raises:** `ValueError` for an unknown name, with the near ones.
+    **Raises:** `ValueError` for an unknown name, with similar ones.
     """
     if name in names:
         return names.index(name)
-    found = [i for i, n in enumerate(names) if n.startswith((f"{name}[", f"{name}."))]
-    if not found:
+    matches = [i for i, n in enumerate(names) if n.startswith((f"{name}[", f"{name}."))]
+    if not matches:
         raise ValueError(unknown_name(name, names, constants(tree)))
-    return found
+    return matches
 
 
 def positions(key: Any, names: Sequence[str], tree: PyTree) -> int | list[int]:
-    """One position for what is one number, a list for all else.
+    """One position for a key of a single number, a list for any other.
 
     **Arguments:**
 
     - `key`: a name, a position (negative ones count from the end), `...`, a slice of positions or names, a mask of
         booleans, a sequence of all these, or a function that picks nodes of `tree`.
-    - `names`: of all numbers of `tree`, in their order.
+    - `names`: those of all numbers of `tree`, in their order.
 
-    **Raises:** `ValueError` for an unknown name, `IndexError` for a position that is not there or a mask of another
+    **Raises:** `ValueError` for an unknown name, `IndexError` for a position that does not exist or a mask of another
     length, `TypeError` for anything else.
     """
     n = len(names)
@@ -58,20 +58,22 @@ def positions(key: Any, names: Sequence[str], tree: PyTree) -> int | list[int]:
 
 
 def one(key: Any, names: Sequence[str], tree: PyTree, what: str) -> int:
-    """As `positions`, for one number. **Raises:** also `ValueError` for several."""
-    found = positions(key, names, tree)
-    if isinstance(found, int):
-        return found
-    if len(found) != 1:
-        raise ValueError(f"{what} takes one parameter, {key!r} are {', '.join(names[i] for i in found) or 'none'}")
-    return found[0]
+    """As `positions`, for exactly one number. **Raises:** also `ValueError` for several."""
+    found_positions = positions(key, names, tree)
+    if isinstance(found_positions, int):
+        return found_positions
+    if len(found_positions) != 1:
+        raise ValueError(
+            f"{what} takes one parameter, {key!r} are {', '.join(names[i] for i in found_positions) or 'none'}"
+        )
+    return found_positions[0]
 
 
 def _end(end: Any, names: Sequence[str], tree: PyTree) -> Any:
     if not isinstance(end, str):
         return end
-    found = named(end, names, tree)
-    return found if isinstance(found, int) else found[0]
+    position = named(end, names, tree)
+    return position if isinstance(position, int) else position[0]
 
 
 def _of_many(keys: list[Any], names: Sequence[str], tree: PyTree) -> list[int]:
@@ -79,8 +81,8 @@ def _of_many(keys: list[Any], names: Sequence[str], tree: PyTree) -> list[int]:
         if len(keys) != len(names):
             raise IndexError(f"a mask needs {len(names)} booleans, one for each parameter, got {len(keys)}")
         return [i for i, chosen in enumerate(keys) if chosen]
-    found = [positions(k, names, tree) for k in keys]
-    return [i for one in found for i in ([one] if isinstance(one, int) else one)]
+    groups = [positions(k, names, tree) for k in keys]
+    return [i for group in groups for i in ([group] if isinstance(group, int) else group)]
 
 
 def _of_nodes(key: Callable[[Any], Any], tree: PyTree) -> int | list[int]:
@@ -88,5 +90,5 @@ def _of_nodes(key: Callable[[Any], Any], tree: PyTree) -> int | list[int]:
     for slot in flatten(tree)[1]:
         starts[slot.name] = position
         position += slot.size
-    found = [starts[slot.name] + int(i) for slot, mask in pick(tree, key) for i in np.flatnonzero(mask)]
-    return found[0] if len(found) == 1 else found
+    selected = [starts[slot.name] + int(i) for slot, mask in pick(tree, key) for i in np.flatnonzero(mask)]
+    return selected[0] if len(selected) == 1 else selected

@@ -1,4 +1,4 @@
-"""A covariance or correlation matrix that knows the names of its parameters."""
+"""A covariance or correlation matrix indexed by the names of its parameters."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from .keys import named, positions
 
 
 class Matrix(np.ndarray):
-    """A square array that is also indexed by names: `covariance["mu", "sigma"]` is a number, `covariance["mu"]` a row;
-    the name of a vector parameter stands for all its numbers. A slice or a list alone chooses rows and columns,
-    `covariance[["mu", "sigma"]]`, and the block has the names of these.
+    """A square array that can also be indexed by names: `covariance["mu", "sigma"]` is a number, `covariance["mu"]` a
+    row; the name of a vector parameter stands for all its numbers. A slice or a list alone selects rows and columns,
+    `covariance[["mu", "sigma"]]`, and the block has their names.
 
-    All else is NumPy's. What comes out of NumPy's indexing has no names.
+    Everything else is NumPy's. The results of NumPy's indexing have no names.
     """
 
     names: tuple[str, ...]
@@ -29,7 +29,7 @@ class Matrix(np.ndarray):
         self.names = names if self.shape == (len(names),) * 2 else ()
 
     def __getitem__(self, key: Any) -> Any:
-        """**Raises:** `ValueError` for a name that is not there."""
+        """**Raises:** `ValueError` for an unknown name."""
         plain = self.view(np.ndarray)
         if self.names and isinstance(key, slice | list):
             chosen = positions(key, self.names, None)
@@ -45,7 +45,7 @@ class Matrix(np.ndarray):
         return plain[key]
 
     def correlation(self) -> "Matrix":
-        """The correlation matrix: 1 on the diagonal, 0 beside a parameter without a variance, such as a fixed one."""
+        """The correlation matrix: 1 on the diagonal, 0 for a parameter without a variance, such as a fixed one."""
         return Matrix(records.correlation(self.view(np.ndarray)), self.names)
 
     def to_dict(self) -> dict[tuple[str, str], float]:
@@ -56,8 +56,8 @@ class Matrix(np.ndarray):
     def __repr__(self) -> str:
         if not self.names:
             return repr(self.view(np.ndarray))
-        shown = text.correlation_text if np.all(np.diagonal(self) == 1) else text.matrix_text
-        return shown(self.names, self)
+        as_text = text.correlation_text if np.all(np.diagonal(self) == 1) else text.matrix_text
+        return as_text(self.names, self)
 
     __str__ = __repr__
 

@@ -1,4 +1,4 @@
-"""What a `Minuit` remembers: the problem, the numbers of the start and of now, and what was found last."""
+"""The memory of a `Minuit`: the problem, the numbers at the start and the current ones, and the last results."""
 
 import copy
 import dataclasses
@@ -28,14 +28,14 @@ _TRACED = (
 
 def refuse_traced(*trees: Any) -> None:
     """**Raises:** `TypeError` inside of `jax.jit`, or if a tree holds traced values."""
-    # a number is traced while something else is
+    # inside a trace even a new number is traced
     if not is_concrete(jnp.asarray(0.0), *jax.tree.leaves(trees)):
         raise TypeError(_TRACED)
 
 
 @dataclasses.dataclass
 class Numbers:
-    """One entry for each number of the tree, fixed ones too. Limits are infinite where there is none."""
+    """One entry for each number of the tree, including fixed ones. Missing limits are infinite."""
 
     values: np.ndarray
     lower: np.ndarray
@@ -48,18 +48,18 @@ class Numbers:
 
 @dataclasses.dataclass
 class Memory:
-    """All that changes in a `Minuit`. `start` and `now` are one object until something is minimised, so that what is
-    set before belongs to the start, to which `reset` goes back."""
+    """All mutable state of a `Minuit`. `start` and `now` are one object until something is minimised, so that all that
+    is set before belongs to the start, which `reset` restores."""
 
     nll: Callable[[Any, Any], Any]
     data: PyTree
     up: float
-    template: PyTree  # the user's tree, what floats marked by `Parameter`
+    template: PyTree  # the user's tree, in which what floats is a `Parameter`
     names: tuple[str, ...]
     dtypes: tuple[Any, ...]  # of each number
     start: Numbers
     now: Numbers
-    errors: np.ndarray  # NaN where none is known
+    errors: np.ndarray  # NaN if unknown
     covariance: np.ndarray | None = None  # of all numbers
     kind: str = "hesse"
     result: FitResult | None = None
@@ -82,23 +82,23 @@ class Memory:
         return new
 
     def numbers_alone(self) -> "Memory":
-        """A copy that knows neither the likelihood nor what was found with it, for a pickled view of its numbers."""
+        """A copy without the likelihood and its results, for a pickled view of its numbers."""
         new = self.copy()
         new.nll, new.data, new.result, new.fmin, new.merrors = _no_likelihood, None, None, None, MErrors()
         new.touch()
         return new
 
     def touch(self) -> None:
-        """What was found last is not about the numbers any more."""
+        """Mark the last results as not belonging to the current numbers."""
         self.result_is_of_now = self.fmin_is_of_now = False
 
     def detach(self) -> None:
-        """From here on the start stays as it is."""
+        """Keep the start as it is from here on."""
         if self.now is self.start:
             self.now = self.start.copy()
 
     def forget(self) -> None:
-        """All that was found."""
+        """Forget all results."""
         self.result, self.fmin, self.covariance, self.merrors, self.kind = None, None, None, MErrors(), "hesse"
         self.errors = np.full(len(self.names), np.nan)
         self.touch()
@@ -108,29 +108,29 @@ class Memory:
             self.counts[name] += int(number)
 
     def rounded(self, i: int, x: float) -> float:
-        """As it will be in the tree: a value at a limit must not lie beyond it."""
+        """The value as the tree will store it: a value at a limit must not lie beyond it."""
         return float(np.asarray(x, self.dtypes[i]))
 
     def error(self, i: int) -> float:
-        """0 for one that is fixed, NaN where none is known."""
+        """The error of a parameter: 0 if it is fixed, NaN if unknown."""
         return 0.0 if self.now.fixed[i] else float(self.errors[i])
 
     def at_limit(self, i: int) -> bool:
-        """At a limit, or nearer to it than half an error (MINUIT's rule)."""
+        """Whether it is at a limit, or closer to it than half an error (MINUIT's rule)."""
         now, error = self.now, self.errors[i]
         room = min(now.values[i] - now.lower[i], now.upper[i] - now.values[i])
         return bool(not now.fixed[i] and (room <= 0 or room < 0.5 * error))
 
     def tree(self, *, numbers: Numbers | None = None, released: bool = False) -> PyTree:
-        """The user's tree with the numbers of now (or those given) in it; `released`: with nothing fixed."""
+        """The user's tree with the current (or the given) numbers; `released`: with nothing fixed."""
         numbers = self.now if numbers is None else numbers
         leaves, slots, treedef = flatten(self.template)
         position = 0
         for slot in slots:
-            here = slice(position, position + slot.size)
+            entries = slice(position, position + slot.size)
             position += slot.size
             value, lower, upper, fixed = (
-                getattr(numbers, field)[here].reshape(slot.shape) for field in ("values", "lower", "upper", "fixed")
+                getattr(numbers, field)[entries].reshape(slot.shape) for field in ("values", "lower", "upper", "fixed")
             )
             old = leaves[slot.leaf]
             dtype = old.value.dtype
@@ -172,11 +172,11 @@ def begin(nll: Callable[[Any, Any], Any], params: PyTree, data: PyTree, up: Arra
 def numbers_of(params: PyTree) -> Numbers:
     """The numbers of a tree of `Parameter`s."""
     leaves, slots, _ = flatten(params)
-    found: list[list[np.ndarray]] = [[], [], [], []]
+    columns: list[list[np.ndarray]] = [[], [], [], []]
     for slot in slots:
         p = leaves[slot.leaf]
         low, high = (s * np.inf if b is None else b for s, b in zip((-1, 1), bounds_of(p), strict=True))
-        for column, entries in zip(found, (p.value, low, high, ~slot.free.reshape(slot.shape)), strict=True):
+        for column, entries in zip(columns, (p.value, low, high, ~slot.free.reshape(slot.shape)), strict=True):
             column.append(np.ravel(np.broadcast_to(np.asarray(entries), slot.shape)))
-    values, lower, upper, fixed = (np.concatenate(column) for column in found)
+    values, lower, upper, fixed = (np.concatenate(column) for column in columns)
     return Numbers(values.astype(float), lower.astype(float), upper.astype(float), fixed.astype(bool))

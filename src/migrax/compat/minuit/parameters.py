@@ -1,4 +1,4 @@
-"""The part of `Minuit` that shows and sets parameters, and shows what was found."""
+"""The part of `Minuit` that shows and sets parameters, and shows the results."""
 
 import math
 from collections.abc import Iterable
@@ -16,19 +16,19 @@ from .views import NO_STEPS, View, errors_view, fixed_view, limits_view, values_
 
 
 class AbstractParameters:
-    """What a `Minuit` knows of its parameters."""
+    """The parameters and results of a `Minuit`."""
 
     __slots__ = ()
     _memory: Memory
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """The names of all numbers, fixed ones too: paths in the tree, as everywhere in migrax."""
+        """The names of all numbers, including fixed ones: paths in the tree, as everywhere in migrax."""
         return self._memory.names
 
     @property
     def pos2var(self) -> tuple[str, ...]:
-        """As `parameters`."""
+        """The same as `parameters`."""
         return self._memory.names
 
     @property
@@ -38,23 +38,23 @@ class AbstractParameters:
 
     @property
     def npar(self) -> int:
-        """How many parameters there are."""
+        """The number of parameters."""
         return len(self._memory.names)
 
     @property
     def nfit(self) -> int:
-        """How many of them are not fixed."""
+        """The number of parameters that are not fixed."""
         return self.npar - int(np.sum(self._memory.now.fixed))
 
     @property
     def ndof(self) -> float:
-        """The number of data less that of the parameters that are not fixed; NaN if the likelihood does not tell it."""
+        """The number of data less that of the parameters that are not fixed; NaN if the likelihood does not know it."""
         ndata = self._memory.likelihood.ndata
         return math.nan if ndata is None else float(ndata(self._memory.data)) - self.nfit
 
     @property
     def values(self) -> View:
-        """The values of now: where the next fit starts. Setting one outside of its limits is refused."""
+        """The current values, the start of the next fit. Setting one outside of its limits is refused."""
         return values_view(self._memory)
 
     @values.setter
@@ -63,7 +63,7 @@ class AbstractParameters:
 
     @property
     def errors(self) -> View:
-        """The errors of the last `migrad`, `simplex` or `hesse`: NaN where there is none yet, 0 for a fixed parameter.
+        """The errors of the last `migrad`, `simplex` or `hesse`: NaN if there is none yet, 0 for a fixed parameter.
 
         They cannot be set: iminuit's double as step sizes of numerical derivatives, and those of migrax are exact.
         """
@@ -75,8 +75,8 @@ class AbstractParameters:
 
     @property
     def limits(self) -> View:
-        """The limits as pairs, infinite where there is none. `None` takes them away, `(0, None)` is a lower one; a
-        value outside of new limits is moved onto the nearer one."""
+        """The limits as pairs, infinite where there is none. `None` removes them, `(0, None)` is a lower one; a value
+        outside of new limits is moved to the nearer one."""
         return limits_view(self._memory)
 
     @limits.setter
@@ -93,12 +93,12 @@ class AbstractParameters:
         self.fixed[:] = fixed
 
     def fixto(self, key: Any, value: float | Iterable[float]) -> Any:
-        """Fixes parameters at a value.
+        """Fix parameters at a value.
 
         **Arguments:**
 
         - `key`: a name, a position, a slice, a list of these or a mask.
-        - `value`: one number for all of them, or one for each.
+        - `value`: one number for all of them, or one each.
 
         **Returns:** the same object.
 
@@ -110,20 +110,20 @@ class AbstractParameters:
 
     @property
     def params(self) -> Params:
-        """The parameters of now, as a table."""
+        """The current parameters, as a table."""
         return self._params_of(self._memory.now, now=True)
 
     @property
     def init_params(self) -> Params:
-        """The parameters as they were before the first fit, as a table; `reset` goes back to them."""
+        """The parameters before the first fit, as a table; `reset` restores them."""
         return self._params_of(self._memory.start, now=False)
 
     def _params_of(self, numbers: Numbers, *, now: bool) -> Params:
-        found = []
+        rows = []
         for i, name in enumerate(self._memory.names):
             low, high = (float(x) if np.isfinite(x) else None for x in (numbers.lower[i], numbers.upper[i]))
             merror = self._memory.merrors.get(name) if now else None
-            found.append(
+            rows.append(
                 Param(
                     number=i,
                     name=name,
@@ -136,12 +136,12 @@ class AbstractParameters:
                     is_at_limit=now and self._memory.at_limit(i),
                 )
             )
-        return Params(found)
+        return Params(rows)
 
     @property
     def params_tree(self) -> PyTree:
-        """The tree that was given, with the numbers of now in it and all that floats an `mx.Parameter`: for `mx.fit`
-        and all other functions of migrax."""
+        """The tree that was given, with the current numbers, in which all that floats is an `mx.Parameter`: for
+        `mx.fit` and all other functions of migrax."""
         return self._memory.tree()
 
     @property
@@ -151,7 +151,7 @@ class AbstractParameters:
 
     @property
     def data(self) -> PyTree:
-        """The data. New ones of the same shapes compile nothing; what was found is forgotten, the values stay."""
+        """The data. New ones of the same shapes do not compile again; results are forgotten, the values stay."""
         return self._memory.data
 
     @data.setter
@@ -163,9 +163,9 @@ class AbstractParameters:
 
     @property
     def errordef(self) -> float:
-        """By how much the function rises over one error: 0.5 for minus log L (and all likelihoods of migrax), 1 for a
-        chi2. Setting it scales the errors that are there, and forgets those of MINOS, which do not scale: `minos()`
-        finds them anew. (iminuit keeps those of the old one.)"""
+        """The rise of the function over one error: 0.5 for minus log L (and all likelihoods of migrax), 1 for a chi2.
+        Setting it scales existing errors, and forgets those of MINOS, which do not scale: `minos()` finds them again.
+        (iminuit keeps the old ones.)"""
         return self._memory.up
 
     @errordef.setter
@@ -180,12 +180,12 @@ class AbstractParameters:
 
     @property
     def result(self) -> FitResult | None:
-        """What `mx.fit` returned last, or `None`: for all other functions of migrax."""
+        """The last result of `mx.fit`, or `None`: for all other functions of migrax."""
         return self._memory.result
 
     @property
     def fmin(self) -> FMin | None:
-        """How the last minimisation ended, or `None`."""
+        """The outcome of the last minimisation, or `None`."""
         return self._memory.fmin
 
     @property
@@ -195,12 +195,12 @@ class AbstractParameters:
 
     @property
     def valid(self) -> bool:
-        """Whether the last minimisation ended in a minimum that can be trusted; `fmin.message` says why not."""
+        """Whether the last minimisation ended in a valid minimum; if not, `fmin.message` gives the reason."""
         return self.fmin is not None and self.fmin.is_valid
 
     @property
     def accurate(self) -> bool:
-        """Whether there is a covariance, which is one of exact second derivatives."""
+        """Whether there is a covariance, which is always one of exact second derivatives."""
         return self.fmin is not None and self.fmin.has_accurate_covar
 
     @property
@@ -216,17 +216,17 @@ class AbstractParameters:
 
     @property
     def nfcn(self) -> int:
-        """How many values of the function migrax counted since the start or `reset`: those without derivatives."""
+        """The number of evaluations of the function without derivatives since the start or `reset`."""
         return self._memory.counts["nfcn"]
 
     @property
     def ngrad(self) -> int:
-        """How many gradients, each with its value. (`mnprofile` and `mncontour` do not count theirs.)"""
+        """The number of gradients, each with its value. (`mnprofile` and `mncontour` do not count theirs.)"""
         return self._memory.counts["ngrad"]
 
     @property
     def nhessian(self) -> int:
-        """How many exact Hessians, each with value and gradient."""
+        """The number of exact Hessians, each with value and gradient."""
         return self._memory.counts["nhessian"]
 
     nhess = nhessian

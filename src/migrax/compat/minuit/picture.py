@@ -1,4 +1,4 @@
-"""What there is to see of a fit: the data with their errors, and the model."""
+"""The content of a picture of a fit: the data with their errors, and the model."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ _POINTS = 200  # of a curve
 
 
 class Picture(NamedTuple):
-    """Points with errors, and a curve through `at` or, where there are `edges`, steps."""
+    """Points with errors, and a curve through `at` or, if there are `edges`, steps."""
 
     x: np.ndarray
     y: np.ndarray
@@ -26,11 +26,13 @@ class Picture(NamedTuple):
 
 
 def picture_of(nll: Any, params: PyTree, data: Any) -> Picture:
-    """**Arguments:**
+    """The picture of a fit.
+
+    **Arguments:**
 
     - `params`: resolved.
 
-    **Raises:** `AttributeError` for likelihoods that are no curve through points and no histogram with one axis.
+    **Raises:** `AttributeError` for likelihoods other than a curve through points or a histogram with one axis.
     """
     if isinstance(nll, LeastSquares) and data.x.ndim == 1:
         x, y, error = (np.asarray(a) for a in (data.x, data.y, data.yerr))

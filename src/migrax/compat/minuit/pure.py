@@ -1,4 +1,4 @@
-"""The pure functions that a `Minuit` needs beside the public ones: the likelihood at points that are no minimum."""
+"""The pure functions that a `Minuit` needs besides the public ones: the likelihood at points that are not a minimum."""
 
 from typing import Any, NamedTuple
 
@@ -20,14 +20,14 @@ from ..._parameters.space import ravel
 from ..._util.jit import jit
 from ..._util.typing import PyTree
 
-_LANES = 64  # points at a time: their arrays of data are as many
+_LANES = 64  # points at a time, each with its own arrays of data
 
 
 class Look(NamedTuple):
-    """What the exact second derivatives say of a point: `finite` and `positive_definite` as in a fit's verdict."""
+    """The exact second-order expansion at a point: `finite` and `positive_definite` as in a fit's verdict."""
 
     value: Scalar
-    edm: Scalar  # in units of the function; NaN where it has no minimum
+    edm: Scalar  # in units of the function; NaN if there is no minimum
     covariance: Covariance
     finite: Bool[Array, ""]
     goal: Scalar  # for the EDM
@@ -38,13 +38,13 @@ class Look(NamedTuple):
 
 
 def look(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: float) -> Look:
-    """Value, distance to the minimum and covariance at `params`, by the rules of `mx.fit`: with the sandwich where the
-    likelihood asks for it, and without an error for a parameter that a bound holds at its minimum."""
-    found = _look(nll, params, data, check_up(up))
+    """Value, EDM and covariance at `params`, by the rules of `mx.fit`: with the sandwich if the likelihood requires it,
+    and without an error for a parameter that a bound holds at its minimum."""
+    looked = _look(nll, params, data, check_up(up))
     if covariance_kind(nll, data, True) == "sandwich":
         x, _ = ravel(params)
-        found = found._replace(covariance=sandwich(nll, params, x, data, found.covariance, check_up(up)))
-    return found
+        looked = looked._replace(covariance=sandwich(nll, params, x, data, looked.covariance, check_up(up)))
+    return looked
 
 
 @jit
@@ -53,7 +53,7 @@ def _look(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar) -> 
     goal = jnp.asarray(EDM_GOAL, x.dtype)
     at, verdict = look_at(fn, x, theta, space, goal)
     near = verdict.positive_definite & (verdict.edm <= goal)
-    # away from a minimum the model's bounds say nothing about the parameters
+    # away from a minimum the active bounds of the quadratic model say nothing about the parameters
     usable = verdict.positive_definite & (near | ~jnp.any(verdict.active))
     at, metric, active = on_average(at, verdict, verdict.active & near)
     matrix = covariance_matrix(at.hessian, metric, active, usable)
@@ -73,7 +73,7 @@ def _look(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar) -> 
 def values_at(
     nll: AbstractLikelihood, params: PyTree, data: PyTree, index: Int[Array, " k"], points: Float[Array, "m k"]
 ) -> Float[Array, " m"]:
-    """The function where the numbers of `index` are those of `points`, and all others those of `params`, in which
+    """The function where the numbers at `index` are those of `points`, and all others those of `params`, in which
     nothing is fixed."""
     fn, theta, x, _ = objective(nll, params, data, check_up(0.5))
     points = points.astype(x.dtype)
@@ -83,7 +83,7 @@ def values_at(
 
 @jit
 def deviance(nll: Any, params: PyTree, data: PyTree) -> Scalar:
-    """Twice the likelihood above that of the saturated model, of a likelihood that has one."""
+    """Twice the likelihood relative to the saturated model, for a likelihood that has one."""
     return nll.deviance(params, data)
 
 
@@ -91,11 +91,11 @@ def deviance(nll: Any, params: PyTree, data: PyTree) -> Scalar:
 def refits(
     nll: AbstractLikelihood, params: PyTree, data: PyTree, name: str, values: Float[Array, " m"], up: Any
 ) -> tuple[Float[Array, " m"], Bool[Array, " m"]]:
-    """The function minimised over all but one parameter, from `params`, for many values of that one, and where that
-    found a minimum."""
+    """The function minimised over all other parameters, from `params`, for many values of one, and whether each fit is
+    valid."""
 
-    def one(value: Array) -> tuple[Array, Array]:
-        found = fit(nll, fix(params, name, value), data, up=up, hesse=False)
-        return found.nll, found.status == int(Status.VALID)
+    def refit(value: Array) -> tuple[Array, Array]:
+        result = fit(nll, fix(params, name, value), data, up=up, hesse=False)
+        return result.nll, result.status == int(Status.VALID)
 
-    return jax.vmap(one)(values)
+    return jax.vmap(refit)(values)

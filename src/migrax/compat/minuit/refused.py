@@ -1,10 +1,10 @@
-"""What iminuit's `Minuit` has and migrax has not: each says what to do instead."""
+"""Attributes of iminuit's `Minuit` that migrax does not have: each error names the alternative."""
 
 from typing import Any, NoReturn
 
 
 class Refused:
-    """An attribute that can neither be read nor set. **Raises:** `AttributeError` on both, with the reason."""
+    """An attribute that can be neither read nor set. **Raises:** `AttributeError` for both, with the reason."""
 
     def __init__(self, why: str):
         self.why: str = why

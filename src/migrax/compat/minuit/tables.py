@@ -1,5 +1,5 @@
-"""What a `Minuit` tells of its parameters, of its minimum and of the errors of MINOS: plain records that show the
-tables which results show."""
+"""The parameters, the minimum and the errors of MINOS of a `Minuit`: plain records that print the same tables as
+results."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from ..._parameters.names import unknown_name
 
 @dataclasses.dataclass(frozen=True)
 class Param:
-    """One number of the fit. `error` is NaN where none is known; limits are `None` where there is none."""
+    """One number of the fit. `error` is NaN if unknown; limits are `None` if there is none."""
 
     number: int
     name: str
@@ -50,7 +50,7 @@ class Params(tuple[Param, ...]):
     __slots__ = ()
 
     def __getitem__(self, key: Any) -> Any:
-        """**Raises:** `ValueError` for a name that is not there, `IndexError` for a number."""
+        """**Raises:** `ValueError` for an unknown name, `IndexError` for a number."""
         if isinstance(key, str):
             names = [p.name for p in self]
             if key not in names:
@@ -67,8 +67,8 @@ class Params(tuple[Param, ...]):
 
 @dataclasses.dataclass(frozen=True)
 class MError:
-    """The errors of MINOS of one parameter, signed, and how the search for each ended. `lower` and `upper` are NaN
-    where it failed; at a limit they reach up to it."""
+    """The errors of MINOS of one parameter, signed, and the outcome of the search for each. `lower` and `upper` are NaN
+    if it failed; at a limit they reach up to it."""
 
     number: int
     name: str
@@ -94,12 +94,12 @@ class MError:
 
 
 class MErrors(dict[str, MError]):
-    """The errors of MINOS by name, or by their number among those that were asked for; prints as a table."""
+    """The errors of MINOS by name, or by their number among the requested ones; prints as a table."""
 
     __slots__ = ()
 
     def __getitem__(self, key: Any) -> MError:
-        """**Raises:** `KeyError` for a parameter whose errors were not asked for, `IndexError` for such a number."""
+        """**Raises:** `KeyError` for a parameter whose errors were not requested, `IndexError` for such a number."""
         if not isinstance(key, str):
             return list(self.values())[operator.index(key)]
         if key not in self:
@@ -115,9 +115,9 @@ class MErrors(dict[str, MError]):
 
 @dataclasses.dataclass(frozen=True)
 class FMin:
-    """How the last minimisation ended, with iminuit's names; prints as a box.
+    """The outcome of the last minimisation, with iminuit's names; prints as a box.
 
-    `record` is what the box is drawn from, `message` says in words what happened. `nfcn`, `ngrad` and `nhessian` count
+    `record` is the content of the box, `message` describes the outcome in words. `nfcn`, `ngrad` and `nhessian` count
     the calls of this minimisation alone.
     """
 
@@ -147,7 +147,7 @@ class FMin:
     @property
     def reduced_chi2(self) -> float:
         """chi2 over the degrees of freedom, `ndof`; for likelihoods of counts the deviance of `mx.goodness_of_fit` over
-        these. NaN where the likelihood has no saturated model or does not tell the number of its data."""
+        these. NaN if the likelihood has no saturated model or does not know the number of its data."""
         return math.nan if self.record.chi2_ndof is None else self.record.chi2_ndof
 
     @property
@@ -176,7 +176,7 @@ class FMin:
 
     @property
     def has_accurate_covar(self) -> bool:
-        """Whether there is a covariance: if so, it is that of exact second derivatives."""
+        """Whether there is a covariance, which is always that of exact second derivatives."""
         return self.has_posdef_covar
 
     @property

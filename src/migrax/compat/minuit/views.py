@@ -1,4 +1,4 @@
-"""`values`, `errors`, `limits` and `fixed`: array-like looks into the memory of a `Minuit`."""
+"""`values`, `errors`, `limits` and `fixed`: array-like views of the memory of a `Minuit`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,10 +18,10 @@ _ATTRIBUTES = {"ValueView": "values", "ErrorView": "errors", "FixedView": "fixed
 
 
 class View:
-    """One property of all numbers of a fit, fixed ones too, in the order of `parameters`.
+    """One property of all numbers of a fit, including fixed ones, in the order of `parameters`.
 
     It is indexed by a name, a position, a slice of either, a list of them or a mask; the name of a vector parameter
-    gives the list of its numbers. Assigning one thing to several numbers gives it to each.
+    gives the list of its numbers. A single value that is assigned to several numbers is assigned to each.
     """
 
     __slots__ = ("_get", "_memory", "_pairs", "_put", "_title")
@@ -50,40 +50,40 @@ class View:
 
     def __getitem__(self, key: Any) -> Any:
         """**Raises:** `ValueError` for an unknown name, `IndexError` for a position."""
-        found = positions(key, self._memory.names, self._memory.template)
-        return self._get(found) if isinstance(found, int) else [self._get(i) for i in found]
+        index = positions(key, self._memory.names, self._memory.template)
+        return self._get(index) if isinstance(index, int) else [self._get(i) for i in index]
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """**Raises:** `ValueError`, `TypeError` for what does not fit; then nothing has changed."""
-        found = positions(key, self._memory.names, self._memory.template)
-        index = [found] if isinstance(found, int) else found
+        """**Raises:** `ValueError` or `TypeError` for a value that does not fit, without changing anything."""
+        position = positions(key, self._memory.names, self._memory.template)
+        index = [position] if isinstance(position, int) else position
         refuse_traced(value)
-        if isinstance(found, int) or (_is_pair(value) if self._pairs else _is_scalar(value)):
-            given = [value] * len(index)
+        if isinstance(position, int) or (_is_pair(value) if self._pairs else _is_scalar(value)):
+            entries = [value] * len(index)
         else:
-            given = self._entries(value)
-            if len(given) != len(index):
-                raise ValueError(f"{len(given)} entries for {len(index)} parameters: {self._names(index)}")
-        self._put(index, given)
+            entries = self._entries(value)
+            if len(entries) != len(index):
+                raise ValueError(f"{len(entries)} entries for {len(index)} parameters: {self._names(index)}")
+        self._put(index, entries)
 
     def __eq__(self, other: object) -> bool:
         """Whether all are equal."""
         try:
-            mine, others = np.broadcast_arrays(np.asarray(self), np.asarray(other))
+            own, theirs = np.broadcast_arrays(np.asarray(self), np.asarray(other))
         except ValueError:
             return False
-        return bool(np.all(mine == others))
+        return bool(np.all(own == theirs))
 
     __hash__: ClassVar[None] = None  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        del copy  # always a new one
+        del copy  # it is always a new array
         return np.array(list(self), dtype)
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            if name.startswith("_"):  # as copy asks of an object that is empty still
+            if name.startswith("_"):  # `copy` asks for these before the object has its attributes
                 raise AttributeError(name)
             hint = ""
             if name in self._memory.names:
@@ -94,14 +94,14 @@ class View:
         return list(self._memory.names)
 
     def __reduce__(self) -> Any:
-        """Of pickle and copy: the numbers of now without the likelihood, which may be a function without a name."""
-        return _OF[self._title], (self._memory.numbers_alone(),)
+        """For pickle and copy: the current numbers without the likelihood, which may be a function without a name."""
+        return _VIEWS[self._title], (self._memory.numbers_alone(),)
 
     def __deepcopy__(self, memo: Any) -> "View":
-        return _OF[self._title](self._memory.copy())
+        return _VIEWS[self._title](self._memory.copy())
 
     def __invert__(self) -> list[bool]:
-        """`~m.fixed`: those that are free."""
+        """`~m.fixed`: whether each is free."""
         if self._title != "FixedView":
             raise TypeError(f"~ is for fixed, not for a {self._title}")
         return [not flag for flag in self]
@@ -111,11 +111,11 @@ class View:
         return f"<{self._title} {entries}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """All of them by name."""
+        """All entries by name."""
         return dict(zip(self._memory.names, self, strict=True))
 
     def _entries(self, value: Any) -> list[Any]:
-        """What is assigned, one by one; an array in the shape of a vector parameter row by row."""
+        """The assigned entries, one by one; of an array in the shape of a vector parameter, row by row."""
         if isinstance(value, np.ndarray | jax.Array):
             return list(np.reshape(value, (-1, 2) if self._pairs else -1))
         return [value] if _is_scalar(value) else list(value)
@@ -129,8 +129,8 @@ def _is_scalar(x: Any) -> bool:
 
 
 def values_view(memory: Memory) -> View:
-    def put(index: list[int], given: list[Any]) -> None:
-        new = [memory.rounded(i, _number(x, memory.names[i])) for i, x in zip(index, given, strict=True)]
+    def put(index: list[int], entries: list[Any]) -> None:
+        new = [memory.rounded(i, _number(x, memory.names[i])) for i, x in zip(index, entries, strict=True)]
         for i, x in zip(index, new, strict=True):
             low, high = memory.now.lower[i], memory.now.upper[i]
             if not low <= x <= high:
@@ -144,18 +144,18 @@ def values_view(memory: Memory) -> View:
 
 
 def errors_view(memory: Memory) -> View:
-    def put(index: list[int], given: list[Any]) -> None:
+    def put(index: list[int], entries: list[Any]) -> None:
         raise TypeError(NO_STEPS)
 
     return View("ErrorView", memory, memory.error, put)
 
 
 def fixed_view(memory: Memory) -> View:
-    def put(index: list[int], given: list[Any]) -> None:
-        for i, flag in zip(index, given, strict=True):
+    def put(index: list[int], entries: list[Any]) -> None:
+        for i, flag in zip(index, entries, strict=True):
             if not isinstance(flag, bool | np.bool_):
                 raise TypeError(f"{memory.names[i]!r} is fixed or not: give True or False, got {flag!r}")
-        memory.now.fixed[index] = given
+        memory.now.fixed[index] = entries
         memory.touch()
 
     return View("FixedView", memory, lambda i: bool(memory.now.fixed[i]), put)
@@ -165,8 +165,8 @@ def limits_view(memory: Memory) -> View:
     def get(i: int) -> tuple[float, float]:
         return float(memory.now.lower[i]), float(memory.now.upper[i])
 
-    def put(index: list[int], given: list[Any]) -> None:
-        new = [_pair(x, memory.names[i]) for i, x in zip(index, given, strict=True)]
+    def put(index: list[int], entries: list[Any]) -> None:
+        new = [_pair(x, memory.names[i]) for i, x in zip(index, entries, strict=True)]
         now = memory.now
         for i, (low, high) in zip(index, new, strict=True):
             now.lower[i], now.upper[i] = memory.rounded(i, low), memory.rounded(i, high)
@@ -176,11 +176,11 @@ def limits_view(memory: Memory) -> View:
     return View("LimitView", memory, get, put, pairs=True)
 
 
-_OF = {"ValueView": values_view, "ErrorView": errors_view, "FixedView": fixed_view, "LimitView": limits_view}
+_VIEWS = {"ValueView": values_view, "ErrorView": errors_view, "FixedView": fixed_view, "LimitView": limits_view}
 
 
 def _is_pair(x: Any) -> bool:
-    """Whether it is the limits of one parameter: `None`, or two numbers, of which either may be `None`."""
+    """Whether it is a valid pair of limits: `None`, or two numbers, of which either may be `None`."""
     if x is None:
         return True
     return not _is_scalar(x) and len(ends := list(x)) == 2 and all(_is_scalar(end) for end in ends)

@@ -1,4 +1,4 @@
-"""The constraints of all parameters of a HistFactory model: a few array operations, however many there are."""
+"""The constraints of all parameters of a HistFactory model, in a few array operations, however many there are."""
 
 import math
 from collections.abc import Mapping
@@ -23,14 +23,14 @@ from .main import as_given, check_keys, poisson_constant
 
 
 class Auxiliary(AbstractLikelihood):
-    """Normal and Poisson measurements of parameters. The data are a dictionary of what was measured by parameter, with
+    """Normal and Poisson measurements of parameters. The data are a dictionary of measured values by parameter, with
     the shapes of the parameters.
 
     Its value is relative to the saturated model.
 
-    - `widths`: the standard deviations of the normal ones. `scales`: the counts that are expected for a parameter of 1.
+    - `widths`: the standard deviations of the normal ones. `scales`: the expected counts for a parameter of 1.
     - `layout`: all parameters of the model. `normal`, `poisson`: the names of those that are measured.
-    - `idle`: how many of the numbers say nothing, as they are of bins without an error, whose parameters are fixed.
+    - `idle`: how many of the numbers carry no information: those of bins without an error, with fixed parameters.
     """
 
     widths: Float[Array, " n"]
@@ -42,23 +42,23 @@ class Auxiliary(AbstractLikelihood):
     is_constraint = True
 
     def __call__(self, params: PyTree, data: Any) -> Scalar:
-        """Half the squares of the pulls, and the Poisson terms above those of the saturated model."""
+        """Half the squares of the pulls, and the Poisson terms relative to the saturated model."""
         return self.at(self.layout.vector(resolve(params)), data)
 
     def at(self, x: Float[Array, " p"], data: Any) -> Scalar:
-        """The same at the vector of the parameters."""
+        """The same as a function of the vector of parameters."""
         self._check(data)
         total = jnp.zeros((), x.dtype)
         if self.normal:
-            off = _flat(self.normal, data).astype(x.dtype) - x[self.layout.positions(self.normal)]
-            total += 0.5 * jnp.sum((off / self.widths.astype(x.dtype)) ** 2)
+            difference = _flat(self.normal, data).astype(x.dtype) - x[self.layout.positions(self.normal)]
+            total += 0.5 * jnp.sum((difference / self.widths.astype(x.dtype)) ** 2)
         if self.poisson:
             observed = Counts(_flat(self.poisson, data).astype(x.dtype))
             total += jnp.sum(terms_from_mean(self._rates(x), observed, None))
         return total
 
     def constant(self, data: Any) -> Scalar:
-        """What is to be added for minus the log of the densities and probabilities."""
+        """The constant to be added for minus the log of the densities and probabilities."""
         self._check(data)
         normal = jnp.sum(jnp.log(self.widths)) + self.widths.size * 0.5 * math.log(2 * math.pi)
         return normal + (poisson_constant(_flat(self.poisson, data)) if self.poisson else 0.0)
@@ -89,7 +89,7 @@ class Auxiliary(AbstractLikelihood):
         return out
 
     def prediction(self, params: PyTree, data: Any = None) -> dict[str, Array]:
-        """What is expected of each measurement."""
+        """The expectation of each measurement."""
         x = self.layout.vector(resolve(params))
         return self._by_name(x[self.layout.positions(self.normal)], self._rates(x))
 
@@ -100,11 +100,11 @@ class Auxiliary(AbstractLikelihood):
     def sample(self, params: PyTree, key: Array, data: Any = None) -> dict[str, Array]:
         """The global observables of one toy."""
         x = self.layout.vector(resolve(params))
-        first, second = jax.random.split(key)
-        at = x[self.layout.positions(self.normal)]
-        normal = at + self.widths.astype(x.dtype) * jax.random.normal(first, at.shape, x.dtype)
+        normal_key, poisson_key = jax.random.split(key)
+        means = x[self.layout.positions(self.normal)]
+        normal = means + self.widths.astype(x.dtype) * jax.random.normal(normal_key, means.shape, x.dtype)
         rates = self._rates(x)
-        return self._by_name(normal, draw_poisson(second, rates) if self.poisson else rates)
+        return self._by_name(normal, draw_poisson(poisson_key, rates) if self.poisson else rates)
 
     def deviance(self, params: PyTree, data: Any) -> Scalar:
         """Twice the value."""
@@ -123,33 +123,33 @@ class Auxiliary(AbstractLikelihood):
         out = jnp.zeros((x.size, x.size), x.dtype)
         vector = lambda p: self.layout.vector(resolve(p))  # noqa: E731
         if self.normal:
-            where = self.layout.positions(self.normal)
-            out += of_residuals(lambda p, _: vector(p)[where] / self.widths.astype(x.dtype), at, x, None)
+            positions = self.layout.positions(self.normal)
+            out += of_residuals(lambda p, _: vector(p)[positions] / self.widths.astype(x.dtype), at, x, None)
         if self.poisson:
             out += of_means(lambda p: self._rates(vector(p)), at, x, Counts(_flat(self.poisson, data)))
         return out
 
     def ndata(self, data: Any) -> int:
-        """How many numbers were measured."""
+        """The number of measured values that carry information."""
         return self.widths.size + self.scales.size - self.idle
 
     def faults(self, params: PyTree, data: Any) -> PyTree:
-        """Counts that are negative."""
+        """`Fault` codes of negative counts."""
         negative = lambda name, x: (floats(jnp.asarray(x)) < 0) & (name in self.poisson)  # noqa: E731
         code = lambda name, x: jnp.where(negative(name, x), int(Fault.NEGATIVE), int(Fault.NONE))  # noqa: E731
         return {name: as_given(x, code(name, x)) for name, x in data.items()}
 
     def prefit(self, params: PyTree, data: Any) -> list[tuple[str, Array, Array]]:
         """Name, value and error of each constrained number before the fit."""
-        found = []
+        constrained = []
         if self.normal:
-            at = _flat(self.normal, data)
-            found += [(name, at[i], self.widths[i]) for i, name in enumerate(self._entries(self.normal))]
+            values = _flat(self.normal, data)
+            constrained += [(name, values[i], self.widths[i]) for i, name in enumerate(self._entries(self.normal))]
         if self.poisson:
             counts = _flat(self.poisson, data)
             value, error = counts / self.scales, jnp.sqrt(counts) / self.scales
-            found += [(name, value[i], error[i]) for i, name in enumerate(self._entries(self.poisson))]
-        return found
+            constrained += [(name, value[i], error[i]) for i, name in enumerate(self._entries(self.poisson))]
+        return constrained
 
     def _entries(self, names: tuple[str, ...]) -> list[str]:
         shapes = ((name, self.layout.shape(name)) for name in names)

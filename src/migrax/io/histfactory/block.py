@@ -19,13 +19,13 @@ class Block(eqx.Module):
     - `nominal`: the templates.
     - `norm_lo`, `norm_hi`: the factors of up to `m` normsys of each sample; 1 where it has fewer.
     - `shape_lo`, `shape_hi`: the templates of up to `h` histosys of each sample; the nominal ones where it has fewer.
-    - `factors`, `norms`, `shapes`, `gammas`: where the parameters of normfactor and lumi, normsys, histosys and the
-        modifiers bin by bin stand, of shape `(c, s, ...)`; the last entry of a vector of parameters, which is 1, where
-        there is none. Those of normsys and histosys are of shape `(c, 1, ...)` where most samples of a channel share
-        them: then less is gathered, whose transpose is slow.
+    - `factors`, `norms`, `shapes`, `gammas`: the positions of the parameters of normfactor and lumi, normsys, histosys
+        and the modifiers bin by bin, of shape `(c, s, ...)`; where there is none, the last entry of a vector of
+        parameters, which is 1. Those of normsys and histosys are of shape `(c, 1, ...)` if most samples of a channel
+        share them: then less is gathered, whose transpose is slow.
     - `channels`, `samples`: their names.
-    - `codes`: the interpolations of normsys and histosys. `norm_stages`, `shape_stages`: all normsys, or histosys,
-        where one code is not enough; the arrays above have none of them then.
+    - `codes`: the interpolations of normsys and histosys. `norm_stages`, `shape_stages`: all normsys, or histosys, if
+        one code is not enough; the arrays above then contain none of them.
     """
 
     nominal: Float[Array, "c s n"]
@@ -44,7 +44,7 @@ class Block(eqx.Module):
     shape_stages: tuple[Stage, ...] = ()
 
     def unlabelled(self) -> "Block":
-        """The same, with numbers for the names of its samples."""
+        """The same, with numbers in place of the names of its samples."""
         names = tuple(tuple(map(str, range(len(samples)))) for samples in self.samples)
         return dataclasses.replace(self, samples=names)
 
@@ -70,27 +70,27 @@ class Block(eqx.Module):
         return factor(numbers[self.norms.array], lo, hi, self.codes[0])
 
     def _shifts(self, numbers: Array, nominal: Array) -> Float[Array, "c s n"] | float:
-        at = self.shapes.array
-        if at.shape[-1] == 0:
+        positions = self.shapes.array
+        if positions.shape[-1] == 0:
             return 0.0
-        # the last number is no parameter: nothing moves with it
-        up, down = (x.at[-1].set(0.0)[at] for x in shares(numbers, self.codes[1]))
+        # the last number is not a parameter and moves nothing
+        up, down = (x.at[-1].set(0.0)[positions] for x in shares(numbers, self.codes[1]))
         lo, hi = (x.astype(numbers.dtype) for x in (self.shape_lo, self.shape_hi))
         templates = jnp.concatenate([hi - nominal[:, :, None], nominal[:, :, None] - lo], axis=2)
-        both = jnp.concatenate([up, down], axis=-1)
-        if at.shape[1] == 1:
-            return jnp.einsum("ch,cshn->csn", both[:, 0], templates)
-        return jnp.einsum("csh,cshn->csn", both, templates)
+        weights = jnp.concatenate([up, down], axis=-1)
+        if positions.shape[1] == 1:
+            return jnp.einsum("ch,cshn->csn", weights[:, 0], templates)
+        return jnp.einsum("csh,cshn->csn", weights, templates)
 
 
 def product(x: Float[Array, "*batch m"]) -> Float[Array, "*batch"]:
-    """Over the last axis, of a few factors that may be zero."""
+    """The product over the last axis, of a few factors that may be zero."""
     return functools.reduce(jnp.multiply, [x[..., i] for i in range(x.shape[-1])], jnp.ones(x.shape[:-1], x.dtype))
 
 
 @jax.custom_jvp
 def product_of_many(x: Float[Array, "*batch m"]) -> Float[Array, "*batch"]:
-    """Over the last axis, of factors that are not zero: its derivatives are quotients, as cheap as it is."""
+    """The product over the last axis, of nonzero factors: its derivatives are quotients, as cheap as itself."""
     return jnp.prod(x, axis=-1)
 
 

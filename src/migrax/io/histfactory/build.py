@@ -1,4 +1,4 @@
-"""From what a file says to the arrays of a `HistFactory` likelihood, its parameters and data."""
+"""From the content of a file to the arrays of a `HistFactory` likelihood, its parameters and data."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ from .table import Table
 
 _SCALING = ("normfactor", "lumi")
 _BY_BIN = ("shapefactor", "shapesys", "staterror")
-_SHARED = 0.25  # of the samples have a channel's variations, where all are given them
+_SHARED = 0.25  # of the samples must have a channel's variations, for all to be given them
 _Vectors = tuple[tuple[str, int, int], ...]
 
 
@@ -29,31 +29,31 @@ def build(
 ) -> tuple[HistFactory, dict[str, Parameter], dict[str, Any]]:
     """The likelihood, its parameters at their starts, and the data.
 
-    **Raises:** `ValueError` where the modifiers do not fit together, or nothing floats.
+    **Raises:** `ValueError` if the modifiers do not fit together, or nothing floats.
     """
-    wanted, slices = needs(spec)
-    likelihood = likelihood_of(spec, codes, wanted, slices)
-    params = {name: parameter(need) for name, need in wanted.items()}
-    aux = {name: jnp.asarray(need.observed.reshape(need.shape)) for name, need in wanted.items() if need.constraint}
+    needed, slices = needs(spec)
+    likelihood = likelihood_of(spec, codes, needed, slices)
+    params = {name: parameter(need) for name, need in needed.items()}
+    aux = {name: jnp.asarray(need.observed.reshape(need.shape)) for name, need in needed.items() if need.constraint}
     data = {"main": {name: jnp.asarray(counts) for name, counts in observed.items()}, "aux": aux}
     return likelihood, params, data
 
 
 def likelihood_of(
-    spec: Spec, codes: tuple[int, int], wanted: dict[str, Need], slices: dict[str, Slices]
+    spec: Spec, codes: tuple[int, int], needed: dict[str, Need], slices: dict[str, Slices]
 ) -> HistFactory:
-    """The likelihood, with what is needed of each parameter. **Raises:** `ValueError`, if nothing floats."""
-    if not wanted:
+    """The likelihood, from the needs of each parameter. **Raises:** `ValueError` if nothing floats."""
+    if not needed:
         raise ValueError("channels: no sample has a modifier, so that there is no parameter")
-    numbers = tuple(name for name, need in wanted.items() if need.shape == ())
+    numbers = tuple(name for name, need in needed.items() if need.shape == ())
     by_bins: dict[int, list[Channel]] = {}
     for channel in spec.channels:
         by_bins.setdefault(channel.bins, []).append(channel)
-    made = [_block(channels, numbers, slices, codes) for _, channels in sorted(by_bins.items())]
-    layout = Layout(tuple((name, wanted[name].shape) for name in sorted(wanted)))
-    vectors = tuple(_rows(pieces, block.nominal.shape[-1], layout) for block, pieces in made)
-    main = Histograms(tuple(block for block, _ in made), layout, Table(layout.positions(numbers)), vectors)
-    return HistFactory(main, _auxiliary(wanted, layout), spec.poi, spec.measurement)
+    blocks = [_block(channels, numbers, slices, codes) for _, channels in sorted(by_bins.items())]
+    layout = Layout(tuple((name, needed[name].shape) for name in sorted(needed)))
+    vectors = tuple(_rows(pieces, block.nominal.shape[-1], layout) for block, pieces in blocks)
+    main = Histograms(tuple(block for block, _ in blocks), layout, Table(layout.positions(numbers)), vectors)
+    return HistFactory(main, _auxiliary(needed, layout), spec.poi, spec.measurement)
 
 
 def parameter(need: Need) -> Parameter:
@@ -66,14 +66,14 @@ def _rows(pieces: _Vectors, bins: int, layout: Layout) -> Table:
     return Table(np.array(rows, int).reshape(len(rows), bins))
 
 
-def _auxiliary(wanted: dict[str, Need], layout: Layout) -> Auxiliary:
+def _auxiliary(needed: dict[str, Need], layout: Layout) -> Auxiliary:
     kinds: dict[str, dict[str, Need]] = {"normal": {}, "poisson": {}}
-    for name, need in wanted.items():
+    for name, need in needed.items():
         if need.constraint:
             kinds[need.constraint][name] = need
     arrays = {
-        kind: jnp.asarray(np.concatenate([np.zeros(0), *(need.widths.ravel() for need in found.values())]))
-        for kind, found in kinds.items()
+        kind: jnp.asarray(np.concatenate([np.zeros(0), *(need.widths.ravel() for need in group.values())]))
+        for kind, group in kinds.items()
     }
     return Auxiliary(
         widths=arrays["normal"],
@@ -81,14 +81,14 @@ def _auxiliary(wanted: dict[str, Need], layout: Layout) -> Auxiliary:
         layout=layout,
         normal=tuple(kinds["normal"]),
         poisson=tuple(kinds["poisson"]),
-        idle=sum(need.idle for need in wanted.values() if need.constraint),
+        idle=sum(need.idle for need in needed.values() if need.constraint),
     )
 
 
 def _block(
     channels: list[Channel], numbers: tuple[str, ...], slices: dict[str, Slices], codes: tuple[int, int]
 ) -> tuple[Block, _Vectors]:
-    """Channels of the same number of bins, and the pieces of vectors of parameters that their bins follow."""
+    """A block of channels with the same number of bins, and the pieces of vectors of parameters that act on them."""
     c, s, n = len(channels), max(len(channel.samples) for channel in channels), channels[0].bins
     position = {name: i for i, name in enumerate(numbers)}
     nominal = np.zeros((c, s, n))
@@ -123,19 +123,21 @@ def _block(
 
 
 def _responses(channels: list[Channel], kind: str, codes: tuple[int, int]) -> set[Response]:
-    """Those of all modifiers of a kind; the usual one where there are none."""
-    normal = usual(kind, codes)
-    found = {m.response or normal for _, _, sample in _samples(channels) for m in sample.modifiers if m.kind == kind}
-    return found or {normal}
+    """The responses of all modifiers of a kind; the default if there are none."""
+    default = usual(kind, codes)
+    responses = {
+        m.response or default for _, _, sample in _samples(channels) for m in sample.modifiers if m.kind == kind
+    }
+    return responses or {default}
 
 
 def _stages(
     channels: list[Channel], kind: str, position: dict[str, int], nominal: np.ndarray, codes: tuple[int, int]
 ) -> tuple[Stage, ...]:
-    normal = usual(kind, codes)
+    default = usual(kind, codes)
     variations = {
         (i, j): [
-            Variation(position[m.name], m.response or normal, np.atleast_1d(m.lo), np.atleast_1d(m.hi))
+            Variation(position[m.name], m.response or default, np.atleast_1d(m.lo), np.atleast_1d(m.hi))
             for m in sample.modifiers
             if m.kind == kind
         ]
@@ -149,52 +151,56 @@ def _samples(channels: list[Channel]) -> Iterator[tuple[int, int, Sample]]:
 
 
 def _table(
-    channels: list[Channel], s: int, kinds: tuple[str, ...], nothing: int, of: Callable[[Modifier, Channel], int]
+    channels: list[Channel],
+    s: int,
+    kinds: tuple[str, ...],
+    nothing: int,
+    position_of: Callable[[Modifier, Channel], int],
 ) -> np.ndarray:
-    """A number for each modifier of these kinds, of shape `(c, s, most)`."""
+    """The position of each modifier of these kinds, of shape `(c, s, most)`; `nothing` where there is none."""
     chosen = {(i, j): [m for m in sample.modifiers if m.kind in kinds] for i, j, sample in _samples(channels)}
     table = np.full((len(channels), s, max(map(len, chosen.values()))), nothing)
     for (i, j), modifiers in chosen.items():
-        table[i, j, : len(modifiers)] = [of(m, channels[i]) for m in modifiers]
+        table[i, j, : len(modifiers)] = [position_of(m, channels[i]) for m in modifiers]
     return table
 
 
 def _variations(
     channels: list[Channel], s: int, kind: str, position: dict[str, int], neutral: np.ndarray, code: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The lower and upper variations, of shape `(2, c, s, most, n)`, and where their parameters stand. None, without a
-    code that all have."""
+    """The lower and upper variations, of shape `(2, c, s, most, n)`, and the positions of their parameters. There are
+    none without a common code."""
     chosen = {
         (i, j): [] if code is None else _numbered(m for m in sample.modifiers if m.kind == kind)
         for i, j, sample in _samples(channels)
     }
-    every = [sorted({key for j in range(s) for key, _ in chosen.get((i, j), ())}) for i in range(len(channels))]
-    most, union = max(map(len, chosen.values())), max(map(len, every))
+    channel_keys = [sorted({key for j in range(s) for key, _ in chosen.get((i, j), ())}) for i in range(len(channels))]
+    largest, union = max(map(len, chosen.values())), max(map(len, channel_keys))
     entries = sum(map(len, chosen.values()))
     shared = entries >= _SHARED * len(channels) * s * union
-    size = union if shared else most
-    at = np.full((len(channels), 1 if shared else s, size), len(position))
+    size = union if shared else largest
+    positions = np.full((len(channels), 1 if shared else s, size), len(position))
     if shared:
-        for i, keys in enumerate(every):
-            at[i, 0, : len(keys)] = [position[name] for name, _ in keys]
-    found = np.repeat(np.stack([neutral, neutral]), size, axis=3)
+        for i, keys in enumerate(channel_keys):
+            positions[i, 0, : len(keys)] = [position[name] for name, _ in keys]
+    variations = np.repeat(np.stack([neutral, neutral]), size, axis=3)
     for (i, j), modifiers in chosen.items():
         for k, (key, modifier) in enumerate(modifiers):
-            k = every[i].index(key) if shared else k
-            found[:, i, j, k] = np.stack([np.atleast_1d(modifier.lo), np.atleast_1d(modifier.hi)])
+            k = channel_keys[i].index(key) if shared else k
+            variations[:, i, j, k] = np.stack([np.atleast_1d(modifier.lo), np.atleast_1d(modifier.hi)])
             if not shared:
-                at[i, j, k] = position[modifier.name]
-    return found, at
+                positions[i, j, k] = position[modifier.name]
+    return variations, positions
 
 
 def _numbered(modifiers: Iterable[Modifier]) -> list[tuple[tuple[str, int], Modifier]]:
-    """Each with its parameter's name, and how many of the same parameter the sample has before it."""
-    seen: Counter[str] = Counter()
-    found = []
+    """Each with its parameter's name, and the number of modifiers of that parameter before it in the sample."""
+    counts: Counter[str] = Counter()
+    numbered = []
     for modifier in modifiers:
-        found.append(((modifier.name, seen[modifier.name]), modifier))
-        seen[modifier.name] += 1
-    return found
+        numbered.append(((modifier.name, counts[modifier.name]), modifier))
+        counts[modifier.name] += 1
+    return numbered
 
 
 def _piece(modifier: Modifier, channel: Channel, slices: dict[str, Slices]) -> tuple[str, int, int]:

@@ -1,4 +1,4 @@
-"""How a template moves with its nuisance parameter between, and beyond, the variations by one standard deviation.
+"""Interpolation of a template in its nuisance parameter, within and beyond the variations by one standard deviation.
 
 (HistFactory: K. Cranmer et al., CERN-OPEN-2012-016, section 4.1; codes 4 and 4p are those of RooFit's
 `FlexibleInterpVar` and `PiecewiseInterpolation`.)
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 
 def factor(alpha: Float[Array, "*n"], lo: Float[Array, "*n"], hi: Float[Array, "*n"], code: int) -> Float[Array, "*n"]:
-    """What a yield is multiplied with: 1 for `alpha` 0, `hi` for 1, `lo` for -1, all of them positive.
+    """The factor of a yield: 1 for `alpha` 0, `hi` for 1, `lo` for -1, all of them positive.
 
     Code 1: exponential. Code 4: a polynomial within one standard deviation, exponential beyond.
     """
@@ -29,7 +29,7 @@ def factor(alpha: Float[Array, "*n"], lo: Float[Array, "*n"], hi: Float[Array, "
 
 
 def _coefficients(lo: Array, hi: Array, up: Array, down: Array) -> tuple[Array, ...]:
-    """Of x, x², ... x⁶: value, slope and curvature are those of the exponentials at -1 and 1."""
+    """The coefficients of x, x², ... x⁶: value, slope and curvature are those of the exponentials at -1 and 1."""
     s0, a0 = 0.5 * (hi + lo) - 1, 0.5 * (hi - lo)
     s1, a1 = 0.5 * (hi * up + lo * down), 0.5 * (hi * up - lo * down)
     s2, a2 = 0.5 * (hi * up**2 + lo * down**2), 0.5 * (hi * up**2 - lo * down**2)
@@ -44,7 +44,7 @@ def _coefficients(lo: Array, hi: Array, up: Array, down: Array) -> tuple[Array, 
 
 
 def shares(alpha: Float[Array, "*n"], code: int) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
-    """How much of (hi - nominal) and of (nominal - lo) is added to a nominal yield.
+    """The fractions of (hi - nominal) and of (nominal - lo) that are added to a nominal yield.
 
     Code 0: linear in each direction. 2: quadratic within one standard deviation, linear beyond. 4 (pyhf's 4p): a
     polynomial within, linear beyond. -2: pyhf's code 2, which jumps at one standard deviation.
@@ -78,10 +78,10 @@ _KNOWN = {
 
 
 def codes(interpolation: Mapping[str, Any] | None) -> tuple[int, int]:
-    """Those of normsys and histosys, from what a user writes: `{"normsys": "code1", "histosys": "code0"}`, or pyhf's
-    `modifier_settings`.
+    """The codes of normsys and histosys from the user's settings: `{"normsys": "code1", "histosys": "code0"}`, or
+    pyhf's `modifier_settings`.
 
-    **Raises:** `TypeError`, `ValueError` for others.
+    **Raises:** `TypeError` or `ValueError` for invalid settings.
     """
     if interpolation is not None and not isinstance(interpolation, Mapping):
         raise TypeError(
@@ -93,12 +93,12 @@ def codes(interpolation: Mapping[str, Any] | None) -> tuple[int, int]:
     unknown = [name for name in given if name not in _KNOWN]
     if unknown:
         raise ValueError(f"interpolation is of normsys and histosys; got {unknown[0]!r}")
-    found = dict(_DEFAULT)
+    chosen = dict(_DEFAULT)
     for name, code in given.items():
         code = code.get("interpcode") if isinstance(code, Mapping) else code
         code = code.lower() if isinstance(code, str) else code
         if isinstance(code, bool) or not isinstance(code, int | str) or code not in _KNOWN[name]:
             names = ", ".join(k for k in _KNOWN[name] if isinstance(k, str) and k.startswith("code"))
             raise ValueError(f"the interpolation of {name} must be one of {names}; got {code!r}")
-        found[name] = _KNOWN[name][code]
-    return found["normsys"], found["histosys"]
+        chosen[name] = _KNOWN[name][code]
+    return chosen["normsys"], chosen["histosys"]

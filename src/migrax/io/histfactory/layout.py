@@ -11,7 +11,7 @@ from ..._likelihoods.counts import floats
 
 
 class Layout(NamedTuple):
-    """Names and shapes, sorted. A fit's own vector has this order too, so that XLA has nothing to move."""
+    """Sorted names and shapes. The vector of a fit has the same order, so that XLA moves nothing."""
 
     entries: tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -19,13 +19,13 @@ class Layout(NamedTuple):
         return dict(self.entries)[name]
 
     def positions(self, names: list[str] | tuple[str, ...]) -> Int[np.ndarray, " n"]:
-        """Where the numbers of these parameters are, one after the other."""
+        """The positions of the numbers of these parameters, one after the other."""
         starts = np.cumsum([0, *(math.prod(shape) for _, shape in self.entries)])
-        at = {name: np.arange(a, b) for (name, _), a, b in zip(self.entries, starts, starts[1:], strict=False)}
-        return np.concatenate([np.zeros(0, int), *(at[name] for name in names)])
+        ranges = {name: np.arange(a, b) for (name, _), a, b in zip(self.entries, starts, starts[1:], strict=False)}
+        return np.concatenate([np.zeros(0, int), *(ranges[name] for name in names)])
 
     def vector(self, tree: Any) -> Float[Array, " n"]:
-        """**Raises:** `ValueError` for a dictionary that lacks one, or has it in another shape."""
+        """**Raises:** `ValueError` for a dictionary that lacks a parameter, or has it in another shape."""
         for name, shape in self.entries:
             if name not in tree:
                 raise ValueError(f"the parameters have no {name!r}")

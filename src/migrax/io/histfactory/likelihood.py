@@ -1,4 +1,4 @@
-"""`HistFactory`: binned channels, their templates, and the constraints of the parameters that move them."""
+"""`HistFactory`: binned channels, their templates, and the constraints of their parameters."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ from .main import Histograms
 class SignalPoints(NamedTuple):
     """The signals of a stack (`mx.io.from_pyhf(..., patchset=)`).
 
-    **Attributes:** `names`: of each; `values`: such as its masses, a tuple for each; `labels`: what these are.
-    `np.array(likelihood.points.values)` has a row for each.
+    **Attributes:** `names`: one for each signal; `values`: such as its masses, a tuple for each; `labels`: the names of
+    the values. `np.array(likelihood.points.values)` has a row for each signal.
     """
 
     names: tuple[str, ...]
@@ -31,19 +31,19 @@ class SignalPoints(NamedTuple):
 
 
 class HistFactory(AbstractLikelihood):
-    """A HistFactory model (K. Cranmer et al., CERN-OPEN-2012-016), as `mx.io.from_pyhf` makes it.
+    """A HistFactory model (K. Cranmer et al., CERN-OPEN-2012-016), as `mx.io.from_pyhf` returns it.
 
     The parameters are a dictionary by name: numbers, and vectors with an entry for each bin. The data are
-    `{"main": {channel: counts}, "aux": {parameter: what was measured of it}}`. Its value is minus the log of all
-    probabilities and densities, with their constants: the one of pyhf.
+    `{"main": {channel: counts}, "aux": {parameter: its measured value}}`. Its value is minus the log of all
+    probabilities and densities, with their constants: that of pyhf.
 
     **Attributes:**
 
     - `main`: the `Histograms`; `aux`: the `Auxiliary` measurements.
     - `poi`: the name of the parameter of interest, or `None`.
     - `measurement`: the name of the measurement.
-    - `points`: of a stack of signals (`mx.io.from_pyhf(..., patchset=)`), an `mx.io.SignalPoints` of their names and
-        values; all arrays then have a leading axis of them, for `jax.vmap`. Else `None`.
+    - `points`: for a stack of signals (`mx.io.from_pyhf(..., patchset=)`), an `mx.io.SignalPoints` of their names and
+        values; all arrays then have a leading axis of signals, for `jax.vmap`. Else `None`.
     """
 
     main: Histograms
@@ -53,7 +53,7 @@ class HistFactory(AbstractLikelihood):
     points: SignalPoints | None = eqx.field(static=True, default=None)
 
     def unlabelled(self) -> "HistFactory":
-        """The same, without the names of samples, points and the measurement, which no value depends on."""
+        """The same, without the names of samples, points and the measurement, which affect no value."""
         blocks = tuple(block.unlabelled() for block in self.main.blocks)
         main = dataclasses.replace(self.main, blocks=blocks)
         return HistFactory(main, self.aux, None, "")
@@ -67,7 +67,7 @@ class HistFactory(AbstractLikelihood):
         return self.varying(params, data) + self.constant(data)
 
     def varying(self, params: PyTree, data: Any) -> Scalar:
-        """What of the value depends on the parameters, relative to the saturated model: a fit walks on this."""
+        """The part of the value that depends on the parameters, relative to the saturated model: a fit minimises it."""
         self._check_one()
         check_data(data)
         main, aux = data["main"], data["aux"]
@@ -75,7 +75,7 @@ class HistFactory(AbstractLikelihood):
         return self.main.at(x, main) + self.aux.at(x, aux)
 
     def constant(self, data: Any) -> Scalar:
-        """The rest, which depends on the data alone."""
+        """The part of the value that depends on the data alone."""
         self._check_one()
         check_data(data)
         return self.main.constant(data["main"]) + self.aux.constant(data["aux"])
@@ -90,7 +90,7 @@ class HistFactory(AbstractLikelihood):
 
     @property
     def kinks(self) -> dict[str, float] | None:
-        """Where slopes jump: see `AbstractLikelihood`."""
+        """The kinks: see `AbstractLikelihood`."""
         return self.main.kinks
 
     @property
@@ -110,8 +110,8 @@ class HistFactory(AbstractLikelihood):
     def expected(self, params: PyTree) -> dict[str, dict[str, Float[Array, " bins"]]]:
         """The expected counts of each sample in each channel; `prediction(params)["main"]` are their sums."""
         self._check_one()
-        found = zip(self.samples.items(), _by_sample(self.main, resolve(params)), strict=True)
-        return {channel: dict(zip(samples, each, strict=True)) for (channel, samples), each in found}
+        channels = zip(self.samples.items(), _by_sample(self.main, resolve(params)), strict=True)
+        return {channel: dict(zip(samples, yields, strict=True)) for (channel, samples), yields in channels}
 
     def template(self, channel: str, sample: str) -> Float[Array, " bins"]:
         """The nominal yields of a sample.
@@ -122,8 +122,8 @@ class HistFactory(AbstractLikelihood):
         return self.main.blocks[b].nominal[..., c, s, :]
 
     def with_template(self, channel: str, sample: str, yields: ArrayLike) -> "HistFactory":
-        """The model with other nominal yields of a sample. Its variations (histosys) stay, if there are some, as
-        differences to the nominal yields. `yields` may be traced: limits are differentiable with respect to them.
+        """The model with other nominal yields of a sample. Its variations (histosys), if any, are kept as differences
+        from the nominal yields. `yields` may be traced: limits are differentiable with respect to them.
 
         **Raises:** `ValueError` for an unknown channel or sample, or another number of bins.
         """
@@ -133,12 +133,12 @@ class HistFactory(AbstractLikelihood):
         if new.shape != old.shape:
             raise ValueError(f"the channel {channel!r} has {old.size} bins, the yields have shape {new.shape}")
 
-        def moved(block: Any) -> tuple[Array, Array, Array]:
+        def shifted(block: Any) -> tuple[Array, Array, Array]:
             lo, hi = (x.at[c, s].add(new - old) for x in (block.shape_lo, block.shape_hi))
             return block.nominal.at[c, s].set(new), lo, hi
 
         arrays = lambda m: tuple(getattr(m.main.blocks[b], n) for n in ("nominal", "shape_lo", "shape_hi"))  # noqa: E731
-        return eqx.tree_at(arrays, self, moved(self.main.blocks[b]))
+        return eqx.tree_at(arrays, self, shifted(self.main.blocks[b]))
 
     def _at(self, channel: str, sample: str) -> tuple[int, int, int]:
         for b, block in enumerate(self.main.blocks):
@@ -160,19 +160,19 @@ class HistFactory(AbstractLikelihood):
         return self._joint.expected_data(params)
 
     def prediction(self, params: PyTree, data: Any = None) -> Any:
-        """What is expected of the counts and of the measurements of parameters."""
+        """The expectations of the counts and of the measurements of parameters."""
         return self._joint.prediction(params)
 
     def pulls(self, params: PyTree, data: Any) -> Any:
-        """Those of the counts and of the measurements of parameters."""
+        """The pulls of the counts and of the measurements of parameters."""
         return self._joint.pulls(params, data)
 
     def deviance(self, params: PyTree, data: Any) -> Scalar:
-        """Twice the likelihood above that of the saturated model."""
+        """Twice the likelihood relative to the saturated model."""
         return self._joint.deviance(params, data)
 
     def ndata(self, data: Any) -> int:
-        """How many bins there are, and measurements of parameters."""
+        """The number of bins and of measurements of parameters."""
         return sum(part.ndata(d) for _, part, d in self._joint.items(data))
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:
@@ -180,7 +180,7 @@ class HistFactory(AbstractLikelihood):
         return self._joint.score_covariance(at, x, data)
 
     def faults(self, params: PyTree, data: Any) -> PyTree:
-        """`Fault` numbers, for messages."""
+        """`Fault` codes, for messages."""
         return self._joint.faults(params, data)
 
     def prefit(self, params: PyTree, data: Any) -> list[tuple[str, Array, Array]]:
@@ -203,7 +203,7 @@ def _by_sample(main: Histograms, params: PyTree) -> list[list[Float[Array, " bin
 
 
 def check_data(data: Any) -> None:
-    """**Raises:** `TypeError`, `ValueError` unless they are as `mx.io.from_pyhf` returns them."""
+    """**Raises:** `TypeError` or `ValueError` unless they are as `mx.io.from_pyhf` returns them."""
     wanted = '{"main": {channel: counts}, "aux": {parameter: what was measured of it}}, as from_pyhf returns them'
     if not isinstance(data, Mapping):
         flat = isinstance(data, list | tuple) or hasattr(data, "shape")
@@ -211,5 +211,5 @@ def check_data(data: Any) -> None:
         raise TypeError(f"the data of a HistFactory model are {wanted}; got {got}")
     missing, unknown = [k for k in ("main", "aux") if k not in data], [k for k in data if k not in ("main", "aux")]
     if missing or unknown:
-        said = f"these lack {missing[0]!r}" if missing else f"these have {unknown[0]!r} too"
-        raise ValueError(f"the data of a HistFactory model are {wanted}; {said}")
+        problem = f"these lack {missing[0]!r}" if missing else f"these have {unknown[0]!r} too"
+        raise ValueError(f"the data of a HistFactory model are {wanted}; {problem}")

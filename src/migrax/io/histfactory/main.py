@@ -29,8 +29,8 @@ class Histograms(AbstractLikelihood):
     Its value is relative to the saturated model, as that of `mx.PoissonNLL`.
 
     - `blocks`: the templates.
-    - `layout`: the parameters. `numbers`: where the scalar ones are, as the blocks count them; `vectors`: for each
-        block, where the entries of those are that move its bins one by one, shape `(v, n)`.
+    - `layout`: the parameters. `numbers`: the positions of the scalar ones, in the order of the blocks; `vectors`: for
+        each block, the positions of the entries that act on its bins one by one, shape `(v, n)`.
     """
 
     blocks: tuple[Block, ...]
@@ -39,20 +39,20 @@ class Histograms(AbstractLikelihood):
     vectors: tuple[Table, ...] = eqx.field(static=True)
 
     def __call__(self, params: PyTree, data: Any) -> Scalar:
-        """Minus the log of the likelihood above that of the saturated model."""
+        """Minus the log of the likelihood relative to the saturated model."""
         return self.at(self.layout.vector(resolve(params)), data)
 
     def at(self, x: Float[Array, " p"], data: Any) -> Scalar:
-        """The same at the vector of the parameters."""
+        """The same as a function of the vector of parameters."""
         mu = self.expected_at(x)
         return jnp.sum(terms_from_mean(mu, Counts(self._counts(data).astype(mu.dtype)), None))
 
     def constant(self, data: Any) -> Scalar:
-        """What is to be added for minus the log of the Poisson probabilities."""
+        """The constant to be added for minus the log of the Poisson probabilities."""
         return poisson_constant(self._counts(data))
 
     def by_sample(self, params: PyTree) -> list[list[Float[Array, " bins"]]]:
-        """The expected counts of each channel, and of each of its samples, in the order of the blocks."""
+        """The expected counts of each sample of each channel, in the order of the blocks."""
         return [
             [yields[c, s] for s in range(len(samples))]
             for block, yields in self._yields(self.layout.vector(resolve(params)))
@@ -61,17 +61,17 @@ class Histograms(AbstractLikelihood):
 
     @property
     def kinks(self) -> dict[str, float] | None:
-        """Where slopes jump: at 0, for the parameters of a normsys or histosys that is linear (code 0) or exponential
-        (code 1) piece by piece."""
+        """The kinks: at 0, for the parameters of a normsys or histosys that is piecewise linear (code 0) or exponential
+        (code 1)."""
         names = [name for name, shape in self.layout.entries if shape == ()]
-        at = [np.zeros(0, int)]
+        positions = [np.zeros(0, int)]
         for block in self.blocks:
             norm, shape = block.codes
-            at += [np.ravel(block.norms.array)] * (norm == 1) + [np.ravel(block.shapes.array)] * (shape == 0)
+            positions += [np.ravel(block.norms.array)] * (norm == 1) + [np.ravel(block.shapes.array)] * (shape == 0)
             stages = (*block.norm_stages, *block.shape_stages)
-            at += [np.ravel(stage.at.array) for stage in stages if stage.response.code in (LINEAR, EXPONENTIAL)]
-        # the last number is no parameter
-        kinked = [int(i) for i in np.unique(np.concatenate(at)) if i < len(names)]
+            positions += [np.ravel(stage.at.array) for stage in stages if stage.response.code in (LINEAR, EXPONENTIAL)]
+        # the last position is not a parameter
+        kinked = [int(i) for i in np.unique(np.concatenate(positions)) if i < len(names)]
         return {names[i]: 0.0 for i in kinked} or None
 
     def _yields(self, x: Float[Array, " p"]) -> list[tuple[Block, Array]]:
@@ -83,7 +83,7 @@ class Histograms(AbstractLikelihood):
         return out
 
     def expected_at(self, x: Float[Array, " p"]) -> Float[Array, " n"]:
-        """All bins, block after block."""
+        """The expected counts in all bins, block after block."""
         return jnp.concatenate([jnp.ravel(jnp.sum(y, axis=1)) for _, y in self._yields(x)])
 
     def _expected(self, params: PyTree) -> Float[Array, " n"]:
@@ -95,16 +95,16 @@ class Histograms(AbstractLikelihood):
             raise TypeError(f'the "main" data are counts by channel, {{"SR": ...}}, got {given(data)}')
         sizes = {channel: block.nominal.shape[-1] for block in self.blocks for channel in block.channels}
         check_keys(data, sizes, 'the "main" data', "channel")
-        found = []
+        all_counts = []
         for channel, n in sizes.items():
             counts = floats(jnp.asarray(data[channel]))
             if counts.shape != (n,):
                 raise ValueError(f"the channel {channel!r} has {n} bins, its counts shape {counts.shape}")
-            found.append(counts)
-        return jnp.concatenate(found)
+            all_counts.append(counts)
+        return jnp.concatenate(all_counts)
 
     def _split(self, bins: Array) -> dict[str, Array]:
-        """A vector of all bins, by channel."""
+        """Split a vector of all bins by channel."""
         out, start = {}, 0
         for block in self.blocks:
             n = block.nominal.shape[-1]
@@ -118,7 +118,7 @@ class Histograms(AbstractLikelihood):
         return self._split(self._expected(params))
 
     def expected_data(self, params: PyTree, data: Any = None) -> dict[str, Float[Array, " bins"]]:
-        """The expected counts: the Asimov data."""
+        """The Asimov data: the expected counts."""
         return self.prediction(params)
 
     def sample(self, params: PyTree, key: Array, data: Any = None) -> dict[str, Float[Array, " bins"]]:
@@ -126,7 +126,7 @@ class Histograms(AbstractLikelihood):
         return self._split(draw_poisson(key, self._expected(params)))
 
     def deviance(self, params: PyTree, data: Any) -> Scalar:
-        """Twice the value, which is that above the saturated model already."""
+        """Twice the value, which is relative to the saturated model already."""
         return 2 * self(params, data)
 
     def pulls(self, params: PyTree, data: Any) -> dict[str, Float[Array, " bins"]]:
@@ -138,14 +138,14 @@ class Histograms(AbstractLikelihood):
         return of_means(self._expected, at, x, Counts(self._counts(data)))
 
     def ndata(self, data: Any) -> int:
-        """How many bins there are."""
+        """The number of bins."""
         return self._counts(data).size
 
     def faults(self, params: PyTree, data: Any) -> PyTree:
-        """Counts and expectations that cannot be."""
+        """`Fault` codes of invalid counts and expectations."""
         mu = self._expected(params)
-        found = count_faults(mu, mu == 0, Counts(self._counts(data)), None).value
-        return {channel: as_given(data[channel], f) for channel, f in self._split(found).items()}
+        codes = count_faults(mu, mu == 0, Counts(self._counts(data)), None).value
+        return {channel: as_given(data[channel], f) for channel, f in self._split(codes).items()}
 
 
 def poisson_constant(counts: Float[Array, "*n"]) -> Scalar:
@@ -165,5 +165,5 @@ def check_keys(data: Mapping[str, Any], wanted: Iterable[str], what: str, kind: 
 
 
 def as_given(data: Any, array: Array) -> Any:
-    """An array in the structure of the data: a list of numbers where these are one."""
+    """An array in the structure of the data: a list of numbers if the data are one."""
     return type(data)(array[i] for i in range(len(data))) if isinstance(data, list | tuple) else array

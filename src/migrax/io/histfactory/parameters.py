@@ -1,4 +1,4 @@
-"""Which parameters the modifiers of a HistFactory model need, where they start, and what was measured of them."""
+"""The parameters that the modifiers of a HistFactory model need: their starts, bounds and measurements."""
 
 from typing import NamedTuple
 
@@ -11,10 +11,10 @@ class Need(NamedTuple):
     """A parameter.
 
     - `shape`: `()`, or `(k,)` for one with an entry for each bin.
-    - `constraint`: "normal", "poisson" or `None`; `widths`: the standard deviations of the one, the counts that are
-        expected for a parameter of 1 of the other.
-    - `observed`: what was measured; `idle`: how many of these numbers say nothing, as their entries are fixed.
-    - `where`: the modifier that needs it first, for messages; `what`: its kind.
+    - `constraint`: "normal", "poisson" or `None`; `widths`: the standard deviations of the former, the expected counts
+        for a parameter of 1 of the latter.
+    - `observed`: the measured values; `idle`: how many of them carry no information, as their entries are fixed.
+    - `where`: the first modifier that needs it, for messages; `what`: its kind.
     """
 
     shape: tuple[int, ...]
@@ -31,24 +31,24 @@ class Need(NamedTuple):
 
 
 class Slices(NamedTuple):
-    """Where the entries of a parameter that is one for each bin stand, by channel."""
+    """The positions, by channel, of the entries of a parameter with one for each bin."""
 
     size: int
     start: dict[str, int]
 
 
 def needs(spec: Spec) -> tuple[dict[str, Need], dict[str, Slices]]:
-    """All parameters by name, and where in the vectors among them each channel's bins are.
+    """All parameters by name, and the positions of each channel's bins in the vectors among them.
 
-    **Raises:** `ValueError` where modifiers of one name need different parameters, or what the file says of a parameter
-    does not fit.
+    **Raises:** `ValueError` if modifiers of one name need different parameters, or the settings of a parameter do not
+    fit.
     """
     uses: dict[str, list[tuple[Channel, int, Modifier]]] = {}
     for channel in spec.channels:
         for i, sample in enumerate(channel.samples):
             for modifier in sample.modifiers:
                 uses.setdefault(modifier.name, []).append((channel, i, modifier))
-    found, slices = {}, {}
+    parameters, slices = {}, {}
     for name in sorted(uses):
         kinds = {_family(m) for _, _, m in uses[name]}
         first = uses[name][0][2]
@@ -60,8 +60,8 @@ def needs(spec: Spec) -> tuple[dict[str, Need], dict[str, Slices]]:
             )
         if first.kind in ("shapefactor", "shapesys", "staterror"):
             slices[name] = _slices(name, uses[name])
-        found[name] = _configured(_need(name, uses[name], slices.get(name)), spec.configs.get(name), name)
-    return found, slices
+        parameters[name] = _configured(_need(name, uses[name], slices.get(name)), spec.configs.get(name), name)
+    return parameters, slices
 
 
 def _family(modifier: Modifier) -> str:
@@ -69,7 +69,7 @@ def _family(modifier: Modifier) -> str:
 
 
 def _slices(name: str, uses: list[tuple[Channel, int, Modifier]]) -> Slices:
-    """The bins of a shapefactor are those of all its channels at once, of others each channel has its own."""
+    """The bins of a shapefactor are shared by all its channels; for other kinds each channel has its own."""
     channels = {channel.name: channel.bins for channel, _, _ in uses}
     kind = uses[0][2].kind
     if kind == "shapefactor":
@@ -111,24 +111,24 @@ def _need(name: str, uses: list[tuple[Channel, int, Modifier]], slices: Slices |
 
 
 def _relative_errors(uses: list[tuple[Channel, int, Modifier]], slices: Slices) -> np.ndarray:
-    """Of the sum of the samples that share the parameter; 0 where they have no events."""
+    """The relative errors of the sum of the samples that share the parameter; 0 where they have no events."""
     errors, nominal = np.zeros(slices.size), np.zeros(slices.size)
     for channel, i, modifier in uses:
-        at = slice(slices.start[channel.name], slices.start[channel.name] + channel.bins)
+        bins = slice(slices.start[channel.name], slices.start[channel.name] + channel.bins)
         assert modifier.errors is not None
-        errors[at] = np.hypot(errors[at], modifier.errors)
-        nominal[at] += channel.samples[i].nominal
-    good = (nominal > 0) & (errors > 0)
+        errors[bins] = np.hypot(errors[bins], modifier.errors)
+        nominal[bins] += channel.samples[i].nominal
+    is_used = (nominal > 0) & (errors > 0)
     with np.errstate(over="ignore"):
-        relative = np.where(good, errors / np.where(good, nominal, 1.0), 0.0)
-        possible = np.isfinite(relative) & np.isfinite(np.where(good, relative, 1.0) ** -2.0)
-    if not np.all(possible):
+        relative = np.where(is_used, errors / np.where(is_used, nominal, 1.0), 0.0)
+        is_valid = np.isfinite(relative) & np.isfinite(np.where(is_used, relative, 1.0) ** -2.0)
+    if not np.all(is_valid):
         raise ValueError(f"{uses[0][2].where}: errors and yields are too far apart, or too large, to be numbers")
     return relative
 
 
 def _configured(need: Need, config: Config | None, name: str) -> Need:
-    """With what the file says of it."""
+    """The parameter with the settings of the file."""
     if config is None:
         if need.what == "lumi":
             raise ValueError(
@@ -136,34 +136,38 @@ def _configured(need: Need, config: Config | None, name: str) -> Need:
                 'parameters with "auxdata", "sigmas", "inits" and "bounds"'
             )
         return need
-    said = {k: getattr(config, k) for k in ("inits", "bounds", "auxdata", "sigmas", "factors") if getattr(config, k)}
+    settings = {
+        k: getattr(config, k) for k in ("inits", "bounds", "auxdata", "sigmas", "factors") if getattr(config, k)
+    }
     size = need.start.size
-    for key, given in said.items():
-        if len(given) != size:
-            raise ValueError(f"{config.where}.{key}: {name!r} has {size} entries, and {len(given)} are given")
+    for key, values in settings.items():
+        if len(values) != size:
+            raise ValueError(f"{config.where}.{key}: {name!r} has {size} entries, and {len(values)} are given")
     allowed = {"lumi": ("auxdata", "sigmas"), "staterror": ("auxdata", "sigmas"), "shapesys": ("auxdata", "factors")}
     usable = ("inits", "bounds", *allowed.get(need.what, ("auxdata",) if need.constraint else ()))
-    for key in said:
+    for key in settings:
         if key not in usable:
             raise ValueError(f"{config.where}.{key}: {name!r} is of a {need.what}, which has no {key}")
-    if need.what == "lumi" and not {"auxdata", "sigmas"} <= set(said):
+    if need.what == "lumi" and not {"auxdata", "sigmas"} <= set(settings):
         raise ValueError(f'{config.where}: the luminosity {name!r} needs "auxdata" and "sigmas"')
-    observed = np.array(said.get("auxdata", need.observed), float)
+    observed = np.array(settings.get("auxdata", need.observed), float)
     start, lower, upper = need.start, need.lower, need.upper
     if need.what == "lumi":
         start, upper = observed, 10 * observed
-    if "bounds" in said:
-        lower, upper = np.array(said["bounds"], float).T
+    if "bounds" in settings:
+        lower, upper = np.array(settings["bounds"], float).T
         if np.any(lower >= upper):
-            raise ValueError(f"{config.where}.bounds: a lower bound must be below the upper one, got {said['bounds']}")
-    start = np.array(said.get("inits", start), float)
+            raise ValueError(
+                f"{config.where}.bounds: a lower bound must be below the upper one, got {settings['bounds']}"
+            )
+    start = np.array(settings.get("inits", start), float)
     if np.any((start < lower) | (start > upper)):
         raise ValueError(f"{config.where}: {name!r} starts at {start.tolist()}, outside of {lower} to {upper}")
-    widths = np.array(said.get("sigmas", said.get("factors", need.widths)), float)
+    widths = np.array(settings.get("sigmas", settings.get("factors", need.widths)), float)
     if np.any(widths <= 0):
         raise ValueError(f"{config.where}: sigmas and factors must be positive, got {widths.tolist()}")
     fixed = need.fixed if config.fixed is None else np.full(size, config.fixed)
-    idle = 0 if config.fixed is False else need.idle  # a parameter that floats is told by its own measurement
+    idle = 0 if config.fixed is False else need.idle  # a floating parameter is determined by its own measurement
     return need._replace(
         start=start, lower=lower, upper=upper, fixed=fixed, observed=observed, widths=widths, idle=idle
     )

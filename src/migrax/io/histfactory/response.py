@@ -1,4 +1,4 @@
-"""How variations whose interpolations differ are combined: stage after stage, each of one interpolation."""
+"""The combination of variations with different interpolations: stage after stage, each of one interpolation."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -12,15 +12,15 @@ from .interpolation import factor, shares
 from .table import Table
 
 LINEAR, EXPONENTIAL, QUADRATIC, POLYNOMIAL, POLYNOMIAL_EXPONENTIAL = 0, 1, 2, 4, 5
-_BY_FACTOR = {EXPONENTIAL: 1, POLYNOMIAL_EXPONENTIAL: 4}  # as `factor` numbers them
+_BY_FACTOR = {EXPONENTIAL: 1, POLYNOMIAL_EXPONENTIAL: 4}  # the codes of `factor`
 
 
 class Response(NamedTuple):
-    """How a normsys or histosys moves what it acts on.
+    """The response of the yields to a normsys or histosys.
 
-    - `multiplies`: whether the sample is multiplied with a factor (bin by bin, of histosys), or a difference to the
+    - `multiplies`: whether the sample is multiplied by a factor (bin by bin, for histosys), or a difference from the
         nominal yields is added.
-    - `code`: that of RooFit's `PiecewiseInterpolation`, but 6, which is 4 with a factor. 0: linear. 1: exponential.
+    - `code`: that of RooFit's `PiecewiseInterpolation`, except 6, which is 4 as a factor. 0: linear. 1: exponential.
         2: quadratic within one standard deviation, linear beyond. 4: a polynomial of degree 6 within, linear beyond.
         5: a polynomial of degree 6 within, exponential beyond.
     """
@@ -35,33 +35,33 @@ class Response(NamedTuple):
 
 
 def usual(kind: str, codes: tuple[int, int]) -> Response:
-    """That of a normsys or histosys of which nothing is said, from the codes of a whole model."""
+    """The default response of a normsys or histosys, from the codes of the model."""
     if kind == "normsys":
         return Response(True, {1: EXPONENTIAL, 4: POLYNOMIAL_EXPONENTIAL}[codes[0]])
     return Response(False, codes[1])
 
 
 def code_of(kind: str, responses: Iterable[Response]) -> int | None:
-    """The code of a whole block, where one is enough: all normsys are exponential factors beyond one standard
-    deviation, all histosys differences, and of the same code. `None` where stages are needed."""
-    found = set(responses)
-    if len(found) != 1:
+    """The code of a whole block, if one is enough: all normsys are exponential factors beyond one standard deviation,
+    all histosys differences, and of the same code. `None` if stages are needed."""
+    distinct = set(responses)
+    if len(distinct) != 1:
         return None
-    (one,) = found
+    (response,) = distinct
     if kind == "normsys":
-        return _BY_FACTOR.get(one.code) if one.multiplies else None
-    return None if one.multiplies or one.exponential else one.code
+        return _BY_FACTOR.get(response.code) if response.multiplies else None
+    return None if response.multiplies or response.exponential else response.code
 
 
 class Stage(eqx.Module):
     """Variations of the samples of a block by modifiers of one response; up to `m` of a sample.
 
     (RooFit's `PiecewiseInterpolation` and `FlexibleInterpVar` take the modifiers of a sample in their order: a factor
-    multiplies what the differences before it have made of the yields, `MathFuncs::flexibleInterpSingle`.)
+    multiplies the yields after the differences before it, `MathFuncs::flexibleInterpSingle`.)
 
-    - `lo`, `hi`: of a factor the ratios to the nominal yields at -1 and 1, else (nominal - lo) and (hi - nominal);
+    - `lo`, `hi`: for a factor the ratios to the nominal yields at -1 and 1, else (nominal - lo) and (hi - nominal);
         neutral ones where a sample has fewer. `n` is 1 for normsys.
-    - `at`: where the parameters stand; the last entry of the vector of numbers, where there is none.
+    - `at`: the positions of the parameters; the last entry of the vector of numbers, where there is none.
     """
 
     lo: Float[Array, "c s m n"]
@@ -70,7 +70,7 @@ class Stage(eqx.Module):
     response: Response = eqx.field(static=True)
 
     def __call__(self, total: Float[Array, "c s n"], numbers: Float[Array, " k"]) -> Float[Array, "c s n"]:
-        """What the stages before have made of the yields, moved. `numbers`: the scalar parameters, and 1."""
+        """Apply the stage to the yields after the stages before it. `numbers`: the scalar parameters, and 1."""
         lo, hi = (x.astype(numbers.dtype) for x in (self.lo, self.hi))
         if self.response.multiplies:
             return total * jnp.prod(self._factors(numbers, lo, hi), axis=2)
@@ -98,29 +98,31 @@ def stages(
     variations: dict[tuple[int, int], list[Variation]], nominal: Float[np.ndarray, "c s n"], nothing: int
 ) -> tuple[Stage, ...]:
     """The stages of a block, from the modifiers of each sample `(channel, sample)` in their order. `nothing`: the
-    position where there is no parameter."""
+    position that stands for no parameter."""
     placed: dict[tuple[int, Response], dict[tuple[int, int], list[Variation]]] = {}
     for sample, modifiers in variations.items():
-        step = 0  # differences are added in even ones, factors multiplied in odd ones
-        for one in modifiers:
-            step += step % 2 != one.response.multiplies
-            placed.setdefault((step, one.response), {}).setdefault(sample, []).append(one)
-    return tuple(_stage(each, response, nominal, nothing) for (_, response), each in sorted(placed.items()))
+        step = 0  # differences are added in even steps, factors multiplied in odd ones
+        for variation in modifiers:
+            step += step % 2 != variation.response.multiplies
+            placed.setdefault((step, variation.response), {}).setdefault(sample, []).append(variation)
+    return tuple(_stage(samples, response, nominal, nothing) for (_, response), samples in sorted(placed.items()))
 
 
 def _stage(
-    each: dict[tuple[int, int], list[Variation]], response: Response, nominal: np.ndarray, nothing: int
+    samples: dict[tuple[int, int], list[Variation]], response: Response, nominal: np.ndarray, nothing: int
 ) -> Stage:
     c, s, n = nominal.shape
-    most = max(map(len, each.values()))
-    at = np.full((c, s, most), nothing)
-    lo, hi = np.full((2, c, s, most, n), 1.0 if response.multiplies else 0.0)
-    for (i, j), modifiers in each.items():
-        for k, one in enumerate(modifiers):
-            at[i, j, k] = one.position
+    largest = max(map(len, samples.values()))
+    positions = np.full((c, s, largest), nothing)
+    lo, hi = np.full((2, c, s, largest, n), 1.0 if response.multiplies else 0.0)
+    for (i, j), modifiers in samples.items():
+        for k, variation in enumerate(modifiers):
+            positions[i, j, k] = variation.position
             if response.multiplies:
-                some = nominal[i, j] != 0  # an empty bin stays empty
-                lo[i, j, k, some], hi[i, j, k, some] = (x[some] / nominal[i, j, some] for x in (one.lo, one.hi))
+                filled = nominal[i, j] != 0  # an empty bin stays empty
+                lo[i, j, k, filled], hi[i, j, k, filled] = (
+                    x[filled] / nominal[i, j, filled] for x in (variation.lo, variation.hi)
+                )
             else:
-                lo[i, j, k], hi[i, j, k] = nominal[i, j] - one.lo, one.hi - nominal[i, j]
-    return Stage(jnp.asarray(lo), jnp.asarray(hi), Table(at), response)
+                lo[i, j, k], hi[i, j, k] = nominal[i, j] - variation.lo, variation.hi - nominal[i, j]
+    return Stage(jnp.asarray(lo), jnp.asarray(hi), Table(positions), response)

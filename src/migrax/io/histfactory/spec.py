@@ -1,4 +1,4 @@
-"""What a HistFactory model says, read and checked, whatever the format of the file that says it."""
+"""The content of a HistFactory model, read and checked, independent of the format of the file."""
 
 from typing import Any, NamedTuple
 
@@ -12,12 +12,12 @@ class Modifier(NamedTuple):
     """One effect on a sample.
 
     - `kind`: normfactor, lumi, normsys, histosys, shapefactor, shapesys or staterror.
-    - `name`: of its parameter.
-    - `lo`, `hi`: of normsys two numbers, of histosys two histograms.
-    - `errors`: absolute ones of the bins, of shapesys and staterror.
-    - `constraint`: "normal" or "poisson", where it is not the one that is usual for the kind.
-    - `where`: where in the file it stands, for messages.
-    - `response`: how normsys and histosys interpolate, where the file says it of this one.
+    - `name`: that of its parameter.
+    - `lo`, `hi`: two numbers for normsys, two histograms for histosys.
+    - `errors`: the absolute errors of the bins, for shapesys and staterror.
+    - `constraint`: "normal" or "poisson", if it is not the default of the kind.
+    - `where`: its place in the file, for messages.
+    - `response`: the interpolation of normsys and histosys, if the file specifies it for this modifier.
     """
 
     kind: str
@@ -48,7 +48,7 @@ class Channel(NamedTuple):
 
 
 class Config(NamedTuple):
-    """What a file says of a parameter; `None` for what it leaves open. Lists have an entry for each number."""
+    """The settings of a parameter in a file; `None` for those left out. Lists have an entry for each number."""
 
     where: str
     inits: list[float] | None = None

@@ -1,11 +1,11 @@
-"""Arrays of positions that are part of a program and no numbers of a model: they are compared, and hashed once."""
+"""Arrays of positions that are part of a program, not numbers of a model: compared by content, and hashed once."""
 
 import numpy as np
 from jaxtyping import Int
 
 
 class Table:
-    """A constant NumPy array that may stand in a static field."""
+    """A constant NumPy array that can be a static field."""
 
     __slots__ = ("_hash", "array")
 

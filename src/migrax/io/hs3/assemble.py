@@ -50,9 +50,9 @@ class Assembly:
         self.parts: dict[str, Any] = {}
         self.data: dict[str, Any] = {}
         self.constraints: dict[str, Node] = {}
-        self.inputs: list[tuple[Operand, str]] = []  # what is needed, and by what
-        self.measured: set[str] = set()  # global observables, which are no parameters
-        self.defaults: dict[str, Parameter] = {}  # of parameters of channels
+        self.inputs: list[tuple[Operand, str]] = []  # operands, and the parts that need them
+        self.measured: set[str] = set()  # global observables, which are not parameters
+        self.defaults: dict[str, Parameter] = {}  # the parameters of channels
 
     def built(self) -> tuple[HS3, dict[str, Parameter], dict[str, Any]]:
         """**Raises:** `ValueError` with the place in the document and the reason."""
@@ -86,9 +86,9 @@ class Assembly:
 
     def _add(self, pair: _Pair) -> None:
         node = self._node(pair.distribution)
-        channel, others = self._channel_in(node)
+        channel, factors = self._channel_in(node)
         if channel is not None:
-            for factor in others:
+            for factor in factors:
                 self._add_constraint(factor)
             counts = check_keys(self._data_node(pair.data), "binned")["contents"]
             read = self.channel_reader.read(channel)
@@ -116,19 +116,19 @@ class Assembly:
         self.parts[name], self.data[name] = part, data
 
     def _channel_in(self, node: Node) -> tuple[Node | None, list[Node]]:
-        """The HistFactory channel that a distribution is, or is a product of with constraints."""
+        """The HistFactory channel that a distribution is, or is a product of with constraints, and these factors."""
         kind = node["type"].text()
         if kind in ("histfactory_dist", "histfactory_yield"):
             return node, []
         if kind != "product_dist":
             return None, []
         factors = node["factors"].some()
-        found = [f for f in factors if self._node(f)["type"].text() == "histfactory_dist"]
-        if not found:
+        channels = [f for f in factors if self._node(f)["type"].text() == "histfactory_dist"]
+        if not channels:
             return None, []
-        if len(found) > 1:
+        if len(channels) > 1:
             raise node["factors"].error("more than one histfactory_dist in a product is not supported")
-        return self._node(found[0]), [f for f in factors if f is not found[0]]
+        return self._node(channels[0]), [f for f in factors if f is not channels[0]]
 
     def _data_node(self, name: Node) -> Node:
         if name.text() not in self.document.data:
@@ -136,8 +136,8 @@ class Assembly:
         return self.document.data[name.text()]
 
     def _variables(self, pair: _Pair, node: Node) -> tuple[tuple[str, ...], dict[str, tuple[float, float]], Any]:
-        """The variables of the data, the ranges of all names, and the data: columns by variable, or the node of binned
-        ones."""
+        """The variables of the data, the ranges of all names, and the data: columns by variable, or the node if they
+        are binned."""
         ranges = dict(self.ranges)
         if not isinstance(pair.data.value, str):
             return self._one_number(node, pair.data, ranges)
@@ -157,8 +157,8 @@ class Assembly:
             if not axis.get("categories").missing:
                 raise axis["categories"].error("categorical axes are not supported")
             low, high = range_of(check_keys(axis, "axis"))
-            before = ranges.get(name, (-np.inf, np.inf))
-            ranges[name] = (low if np.isfinite(low) else before[0], high if np.isfinite(high) else before[1])
+            domain = ranges.get(name, (-np.inf, np.inf))
+            ranges[name] = (low if np.isfinite(low) else domain[0], high if np.isfinite(high) else domain[1])
             if kind == "binned":
                 edges = edges_of(axis)
                 ranges[name] = (float(edges[0]), float(edges[-1]))
@@ -178,7 +178,7 @@ class Assembly:
         return (x,), ranges, {x: np.array([number.number()])}
 
     def _without_constraints(self, density: Density) -> Density:
-        """A product without its factors of no observable, which are constraints, and count once."""
+        """A product without its factors that have no observable, which are constraints and count once."""
         if density.kind != "product_dist":
             return density
         kept = []
@@ -187,7 +187,7 @@ class Assembly:
                 kept.append(self._without_constraints(part))
             else:
                 self._add_constraint(Node(part.name, density.name))
-        if len(kept) == 1:  # with its expected number of events, if it has one
+        if len(kept) == 1:  # keeps its expected number of events, if it has one
             return kept[0]._replace(name=density.name)
         if any(part.extended for part in kept):
             raise ValueError(f"{density.name}: an extended factor of a product of several densities is not supported")
@@ -219,7 +219,7 @@ class Assembly:
         return UnbinnedNLL(distribution=model), data
 
     def _add_constraint(self, name: Node) -> None:
-        """Once, though it be one of several channels. It is read when it is known what else depends on its names."""
+        """Add it once, even if several channels have it. It is read when all uses of its names are known."""
         node = self._node(name)
         if node["type"].text() == "product_dist":
             for factor in check_keys(node, "product_dist")["factors"].items():
@@ -228,22 +228,22 @@ class Assembly:
             self.constraints[name.text()] = node
 
     def _read_constraint(self, name: str, node: Node) -> None:
-        found = constraint(node, self.document, self.graph, self.values, set(self._needed()))
-        self._add_part(name, found.likelihood, found.data)
-        self.inputs += [(one, name) for one in found.inputs]
-        self.measured |= found.measured
+        read = constraint(node, self.document, self.graph, self.values, set(self._needed()))
+        self._add_part(name, read.likelihood, read.data)
+        self.inputs += [(term, name) for term in read.inputs]
+        self.measured |= read.measured
 
     def _add_channels(self) -> None:
         bindings: dict[str, tuple[Operand, ...] | Operand] = {}
         lists: dict[str, str] = {}
         reads = apart([read for read, _ in self.channels])
         for read in reads:
-            for name, of in read.bindings.items():
-                if bindings.setdefault(name, of) != of:
+            for name, binding in read.bindings.items():
+                if bindings.setdefault(name, binding) != binding:
                     raise ValueError(
                         f"{read.channel.where}: the parameters of {shown(name)} differ from those elsewhere"
                     )
-                if isinstance(of, tuple) and lists.setdefault(name, read.channel.where) != read.channel.where:
+                if isinstance(binding, tuple) and lists.setdefault(name, read.channel.where) != read.channel.where:
                     self._check_shared(read, name, lists[name])
         spec = Spec(tuple(read.channel for read in reads), {}, None, self.analysis.name)
         names = [channel.name for channel in spec.channels]
@@ -256,16 +256,16 @@ class Assembly:
                 errors = {n: float(e) for n, _, e in model.aux.prefit(None, data["aux"])}
                 params[name] = fixed_below(params[name], errors, name, least)
         self._add_part(_CHANNELS, Channels(model, self.graph, tuple(sorted(bindings.items()))), data)
-        # of a parameter with several uses, the start and the bounds are those of the one with a constraint
-        for name, of in sorted(bindings.items(), key=lambda item: not item[0].endswith(AS_FACTOR)):
+        # a parameter with several uses has the start and the bounds of the constrained one
+        for name, binding in sorted(bindings.items(), key=lambda item: not item[0].endswith(AS_FACTOR)):
             p = params[name]
-            if isinstance(of, tuple):
-                for i, one in enumerate(of):
-                    if isinstance(one, str):
-                        self.defaults[one] = entry(p, i)
-            elif isinstance(of, str):
-                self.defaults[of] = p
-            self.inputs += [(one, _CHANNELS) for one in (of if isinstance(of, tuple) else (of,))]
+            if isinstance(binding, tuple):
+                for i, term in enumerate(binding):
+                    if isinstance(term, str):
+                        self.defaults[term] = entry(p, i)
+            elif isinstance(binding, str):
+                self.defaults[binding] = p
+            self.inputs += [(term, _CHANNELS) for term in (binding if isinstance(binding, tuple) else (binding,))]
 
     def _check_shared(self, read: Read, name: str, where: str) -> None:
         for sample in read.channel.samples:
@@ -274,52 +274,54 @@ class Assembly:
                     raise ValueError(f"{m.where}: a {m.kind} cannot share its parameters with the channel at {where}")
 
     def _needed(self) -> dict[str, str]:
-        """The names of what is no function, and what depends on them."""
+        """The names that are not functions, and a part that depends on each."""
         names: dict[str, str] = {}
-        for one, by in self.inputs:
-            for leaf in self.graph.leaves([one]):
+        for term, part in self.inputs:
+            for leaf in self.graph.leaves([term]):
                 if leaf in self.unknown:
                     raise self.unknown[leaf]
-                names.setdefault(leaf, by)
+                names.setdefault(leaf, part)
         return names
 
     def _params(self) -> dict[str, Parameter]:
-        names, found, guessed = self._needed(), {}, []
+        names, params, without_value = self._needed(), {}, []
         for name in sorted(names):
             if name not in self.measured:
-                by = names[name]
-                where = self.document.distributions[by].where if by in self.document.distributions else shown(by)
-                found[name] = parameter(name, self.values, self.ranges, where, self.defaults.get(name))
+                part = names[name]
+                where = self.document.distributions[part].where if part in self.document.distributions else shown(part)
+                params[name] = parameter(name, self.values, self.ranges, where, self.defaults.get(name))
                 if name not in self.values and name in self.ranges:
-                    guessed.append(f"{name} at {float(found[name].value):g}")
-        if guessed:
-            listed = ", ".join(guessed[:10]) + (f" and {len(guessed) - 10} more" if len(guessed) > 10 else "")
+                    without_value.append(f"{name} at {float(params[name].value):g}")
+        if without_value:
+            listed = ", ".join(without_value[:10]) + (
+                f" and {len(without_value) - 10} more" if len(without_value) > 10 else ""
+            )
             warnings.warn(
                 "parameters with a domain and without a value in a parameter point start at their default, or in the "
                 f"middle of their domain: {listed}",
                 stacklevel=4,
             )
-        if not found:
+        if not params:
             raise self.analysis.likelihood.error("nothing in it depends on a parameter")
-        return found
+        return params
 
 
 def _counts(node: Node, bins: int) -> np.ndarray:
-    found = node.numbers(bins, "the axes of the distribution have")
-    if np.any(found < 0):
+    counts = node.numbers(bins, "the axes of the distribution have")
+    if np.any(counts < 0):
         raise node.error("a count cannot be negative")
-    return found
+    return counts
 
 
 def _graph(document: Document) -> tuple[Graph, dict[str, ValueError]]:
-    """The functions that can be read, and what is wrong with the others, for where they are used."""
+    """The functions that can be read, and the errors of the others, which are raised where these are used."""
     nodes = document.root.get("functions")
     listed: Iterable[Node] = [] if nodes.missing else nodes.items()
-    found: dict[str, Function] = {}
-    wrong: dict[str, ValueError] = {}
+    functions: dict[str, Function] = {}
+    errors: dict[str, ValueError] = {}
     for name, read in read_functions(listed).items():
         try:
-            found[name] = read()
+            functions[name] = read()
         except ValueError as error:
-            wrong[name] = error
-    return Graph(found), wrong
+            errors[name] = error
+    return Graph(functions), errors

@@ -1,4 +1,4 @@
-"""Distributions of no variable of the data: constraints, with global observables, and penalties."""
+"""Distributions that depend on no variable of the data: constraints, with global observables, and penalties."""
 
 import warnings
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _SYMMETRIC = ("gaussian_dist", "normal_dist")
 
 
 class Constraint(NamedTuple):
-    """- `inputs`: what it depends on. `measured`: its global observables, which are no parameters."""
+    """- `inputs`: the operands that it depends on. `measured`: its global observables, which are not parameters."""
 
     likelihood: Any
     data: Any
@@ -26,11 +26,11 @@ class Constraint(NamedTuple):
 
 
 def constraint(node: Node, document: Document, graph: Graph, values: Mapping[str, Point], used: set[str]) -> Constraint:
-    """What the variable of the distribution is decides: a number or a constant is a global observable, something that
-    floats is a parameter, and the observable is the centre of a Gaussian that is constant. What other parts of the
-    likelihood depend on, the names `used`, is a parameter, constant or not.
+    """Read a constraint, of a kind that its variable determines: a number or a constant is a global observable; a
+    floating name is a parameter, and the observable is the centre of a Gaussian if that is constant. Names that other
+    parts of the likelihood depend on, `used`, are parameters, constant or not.
 
-    **Raises:** `ValueError` for what is not supported.
+    **Raises:** `ValueError` for an unsupported distribution.
     """
     kind, name = node["type"].text(), node["name"].text()
     if kind not in KINDS:
@@ -48,21 +48,21 @@ def constraint(node: Node, document: Document, graph: Graph, values: Mapping[str
     if observed is None or kind not in _CENTRES:
         _check_forgotten(node, {x, centre} - used - set(graph.functions))
         return _penalty(node, name, key, x, document, graph)
-    variable = f"{name}.{key}"  # that no parameter is called
+    variable = f"{name}.{key}"  # not the name of a parameter
     density = _read(Node(entries | {key: variable}, node.where), name, document, graph, (variable,))
     width = operand(node["sigma"]) if kind in _SYMMETRIC else None
-    plain = isinstance(centre, str) and centre not in graph.functions
+    is_parameter = isinstance(centre, str) and centre not in graph.functions
     model = Model(density, graph, (), (variable,))
-    part = Measurement(model, _CENTRES[kind], centre if plain else None, width)  # type: ignore[arg-type]
+    part = Measurement(model, _CENTRES[kind], centre if is_parameter else None, width)  # type: ignore[arg-type]
     return Constraint(part, jnp.asarray(observed), density.inputs, {x} if isinstance(x, str) else set())
 
 
-def _check_forgotten(node: Node, alone: set[Any]) -> None:
-    """Warns of a name of which only the constraint depends, and that floats: it was to be the global observable."""
-    for one in alone:
-        if isinstance(one, str):
+def _check_forgotten(node: Node, names: set[Any]) -> None:
+    """Warn of a floating name that only the constraint depends on: it is probably meant as the global observable."""
+    for name in names:
+        if isinstance(name, str):
             warnings.warn(
-                f"{node.where}: {shown(one)} is a parameter of the constraint {shown(node['name'].value)} alone, "
+                f"{node.where}: {shown(name)} is a parameter of the constraint {shown(node['name'].value)} alone, "
                 "where a constant is usual: toys do not fluctuate a constraint without one. Is its const forgotten?",
                 stacklevel=6,
             )
@@ -73,8 +73,8 @@ def _penalty(node: Node, name: str, key: str, x: Operand, document: Document, gr
         raise node.error(f"as a constraint, a {node['type'].value} of a number is not supported")
     variable = f"{name}.{key}"
     density = _read(Node(dict(node.value) | {key: variable}, node.where), name, document, graph, (variable,))
-    found = _range(document, x) if KINDS[density.kind].finite else None
-    ranges = () if found is None else ((variable, *found),)
+    limits = _range(document, x) if KINDS[density.kind].finite else None
+    ranges = () if limits is None else ((variable, *limits),)
     return Constraint(Penalty(Model(density, graph, ranges, (variable,)), x), (), (*density.inputs, x), set())
 
 
@@ -90,15 +90,15 @@ def _range(document: Document, x: str) -> tuple[float, float] | None:
 
 
 def _read(node: Node, name: str, document: Document, graph: Graph, variables: tuple[str, ...]) -> Density:
-    here = document.distributions | {name: node}
-    ranges = {variables[0]: (-1e300, 1e300)}  # a range is not asked for
-    return Reader(here, graph, variables, ranges).read(Node(name, node.where))
+    nodes = document.distributions | {name: node}
+    ranges = {variables[0]: (-1e300, 1e300)}  # a constraint needs no range
+    return Reader(nodes, graph, variables, ranges).read(Node(name, node.where))
 
 
-def _constant(one: Operand, graph: Graph, values: Mapping[str, Point], used: set[str]) -> float | None:
-    """The value of what does not float."""
-    if not isinstance(one, str):
-        return one
-    if one in used or one in graph.functions or one not in values or not values[one].const:
+def _constant(term: Operand, graph: Graph, values: Mapping[str, Point], used: set[str]) -> float | None:
+    """The value of a constant; `None` for what floats."""
+    if not isinstance(term, str):
+        return term
+    if term in used or term in graph.functions or term not in values or not values[term].const:
         return None
-    return values[one].value
+    return values[term].value

@@ -1,4 +1,4 @@
-"""An HS3 document: its objects by name, and which of them an analysis uses."""
+"""An HS3 document: its objects by name, and the selection of those that an analysis uses."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -12,14 +12,14 @@ _VERSIONS = ("0.1", "0.2", "0.3")
 
 
 class Point(NamedTuple):
-    """What the document says of a parameter: a value, and whether it is constant."""
+    """The value of a parameter in the document, and whether it is constant."""
 
     value: float
     const: bool
 
 
 class Analysis(NamedTuple):
-    """What is asked for: the likelihood, and what goes with it."""
+    """The selected analysis: its likelihood, and what belongs to it."""
 
     name: str
     likelihood: Node
@@ -39,7 +39,7 @@ class Document(NamedTuple):
 
     @property
     def from_root(self) -> bool:
-        """Whether ROOT wrote it, by its own word."""
+        """Whether ROOT wrote it, according to its metadata."""
         packages = self.root.get("metadata")
         packages = Node(None, "") if packages.missing else packages.get("packages")
         if packages.missing:
@@ -47,19 +47,19 @@ class Document(NamedTuple):
         return any(p.get("name").value == "ROOT" for p in packages.items())
 
     def analysis(self, name: str | None, point: str | None = None) -> Analysis:
-        """The one of this name, of an analysis or a likelihood. Default: the first analysis (or, if there is none, the
-        first likelihood), but for those of Asimov data where there are others.
+        """The analysis or the likelihood of this name. Default: the first analysis (or, if there is none, the first
+        likelihood), preferably one that is not of Asimov data.
 
-        `point` takes the place of the parameter point with which it begins.
+        `point` replaces the parameter point that it starts at.
 
         **Raises:** `ValueError` for an unknown name, or a document without a likelihood.
         """
-        found = self._found(name)
+        selected = self._select(name)
         if point is not None and point not in self.points:
             raise ValueError(f"there is no parameter point {point!r}; there are {', '.join(map(repr, self.points))}")
-        return found if point is None else found._replace(init=point)
+        return selected if point is None else selected._replace(init=point)
 
-    def _found(self, name: str | None) -> Analysis:
+    def _select(self, name: str | None) -> Analysis:
         if not self.likelihoods:
             holds = [
                 key for key in ("distributions", "functions", "data", "analyses") if not self.root.get(key).missing
@@ -68,65 +68,65 @@ class Document(NamedTuple):
                 f"there is no likelihood in it, so that there is nothing to fit; it holds {', '.join(holds)}"
             )
         if name is None:
-            every = list(self.analyses or self.likelihoods)
-            name = next((n for n in every if "asimov" not in n.lower()), every[0])
+            names = list(self.analyses or self.likelihoods)
+            name = next((n for n in names if "asimov" not in n.lower()), names[0])
         if name in self.analyses:
             return self._of_analysis(name, self.analyses[name])
         if name in self.likelihoods:
             return Analysis(name, self.likelihoods[name], (), None, ())
-        have = ", ".join(map(repr, dict.fromkeys((*self.analyses, *self.likelihoods))))
-        raise ValueError(f"there is no analysis or likelihood {name!r}; there are {have}")
+        listed = ", ".join(map(repr, dict.fromkeys((*self.analyses, *self.likelihoods))))
+        raise ValueError(f"there is no analysis or likelihood {name!r}; there are {listed}")
 
     def _of_analysis(self, name: str, node: Node) -> Analysis:
-        wanted = check_keys(node, "analysis")["likelihood"]
-        if wanted.text() not in self.likelihoods:
-            raise wanted.error(f"there is no likelihood {shown(wanted.value)}")
+        likelihood = check_keys(node, "analysis")["likelihood"]
+        if likelihood.text() not in self.likelihoods:
+            raise likelihood.error(f"there is no likelihood {shown(likelihood.value)}")
         names = [] if node.get("domains").missing else list(node["domains"].items())
         if not node.get("domain").missing:
             names.append(node["domain"])
-        for one in names:
-            if one.text() not in self.domains:
-                raise one.error(f"there is no domain {shown(one.value)}")
+        for domain in names:
+            if domain.text() not in self.domains:
+                raise domain.error(f"there is no domain {shown(domain.value)}")
         init, pois = node.get("init"), node.get("parameters_of_interest")
         if not init.missing and init.text() not in self.points:
             raise init.error(f"there is no parameter point {shown(init.value)}")
         return Analysis(
             name,
-            self.likelihoods[wanted.text()],
-            tuple(self.domains[one.text()] for one in names),
+            self.likelihoods[likelihood.text()],
+            tuple(self.domains[domain.text()] for domain in names),
             None if init.missing else init.text(),
             () if pois.missing else tuple(poi.text() for poi in pois.items()),
         )
 
     def ranges(self, analysis: Analysis) -> dict[str, tuple[float, float]]:
-        """Of parameters and variables: those of the analysis' domains, then of the default one, then of the others."""
-        found: dict[str, tuple[float, float]] = {}
-        first = [self.domains[n] for n in ("default_domain",) if n in self.domains]
-        for domain in (*analysis.domains, *first, *self.domains.values()):
+        """The ranges of parameters and variables: from the domains of the analysis, the default one, then others."""
+        ranges: dict[str, tuple[float, float]] = {}
+        default = [self.domains[n] for n in ("default_domain",) if n in self.domains]
+        for domain in (*analysis.domains, *default, *self.domains.values()):
             axes = check_keys(domain, "domain").get("axes")
             for axis in [] if axes.missing else axes.items():
                 check_keys(axis, "axis")
-                found.setdefault(axis["name"].text(), range_of(axis))
-        return found
+                ranges.setdefault(axis["name"].text(), range_of(axis))
+        return ranges
 
     def values(self, analysis: Analysis) -> dict[str, Point]:
-        """Of parameters: those of the point that the analysis begins with, or "default_values", or the first one; then
-        those of others, and of the axes of domains, for parameters that it does not have."""
+        """The values of parameters: from the point that the analysis starts at, or "default_values", or the first one;
+        for parameters that it lacks, from the others, and from the axes of domains."""
         order = [n for n in (analysis.init, "default_values") if n is not None and n in self.points]
-        found: dict[str, Point] = {}
+        values: dict[str, Point] = {}
         for name in dict.fromkeys((*order, *self.points)):
             for entry in check_keys(self.points[name], "point")["parameters"].items():
                 const = check_keys(entry, "parameter").get("const")
                 value = Point(entry["value"].number(), not const.missing and const.flag())
-                found.setdefault(entry["name"].text(), value)
+                values.setdefault(entry["name"].text(), value)
         for domain in (*analysis.domains, *self.domains.values()):
             axes = domain.get("axes")
             for axis in [] if axes.missing else axes.items():
                 if not axis.get("value").missing:
                     const = axis.get("const")
                     value = Point(axis["value"].number(), not const.missing and const.flag())
-                    found.setdefault(axis["name"].text(), value)
-        return found
+                    values.setdefault(axis["name"].text(), value)
+        return values
 
 
 def range_of(axis: Node) -> tuple[float, float]:
@@ -140,7 +140,7 @@ def range_of(axis: Node) -> tuple[float, float]:
 
 
 def read_document(root: Node) -> Document:
-    """**Raises:** `ValueError` for what is no HS3 document."""
+    """**Raises:** `ValueError` for anything but an HS3 document."""
     if not isinstance(root.value, dict) and not hasattr(root.value, "keys"):
         raise root.error("must be an object")
     if not root.get("channels").missing:
@@ -158,11 +158,11 @@ def read_document(root: Node) -> Document:
 def _by_name(nodes: Node) -> dict[str, Node]:
     if nodes.missing:
         return {}
-    each: Iterable[Node] = nodes.items()
-    found: dict[str, Node] = {}
-    for node in each:
+    entries: Iterable[Node] = nodes.items()
+    named: dict[str, Node] = {}
+    for node in entries:
         name = node["name"].text()
-        if name in found:
-            raise node["name"].error(f"{shown(name)} is the name at {found[name].where} already")
-        found[name] = node
-    return found
+        if name in named:
+            raise node["name"].error(f"{shown(name)} is the name at {named[name].where} already")
+        named[name] = node
+    return named

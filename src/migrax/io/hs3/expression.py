@@ -1,4 +1,4 @@
-"""The expressions of HS3 (its section "Generic Expressions"): read by a parser of its own, never run as code."""
+"""The expressions of HS3 (its section "Generic Expressions"), read by a parser of its own and never run as code."""
 
 import re
 from collections.abc import Callable
@@ -7,20 +7,20 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-_LONGEST, _DEEPEST = 20_000, 60  # characters, brackets
+_MAX_LENGTH, _MAX_DEPTH = 20_000, 60  # characters, nested brackets
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_.]*)"
     r"|(?P<sign>===|!==|==|!=|<=|>=|&&|\|\||[-+*/^<>!(),]))"
 )
 _CONSTANTS = {"PI": 3.141592653589793, "EULER": 2.718281828459045, "TRUE": 1.0, "FALSE": 0.0}
-_NEAR = 8  # units in the last place that are equal to "=="
+_MAX_ULPS = 8  # units in the last place by which equal numbers of "==" may differ
 
 Lookup = Callable[[str], Array]
 
 
 def _equal(a: Array, b: Array) -> Array:
-    return jnp.abs(a - b) <= _NEAR * jnp.finfo(jnp.result_type(a, b)).eps * jnp.maximum(jnp.abs(a), jnp.abs(b))
+    return jnp.abs(a - b) <= _MAX_ULPS * jnp.finfo(jnp.result_type(a, b)).eps * jnp.maximum(jnp.abs(a), jnp.abs(b))
 
 
 _FUNCTIONS: dict[str, tuple[int, Callable[..., Array]]] = {
@@ -52,63 +52,63 @@ _COMPARISONS: dict[str, Callable[[Array, Array], Array]] = {
 
 
 class Expression(NamedTuple):
-    """What was read: `text`, the `names` in it, and the tree, of tuples `(kind, ...)`."""
+    """A parsed expression: its `text`, the `names` in it, and the tree, of tuples `(kind, ...)`."""
 
     text: str
     names: tuple[str, ...]
     tree: tuple[Any, ...]
 
     def value(self, lookup: Lookup) -> Array:
-        """Its value, where `lookup` says what the names are. Truth is 1."""
+        """Its value, where `lookup` returns the values of names. True is 1."""
         return _value(self.tree, lookup)
 
 
 def parse(text: str) -> Expression:
-    """**Raises:** `ValueError` for what is no expression, with the place, and for one that is too long or too deep."""
-    if len(text) > _LONGEST:
-        raise ValueError(f"an expression of {len(text)} characters; more than {_LONGEST} are not read")
+    """**Raises:** `ValueError` for an invalid expression, with the position, and one that is too long or too deep."""
+    if len(text) > _MAX_LENGTH:
+        raise ValueError(f"an expression of {len(text)} characters; more than {_MAX_LENGTH} are not read")
     parser = _Parser(_tokens(text))
-    tree = parser.either()
+    tree = parser.disjunction()
     if parser.token != ("end", ""):
-        raise parser.wrong("an operator or the end")
+        raise parser.error("an operator or the end")
     return Expression(text, tuple(dict.fromkeys(parser.names)), tree)
 
 
 def _tokens(text: str) -> list[tuple[str, str, int]]:
-    found, at, end = [], 0, len(text.rstrip())
-    while at < end:
-        match = _TOKEN.match(text, at)
+    tokens, position, end = [], 0, len(text.rstrip())
+    while position < end:
+        match = _TOKEN.match(text, position)
         if match is None:
-            start = len(text) - len(text[at:].lstrip())
+            start = len(text) - len(text[position:].lstrip())
             hint = " (HS3 has exp for TMath::Exp, and so on)" if text.startswith("::", start) else ""
             raise ValueError(f"{text[start : start + 20]!r} at character {start} means nothing in an expression{hint}")
         kind = match.lastgroup
         assert kind is not None
-        found.append((kind, match[kind], match.start(kind)))
-        at = match.end()
-    return [*found, ("end", "", end)]
+        tokens.append((kind, match[kind], match.start(kind)))
+        position = match.end()
+    return [*tokens, ("end", "", end)]
 
 
 class _Parser:
-    """By recursive descent, a method for each rank of operators, from the weakest."""
+    """A parser by recursive descent, with a method for each precedence of operators, from the lowest."""
 
     def __init__(self, tokens: list[tuple[str, str, int]]):
-        self.tokens, self.at, self.depth = tokens, 0, 0
+        self.tokens, self.position, self.depth = tokens, 0, 0
         self.names: list[str] = []
 
     @property
     def token(self) -> tuple[str, str]:
-        return self.tokens[self.at][:2]
+        return self.tokens[self.position][:2]
 
-    def wrong(self, wanted: str) -> ValueError:
-        kind, text, place = self.tokens[self.at]
+    def error(self, wanted: str) -> ValueError:
+        kind, text, character = self.tokens[self.position]
         got = "the end" if kind == "end" else repr(text)
-        return ValueError(f"{wanted} is wanted at character {place} of the expression, not {got}")
+        return ValueError(f"{wanted} is wanted at character {character} of the expression, not {got}")
 
     def take(self, *signs: str) -> str | None:
         kind, text = self.token
         if kind == "sign" and text in signs:
-            self.at += 1
+            self.position += 1
             return text
         return None
 
@@ -119,47 +119,47 @@ class _Parser:
             parts.append((sign, part()))
         return parts[0][1] if len(parts) == 1 else (kind, tuple(parts))
 
-    def either(self) -> tuple[Any, ...]:
-        return self._chain(("||",), self.both, "or")
+    def disjunction(self) -> tuple[Any, ...]:
+        return self._chain(("||",), self.conjunction, "or")
 
-    def both(self) -> tuple[Any, ...]:
-        return self._chain(("&&",), self.compared, "and")
+    def conjunction(self) -> tuple[Any, ...]:
+        return self._chain(("&&",), self.comparison, "and")
 
-    def compared(self) -> tuple[Any, ...]:
+    def comparison(self) -> tuple[Any, ...]:
         return self._chain(tuple(_COMPARISONS), self.sum, "compare")
 
     def sum(self) -> tuple[Any, ...]:
         return self._chain(("+", "-"), self.product, "sum")
 
     def product(self) -> tuple[Any, ...]:
-        return self._chain(("*", "/"), self.signed, "product")
+        return self._chain(("*", "/"), self.unary, "product")
 
-    def signed(self) -> tuple[Any, ...]:
+    def unary(self) -> tuple[Any, ...]:
         sign = self.take("-", "+", "!")
         if sign is None:
             return self.power()
         with self:
-            return (sign, self.signed())
+            return (sign, self.unary())
 
     def power(self) -> tuple[Any, ...]:
         base = self.atom()
         if self.take("^") is None:
             return base
         with self:
-            return ("^", base, self.signed())  # from the right, and -x^2 is -(x^2)
+            return ("^", base, self.unary())  # right-associative, and -x^2 is -(x^2)
 
     def atom(self) -> tuple[Any, ...]:
         kind, text = self.token
         if kind == "number":
-            self.at += 1
+            self.position += 1
             return ("number", float(text))
         if kind == "name":
-            self.at += 1
+            self.position += 1
             return self._call(text) if self.token == ("sign", "(") else self._name(text)
         if self.take("(") is None:
-            raise self.wrong("a number, a name or a bracket")
+            raise self.error("a number, a name or a bracket")
         with self:
-            inner = self.either()
+            inner = self.disjunction()
         self._close()
         return inner
 
@@ -174,23 +174,23 @@ class _Parser:
             raise ValueError(f"there is no function {name!r} in expressions; there are {', '.join(_FUNCTIONS)}")
         self.take("(")
         with self:
-            given = [self.either()]
+            arguments = [self.disjunction()]
             while self.take(",") is not None:
-                given.append(self.either())
+                arguments.append(self.disjunction())
         self._close()
         count, _ = _FUNCTIONS[name]
-        if len(given) != count:
-            raise ValueError(f"{name} takes {count} arguments, and {len(given)} are given")
-        return ("call", name, tuple(given))
+        if len(arguments) != count:
+            raise ValueError(f"{name} takes {count} arguments, and {len(arguments)} are given")
+        return ("call", name, tuple(arguments))
 
     def _close(self) -> None:
         if self.take(")") is None:
-            raise self.wrong("a closing bracket")
+            raise self.error("a closing bracket")
 
     def __enter__(self) -> None:
         self.depth += 1
-        if self.depth > _DEEPEST:
-            raise ValueError(f"an expression with more than {_DEEPEST} brackets in each other")
+        if self.depth > _MAX_DEPTH:
+            raise ValueError(f"an expression with more than {_MAX_DEPTH} brackets in each other")
 
     def __exit__(self, *_: object) -> None:
         self.depth -= 1
@@ -214,18 +214,18 @@ def _value(tree: tuple[Any, ...], lookup: Lookup) -> Array:
     (_, first), *rest = tree[1]
     total = _value(first, lookup)
     for sign, part in rest:
-        total = _joined(kind, sign, total, _value(part, lookup))
+        total = _combined(kind, sign, total, _value(part, lookup))
     return total
 
 
 def _power(base: tuple[Any, ...], exponent: tuple[Any, ...], lookup: Lookup) -> Array:
-    """A whole number in the exponent is one, so that negative bases and their derivatives are right."""
+    """An integer exponent is kept as an integer, so that negative bases and their derivatives are right."""
     if exponent[0] == "number" and float(exponent[1]).is_integer() and abs(exponent[1]) < 100:
         return _value(base, lookup) ** int(exponent[1])
     return _value(base, lookup) ** _value(exponent, lookup)
 
 
-def _joined(kind: str, sign: str, a: Array, b: Array) -> Array:
+def _combined(kind: str, sign: str, a: Array, b: Array) -> Array:
     if kind == "sum":
         return a + b if sign == "+" else a - b
     if kind == "product":

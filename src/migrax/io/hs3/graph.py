@@ -1,4 +1,4 @@
-"""Names of HS3 and what they stand for: parameters, variables, and functions of these."""
+"""The names of an HS3 document and what they denote: parameters, variables, and functions of these."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -12,14 +12,14 @@ from .keys import check_keys
 
 Operand = float | str  # a number, or a name
 
-_DEEPEST = 100  # functions of functions
+_MAX_DEPTH = 100  # nested functions
 _KINDS = ("sum", "product", "polynomial", "generic_function")
 
 
 class Function(NamedTuple):
     """- `kind`: sum, product, polynomial or generic_function.
-    - `parts`: the summands, factors or coefficients; of a generic function the names in its expression.
-    - `x`: of a polynomial.
+    - `parts`: the summands, factors or coefficients; for a generic function the names in its expression.
+    - `x`: the variable of a polynomial.
     """
 
     kind: str
@@ -31,13 +31,13 @@ class Function(NamedTuple):
 def operand(node: Node) -> Operand:
     """A number or a name.
 
-    **Raises:** `ValueError` for something else.
+    **Raises:** `ValueError` for anything else.
     """
     return node.text() if isinstance(node.value, str) else node.number()
 
 
 class Graph:
-    """The functions of a document by name. It is compared by what it holds, as it is static to `jax.jit`."""
+    """The functions of a document by name. It is compared by its content, as it is static to `jax.jit`."""
 
     def __init__(self, functions: Mapping[str, Function]):
         self.functions: dict[str, Function] = dict(functions)
@@ -58,44 +58,44 @@ class Graph:
 
         **Raises:** `ValueError` for a function of itself.
         """
-        found: set[str] = set()
-        for one in operands:
-            self._collect(one, found, ())
-        return found
+        names: set[str] = set()
+        for term in operands:
+            self._collect(term, names, ())
+        return names
 
-    def _collect(self, one: Operand, found: set[str], above: tuple[str, ...]) -> None:
-        if not isinstance(one, str):
+    def _collect(self, term: Operand, names: set[str], ancestors: tuple[str, ...]) -> None:
+        if not isinstance(term, str):
             return
-        if one in above or len(above) > _DEEPEST:
-            raise ValueError(f"the function {shown(one)} is one of itself: {' of '.join((*above[-3:], one))}")
-        if one not in self.functions:
-            found.add(one)
+        if term in ancestors or len(ancestors) > _MAX_DEPTH:
+            raise ValueError(f"the function {shown(term)} is one of itself: {' of '.join((*ancestors[-3:], term))}")
+        if term not in self.functions:
+            names.add(term)
             return
-        function = self.functions[one]
+        function = self.functions[term]
         for part in (*function.parts, *([] if function.x is None else [function.x])):
-            self._collect(part, found, (*above, one))
+            self._collect(part, names, (*ancestors, term))
 
     def values(self, known: Mapping[str, Any]) -> "Values":
-        """What all names stand for, where these are `known`."""
+        """The values of all names, given those that are `known`."""
         return Values(self, known)
 
 
 class Values:
-    """The values of names, each function at most once."""
+    """The values of names. Each function is evaluated at most once."""
 
     def __init__(self, graph: Graph, known: Mapping[str, Any]):
         self.graph: Graph = graph
         self.known: dict[str, Array] = {name: jnp.asarray(value) for name, value in known.items()}
 
-    def __call__(self, one: Operand) -> Array:
-        if not isinstance(one, str):
-            return jnp.asarray(one, jnp.result_type(float))
-        if one not in self.known:
-            self.known[one] = self._function(self.graph.functions[one])
-        return self.known[one]
+    def __call__(self, term: Operand) -> Array:
+        if not isinstance(term, str):
+            return jnp.asarray(term, jnp.result_type(float))
+        if term not in self.known:
+            self.known[term] = self._function(self.graph.functions[term])
+        return self.known[term]
 
     def at(self, more: Mapping[str, Array]) -> "Values":
-        """With variables, too: nothing that was computed without them is kept."""
+        """With variables, too. Nothing that was computed without them is kept."""
         plain = {name: value for name, value in self.known.items() if name not in self.graph.functions}
         return Values(self.graph, plain | dict(more))
 
@@ -121,7 +121,7 @@ def polynomial(coefficients: list[Array], x: Array) -> Array:
 
 
 def read_functions(nodes: Iterable[Node]) -> dict[str, Callable[[], Function]]:
-    """By name, and read when they are needed: what a likelihood does not use may be of a kind that is not known."""
+    """The functions by name, each read when it is needed: those that a likelihood does not use may be unsupported."""
     return {node["name"].text(): lambda node=node: _function(node) for node in nodes}
 
 

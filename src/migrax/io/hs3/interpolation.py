@@ -1,8 +1,9 @@
-"""What an HS3 document says of the interpolation of a normsys or histosys.
+"""The interpolation of a normsys or histosys in an HS3 document.
 
-A structure of `type` ("add" or "mult"), `in` (the function within one standard deviation) and `out` (the one beyond, or
-null for the same one), of a modifier or as the `default_interpolation` of its channel (the standard's section on
-HistFactory, version 0.3); ROOT's integer codes and the names of older versions of the standard, of a modifier.
+It is a structure of `type` ("add" or "mult"), `in` (the function within one standard deviation) and `out` (the one
+beyond, or null for the same one), of a modifier or as the `default_interpolation` of its channel (the standard's
+section on HistFactory, version 0.3); or, of a modifier, one of ROOT's integer codes or a name of older versions of the
+standard.
 """
 
 import numpy as np
@@ -42,9 +43,9 @@ _CODES = {
 
 
 def read_interpolation(node: Node, kind: str) -> Response:
-    """What a modifier of this kind says.
+    """The interpolation of a modifier of this kind.
 
-    **Raises:** `ValueError` for what is not known, or not supported, with the place in the document.
+    **Raises:** `ValueError` for one that is unknown or unsupported, with the place in the document.
     """
     value = node.value
     if hasattr(value, "keys"):
@@ -72,11 +73,11 @@ def read_structure(node: Node) -> Response:
     outside = node.get("out")
     if kind.value not in ("add", "mult"):
         raise kind.error(f"must be 'add' or 'mult', got {shown(kind.value)}")
-    for one in (inside, outside):
-        if one.value not in (*_FUNCTIONS, *((None,) if one is outside else ())):
-            raise one.error(f"{shown(one.value)} is no function; there are {', '.join(_FUNCTIONS)}")
+    for function in (inside, outside):
+        if function.value not in (*_FUNCTIONS, *((None,) if function is outside else ())):
+            raise function.error(f"{shown(function.value)} is no function; there are {', '.join(_FUNCTIONS)}")
     supported = _FACTORS if kind.value == "mult" else _ADDED
-    last = None if outside.value == inside.value else outside.value  # the same said twice
+    last = None if outside.value == inside.value else outside.value  # the same function given twice
     if (inside.value, last) not in supported:
         pairs = ", ".join(f"{a} with {b or 'null'}" for a, b in supported)
         raise node.error(
@@ -87,12 +88,12 @@ def read_structure(node: Node) -> Response:
 
 
 def check_factors(node: Node, response: Response, nominal: np.ndarray, *variations: np.ndarray) -> list[np.ndarray]:
-    """The histograms of a histosys whose ratios to the nominal one are taken. Beside a polynomial, an empty bin is one
-    of a rounding error of the nominal events, as in ROOT.
+    """The variations of a histosys that multiplies, checked for their ratios to the nominal histogram. With a
+    polynomial, an empty bin is replaced by a rounding error of the nominal events, as in ROOT.
 
-    **Raises:** `ValueError` where there is no ratio, or none that is positive.
+    **Raises:** `ValueError` if a ratio does not exist, or is not positive where it must be.
     """
-    found = []
+    histograms = []
     for values in variations:
         if np.any((nominal == 0) & (values != 0)):
             bin_ = int(np.argmax((nominal == 0) & (values != 0)))
@@ -105,5 +106,5 @@ def check_factors(node: Node, response: Response, nominal: np.ndarray, *variatio
                 f"the bin {int(np.argmax(ratio <= 0))} would be multiplied with {ratio[np.argmax(ratio <= 0)]:g}, of "
                 "which no exponential can be taken"
             )
-        found.append(ratio * nominal)
-    return found
+        histograms.append(ratio * nominal)
+    return histograms

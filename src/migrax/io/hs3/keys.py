@@ -1,4 +1,4 @@
-"""The keys that objects of an HS3 document have. Another may change what is meant: it is refused, not ignored."""
+"""The keys of objects in an HS3 document. An unknown one may change the meaning: it is refused, not ignored."""
 
 from .._node import Node
 
@@ -12,7 +12,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "axis": _AXIS,
     "point": ("parameters",),
     "parameter": ("value", "const", "nbins", "min", "max", "error", "errors", "kind"),
-    # the errors of data are of no likelihood
+    # the errors of data enter no likelihood
     "unbinned": ("axes", "entries", "weights", "entries_uncertainties"),
     "binned": ("axes", "contents", "uncertainty"),
     "data of the type point": ("value", "uncertainty"),
@@ -43,14 +43,14 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "polynomial": ("x", "coefficients"),
     "generic_function": ("expression",),
 }
-# of what the document holds itself, only near names are refused: tools add what is their own
+# at the top level only near-misses of these are refused, as tools add keys of their own
 _ROOT = ("distributions", "functions", "data", "likelihoods", "analyses", "domains", "parameter_points", "metadata")
 
 
 def check_keys(node: Node, what: str, more: tuple[str, ...] = ()) -> Node:
-    """The same node. `what` it is; `more` keys that it may have.
+    """Return the node after a check of its keys. `what`: the sort of object; `more`: keys that it may also have.
 
-    **Raises:** `ValueError` for a key that nothing of this sort has.
+    **Raises:** `ValueError` for a key that objects of this sort do not have.
     """
     node.only(tuple(dict.fromkeys((*_KEYS.get(what, ()), *more))), _ANYWHERE)
     return node

@@ -20,7 +20,7 @@ Range = tuple[tuple[str, float, float], ...]
 
 
 class HS3(AbstractJoint):
-    """The likelihood of an HS3 document, as `mx.io.from_hs3` makes it: a sum of parts, as `mx.Joint`.
+    """The likelihood of an HS3 document, as `mx.io.from_hs3` returns it: a sum of parts, as `mx.Joint`.
 
     **Attributes:**
 
@@ -46,7 +46,7 @@ class HS3(AbstractJoint):
 class Model(eqx.Module):
     """A distribution of the document as a function of its parameters. All that it holds is static.
 
-    `order`: the observables, as the columns of the data are.
+    `order`: the observables, in the order of the columns of the data.
     """
 
     density: Density = eqx.field(static=True)
@@ -55,7 +55,7 @@ class Model(eqx.Module):
     order: tuple[str, ...] = eqx.field(static=True)
 
     def __call__(self, params: PyTree, instead: Mapping[str, Array] | None = None) -> Any:
-        """The distribution of `mx.distributions`; with other values of some of its parameters."""
+        """The distribution of `mx.distributions`; `instead`: other values of some of its parameters."""
         return make(self.density, self.graph.values(resolve(params)), self._ranges, self.order, instead)
 
     @property
@@ -63,12 +63,12 @@ class Model(eqx.Module):
         return {name: (low, high) for name, low, high in self.ranges}
 
     def total(self, params: PyTree) -> Scalar:
-        """The expected number of events, of an extended one."""
+        """The expected number of events of an extended distribution."""
         return total(self.density, self.graph.values(resolve(params)), self._ranges)
 
 
 class Counts(eqx.Module):
-    """The expected counts in bins of an extended distribution, or the probabilities of another."""
+    """The expected counts in bins of an extended distribution, or the probabilities of any other."""
 
     model: Model
     edges: Array
@@ -79,10 +79,10 @@ class Counts(eqx.Module):
 
 
 class AtCentres(AbstractLikelihood):
-    """Counts in bins whose probabilities are taken to be the density at their centres, as RooFit does by default.
+    """Counts in bins whose probabilities are approximated by the density at their centres, as RooFit does by default.
 
     Its value is minus the sum of count * log(density at the centre), where the density is normalised to 1 on the whole
-    range, not over the centres; of an extended distribution, the density is that of the expected number of events, and
+    range, not over the centres; for an extended distribution, the density is that of the expected number of events, and
     this number is added.
     """
 
@@ -113,17 +113,17 @@ class AtCentres(AbstractLikelihood):
         return of_log_means(logs, at, x, as_counts(jnp.asarray(data), "AtCentres"))
 
     def _expected(self, params: PyTree) -> Array:
-        """In each bin: the density at the centre, scaled to the whole."""
-        at = jnp.exp(self.model(params).log_prob(self._centres)) * jnp.diff(self.edges)
+        """The expected counts: the density at the centres, scaled to the total."""
+        masses = jnp.exp(self.model(params).log_prob(self._centres)) * jnp.diff(self.edges)
         total = self.model.total(params) if self.model.density.extended else 1.0
-        return total * at / jnp.sum(at)
+        return total * masses / jnp.sum(masses)
 
     @property
     def _counted(self) -> PoissonNLL | BinnedNLL:
         return (PoissonNLL if self.model.density.extended else BinnedNLL)(self._expected)
 
     def sample(self, params: PyTree, key: Array, data: Any = None) -> Array:
-        """The counts of one toy; of a distribution that is not extended, as many in all as in `data`."""
+        """The counts of one toy; for a distribution that is not extended, with the total of `data`."""
         return self._counted.sample(params, key, data)
 
     def expected_data(self, params: PyTree, data: Any = None) -> Any:
@@ -135,7 +135,7 @@ class AtCentres(AbstractLikelihood):
         return self.expected_data(params, data)
 
     def ndata(self, data: Any) -> Any:
-        """How many bins there are."""
+        """The number of bins."""
         return self._counted.ndata(data)
 
 
@@ -143,7 +143,7 @@ class Measurement(AbstractLikelihood):
     """Minus the log of a distribution of one global observable, which is the data: a constraint.
 
     **Attributes:** `model`: the distribution. `centre`: the key of the parameter that is its centre. `parameter`: the
-    name of the parameter that was measured, where it is one, and `width` what its standard deviation is.
+    name of the measured parameter, if it is a single one, and `width` its standard deviation.
     """
 
     model: Model
@@ -153,7 +153,7 @@ class Measurement(AbstractLikelihood):
     is_constraint = True
 
     def __call__(self, params: PyTree, data: ArrayLike) -> Scalar:
-        """Minus the log of the density, or probability, of what was measured."""
+        """Minus the log of the density, or probability, of the measurement."""
         return -self.model(params).log_prob(jnp.asarray(data))
 
     def sample(self, params: PyTree, key: Array, data: Any = None) -> Scalar:
@@ -170,13 +170,13 @@ class Measurement(AbstractLikelihood):
         return self.prediction(params)
 
     def deviance(self, params: PyTree, data: ArrayLike) -> Scalar:
-        """Twice the value above that of a centre where the data are."""
+        """Twice the value relative to that with the centre at the data."""
         observed = jnp.asarray(data)
-        there = jnp.log(observed) if self.model.density.kind == "lognormal_dist" else observed
-        return 2 * (self(params, data) + self.model(params, {self.centre: there}).log_prob(observed))
+        at_data = jnp.log(observed) if self.model.density.kind == "lognormal_dist" else observed
+        return 2 * (self(params, data) + self.model(params, {self.centre: at_data}).log_prob(observed))
 
     def ndata(self, data: Any) -> int:
-        """One."""
+        """One measurement."""
         return 1
 
     def prefit(self, params: PyTree, data: ArrayLike) -> list[tuple[str, Array, Array]]:
@@ -187,8 +187,8 @@ class Measurement(AbstractLikelihood):
 
 
 class Penalty(AbstractLikelihood):
-    """Minus the log of a distribution whose variable is a parameter: it adds to the likelihood, and there is no
-    measurement behind it that toys could draw. Its data are an empty tuple."""
+    """Minus the log of a distribution whose variable is a parameter: a term of the likelihood without a measurement
+    that toys could draw. Its data are an empty tuple."""
 
     model: Model
     of: str = eqx.field(static=True)  # the variable
@@ -198,13 +198,13 @@ class Penalty(AbstractLikelihood):
         return -jnp.sum(self.model(params).log_prob(values(self.of)))
 
     def sample(self, params: PyTree, key: Array, data: Any = None) -> tuple[()]:
-        """Nothing is measured."""
+        """Empty, as nothing is measured."""
         return ()
 
     def expected_data(self, params: PyTree, data: Any = None) -> tuple[()]:
-        """Nothing is measured."""
+        """Empty, as nothing is measured."""
         return ()
 
     def ndata(self, data: Any) -> int:
-        """None."""
+        """Zero, as nothing is measured."""
         return 0

@@ -1,4 +1,4 @@
-"""From what a document says of a parameter to an `mx.Parameter`."""
+"""From a parameter of an HS3 document to an `mx.Parameter`."""
 
 import difflib
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ def parameter(
     where: str,
     default: Parameter | None = None,
 ) -> Parameter:
-    """The parameter of this name, of what stands at `where`; the `default` is that of a HistFactory channel. Without a
-    value it starts at its default, or in the middle of its domain.
+    """The parameter of this name, needed by the object at `where`; `default` is that of a HistFactory channel. Without
+    a value it starts at its default, or in the middle of its domain.
 
     **Raises:** `ValueError` for one without any of these, or outside its domain.
     """
@@ -49,7 +49,7 @@ def parameter(
 
 
 def _with_entries(default: Parameter, name: str, points: Mapping[str, Point]) -> Parameter:
-    """A vector whose entries the document does not name, but for the points that `to_hs3` writes: `"name[0]"`."""
+    """A vector whose entries have no names in the document, except in the points of `to_hs3`: `"name[0]"`."""
     values = np.array(default.value)
     fixed = np.array(np.broadcast_to(np.asarray(default.fixed), values.shape))
     for i in range(values.size):
@@ -63,7 +63,7 @@ def _bounds(lower: float, upper: float) -> tuple[float | None, float | None]:
 
 
 def entry(p: Parameter, i: int) -> Parameter:
-    """One of a vector, as a parameter of its own."""
+    """An entry of a vector, as a parameter of its own."""
     lower, upper = (None if b is None else b[i] for b in (p.lower, p.upper))
     return Parameter(p.value[i], lower, upper, fixed=_flag(p.fixed, i))
 
@@ -73,6 +73,6 @@ def _flag(fixed: Any, i: int) -> bool:
 
 
 def fixed_below(p: Parameter, errors: Mapping[str, float], name: str, least: float) -> Parameter:
-    """ROOT fixes the parameters of staterror whose relative errors are below a threshold."""
+    """Fix the parameters of staterror whose relative errors are below a threshold, as ROOT does."""
     relative = np.array([errors[f"{name}[{i}]"] for i in range(np.size(p.value))])
     return Parameter(p.value, p.lower, p.upper, fixed=(relative < least) | np.asarray(p.fixed))

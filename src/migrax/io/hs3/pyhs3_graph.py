@@ -24,11 +24,11 @@ class PyHS3(eqx.Module):
     """The likelihood of an HS3 document, as pyhs3 computes it: `mx.io.from_hs3(..., engine="pyhs3")`.
 
     Its data are the events of unbinned data, by variable. Counts in bins, weights of events and global observables are
-    constants of pyhs3's graph, so that there are no toys and no Asimov data of them.
+    constants of pyhs3's graph, so that it has no toys and no Asimov data.
 
     **Attributes:**
 
-    - `variables`: the names of the arrays of events, which are the data; none where all data are counts.
+    - `variables`: the names of the arrays of events, which are the data; none if all data are counts.
     - `parameters_of_interest`: their names. `poi`: the first, or `None`.
     - `analysis`: the name of the analysis, or of the likelihood.
     """
@@ -54,15 +54,15 @@ class PyHS3(eqx.Module):
                 f"{given or 'nothing'}: counts are constants of pyhs3's graph. {_NATIVE}"
             )
         inputs = {name: jnp.asarray(data[name] if name in data else values[name], float) for name in self.inputs}
-        (found,) = self.graph(**inputs)
-        return jnp.squeeze(found)
+        (value,) = self.graph(**inputs)
+        return jnp.squeeze(value)
 
     def expected_data(self, params: PyTree, data: Any = None) -> NoReturn:
-        """**Raises:** `TypeError`: pyhs3's graph has none."""
+        """**Raises:** `TypeError`, as pyhs3's graph has no Asimov data."""
         raise TypeError(f"pyhs3's graph has no Asimov data, which asymptotic tests and limits need. {_NATIVE}")
 
     def sample(self, params: PyTree, key: Array, data: Any = None) -> NoReturn:
-        """**Raises:** `TypeError`: pyhs3's graph draws none."""
+        """**Raises:** `TypeError`, as pyhs3's graph draws no toys."""
         raise TypeError(f"pyhs3's graph draws no toys. {_NATIVE}")
 
     def __repr__(self) -> str:
@@ -70,7 +70,7 @@ class PyHS3(eqx.Module):
 
 
 def read_by_pyhs3(document: Document, analysis: Analysis) -> tuple[PyHS3, dict[str, Parameter], dict[str, Array]]:
-    """**Raises:** `ImportError` without pyhs3; `ValueError` for what it cannot read, or would leave out."""
+    """Read a document by pyhs3. **Raises:** `ImportError` without it; `ValueError` for what it cannot read or omits."""
     try:
         import pyhs3
         from pyhs3.parameter_points import ParameterPoint, ParameterSet
@@ -94,7 +94,7 @@ def read_by_pyhs3(document: Document, analysis: Analysis) -> tuple[PyHS3, dict[s
         model = workspace.model(
             target, parameter_set=ParameterSet(name="migrax", parameters=parameters), progress=False
         )
-        with warnings.catch_warnings():  # which the documentation says
+        with warnings.catch_warnings():  # a limitation that is documented
             warnings.filterwarnings("ignore", ".*weights are baked as pt.constant")
             graph = pyhs3.jaxify(-model.log_prob)
     except Exception as error:
@@ -115,29 +115,30 @@ def read_by_pyhs3(document: Document, analysis: Analysis) -> tuple[PyHS3, dict[s
 
 
 def _check_pairs(document: Document, analysis: Analysis) -> None:
-    """That pyhs3 leaves nothing out of the likelihood, which it does in silence."""
+    """**Raises:** `ValueError` for parts that pyhs3 would silently leave out of the likelihood."""
     likelihood = analysis.likelihood
     for distribution, data in zip(likelihood["distributions"].some(), likelihood["data"].items(), strict=False):
-        node, of = document.distributions.get(distribution.text()), document.data.get(str(data.value))
-        if node is None or of is None or of["type"].value == "unbinned":
-            continue  # its own message, or all is well
-        if of["type"].value != "binned" or node["type"].value != "histfactory_dist":
+        node, observed = document.distributions.get(distribution.text()), document.data.get(str(data.value))
+        if node is None or observed is None or observed["type"].value == "unbinned":
+            continue  # reported elsewhere, or supported
+        if observed["type"].value != "binned" or node["type"].value != "histfactory_dist":
             raise distribution.error(
-                f"pyhs3 leaves {shown(distribution.value)} out of the likelihood, as its data are {of['type'].value}: "
+                f"pyhs3 leaves {shown(distribution.value)} out of the likelihood, as its data are "
+                f"{observed['type'].value}: "
                 'engine="native" does not'
             )
 
 
 def _with_ranges(document: Document, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
-    """The document with the ranges of variables at the axes of data, too, where pyhs3 wants them and ROOT has none."""
-    found = copy.deepcopy(_plain(document.root))
-    for data in found.get("data") or []:
+    """The document with the ranges of variables at the axes of data, too, where pyhs3 needs them and ROOT has none."""
+    copied = copy.deepcopy(_plain(document.root))
+    for data in copied.get("data") or []:
         for axis in data.get("axes") or []:
             low, high = ranges.get(axis["name"], (-np.inf, np.inf))
             if "edges" not in axis:
                 axis.setdefault("min", low)
                 axis.setdefault("max", high)
-    return found
+    return copied
 
 
 def _plain(root: Node) -> dict[str, Any]:

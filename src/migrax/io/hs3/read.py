@@ -57,41 +57,41 @@ def from_hs3(
     crystalball_dist, bernstein_poly_dist, chebychev_dist, polynomial_dist, generic_dist, density_function_dist,
     log_density_function_dist, mixture_dist, product_dist, rate_extended_dist, rate_density_dist,
     bincounts_extended_dist, histfactory_dist. Functions: sum, product, polynomial, generic_function; expressions are
-    read by a parser and never run as code. What is not supported is refused by name, if the analysis uses it, and so is
-    a key that HS3 does not know: it may be a misspelt one.
+    read by a parser and never run as code. Unsupported objects are refused by name, if the analysis uses them, and so
+    are keys that HS3 does not know, as they may be misspelt.
     Densities are normalised on the range of their variable: that of the axis of the data, or of a domain.
 
-    Distributions of no variable of the data, as factors of a product or `aux_distributions`, are constraints: they
+    Distributions of no variable of the data, as factors of a product or in `aux_distributions`, are constraints: they
     count once, and their global observables are data.
 
     **Arguments:**
 
     - `document`: a path to a JSON file, or what was read from one.
     - `analysis`: the name of an analysis, or of a likelihood. Default: the first analysis that is not of Asimov data.
-    - `point`: the name of the parameter point to start at. Default: the one that the analysis begins with, or
-        "default_values", or the first. A parameter that it does not have is taken from these.
-    - `interpolation`: of HistFactory's normsys and histosys, as for `mx.io.from_pyhf`, where the document does not say;
-        default: `{"normsys": "code4", "histosys": "code4p"}`, as ROOT's. Documents say it for a modifier
-        (`"interpolation"`) or a channel (`"default_interpolation"`): `{"type": "mult", "in": "poly6", "out": "exp"}`;
-        a factor ("mult") is of poly1, poly2 with poly1, poly6 with poly1, exp, or poly6 with exp; a difference ("add")
-        of the first three. Older ones have names or ROOT's integers.
+    - `point`: the name of the parameter point to start at. Default: the one that the analysis starts at, or
+        "default_values", or the first. Parameters that it lacks are taken from these.
+    - `interpolation`: that of HistFactory's normsys and histosys, as for `mx.io.from_pyhf`, where the document does not
+        specify it; default: `{"normsys": "code4", "histosys": "code4p"}`, as in ROOT. Documents specify it for a
+        modifier (`"interpolation"`) or a channel (`"default_interpolation"`): `{"type": "mult", "in": "poly6", "out":
+        "exp"}`; a factor ("mult") may be poly1, poly2 with poly1, poly6 with poly1, exp, or poly6 with exp; a
+        difference ("add") one of the first three. Older documents have names or ROOT's integers.
     - `shapesys`: whether the errors ("vals") of HistFactory's shapesys are `"relative"`, as ROOT writes them, or
-        `"absolute"`, as pyhs3 does. Default: by which of them the document says has written it.
-    - `bins`: of binned data with a distribution that is not HistFactory's, whether the probability of a bin is the
-        density at its `"centres"`, as RooFit has it, or the integral: `"integrals"`, which is right for wide bins, too.
+        `"absolute"`, as pyhs3 does. Default: according to the program that wrote the document.
+    - `bins`: for binned data of a distribution other than HistFactory's, whether the probability of a bin is the
+        density at its `"centres"`, as in RooFit, or the integral: `"integrals"`, which is right for wide bins, too.
         Default: `"centres"`.
     - `engine`: `"native"`, or `"pyhs3"`, by which pyhs3 (an extra, `migrax[hs3]`) reads the document, and the
-        likelihood is its JAX graph: for distributions that only pyhs3 has, and to compare. It has no toys and no Asimov
-        data, as counts and global observables are constants of the graph. A product of densities of one variable is not
-        normalised anew by pyhs3 0.4, which is by ROOT and here. The three options before are not for it.
+        likelihood is its JAX graph: for distributions that only pyhs3 supports, and for comparison. It has no toys and
+        no Asimov data, as counts and global observables are constants of the graph. A product of densities of one
+        variable is not normalised again by pyhs3 0.4, unlike in ROOT and here. The three options before do not apply.
 
     **Returns:** `(likelihood, params, data)`: an `mx.io.HS3`, a sum of parts; a dictionary of `mx.Parameter`, those
     that are constant in the document fixed; and a dictionary of the data of each part.
 
-    **Raises:** `ValueError` for a document that is not right or not supported, with the place in the JSON and the
-    reason; `ImportError` without the engine.
+    **Raises:** `ValueError` for an invalid or unsupported document, with the place in the JSON and the reason;
+    `ImportError` without the engine.
 
-    **Warns** of parameters that have a domain and no value: they start at their default, or in its middle.
+    **Warns** of parameters with a domain and without a value: they start at their default, or in its middle.
     """
     if engine not in ("native", "pyhs3"):
         raise ValueError(f'engine must be "native" or "pyhs3", got {engine!r}')
