@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # What each target installs beside migrax itself. pyright needs to find every package that src/ imports.
 EXTRAS_demo := plot,tqdm,iminuit
 EXTRAS_test := test,tqdm
-EXTRAS_lint := lint,plot,tqdm,hist,hs3,iminuit,pyhf,cli
+EXTRAS_lint := lint,plot,tqdm,hist,hs3,iminuit,pandas,pyhf,cli
 EXTRAS_bench := bench
 EXTRAS_docs := docs
 EXTRAS_notebooks := notebooks

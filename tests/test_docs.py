@@ -48,6 +48,8 @@ def own_cache():
 def test_page_runs(name, tmp_path, monkeypatch):
     if "workspaces" in name:
         pytest.importorskip("click")
+    if "keep_results" in name:
+        pytest.importorskip("pandas")
     monkeypatch.chdir(tmp_path)  # some write files
     namespace: dict = {"__name__": "page"}
     for block, shown in PRINTED.findall(PAGES[name]):

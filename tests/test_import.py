@@ -7,7 +7,7 @@ import pytest
 
 import migrax as mx
 
-OPTIONAL = ("matplotlib", "pyhf", "pyhs3", "hist", "iminuit", "tqdm", "rich", "click", "scipy.optimize")
+OPTIONAL = ("matplotlib", "pyhf", "pyhs3", "hist", "iminuit", "pandas", "tqdm", "rich", "click", "scipy.optimize")
 
 
 def modules_after(code: str) -> set[str]:

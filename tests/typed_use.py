@@ -27,6 +27,8 @@ matrix: Array = result.covariance.matrix
 correlation: Array = result.covariance["signal", "background"]
 names: tuple[str, ...] = result.names
 print(result, result.message)
+told: dict[str, object] = result.to_dict()
+latex: str = result.to_latex()
 
 minos = mx.minos(nll, result, counts, where=["signal"], cl=0.9)
 upper: Array = minos["signal"].upper

@@ -33,6 +33,7 @@ Toys             `fit_toys` of `Toys`, or of any data with a leading axis, `redu
 Hypotheses       `hypotest`, `HypoTest`; `discovery`, `Discovery`; `upper_limit`, `UpperLimit`, `LimitStatus`;
                  `interval`, `Interval`; `look_elsewhere`, `LookElsewhere`; by `Asymptotic` or `Toys`, with the
                  statistics `QTilde`, `QMu`, `Q0`, `TMu`, `TMuTilde`
+Keeping          `save` and `load` any result; `to_dict`, `to_pandas` and `to_latex` of results
 Distributions    `migrax.distributions`
 Other packages   `migrax.io`: workspaces of pyhf and HS3, iminuit, histograms
 Pictures         `migrax.plot`: data and model, profiles, contours, impacts, limits, toys (matplotlib)

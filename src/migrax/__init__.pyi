@@ -72,5 +72,6 @@ from ._toys.source import Toys as Toys
 from ._util.chunks import chunked_sum as chunked_sum
 from ._util.on_disk import OnDisk as OnDisk
 from .compat.minuit import Minuit as Minuit
+from .io.saved import load as load, save as save
 
 __version__: str

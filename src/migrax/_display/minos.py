@@ -1,4 +1,5 @@
-"""MINOS errors as text and HTML, in the layout of iminuit's table of merrors, from plain records."""
+"""MINOS errors as text and HTML, in the layout of iminuit's table of merrors, and as a plain table, from plain
+records."""
 
 import html
 import math
@@ -6,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .html import BAD, GOOD, WARN
+from .table import Table
 
 _PER_TABLE = 5  # parameters side by side in a terminal
 _WIDTH = 11
@@ -34,6 +36,19 @@ def error_cells(sides: Sides) -> list[str]:
 
 def _flags(sides: Sides) -> tuple[tuple[bool, bool], ...]:
     return sides.valid, sides.at_limit, sides.failed, sides.new_minimum
+
+
+def minos_table(rows: Sequence[Sides]) -> Table:
+    """A parameter a row; where a side was not found, with the reason."""
+    words = [", ".join(_ends(row)) for row in rows]
+    head = ["Name", "Lower error", "Upper error", *(["Status"] if any(words) else [])]
+    body = [[row.name, *error_cells(row), *([why] if any(words) else [])] for row, why in zip(rows, words, strict=True)]
+    return Table("MINOS errors", head, body)
+
+
+def _ends(row: Sides) -> list[str]:
+    kinds = ((row.at_limit, "at limit"), (row.failed, "failed"), (row.new_minimum, "new minimum"))
+    return [f"{side} {word}" for k, side in enumerate(("lower", "upper")) for ends, word in kinds if ends[k]]
 
 
 def minos_text(rows: Sequence[Sides]) -> str:

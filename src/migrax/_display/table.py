@@ -1,8 +1,10 @@
-"""Tables of plain strings, as text and HTML."""
+"""Tables of plain strings, as text, HTML and LaTeX."""
 
 import html
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from . import latex
 
 _MIN_WIDTH = 10  # minimum width of a column of numbers
 
@@ -13,24 +15,34 @@ class Table(NamedTuple):
     title: str  # one line or more
     head: Sequence[str]
     body: Sequence[Sequence[str]]
-    below: str = ""  # a line below the table
+    most: int | None = None  # rows that text and HTML show
 
     def text(self) -> str:
-        rows = [list(self.head), *[list(row) for row in self.body]]
+        rows = [list(self.head), *[list(row) for row in self.body[: self.most]]]
         first, *others = (max(len(row[k]) for row in rows) + 2 for k in range(len(self.head)))
         widths = [first, *(max(_MIN_WIDTH, w) for w in others)]
-        below = [self.below] if self.below else []
+        below = [self._left_out] if self._left_out else []
         return "\n".join([self.title, *draw_table(widths, rows[0], rows[1:], left=1), *below])
 
     def html(self) -> str:
         lines = ["<table>", "  <tr>" + "".join(f"<th>{html.escape(name)}</th>" for name in self.head) + "</tr>"]
-        for row in self.body:
+        for row in self.body[: self.most]:
             first, *others = (html.escape(cell) for cell in row)
             rest = "".join(f"<td>{cell}</td>" for cell in others)
             lines.append(f'  <tr><td style="text-align:left">{first}</td>{rest}</tr>')
         title = html.escape(self.title).replace("\n", "<br>")
-        below = [f"<p>{html.escape(self.below)}</p>"] if self.below else []
+        below = [f"<p>{self._left_out}</p>"] if self._left_out else []
         return "\n".join([f"<p>{title}</p>", *lines, "</table>", *below])
+
+    def latex(self) -> str:
+        """A `tabular` of all rows, which needs no package, below its title as a comment."""
+        body = [[latex.cell(text) for text in row] for row in self.body]
+        return latex.tabular([latex.cell(name) for name in self.head], body, self.title)
+
+    @property
+    def _left_out(self) -> str:
+        more = 0 if self.most is None else len(self.body) - self.most
+        return f"and {more} more" if more > 0 else ""
 
 
 def draw_table(widths: Sequence[int], head: list[str], body: list[list[str]], left: int) -> list[str]:

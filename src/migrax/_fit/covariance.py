@@ -1,17 +1,25 @@
 """`Covariance`: the covariance matrix of a fit."""
 
+from typing import TYPE_CHECKING
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._display.html import matrix_html
+from .._display.latex import matrix_latex
 from .._display.text import matrix_text
 from .._parameters.names import unknown_name
+from .._util.frames import data_frame
+from .._util.result import AbstractResult, refuse_many, refuse_traced
 from .._util.tracing import is_concrete_tree
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-class Covariance(eqx.Module):
+
+class Covariance(AbstractResult):
     """The covariance matrix of the free parameters, in the user's units.
 
     Vmapped fits have it with leading axes. `kind` says what it is: `"hesse"`, the inverse of the second derivatives, or
@@ -52,6 +60,25 @@ class Covariance(eqx.Module):
         block = self.matrix[..., i[:, None], j[None, :]]
         drop = [axis for axis, name in ((-2, pair[0]), (-1, pair[1])) if name in self.names]
         return jnp.squeeze(block, tuple(drop))
+
+    def to_pandas(self) -> "DataFrame":
+        """The matrix as a `pandas.DataFrame` with the names of the parameters for rows and columns. Of many fits, each
+        has its rows, and their number, `lane`, comes before the names.
+
+        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        """
+        refuse_traced(self, "to_pandas")
+        columns = {name: self.matrix[..., i] for i, name in enumerate(self.names)}
+        return data_frame(columns, self.names, "name", np.shape(self.valid))
+
+    def to_latex(self) -> str:
+        """The matrix as a LaTeX `tabular`, which needs no package.
+
+        **Raises:** `ValueError` for many fits, `TypeError` inside of `jax.jit`.
+        """
+        refuse_traced(self, "to_latex")
+        refuse_many(self, np.shape(self.valid), "to_latex")
+        return matrix_latex(self.names, np.asarray(self.matrix))
 
     def _ipython_key_completions_(self) -> list[tuple[str, str]]:
         return [(a, b) for a in self.names for b in self.names]

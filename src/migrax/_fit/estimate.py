@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from .._parameters.names import Slot, flatten
 from .._parameters.parameter import bounds_of
+from .._util.result import AbstractResult
 from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
 
 
-class Estimate(eqx.Module):
+class Estimate(AbstractResult):
     """One parameter of a fit: what `result["mu"]` is.
 
     **Attributes**, each of the parameter's shape (many fits: their axes come first), in the user's units:

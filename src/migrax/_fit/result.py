@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from .._display import html, text
+from .._display import html, latex, text
 from .._display.records import Batch, Minimum, Row
 from .._hints import other_packages
 from .._parameters.names import flatten
@@ -16,14 +16,19 @@ from .._parameters.parameter import bounds_of
 from .._parameters.resolve import value_of
 from .._parameters.select import Where, select
 from .._parameters.static import with_all_leaves
+from .._util.result import AbstractResult, names_of, refuse_traced
 from .._util.tracing import is_concrete_tree
 from .._util.typing import PyTree
 from .convergence import EDM_GOAL
 from .covariance import Covariance
 from .estimate import Estimate, element, partly_fixed
+from .listing import frame_of, parameters_of
 from .message import message
 from .notes import constants_line, kinks_line, scatter_line, wrapped
 from .status import Status, status_counts
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class Note:
@@ -42,7 +47,7 @@ class Note:
         return hash(Note)
 
 
-class FitResult(eqx.Module):
+class FitResult(AbstractResult):
     """What `mx.fit` returns. Vmapped fits have every array with leading axes.
 
     **Attributes:**
@@ -193,6 +198,38 @@ class FitResult(eqx.Module):
         """
         return message(self.status, self.direction, self.names, self.bad_data, self.data_paths, self.blame.text)
 
+    def to_pandas(self) -> "DataFrame":
+        """One fit as a `pandas.DataFrame` with one row a parameter, fixed ones too: `value`, `error`, `minos_lower`,
+        `minos_upper`, the bounds `lower` and `upper`, `fixed`, `at_limit`; NaN is what is not known. Many fits as one
+        with one row a fit: the values of the free parameters by name, their errors (`mu_error`) and, where there are
+        some, MINOS errors (`mu_minos_lower`, `mu_minos_upper`), `nll`, `valid`, and the name of the `status`.
+
+        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        """
+        refuse_traced(self, "to_pandas")
+        return frame_of(self)
+
+    def to_latex(self) -> str:
+        """The parameters as a LaTeX `tabular`, which needs no package: values and errors rounded by the rule of the
+        Particle Data Group, with the errors of MINOS where there are some. Of many fits, the mean and the spread of
+        each parameter over those that are valid.
+
+        **Raises:** `TypeError` inside of `jax.jit`.
+        """
+        refuse_traced(self, "to_latex")
+        return latex.batch_latex(self._batch()) if np.ndim(self.nll) else latex.parameters_latex(self.parameter_rows())
+
+    def _content(self) -> dict[str, Any]:
+        told = () if np.ndim(self.nll) else ("message",)
+        shown = ("algorithm", "nll", "edm", "up", "chi2", "ndof", "names")
+        return {
+            "valid": self.valid,
+            "status": names_of(Status, self.status),
+            **{name: getattr(self, name) for name in (*told, *shown)},
+            "parameters": {name: _bounded(row) for name, row in parameters_of(self).items()},
+            **{name: getattr(self, name) for name in ("covariance", "at_limit", "on_kink", "stats")},
+        }
+
     def minimum_record(self) -> Minimum:
         """What the box of one fit shows."""
         status = Status(int(self.status))
@@ -297,6 +334,12 @@ class FitResult(eqx.Module):
         if self.covariance is not None and bool(self.covariance.valid):
             parts.append(html.matrix_html(self.names, np.asarray(self.covariance.matrix)))
         return "\n".join(parts)
+
+
+def _bounded(row: dict[str, Any]) -> dict[str, Any]:
+    """Without the bounds that there are not."""
+    bounds = {name: None if np.all(np.isinf(row[name])) else row[name] for name in ("lower", "upper")}
+    return {**row, **bounds}
 
 
 def _finite(bound: Any, shape: tuple[int, ...]) -> dict[int, float]:

@@ -1,7 +1,7 @@
 """`discovery`: the test of the hypothesis that there is no signal."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -15,21 +15,26 @@ from .._fit.result import FitResult
 from .._fit.status import Status
 from .._parameters.select import Where
 from .._toys.source import Toys
+from .._util.frames import data_frame
 from .._util.jit import jit
+from .._util.result import AbstractTabled, names_of, refuse_traced
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from . import formulas
 from .asymptotic import Asymptotic
 from .cells import number, reason, scales_line, status_words, toys_line, with_its_error
 from .hypotest import check_kinds, tested
-from .lanes import counted, rows_of, statuses, table_of
+from .lanes import OBSERVED_AND_EXPECTED, counted, rows_of, statuses, table_of, with_expected
 from .statistics import Q0, StatisticValue, poi_positions
 from .test import PValues, free_fit
 from .toys import ToyTest
 from .weights import Scales, scales_of, warn_if_off
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-class Discovery(eqx.Module):
+
+class Discovery(AbstractTabled):
     """The test of the hypothesis that there is no signal.
 
     **Attributes:**
@@ -80,6 +85,28 @@ class Discovery(eqx.Module):
 
     def _table(self) -> Table:
         return _one(self) if np.ndim(self.p_value) == 0 else _many(self)
+
+    def to_pandas(self) -> "DataFrame":
+        """`p_value` and `significance` as a `pandas.DataFrame`: a row of what is observed, and five of what is expected
+        (of the significance there is the median alone); by toys with the errors; and the name of the `status`. Of many
+        tests, each has its rows, and their number, `lane`, comes before the names.
+
+        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        """
+        refuse_traced(self, "to_pandas")
+        median = np.where([n == 0 for n in formulas.BANDS], np.asarray(self.expected_significance)[..., None], np.nan)
+        columns = {
+            "p_value": with_expected(self.p_value, self.expected_p_value),
+            "significance": with_expected(self.significance, median),
+        }
+        if self.p_value_error is not None:
+            columns["p_value_error"] = with_expected(self.p_value_error, self.expected_p_value_error)
+            columns["significance_error"] = with_expected(self.significance_error, np.nan)
+        columns["status"] = names_of(Status, self.status)[..., None]
+        return data_frame(columns, OBSERVED_AND_EXPECTED, "data", np.shape(self.p_value))
+
+    def _content(self) -> dict[str, Any]:
+        return {**super()._content(), "status": names_of(Status, self.status), "valid": self.valid}
 
 
 def _one(test: Discovery) -> Table:

@@ -1,7 +1,7 @@
 """`hypotest`: the test of one value of a parameter, with its p-values and CLs."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,20 +16,25 @@ from .._fit.status import Status
 from .._parameters.select import Where
 from .._profile.fitted import Fitted
 from .._toys.source import Toys
+from .._util.frames import data_frame
 from .._util.jit import jit
+from .._util.result import AbstractTabled, names_of, refuse_traced
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .asymptotic import Asymptotic
 from .cells import band, number, reason, scales_line, status_words, toys_line, with_its_error
 from .formulas import BANDS
-from .lanes import EXPECTED, counted, rows_of, statuses, table_of
+from .lanes import EXPECTED, OBSERVED_AND_EXPECTED, counted, rows_of, statuses, table_of, with_expected
 from .statistics import AbstractStatistic, QTilde, StatisticValue, poi_positions
 from .test import Errors, PValues, Test, free_fit
 from .toys import ToyTest, as_calculator
 from .weights import Scales, scales_of, warn_if_off
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-class HypoTest(eqx.Module):
+
+class HypoTest(AbstractTabled):
     """The test of one value of a parameter.
 
     **Attributes:**
@@ -81,6 +86,29 @@ class HypoTest(eqx.Module):
 
     def _table(self) -> Table:
         return _one(self) if np.ndim(self.p_sb) == 0 else _many(self)
+
+    def to_pandas(self) -> "DataFrame":
+        """The p-values as a `pandas.DataFrame`: a row of what is observed, and five of what is expected. Its columns
+        are `p_sb`, `p_b` (of the data alone), `cls`, by toys the error of each, and the name of the `status`. Of many
+        tests, each has its rows, and their number, `lane`, comes before the names.
+
+        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        """
+        refuse_traced(self, "to_pandas")
+        columns = {
+            "p_sb": with_expected(self.p_sb, self.expected_p_sb),
+            "p_b": with_expected(self.p_b, np.nan),
+            "cls": with_expected(self.cls, self.expected_cls),
+        }
+        if self.errors is not None:
+            columns["p_sb_error"] = with_expected(self.errors.p_sb, self.errors.expected_p_sb)
+            columns["p_b_error"] = with_expected(self.errors.p_b, np.nan)
+            columns["cls_error"] = with_expected(self.errors.cls, self.errors.expected_cls)
+        columns["status"] = names_of(Status, self.status)[..., None]
+        return data_frame(columns, OBSERVED_AND_EXPECTED, "data", np.shape(self.p_sb))
+
+    def _content(self) -> dict[str, Any]:
+        return {**super()._content(), "status": names_of(Status, self.status), "valid": self.valid}
 
 
 def _one(test: HypoTest) -> Table:

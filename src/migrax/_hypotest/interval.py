@@ -1,7 +1,7 @@
 """`interval`: central and Feldman-Cousins confidence intervals of one parameter."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from .._profile.fitted import Fitted
 from .._profile.levels import probability
 from .._profile.minos import minos
 from .._toys.source import Toys
+from .._util.frames import lane_frame
+from .._util.result import AbstractTabled, names_of, refuse_traced
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .asymptotic import Asymptotic
@@ -33,10 +35,13 @@ from .toy_limit import check_toys, heights, one_error
 from .toys import drawn_at, p_value, statistic_of, unweighted
 from .weights import Scales, scales_of, warn_if_off
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 Kind = Literal["central", "feldman-cousins"]
 
 
-class Interval(eqx.Module):
+class Interval(AbstractTabled):
     """A confidence interval of one parameter.
 
     **Attributes:**
@@ -82,6 +87,25 @@ class Interval(eqx.Module):
 
     def _table(self) -> Table:
         return _one(self) if np.ndim(self.lower) == 0 else _many(self)
+
+    def to_pandas(self) -> "DataFrame":
+        """The intervals as a `pandas.DataFrame`, one row each: `best`, `lower`, `upper`, by toys with their errors, the
+        names of both statuses (of `mx.LimitStatus`), `valid`.
+
+        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        """
+        refuse_traced(self, "to_pandas")
+        columns = {"best": self.best, "lower": self.lower, "upper": self.upper}
+        if self.lower_error is not None:
+            columns |= {"lower_error": self.lower_error, "upper_error": self.upper_error}
+        return lane_frame({**columns, **self._words()}, np.shape(self.lower))
+
+    def _content(self) -> dict[str, Any]:
+        return {**super()._content(), **self._words()}
+
+    def _words(self) -> dict[str, Any]:
+        lower, upper = (names_of(LimitStatus, status) for status in (self.lower_status, self.upper_status))
+        return {"lower_status": lower, "upper_status": upper, "valid": self.valid}
 
 
 def _one(result: Interval) -> Table:

@@ -14,6 +14,13 @@ from .limit_status import LimitStatus
 _MAX_ROWS = 40  # rows shown at most: the first ones
 
 EXPECTED = [band(n) for n in BANDS]
+OBSERVED_AND_EXPECTED = ["Observed", *EXPECTED]
+
+
+def with_expected(observed: Any, expected: Any) -> np.ndarray:
+    """What is observed, shape `(...)`, before what is expected, shape `(..., 5)` or a number; shape `(..., 6)`."""
+    first = np.asarray(observed)[..., None]
+    return np.concatenate([first, np.broadcast_to(np.asarray(expected), (*first.shape[:-1], len(BANDS)))], axis=-1)
 
 
 def rows_of(lanes: Any, *shown: tuple[Any, Any]) -> list[list[str]]:
@@ -46,8 +53,7 @@ def table_of(
     title = "\n".join([title, *notes])
     status_cells = [["Status"], *([s] for s in status)] if any(status) else [[]] * (1 + len(rows))
     body = [[str(i), *row, *reasons] for i, (row, reasons) in enumerate(zip(rows, status_cells[1:], strict=True))]
-    below = f"and {len(rows) - _MAX_ROWS} more" if len(rows) > _MAX_ROWS else ""
-    return Table(title, ["", *head, *status_cells[0]], body[:_MAX_ROWS], below)
+    return Table(title, ["", *head, *status_cells[0]], body, _MAX_ROWS)
 
 
 def statuses(status: Any) -> list[str]:

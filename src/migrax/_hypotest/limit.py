@@ -1,7 +1,7 @@
 """`upper_limit`: the value of a parameter above which CLs is too small, observed and expected."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,7 +16,9 @@ from .._fit.result import FitResult
 from .._parameters.select import Where
 from .._profile.levels import probability
 from .._toys.source import Toys
+from .._util.frames import data_frame
 from .._util.jit import jit
+from .._util.result import AbstractTabled, names_of, refuse_traced
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from . import formulas
@@ -24,7 +26,7 @@ from .asymptotic import Asymptotic, reference
 from .cells import band, beyond_bound, reason, scales_line, with_its_error, words
 from .formulas import BANDS
 from .hypotest import check_kinds
-from .lanes import EXPECTED, counted, limit_words, rows_of, table_of
+from .lanes import EXPECTED, OBSERVED_AND_EXPECTED, counted, limit_words, rows_of, table_of, with_expected
 from .limit_root import find_limits
 from .limit_sides import LimitProblem
 from .limit_status import LimitStatus
@@ -35,8 +37,11 @@ from .toy_limit import check_toys, toy_limits
 from .toys import as_calculator
 from .weights import Scales, scales_of, warn_if_off
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-class UpperLimit(eqx.Module):
+
+class UpperLimit(AbstractTabled):
     """Upper limits on a parameter.
 
     **Attributes:**
@@ -84,6 +89,24 @@ class UpperLimit(eqx.Module):
 
     def _table(self) -> Table:
         return _one(self) if np.ndim(self.observed) == 0 else _many(self)
+
+    def to_pandas(self) -> "DataFrame":
+        """The limits as a `pandas.DataFrame`: a row of what is observed, and five of what is expected. Its columns are
+        `limit`, by toys its `error`, and the name of the `status` (an `mx.LimitStatus`). Of many limits, each has its
+        rows, and their number, `lane`, comes before the names: `frame["limit"].unstack()` has a row for each.
+
+        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        """
+        refuse_traced(self, "to_pandas")
+        columns = {"limit": with_expected(self.observed, self.expected)}
+        if self.error is not None:
+            columns["error"] = with_expected(self.error, self.expected_error)
+        columns["status"] = names_of(LimitStatus, with_expected(self.status, self.expected_status))
+        return data_frame(columns, OBSERVED_AND_EXPECTED, "data", np.shape(self.observed))
+
+    def _content(self) -> dict[str, Any]:
+        told, expected = (names_of(LimitStatus, status) for status in (self.status, self.expected_status))
+        return {**super()._content(), "status": told, "expected_status": expected, "valid": self.valid}
 
 
 def _one(limit: UpperLimit) -> Table:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -17,6 +17,8 @@ from .._parameters.fix import fix
 from .._parameters.names import names
 from .._parameters.select import Where, pick, select
 from .._toys.source import Toys
+from .._util.frames import beside, data_frame
+from .._util.result import AbstractTabled, names_of, refuse_traced
 from .._util.typing import PyTree
 from . import formulas
 from .cells import number, with_its_error
@@ -25,10 +27,13 @@ from .hypotest import check_kinds
 from .statistics import Q0
 from .toys import drawn_at, statistic_of
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 _GROWTH = 0.3  # limit on the relative growth of the number of up-crossings by the last halving of the spacing
 
 
-class LookElsewhere(eqx.Module):
+class LookElsewhere(AbstractTabled):
     """A search for an excess over a range of a parameter (a mass).
 
     **Attributes**, of `m` points and `n` toys:
@@ -73,6 +78,19 @@ class LookElsewhere(eqx.Module):
 
     def _repr_html_(self) -> str:
         return self._table().html()
+
+    def to_pandas(self) -> "DataFrame":
+        """The scan as a `pandas.DataFrame`, one row a point of the grid: the parameter that is scanned, the `statistic`
+        of the data and the name of the `status`.
+
+        **Raises:** `ImportError` without pandas.
+        """
+        refuse_traced(self, "to_pandas")
+        others = {"statistic": self.statistic, "status": names_of(Status, self.status)}
+        return data_frame(beside([(self.where, self.grid)], others), range(len(self.grid)), "point")
+
+    def _content(self) -> dict[str, Any]:
+        return {**super()._content(), "status": names_of(Status, self.status)}
 
     def _table(self) -> Table:
         """The largest excess: its significance where it is, and anywhere."""

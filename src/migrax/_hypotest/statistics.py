@@ -15,9 +15,11 @@ from .._fit.result import FitResult
 from .._fit.status import Status
 from .._likelihoods.base import as_likelihood
 from .._likelihoods.effective import scaled
+from .._parameters.entries import values_by_name
 from .._parameters.select import Where
 from .._profile.fitted import Fitted, positions
-from .._util.tracing import is_concrete
+from .._util.result import AbstractResult, names_of
+from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
 from .ratio import Ratio, check_value, ratio
 
@@ -31,7 +33,7 @@ def poi_positions(free: FitResult, poi: Where | None, what: str) -> tuple[int, .
     return positions(free, poi, what)
 
 
-class StatisticValue(eqx.Module):
+class StatisticValue(AbstractResult):
     """A test statistic of some data.
 
     **Attributes:**
@@ -53,6 +55,21 @@ class StatisticValue(eqx.Module):
     @property
     def valid(self) -> Bool[Array, ""]:
         return self.status == int(Status.VALID)
+
+    def __repr__(self) -> str:
+        if not is_concrete_tree(self) or np.ndim(self.status) != 0:
+            return f"StatisticValue(shape={np.shape(self.status)})"
+        tested, best = ([float(f"{x:.6g}") for x in np.asarray(a)] for a in (self.tested, self.best))
+        status = Status(int(self.status)).name
+        return f"StatisticValue({float(self.value):.6g}, tested={tested}, best={best}, status={status})"
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            **super()._content(),
+            "conditional": values_by_name(self.conditional, np.ndim(self.status)),
+            "status": names_of(Status, self.status),
+            "valid": self.valid,
+        }
 
 
 class AbstractStatistic(eqx.Module):

@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +13,7 @@ from .._parameters.space import ravel, resolve_at
 from .._toys.sample import draw_one
 from .._toys.source import Toys
 from .._util.jit import jit
+from .._util.result import AbstractResult, names_of
 from .._util.typing import PyTree
 from . import formulas
 from .asymptotic import Asymptotic
@@ -25,7 +25,7 @@ from .test import AbstractCalculator, Errors, PValues, Test, alternative_point
 _UNLIKELY = 6.0  # limit on the distance of the mean weight from 1, in standard errors, if the likelihood is a density
 
 
-class ToyStatistics(eqx.Module):
+class ToyStatistics(AbstractResult):
     """The statistic of the toys of one hypothesis.
 
     **Attributes**, of `n` toys drawn at each of `k` points (one, or three for importance sampling):
@@ -38,6 +38,9 @@ class ToyStatistics(eqx.Module):
     values: Float[Array, "k n"]
     weights: Float[Array, "k n"]
     status: Int[Array, "k n"]
+
+    def _content(self) -> dict[str, Any]:
+        return {**super()._content(), "status": names_of(Status, self.status)}
 
     @property
     def total(self) -> int:
@@ -57,7 +60,7 @@ class ToyStatistics(eqx.Module):
         return f"{self.total} toys, {failed} failed and left out ({', '.join(f'{n} {what}' for what, n in counts)})"
 
 
-class ToyTest(eqx.Module):
+class ToyTest(AbstractResult):
     """The toys of a test of hypotheses.
 
     **Attributes:** `tested`, `alternative`: the `ToyStatistics` of both hypotheses.

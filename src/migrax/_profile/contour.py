@@ -1,7 +1,7 @@
 """Contours: the region of two parameters that the likelihood allows at a confidence level."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,6 +11,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from .._display.rounding import share
 from .._fit.result import FitResult
 from .._parameters.select import Where
+from .._util.frames import beside, data_frame
+from .._util.result import AbstractResult, names_of, refuse_traced
 from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
 from .contour_rays import Extremes, rays
@@ -20,10 +22,13 @@ from .fitted import Fitted, fitted
 from .levels import rise
 from .minos import sides
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 _MIN_POINTS = 8
 
 
-class Contour(eqx.Module):
+class Contour(AbstractResult):
     """The contour of two parameters at `c` confidence levels (no such axis for a single one), `m` points each.
 
     **Attributes:**
@@ -62,6 +67,21 @@ class Contour(eqx.Module):
     def _closed(self, i: int) -> Array:
         v = self.values[..., i]
         return jnp.concatenate([v, v[..., :1]], axis=-1)
+
+    def to_pandas(self) -> "DataFrame":
+        """The points as a `pandas.DataFrame`, one row each: all free parameters, the `rise`, the name of the `status`
+        (an `mx.Side`), `valid`. Of several levels, the number of each, `curve`, comes before that of the point.
+
+        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        """
+        refuse_traced(self, "to_pandas")
+        *curves, count = np.shape(self.status)
+        found = [(name, self.points[..., i]) for i, name in enumerate(self.result.names)]
+        others = {"rise": self.rise[..., None], "status": names_of(Side, self.status), "valid": self.valid}
+        return data_frame(beside(found, others), range(count), "point", tuple(curves), "curve")
+
+    def _content(self) -> dict[str, Any]:
+        return {**super()._content(), "status": names_of(Side, self.status), "valid": self.valid}
 
     def __repr__(self) -> str:
         shape, along = np.shape(self.status), " and ".join(self.names)

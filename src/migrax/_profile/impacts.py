@@ -1,7 +1,7 @@
 """Impacts of nuisance parameters on a parameter of interest, and pulls."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,12 +10,15 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._display.impacts import Impact, impacts_table
 from .._display.rounding import share
+from .._display.table import Table
 from .._fit.result import FitResult
 from .._fit.status import Status
 from .._parameters.select import Where
 from .._parameters.space import ravel
 from .._util.blocks import in_blocks
+from .._util.frames import data_frame
 from .._util.jit import jit
+from .._util.result import AbstractTabled, names_of, refuse_many, refuse_traced
 from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
 from .conditional_covariance import conditional_shift
@@ -25,8 +28,11 @@ from .minos import minos
 from .refit import refit as refit_at
 from .retry import retry
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-class Impacts(eqx.Module):
+
+class Impacts(AbstractTabled):
     """The impacts of `k` nuisance parameters on a parameter of interest.
 
     **Attributes**, each of shape `(k,)` but where it is said:
@@ -65,12 +71,30 @@ class Impacts(eqx.Module):
         if np.ndim(self.linear) != 1:
             good = share(int(np.sum(np.asarray(self.valid))), np.size(self.valid))
             return f"Impacts(on {self.poi}, shape={np.shape(self.linear)}, valid={good})"
-        return impacts_table(self._records(), self.poi).text()
+        return self._table().text()
 
     def _repr_html_(self) -> str:
         if not is_concrete_tree(self) or np.ndim(self.linear) != 1:
             return f"<pre>{self!r}</pre>"
-        return impacts_table(self._records(), self.poi).html()
+        return self._table().html()
+
+    def _table(self) -> Table:
+        refuse_many(self, np.shape(self.linear)[:-1], "a table")
+        return impacts_table(self._records(), self.poi)
+
+    def to_pandas(self) -> "DataFrame":
+        """The impacts as a `pandas.DataFrame`, one row a nuisance parameter, a column for each attribute. Of many fits,
+        each has its rows, and their number, `lane`, comes before the names.
+
+        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        """
+        refuse_traced(self, "to_pandas")
+        shown = ("pulls", "constraints", "postfit_down", "postfit_up", "prefit_down", "prefit_up", "linear", "valid")
+        columns = {name: getattr(self, name) for name in shown}
+        return data_frame(columns, self.names, "name", np.shape(self.linear)[:-1])
+
+    def _content(self) -> dict[str, Any]:
+        return {**super()._content(), "status": names_of(Status, self.status), "valid": self.valid}
 
     def _records(self) -> list[Impact]:
         """What the table shows of each nuisance parameter."""

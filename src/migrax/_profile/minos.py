@@ -2,22 +2,25 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from .._display.minos import Sides, minos_html, minos_text
+from .._display.minos import Sides, minos_html, minos_table, minos_text
 from .._display.rounding import share
+from .._display.table import Table
 from .._fit.fit import fit
 from .._fit.result import FitResult
 from .._parameters.names import unknown_name
 from .._parameters.select import Where
 from .._parameters.space import ravel, update
 from .._util.blocks import in_blocks
+from .._util.frames import data_frame
 from .._util.jit import jit
+from .._util.result import AbstractTabled, names_of, refuse_many, refuse_traced
 from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
 from .crossing import Aim, Found, Side, search
@@ -25,6 +28,9 @@ from .fitted import Fitted, fitted
 from .levels import rise
 from .minimum import at_minimum
 from .retry import retry
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _MAX_NEW_MINIMA = 5
 
@@ -38,7 +44,7 @@ class MinosError(NamedTuple):
     upper_status: Array
 
 
-class Minos(eqx.Module):
+class Minos(AbstractTabled):
     """The asymmetric errors of `k` parameters, from where the likelihood has risen by UP times the quantile of chi2.
 
     **Attributes:**
@@ -80,6 +86,28 @@ class Minos(eqx.Module):
         if not is_concrete_tree(self) or np.ndim(self.lower) != 1:
             return f"<pre>{self!r}</pre>"
         return minos_html(self._records())
+
+    def _table(self) -> Table:
+        refuse_many(self, np.shape(self.lower)[:-1], "a table")
+        return minos_table(self._records())
+
+    def to_pandas(self) -> "DataFrame":
+        """The errors as a `pandas.DataFrame`, one row a parameter: `lower`, `upper`, how both searches ended (the names
+        of `mx.Side`), and whether both are valid. Of many fits, each has its rows, and their number, `lane`, comes
+        before the names.
+
+        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        """
+        refuse_traced(self, "to_pandas")
+        columns = {"lower": self.lower, "upper": self.upper, **self._words()}
+        return data_frame(columns, self.names, "name", np.shape(self.lower)[:-1])
+
+    def _content(self) -> dict[str, Any]:
+        return {**super()._content(), **self._words()}
+
+    def _words(self) -> dict[str, Any]:
+        lower, upper = (names_of(Side, side) for side in (self.lower_status, self.upper_status))
+        return {"lower_status": lower, "upper_status": upper, "valid": self.valid}
 
     def _records(self) -> list[Sides]:
         """What the table shows of each parameter."""

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,7 +17,9 @@ from .._fit.result import FitResult
 from .._fit.status import Status, status_counts
 from .._parameters.select import Where
 from .._util.blocks import in_blocks
+from .._util.frames import beside, data_frame
 from .._util.jit import jit
+from .._util.result import AbstractResult, names_of, refuse_traced
 from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
 from .branches import Points, follow
@@ -27,10 +29,13 @@ from .minimum import Hold, at_minimum
 from .refit import refit as refit_at
 from .retry import retry
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 Grid = ArrayLike | tuple[ArrayLike, ArrayLike]
 
 
-class Profile(eqx.Module):
+class Profile(AbstractResult):
     """The likelihood on a grid of one parameter, shape `(m,)`, or of two, shape `(m, l)`.
 
     **Attributes:**
@@ -58,6 +63,28 @@ class Profile(eqx.Module):
     @property
     def valid(self) -> Bool[Array, "*batch"]:
         return self.status == int(Status.VALID)
+
+    def to_pandas(self) -> "DataFrame":
+        """The points as a `pandas.DataFrame`, one row each: all free parameters, `nll`, `rise`, the name of the
+        `status`, `valid`. Points of two parameters come row by row of the grid. Of many fits, the number of each,
+        `lane`, comes before that of the point.
+
+        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        """
+        refuse_traced(self, "to_pandas")
+        k, shape = len(self.names), np.shape(self.nll)
+        lanes, count = shape[: len(shape) - k], int(np.prod(shape[len(shape) - k :]))
+        found: dict[str, Any] = {name: self.points[..., i] for i, name in enumerate(self.free_names)}
+        for i, (name, grid) in enumerate(zip(self.names, self.grid, strict=True)):  # there where a point failed, too
+            found[name] = grid if k == 1 else np.expand_dims(np.asarray(grid), len(lanes) + 1 - i)
+        others = {"nll": self.nll, "rise": self.rise, "status": names_of(Status, self.status), "valid": self.valid}
+        columns = {
+            name: np.broadcast_to(a, shape).reshape(*lanes, count) for name, a in beside(found.items(), others).items()
+        }
+        return data_frame(columns, range(count), "point", lanes)
+
+    def _content(self) -> dict[str, Any]:
+        return {**super()._content(), "status": names_of(Status, self.status), "valid": self.valid}
 
     def __repr__(self) -> str:
         shape, along = np.shape(self.nll), " and ".join(self.names)

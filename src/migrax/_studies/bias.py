@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from .._display.rounding import with_error
+from .._display.table import Table
 from .._util.typing import PyTree
 from .fits import Fits, fits_of, moments, told
 from .table import AbstractStudy
@@ -45,7 +46,7 @@ class Bias(AbstractStudy):
     def __repr__(self) -> str:  # that of the table, which a dataclass would replace
         return AbstractStudy.__repr__(self)
 
-    def _table(self) -> tuple[str, list[str], list[list[str]]]:
+    def _table(self) -> Table:
         shown = (("bias", "bias_error"), ("relative", "relative_error"), ("spread", "spread_error"))
         pairs = [(getattr(self, a), getattr(self, b)) for a, b in (*shown, ("claimed", "claimed_error"))]
         rows = [
@@ -53,7 +54,7 @@ class Bias(AbstractStudy):
             for i, name in enumerate(self.names)
         ]
         head = ["Name", "Truth", "Bias", "in spreads", "Spread", "Claimed error"]
-        return f"Bias: {told(self.total, self.statuses)}", head, rows
+        return Table(f"Bias: {told(self.total, self.statuses)}", head, rows)
 
 
 def bias(nll: Any, params: PyTree, toys: PyTree = None, *, truth: PyTree = None, **options: Any) -> Bias:

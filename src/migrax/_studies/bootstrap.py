@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._display.rounding import with_error
+from .._display.table import Table
 from .._fit.result import FitResult
 from .._fit.status import status_counts
 from .._parameters.space import ravel
@@ -63,7 +64,7 @@ class Bootstrap(AbstractStudy):
     def __repr__(self) -> str:  # that of the table, which a dataclass would replace
         return AbstractStudy.__repr__(self)
 
-    def _table(self) -> tuple[str, list[str], list[list[str]]]:
+    def _table(self) -> Table:
         low, high = self.interval()
         rows = [
             [
@@ -77,7 +78,7 @@ class Bootstrap(AbstractStudy):
             for i, name in enumerate(self.names)
         ]
         title = f"Bootstrap ({self.kind}): {told(self.total, self.statuses).replace('toys', 'samples')}"
-        return title, ["Name", "Estimate", "Error", "Bias", "15.87 %", "84.13 %"], rows
+        return Table(title, ["Name", "Estimate", "Error", "Bias", "15.87 %", "84.13 %"], rows)
 
 
 def bootstrap(

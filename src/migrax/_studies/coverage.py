@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from .._display.rounding import with_error
+from .._display.table import Table
+from .._util.result import AbstractResult
 from .._util.typing import PyTree
 from .fits import Fits, fits_of, told, wilson
 from .table import AbstractStudy
@@ -16,7 +18,7 @@ from .table import AbstractStudy
 _ONE_SIGMA = math.erf(math.sqrt(0.5))
 
 
-class Coverage(eqx.Module):
+class Coverage(AbstractResult):
     """Of one kind of intervals, shape `(k,)` each.
 
     - `fraction`: of the toys whose interval holds the true value; `low`, `high`: Wilson's interval for it, one standard
@@ -56,7 +58,7 @@ class CoverageStudy(AbstractStudy):
     def __repr__(self) -> str:  # that of the table, which a dataclass would replace
         return AbstractStudy.__repr__(self)
 
-    def _table(self) -> tuple[str, list[str], list[list[str]]]:
+    def _table(self) -> Table:
         percent: Callable[[float], str] = lambda x: "—" if np.isnan(x) else f"{100 * x:.2f} %"  # noqa: E731
         kinds = [("Hesse", self.hesse), *([] if self.minos is None else [("MINOS", self.minos)])]
         rows = [
@@ -73,7 +75,11 @@ class CoverageStudy(AbstractStudy):
             if label == "Hesse" or c.count[i] > 0 or self.hesse.count[i] == 0  # MINOS was not asked for
         ]
         title = f"Coverage of {100 * self.cl:.4g} % intervals: {told(self.total, self.statuses)}"
-        return title, ["Name", "Errors", "Coverage", "Below", "Above", "Toys"], rows
+        return Table(title, ["Name", "Errors", "Coverage", "Below", "Above", "Toys"], rows)
+
+    def _parts(self) -> dict[str, Any]:
+        minos = {} if self.minos is None else {"minos_": self.minos}
+        return {"hesse_": self.hesse, **minos}
 
 
 def coverage_study(

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from .._display.rounding import with_error
+from .._display.table import Table
 from .._util.typing import PyTree
 from .fits import Fits, fits_of, moments, told
 from .table import AbstractStudy
@@ -41,7 +42,7 @@ class PullStudy(AbstractStudy):
     def __repr__(self) -> str:  # that of the table, which a dataclass would replace
         return AbstractStudy.__repr__(self)
 
-    def _table(self) -> tuple[str, list[str], list[list[str]]]:
+    def _table(self) -> Table:
         rows = [
             [name, with_error(*mean), with_error(*width), str(count)]
             for name, mean, width, count in zip(
@@ -53,7 +54,7 @@ class PullStudy(AbstractStudy):
             )
         ]
         title = f"Pulls ({'MINOS' if self.kind == 'minos' else 'Hesse'} errors): {told(self.total, self.statuses)}"
-        return title, ["Name", "Mean", "Width", "Toys"], rows
+        return Table(title, ["Name", "Mean", "Width", "Toys"], rows)
 
 
 def pull_study(nll: Any, params: PyTree, toys: PyTree = None, *, truth: PyTree = None, **options: Any) -> PullStudy:

@@ -1,21 +1,38 @@
-"""The base class of studies, which print as a table."""
+"""The base class of studies, which print as a table and become one of pandas."""
 
-import abc
+from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
+import numpy as np
 
-from .._display.table import Table
+from .._util.frames import data_frame
+from .._util.result import AbstractTabled
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
-class AbstractStudy(eqx.Module):
+class AbstractStudy(AbstractTabled):
     """Summary numbers over toys, with their standard errors."""
 
-    @abc.abstractmethod
-    def _table(self) -> tuple[str, list[str], list[list[str]]]:
-        """Returns title, head and rows."""
+    def to_pandas(self) -> "DataFrame":
+        """The figures as a `pandas.DataFrame`, one row a parameter.
+
+        **Raises:** `ImportError` without pandas.
+        """
+        columns = {
+            before + name: array
+            for before, part in self._parts().items()
+            for name, array in vars(part).items()
+            if isinstance(array, np.ndarray) and array.ndim == 1
+        }
+        return data_frame(columns, vars(self)["names"], "name")
+
+    def _parts(self) -> dict[str, Any]:
+        """What holds the figures, arrays with an entry a parameter, by what comes before their names."""
+        return {"": self}
 
     def __repr__(self) -> str:
-        return Table(*self._table()).text()
+        return self._table().text()
 
     def _repr_html_(self) -> str:
-        return Table(*self._table()).html()
+        return self._table().html()

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +13,9 @@ from .._fit.fit import fit
 from .._fit.objective import prepare_data
 from .._fit.result import FitResult
 from .._likelihoods.base import as_likelihood
+from .._parameters.static import only_arrays, with_all_leaves
 from .._util.jit import jit
+from .._util.result import AbstractResult
 from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
 from .fit_toys import fit_toys
@@ -23,7 +24,7 @@ from .sample import sample
 _BATCH = 256  # toys fitted at a time
 
 
-class GoodnessOfFit(eqx.Module):
+class GoodnessOfFit(AbstractResult):
     """How well a fitted model describes the data.
 
     **Attributes:**
@@ -48,6 +49,9 @@ class GoodnessOfFit(eqx.Module):
     def num_failed(self) -> Int[Array, ""]:
         """The number of toys whose fit is not valid."""
         return jnp.array(0) if self.toys is None else jnp.sum(jnp.isnan(self.toys))
+
+    def _content(self) -> dict[str, Any]:
+        return {**super()._content(), "num_failed": self.num_failed}
 
     def __repr__(self) -> str:
         if not is_concrete_tree(self) or np.ndim(self.chi2) != 0:
@@ -153,9 +157,9 @@ def _toys(nll: Any, result: FitResult, toys: PyTree) -> Float[Array, " n"]:
 def _deviances(nll: Any, params: PyTree, valid: Bool[Array, " n"], toys: PyTree) -> Float[Array, " n"]:
     def deviance_of(lane: tuple[PyTree, Array, PyTree]) -> Array:
         params, valid, toy = lane
-        return jnp.where(valid, nll.deviance(params, toy), jnp.nan)
+        return jnp.where(valid, nll.deviance(with_all_leaves(params), toy), jnp.nan)
 
-    return lax.map(deviance_of, (params, valid, toys), batch_size=_BATCH)
+    return lax.map(deviance_of, (only_arrays(params), valid, toys), batch_size=_BATCH)
 
 
 @jit
