@@ -126,8 +126,8 @@ class TestPValues:
         """Each toy has its own, drawn around the conditional nuisance parameters of its hypothesis."""
         nll, params, data = hello
         seen = []
-        fit_toys = mx.fit_toys
-        monkeypatch.setattr(ensemble, "fit_toys", lambda *a, **k: seen.append(a[2]) or fit_toys(*a, **k))
+        reduce_toys = mx.reduce_toys
+        monkeypatch.setattr(ensemble, "reduce_toys", lambda *a, **k: seen.append(a[3]) or reduce_toys(*a, **k))
         mx.hypotest(nll, params, data, "mu", 1.0, calculator=mx.Toys(50, KEY))
         assert len(seen) == 4  # two hypotheses, free and held
         for drawn, mu in ((seen[0], 1.0), (seen[2], 0.0)):

@@ -132,7 +132,8 @@ def reduce_toys(
     **Arguments:**
 
     - `reduce`: called with the `FitResult` of each batch, in order.
-    - All others: as for `mx.fit_toys`.
+    - `nll`, `params`, `toys`, `data`, `starts`, `covariance`, `up`: as for `mx.fit_toys`.
+    - `options`: `hesse`, `minos`, `batch_size`, `mesh`, `progress` and `store`, as for `mx.fit_toys`.
 
     **Returns:** a list of the values that `reduce` returned, one for each batch.
 
