@@ -13,6 +13,7 @@ import pytest
 import migrax as mx
 from migrax._derivatives.find_kinks import kinks_in
 from migrax._fit.objective import objective, prepare_data, prepare_params
+from migrax._likelihoods.base import as_likelihood
 
 DATA = jnp.array([3.0, -1.0, 0.5])
 INDICES = jnp.array([1, -1, 0])
@@ -22,7 +23,7 @@ ANCHORS = np.array([-1.0, 1.0])
 def found(nll, params, data=DATA):
     """Of each parameter, the sorted places."""
     params, data = prepare_params(params), prepare_data(data)
-    fn, theta, x, space = objective(nll, params, data, jnp.array(0.5))
+    fn, theta, x, space = objective(as_likelihood(nll), params, data, jnp.array(0.5))
     places = kinks_in(fn, x, theta, space)
     if places is None:
         return {}
