@@ -164,6 +164,25 @@ def test_an_object_in_a_joint():
         mx.sample(joint, {"s": 1.0}, jax.random.key(0))
 
 
+class Named(eqx.Module):
+    """A model with fields that have the names of methods."""
+
+    sample: jax.Array
+    residuals: float
+
+    def __call__(self, params, data):
+        return jnp.sum((params["s"] * self.sample - data) ** 2) + self.residuals
+
+
+def test_fields_are_no_methods():
+    named = Named(SHAPE, 0.0)
+    result = mx.fit(named, {"s": 1.0}, COUNTS)
+    assert bool(result.valid)
+    np.testing.assert_allclose(result.values, [float(SHAPE @ COUNTS / (SHAPE @ SHAPE))], rtol=1e-9)
+    with pytest.raises(TypeError, match="Named has no sample"):
+        mx.sample(named, {"s": 1.0}, jax.random.key(0))
+
+
 def test_functions_are_told_by_their_names():
     def counts_nll(params, data):
         return jnp.sum((params["s"] - data) ** 2)

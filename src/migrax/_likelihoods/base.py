@@ -141,7 +141,8 @@ class Function(AbstractLikelihood):
         return self.function(params, data)
 
     def _own(self, name: str) -> Callable[..., Any] | None:
-        return getattr(self.function, name, None)
+        found = getattr(self.function, name, None)
+        return found if callable(found) else None  # a model may have a field of this name
 
     @property
     def name(self) -> str:
@@ -196,6 +197,8 @@ def _with_data(method: Callable[..., Any] | None, n_others: int) -> Callable[...
         inspect.signature(method).bind(*[None] * (n_others + 1))
     except TypeError:
         return lambda *args: method(*args[:n_others])
+    except ValueError:  # a built-in function has no signature
+        return method
     return method
 
 
