@@ -14,6 +14,7 @@ import numpy as np
 from jax.extend import core
 from jaxtyping import Array, Float
 
+from .._host.control_flow import numbers_of_scan
 from .._parameters.space import Space
 from .._util.typing import PyTree
 
@@ -220,7 +221,7 @@ def _outputs_of_inner(
             _walk(branch.jaxpr, branch.consts, operands[1:], kinks)
         return []
     if name == "scan":
-        body, constants = params["jaxpr"], operands[: params["num_consts"]]
+        body, constants = params["jaxpr"], operands[: numbers_of_scan(params)[0]]
         _walk(body.jaxpr, body.consts, [*constants, *[None] * (len(body.jaxpr.invars) - len(constants))], kinks)
         return []
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from .._host.bound import evaluate
 from .._parameters.space import ravel, resolve_at
 from .._util.typing import PyTree
 
@@ -75,10 +76,7 @@ def _evaluate_jaxpr(jaxpr: Any, consts: list[_Made], inputs: list[_Made]) -> lis
         if equation.primitive.name in _CALLS and hasattr(inner, "jaxpr"):
             out = _evaluate_jaxpr(inner.jaxpr, [_Made(c, None, ()) for c in inner.consts], operands)
         else:
-            bound = equation.primitive.get_bind_params(equation.params)
-            functions, options = bound if isinstance(bound, tuple) else ((), bound)  # depends on the version of JAX
-            outputs = equation.primitive.bind(*functions, *(o.value for o in operands), **options)
-            outputs = outputs if equation.primitive.multiple_results else [outputs]
+            outputs = evaluate(equation, [o.value for o in operands])
             out = [_Made(value, equation, tuple(operands)) for value in outputs]
         values.update(zip(equation.outvars, out, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

@@ -1,0 +1,38 @@
+"""Equations that are evaluated as JAX evaluates them outside of any program."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def evaluate(equation: Any, operands: Sequence[Any]) -> Sequence[Any]:
+    """The outputs of one equation of a jaxpr at values of its inputs."""
+    bound = equation.primitive.get_bind_params(equation.params)
+    functions, options = bound if isinstance(bound, tuple) else ((), bound)  # depends on the version of JAX
+    outputs = equation.primitive.bind(*functions, *operands, **options)
+    return outputs if equation.primitive.multiple_results else [outputs]
+
+
+def is_plain(aval: Any) -> bool:
+    """Whether NumPy has the dtype, with the arithmetic that XLA has: no keys of random numbers, no short floats."""
+    dtype = getattr(aval, "dtype", None)
+    return dtype is not None and not jax.dtypes.issubdtype(dtype, jax.dtypes.extended) and _is_known(np.dtype(dtype))
+
+
+def _is_known(dtype: np.dtype) -> bool:
+    return dtype.kind in "biu" or (
+        dtype.kind in "fc" and dtype.name in ("float32", "float64", "complex64", "complex128")
+    )
+
+
+def bound(equation: Any) -> Callable[..., tuple[Any, ...]]:
+    """The equation as a function of NumPy arrays, and of those of JAX for dtypes that NumPy has not."""
+    plain = [is_plain(v.aval) for v in equation.outvars]
+
+    def call(*operands: Any) -> tuple[Any, ...]:
+        outputs = evaluate(equation, operands)
+        return tuple(np.asarray(x) if p else x for x, p in zip(outputs, plain, strict=True))
+
+    return call

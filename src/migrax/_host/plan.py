@@ -1,0 +1,264 @@
+"""A jaxpr as a list of calls of NumPy, for functions that are evaluated a few times: XLA would compile for a second.
+
+What does not depend on the inputs is computed once, what no output needs is left out, and arrays are let go after their
+last use. Numbers, dtypes and NaN are those of XLA; sums differ in the last digit, as they are taken in another order.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import control_flow, elementwise, indexing, linear_algebra, reductions, shapes, special_functions
+from .bound import bound, is_plain
+from .cost import TRIPS, UNKNOWN, seconds
+
+_RULES: dict[str, Callable[[Any], Callable[..., Any] | None]] = {
+    **elementwise.RULES,
+    **indexing.RULES,
+    **linear_algebra.RULES,
+    **reductions.RULES,
+    **shapes.RULES,
+    **special_functions.RULES,
+}
+# Primitives that only call another jaxpr, and the parameters that may hold it.
+_CALLS = (
+    "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call",
+    "custom_vjp_call_jaxpr",
+)  # fmt: skip
+_CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+
+
+@dataclasses.dataclass(slots=True)
+class _Node:
+    """An equation, with the slots of its inputs and outputs."""
+
+    equation: Any
+    ins: tuple[int, ...]
+    outs: tuple[int, ...]
+
+    @property
+    def is_pure(self) -> bool:
+        return not self.equation.effects
+
+
+@dataclasses.dataclass(slots=True)
+class _Step:
+    """A call: `run` of the values in the slots `ins`."""
+
+    run: Callable[..., Any]
+    ins: tuple[int, ...]
+    outs: tuple[int, ...]
+    is_single: bool  # one value, not a sequence of them
+    is_pure: bool
+    cost: float
+    unknown: frozenset[str]
+    free: tuple[int, ...] = ()
+
+
+class Plan:
+    """A jaxpr that is evaluated by NumPy.
+
+    - `cost`: seconds that one evaluation takes, roughly.
+    - `unknown`: the names of primitives without a rule, which JAX evaluates one by one.
+    - `has_effects`: whether it calls back, prints, or the like.
+    """
+
+    def __init__(self, closed: Any, known: Mapping[int, Any] | None = None):
+        """**Arguments:**
+
+        - `closed`: a `ClosedJaxpr`, as `jax.make_jaxpr` returns.
+        - `known`: values of inputs, by position, that are the same in each evaluation. They are left out of the
+            arguments of calls.
+        """
+        known = {} if known is None else known
+        tracer = _Flattened()
+        jaxpr = closed.jaxpr
+        inputs = [tracer.slot() for _ in jaxpr.invars]
+        for i, value in known.items():
+            tracer.constants[inputs[i]] = _as_numpy(value, jaxpr.invars[i].aval)
+        names = dict(zip(jaxpr.invars, inputs, strict=True))
+        tracer.add(jaxpr, closed.consts, names)
+        self._inputs = tuple(slot for i, slot in enumerate(inputs) if i not in known)
+        self._outputs = tuple(tracer.read(atom, names) for atom in jaxpr.outvars)
+        self._num_slots = tracer.num_slots
+        nodes = _needed(tracer.nodes, self._outputs)
+        with np.errstate(all="ignore"):
+            self._steps, self._constants = _folded(nodes, tracer.constants)
+        self._finish()
+
+    def only(self, outputs: Sequence[int]) -> "Plan":
+        """The plan of some of the outputs, which shares what was computed once."""
+        new = object.__new__(Plan)
+        new._inputs, new._num_slots, new._constants = self._inputs, self._num_slots, self._constants
+        new._outputs = tuple(self._outputs[i] for i in outputs)
+        new._steps = _needed(self._steps, new._outputs)
+        new._finish()
+        return new
+
+    def _finish(self) -> None:
+        self._steps = _with_frees(self._steps, {*self._outputs, *self._constants})
+        self._calls = [(s.run, s.ins, s.outs[0] if s.is_single else s.outs, s.is_single, s.free) for s in self._steps]
+        used = {slot for step in self._steps for slot in step.ins} | set(self._outputs)
+        self._constants = {slot: value for slot, value in self._constants.items() if slot in used}
+        self._blank: list[Any] = [None] * self._num_slots
+        for slot, value in self._constants.items():
+            self._blank[slot] = value
+        self.cost = sum(step.cost for step in self._steps)
+        self.unknown: frozenset[str] = frozenset().union(*(step.unknown for step in self._steps))
+        self.has_effects = not all(step.is_pure for step in self._steps)
+
+    def __call__(self, *inputs: Any) -> list[Any]:
+        """The outputs, which may be views of each other and of inputs, and are not to be written to."""
+        with np.errstate(all="ignore"):
+            return [np.asarray(x) if isinstance(x, np.generic) else x for x in self.run(*inputs)]
+
+    def run(self, *inputs: Any) -> list[Any]:
+        """As a call; numbers may be NumPy's scalars, and NumPy may warn of what is not finite."""
+        values = self._blank.copy()
+        for slot, x in zip(self._inputs, inputs, strict=True):
+            values[slot] = x
+        for run, ins, outs, is_single, free in self._calls:
+            out = run(*[values[i] for i in ins])
+            if is_single:
+                values[outs] = out
+            else:
+                for slot, x in zip(outs, out, strict=True):
+                    values[slot] = x
+            for slot in free:
+                values[slot] = None
+        return [values[slot] for slot in self._outputs]
+
+
+class _Flattened:
+    """The equations of a jaxpr and of those that it calls, in one list."""
+
+    def __init__(self):
+        self.nodes: list[_Node] = []
+        self.constants: dict[int, Any] = {}
+        self.num_slots = 0
+
+    def slot(self) -> int:
+        self.num_slots += 1
+        return self.num_slots - 1
+
+    def constant(self, value: Any) -> int:
+        slot = self.slot()
+        self.constants[slot] = value
+        return slot
+
+    def read(self, atom: Any, names: dict[Any, int]) -> int:
+        if hasattr(atom, "val"):  # a literal
+            return self.constant(_as_numpy(atom.val, atom.aval))
+        return names[atom]
+
+    def add(self, jaxpr: Any, consts: Sequence[Any], names: dict[Any, int]) -> None:
+        """Appends the equations of `jaxpr`; `names` holds the slots of its inputs and, after, those of all."""
+        for var, value in zip(jaxpr.constvars, consts, strict=True):
+            names[var] = self.constant(_as_numpy(value, var.aval))
+        for equation in jaxpr.eqns:
+            ins = tuple(self.read(atom, names) for atom in equation.invars)
+            inner, positions = self._called(equation, ins)
+            if inner is not None:
+                names_inside = dict(zip(_jaxpr(inner).invars, (ins[i] for i in positions), strict=True))
+                self.add(_jaxpr(inner), getattr(inner, "consts", ()), names_inside)
+                outs = [self.read(atom, names_inside) for atom in _jaxpr(inner).outvars]
+            elif equation.primitive.name == "platform_index":
+                outs = [self.constant(np.int32(_platform_index(equation.params["platforms"])))]
+            else:
+                outs = [self.slot() for _ in equation.outvars]
+                self.nodes.append(_Node(equation, ins, tuple(outs)))
+            names.update(zip(equation.outvars, outs, strict=True))
+
+    def _called(self, equation: Any, ins: tuple[int, ...]) -> tuple[Any, Sequence[int]]:
+        """The jaxpr that an equation only calls, and which of its inputs are the inputs of that; else `None`."""
+        name, params = equation.primitive.name, equation.params
+        if name in _CALLS:
+            inner = next((params[key] for key in _CALLED if key in params), None)
+            return inner, range(len(ins))
+        if name == "custom_linear_solve":
+            lengths, solve = params["const_lengths"], params["jaxprs"].solve
+            before = lengths.matvec + lengths.vecmat
+            return solve, [*range(before, before + lengths.solve), *range(sum(lengths), len(ins))]
+        if name == "cond" and ins[0] in self.constants:
+            branches = params["branches"]
+            return branches[min(max(int(self.constants[ins[0]]), 0), len(branches) - 1)], range(1, len(ins))
+        return None, ()
+
+
+def _jaxpr(closed: Any) -> Any:
+    return getattr(closed, "jaxpr", closed)
+
+
+def _as_numpy(value: Any, aval: Any) -> Any:
+    return np.asarray(value, aval.dtype) if is_plain(aval) else value
+
+
+def _platform_index(platforms: Sequence[Any]) -> int:
+    """Which of the branches by platform is that of the CPU, or of any."""
+    for i, names in enumerate(platforms):
+        if names is None or "cpu" in (names if isinstance(names, tuple | list) else (names,)):
+            return i
+    raise NotImplementedError(f"a function of other platforms than the CPU: {platforms}")
+
+
+def _needed(nodes: Sequence[Any], outputs: Sequence[int]) -> list[Any]:
+    """Those whose results are used, or that have effects."""
+    wanted = set(outputs)
+    kept = []
+    for node in reversed(nodes):
+        if not node.is_pure or not wanted.isdisjoint(node.outs):
+            wanted.update(node.ins)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _folded(nodes: Sequence[_Node], constants: Mapping[int, Any]) -> tuple[list[_Step], dict[int, Any]]:
+    """Steps, and the values in slots, with what depends on constants alone computed."""
+    constants = dict(constants)
+    steps = []
+    for node in nodes:
+        step = _step(node)
+        if step.is_pure and all(slot in constants for slot in step.ins):
+            out = step.run(*(constants[slot] for slot in step.ins))
+            constants.update(zip(step.outs, [out] if step.is_single else out, strict=True))
+        else:
+            steps.append(step)
+    return steps, constants
+
+
+def _step(node: _Node) -> _Step:
+    equation = node.equation
+    name = equation.primitive.name
+    unknown, cost = frozenset[str](), seconds(equation)
+    run, is_single = None, not equation.primitive.multiple_results
+    if all(is_plain(v.aval) for v in (*equation.invars, *equation.outvars)):
+        if name in control_flow.RULES:
+            inner: list[Plan] = []
+
+            def make(closed: Any) -> Callable[..., Sequence[Any]]:
+                inner.append(Plan(closed))
+                return inner[-1].run
+
+            run = control_flow.RULES[name](equation, make)
+            trips = equation.params["length"] if name == "scan" else TRIPS if name == "while" else 1
+            cost += trips * sum(plan.cost for plan in inner)
+            unknown = unknown.union(*(plan.unknown for plan in inner))
+        elif name in _RULES:
+            run = _RULES[name](equation)
+    if run is None:
+        run, unknown, cost, is_single = bound(equation), frozenset({name}), cost + UNKNOWN, False
+    return _Step(run, node.ins, node.outs, is_single, node.is_pure, cost, unknown)
+
+
+def _with_frees(steps: Sequence[_Step], kept: set[int]) -> list[_Step]:
+    """Each step with the slots that no later one reads."""
+    last: dict[int, int] = {}
+    for i, step in enumerate(steps):
+        last.update(dict.fromkeys((*step.ins, *step.outs), i))
+    free: dict[int, list[int]] = {}
+    for slot, i in last.items():
+        if slot not in kept:
+            free.setdefault(i, []).append(slot)
+    return [dataclasses.replace(step, free=tuple(free.get(i, ()))) for i, step in enumerate(steps)]
