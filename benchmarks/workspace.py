@@ -183,7 +183,7 @@ def toys(n: int, n_peer: int, n_test: int) -> list[Row]:
     )
     first = clock(lambda: test(0).cls)
     seconds = clock(lambda: test(1).cls)
-    off = abs(float(test(0).cls) - CLS) / float(test(0).errors.cls)
+    off = abs(float(test(0).cls) - CLS) / float(test(0).cls_error)
     row = {"name": "migrax", "what": "tests by toys", "first_s": first, "per_second": 2 * n_test / seconds}
     rows.append(row | {"failed": None if off < 6 else f"{off:.2g} errors from the asymptotic CLs"})
     return rows + _peers(n_peer)

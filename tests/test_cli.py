@@ -75,6 +75,7 @@ def test_limit(tmp_path):
     np.testing.assert_allclose(found["observed"], 1.01156939, rtol=1e-5)
     np.testing.assert_allclose(found["expected"], [0.55988, 0.75702, 1.06235, 1.50117, 2.05079], rtol=2e-5)
     assert found["poi"] == "mu"
+    assert found["observed_error"] is found["expected_error"] is None
     assert "Upper limit on mu at 95 % (CLs)" in done.stdout
     assert (tmp_path / "limit.png").read_bytes().startswith(b"\x89PNG")
 

@@ -83,5 +83,5 @@ def test_by_toys():
     plain = mx.hypotest(NLL, PARAMS, DATA, "mu", 1.0)
     found = mx.hypotest(NLL, PARAMS, DATA, "mu", 1.0, calculator=mx.Toys(1000, jax.random.key(0)))
     assert bool(found.valid)
-    assert abs(found.cls - plain.cls) < 4 * found.errors.cls
-    assert int(found.toys.tested.failed) == 0
+    assert abs(found.cls - plain.cls) < 4 * found.cls_error
+    assert int(found.toys.tested.num_failed) == 0

@@ -33,14 +33,14 @@ class TestPValues:
         """Integers: q̃ is a function of n that falls up to 4 + 2 mu, so that p(s+b) = P(k <= n)."""
         test = mx.hypotest(COUNTING, MU, jnp.array([float(n)]), "mu", 2.0, calculator=mx.Toys(20_000, KEY))
         assert bool(test.valid)
-        assert int(test.toys.tested.failed) == 0
+        assert int(test.toys.tested.num_failed) == 0
         exact = (
             {True: stats.poisson.cdf(n, 8.0), False: 1.0}[n < 8],
             {True: stats.poisson.cdf(n, 4.0), False: 1.0}[n < 8],
         )
-        within(test.p_sb, test.errors.p_sb, exact[0])
-        within(test.p_b, test.errors.p_b, exact[1])
-        within(test.cls, test.errors.cls, exact[0] / exact[1])
+        within(test.p_sb, test.p_sb_error, exact[0])
+        within(test.p_b, test.p_b_error, exact[1])
+        within(test.cls, test.cls_error, exact[0] / exact[1])
         # the band: of the counts at the quantiles of a Poisson number of 4
         k = stats.poisson.ppf(stats.norm.cdf([-2.0, -1.0, 0.0, 1.0, 2.0]), 4.0)
         p_sb, p_b = (np.where(k < 8, stats.poisson.cdf(k, m), 1.0) for m in (8.0, 4.0))
@@ -84,16 +84,16 @@ class TestPValues:
             plain = mx.hypotest(nll, params, data, "mu", 1.3, statistic=statistic)
             toys = mx.hypotest(nll, params, data, "mu", 1.3, statistic=statistic, calculator=mx.Toys(4000, KEY))
             np.testing.assert_allclose(toys.statistic, plain.statistic, rtol=1e-8)
-            within(toys.p_sb, toys.errors.p_sb, float(plain.p_sb))
-            within(toys.p_b, toys.errors.p_b, float(plain.p_b))
+            within(toys.p_sb, toys.p_sb_error, float(plain.p_sb))
+            within(toys.p_b, toys.p_b_error, float(plain.p_b))
             if not isinstance(statistic, mx.TMu | mx.TMuTilde):
                 for k in range(5):
                     if plain.expected_p_sb[k] < 0.5:  # above, all toys have q = 0
-                        within(toys.expected_p_sb[k], toys.errors.expected_p_sb[k], float(plain.expected_p_sb[k]))
+                        within(toys.expected_p_sb[k], toys.expected_p_sb_error[k], float(plain.expected_p_sb[k]))
         heavy = mx.hypotest(nll, params, data, "mu", 3.0, calculator=mx.Toys(4000, KEY, importance=True))
         exact = mx.hypotest(nll, params, data, "mu", 3.0)
         np.testing.assert_allclose(np.log(heavy.p_sb), np.log(exact.p_sb), rtol=0.03)
-        within(heavy.p_b, heavy.errors.p_b, float(exact.p_b))
+        within(heavy.p_b, heavy.p_b_error, float(exact.p_b))
 
     def test_no_excess(self):
         """All toys are beyond: 1, and never above it, with weights that fluctuate."""
@@ -120,7 +120,7 @@ class TestPValues:
             statistic=mx.TMu(),
             calculator=mx.Toys(4000, KEY, alternative=100.0),
         )
-        within(test.p_sb, test.errors.p_sb, stats.chi2.sf(float(test.statistic), 2))
+        within(test.p_sb, test.p_sb_error, stats.chi2.sf(float(test.statistic), 2))
 
     def test_global_observables_fluctuate(self, hello, monkeypatch):
         """Each toy has its own, drawn around the conditional nuisance parameters of its hypothesis."""
@@ -161,7 +161,7 @@ class TestFailures:
         used = np.asarray(test.toys.tested.status) == 0
         kept = np.asarray(good.toys.tested.values)[used]
         np.testing.assert_allclose(test.p_sb, np.mean(kept >= float(test.statistic) - 1e-6), rtol=1e-12)
-        assert f"{int(test.toys.tested.failed)} failed and left out" in str(test)
+        assert f"{int(test.toys.tested.num_failed)} failed and left out" in str(test)
 
     def test_bad_data(self, hello):
         nll, params, data = hello
@@ -169,7 +169,7 @@ class TestFailures:
             nll, params, data | {"n": jnp.array([jnp.nan, 48.0])}, "mu", 1.0, calculator=mx.Toys(50, KEY)
         )
         assert not bool(test.valid)
-        assert all(np.all(np.isnan(x)) for x in (test.p_sb, test.p_b, test.cls, test.expected_cls, test.errors.cls))
+        assert all(np.all(np.isnan(x)) for x in (test.p_sb, test.p_b, test.cls, test.expected_cls, test.cls_error))
 
     def test_another_minimum(self):
         """A toy whose conditional fit is lower than its free one is fitted again from there: q is never negative."""
@@ -219,7 +219,7 @@ class TestLimit:
         plain = mx.upper_limit(nll, params, data, "mu")
         found = mx.upper_limit(nll, params, data, "mu", calculator=mx.Toys(3000, KEY))
         assert bool(found.valid)
-        within(found.observed, found.error, float(plain.observed))
+        within(found.observed, found.observed_error, float(plain.observed))
         for k in range(1, 5):
             assert abs(found.expected[k] - plain.expected[k]) < 4.5 * found.expected_error[k] + 0.05
         assert "±" in str(found)
@@ -227,7 +227,7 @@ class TestLimit:
     def test_counting(self):
         """No event where 4 are expected: CLs = exp(-2 mu), so that the limit is log(20) / 2."""
         found = mx.upper_limit(COUNTING, MU, jnp.zeros(1), "mu", calculator=mx.Toys(20_000, KEY))
-        within(found.observed, found.error, np.log(20) / 2)
+        within(found.observed, found.observed_error, np.log(20) / 2)
 
     def test_beyond_the_bound(self):
         params = {"mu": mx.Parameter(0.5, lower=0.0, upper=1.0)}
@@ -369,7 +369,7 @@ class TestLookElsewhere:
         data = mx.asimov(nll, {"b": 30.0, "s": 13.0, "m": 6.0})
         found = mx.look_elsewhere(nll, params, data, "s", "m", np.linspace(0.5, 9.5, 19), mx.Toys(2000, KEY))
         assert found.at == 6.0
-        assert found.failed == 0
+        assert found.num_failed == 0
         np.testing.assert_allclose(
             found.local_significance, mx.Q0()(nll, mx.fix(params, "m", 6.0), data, "s", 0.0).value ** 0.5
         )

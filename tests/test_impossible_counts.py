@@ -77,8 +77,8 @@ def test_limit_by_toys(n):
     """CLs is the chance of no more counts, as the alternative has none."""
     found = mx.upper_limit(COUNT, PARAMS, jnp.array([float(n)]), "s", calculator=mx.Toys(2000, KEY))
     wanted = brentq(lambda s: poisson.cdf(n, s) - 0.05, 0.1, 20)
-    assert abs(found.observed - wanted) < 4 * found.error
-    assert found.error < 0.2
+    assert abs(found.observed - wanted) < 4 * found.observed_error
+    assert found.observed_error < 0.2
     assert np.all(np.abs(found.expected + np.log(0.05)) < 4 * found.expected_error)
 
 
@@ -111,12 +111,12 @@ def test_nothing_is_expected_and_something_seen():
     assert bool(nothing.valid)
     assert (float(seen.statistic), float(seen.p_sb)) == (np.inf, 0.0)
     assert (float(nothing.statistic), float(nothing.p_sb)) == (0.0, 1.0)
-    assert int(seen.toys.tested.failed) == 0
+    assert int(seen.toys.tested.num_failed) == 0
     found = test(2.0, 0.0, mx.Q0())  # of the alternative, s = 1: all toys with a count are as impossible
     assert float(found.p_sb) == 0
-    assert abs(found.p_b - (1 - np.exp(-1))) < 4 * found.errors.p_b
+    assert abs(found.p_b - (1 - np.exp(-1))) < 4 * found.p_b_error
     tested = test(2.0, 3.0, mx.QTilde())
-    assert abs(tested.cls - poisson.cdf(2, 3)) < 4 * tested.errors.cls
+    assert abs(tested.cls - poisson.cdf(2, 3)) < 4 * tested.cls_error
     np.testing.assert_allclose(tested.statistic, 2 * (1 - 2 * np.log(1.5)), rtol=1e-8)
 
 

@@ -59,7 +59,13 @@ def searched():
     names = [field.name for field in dataclasses.fields(mx.LookElsewhere)]
     figures = dict.fromkeys(names, 0.25) | {"toys": np.array([2.0, np.nan, 1.0]), "toy_significance": np.nan}
     grid = {"grid": np.arange(3.0), "statistic": np.array([0.5, 4.0, np.nan]), "status": np.array([0, 0, 5])}
-    return mx.LookElsewhere(**(figures | grid | {"failed": 1, "total": 3, "name": "s", "where": "m"}))
+    return mx.LookElsewhere(**(figures | grid | {"num_failed": 1, "total": 3, "name": "s", "where": "m"}))
+
+
+def limit_with_errors():
+    """As by toys, which take long."""
+    errors, to_replace = (jnp.asarray(0.1), jnp.full(5, 0.2)), lambda x: (x.observed_error, x.expected_error)
+    return eqx.tree_at(to_replace, made("limit"), errors, is_leaf=lambda x: x is None)
 
 
 RESULTS = {
@@ -86,6 +92,7 @@ RESULTS = {
     "statistic": lambda: mx.hypotest(NLL, fit(), DATA, "mu", 6.0).fits,
     "discovery": lambda: mx.discovery(NLL, fit(), DATA, "k"),
     "limit": lambda: mx.upper_limit(NLL, fit(), DATA, "mu"),
+    "limit with errors": limit_with_errors,
     "limits": lambda: stacked(made("limit")),
     "interval": lambda: mx.interval(NLL, fit(), DATA, "mu"),
     "look-elsewhere": searched,
@@ -124,6 +131,49 @@ def test_a_file(case, tmp_path):
     same(result, again)
     assert again.to_dict() == result.to_dict()
     assert os.listdir(tmp_path) == ["kept"]
+
+
+OLDER_ERRORS = ("p_sb", "p_b", "cls", "expected_p_sb", "expected_cls")
+COUNTED = ("look-elsewhere", "pulls", "coverage", "bias", "bootstrap")
+
+
+def with_older_errors(told):
+    fields = told["result"]["fields"]
+    errors = [fields.pop(f"{name}_error") for name in OLDER_ERRORS]
+    fields["errors"] = None if errors[0] is None else {"is": "named tuple", "class": "Errors", "of": errors}
+
+
+def with_older_name(older, now):
+    return lambda told: told["result"]["fields"].update({older: told["result"]["fields"].pop(now)})
+
+
+OLDER_FILES = {
+    "test": with_older_errors,
+    "test by toys": with_older_errors,
+    "limit": with_older_name("error", "observed_error"),
+    "limit with errors": with_older_name("error", "observed_error"),
+    **dict.fromkeys(COUNTED, with_older_name("failed", "num_failed")),
+}
+
+
+@pytest.mark.parametrize("case", OLDER_FILES)
+def test_a_file_with_older_names(case, tmp_path):
+    mx.save(tmp_path / "kept", made(case))
+    changed(OLDER_FILES[case])(tmp_path / "kept")
+    same(made(case), mx.load(tmp_path / "kept"))
+
+
+def test_older_names():
+    test, limit = made("test by toys"), made("limit with errors")
+    assert test.errors._fields == OLDER_ERRORS
+    assert all(getattr(test.errors, name) is getattr(test, f"{name}_error") for name in OLDER_ERRORS)
+    assert test.cls_error > 0
+    assert made("test").errors is None
+    assert limit.error is limit.observed_error
+    for case in COUNTED:
+        assert dataclasses.replace(made(case), num_failed=7).failed == 7
+    half = dataclasses.replace(test.toys.tested, status=jnp.arange(4) % 2)
+    assert int(half.failed) == int(half.num_failed) == 2
 
 
 @pytest.mark.parametrize("case", RESULTS)
@@ -793,6 +843,7 @@ def test_frames_of_the_others():
     assert set(made("limit").to_pandas()["status"]) == {"FOUND"}
     np.testing.assert_array_equal(made("test").to_pandas()["cls"][1:], made("test").expected_cls)
     assert "cls_error" in made("test by toys").to_pandas()
+    assert list(made("limit with errors").to_pandas()["limit_error"]) == [0.1] + [0.2] * 5
     found = made("discovery").to_pandas()["significance"]
     np.testing.assert_array_equal(found["Expected"], made("discovery").expected_significance)
     assert np.isnan(found["Expected -1 sigma"])

@@ -37,7 +37,7 @@ def test_pulls_of_ten_thousand_toys(fits):
     assert (minos.kind, hesse.kind) == ("minos", "hesse")
     for study in (minos, hesse):
         assert study.total == NUM
-        assert study.failed == 0
+        assert study.num_failed == 0
         np.testing.assert_array_equal(study.count, NUM)
         np.testing.assert_allclose(study.mean_error, study.width / 100)
         assert np.all(np.abs(study.width - 1) < 4 * study.width_error)
@@ -83,8 +83,8 @@ def test_failed_toys_do_not_count():
     poisoned = np.where(good[:, None], toys, np.nan)
     for study in (mx.pull_study, mx.bias, mx.coverage_study):
         found, clean = study(NLL, TRUTH, poisoned), study(NLL, TRUTH, toys[good])
-        assert (found.total, found.failed) == (300, 30)
-        assert (clean.total, clean.failed) == (270, 0)
+        assert (found.total, found.num_failed) == (300, 30)
+        assert (clean.total, clean.num_failed) == (270, 0)
         assert "300 toys, 30 failed and left out (30 Not finite at the start)" in str(found)
         assert "270 toys, all valid" in str(clean)
         assert [line for line in str(found).splitlines()[1:]] == str(clean).splitlines()[1:]
@@ -97,7 +97,7 @@ def test_all_failed():
     toys = np.full((5, 40), np.nan)
     for study in (mx.pull_study, mx.bias, mx.coverage_study):
         found = study(NLL, TRUTH, toys)
-        assert found.failed == 5
+        assert found.num_failed == 5
         assert "—" in str(found)
 
 

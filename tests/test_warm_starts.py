@@ -147,7 +147,7 @@ def test_toys_drawn_where_the_held_fit_cannot_start():
     """Toys without a deficit, fitted with one: with the nuisance parameter of the one the other is impossible."""
     key, n = jax.random.key(3), 64
     test = mx.hypotest(NLL, PARAMS, data_of(COUNTS), "mu", -0.9, statistic=mx.TMu(), calculator=mx.Toys(n, key))
-    assert int(test.toys.alternative.failed) == 0
+    assert int(test.toys.alternative.num_failed) == 0
     origin = mx.TMu()(NLL, PARAMS, data_of(COUNTS), "mu", 0.0).conditional
     toys = mx.sample(NLL, origin, jax.random.fold_in(key, 1), n)
     some = np.arange(8)

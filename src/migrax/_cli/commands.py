@@ -133,7 +133,7 @@ def limit(
         "cls": cls,
         "observed": limits.observed,
         "expected": limits.expected,
-        "error": limits.error,
+        "observed_error": limits.observed_error,
         "expected_error": limits.expected_error,
         "status": words(status),
         "expected_status": [words(s) for s in expected_status],
@@ -182,7 +182,7 @@ def toys(problem: Problem, json_to: Any, number: int, seed: int, store: Path | N
         store=store,
     )
     study = pull_study(fits, result.params)
-    n_valid = study.total - study.failed
+    n_valid = study.total - study.num_failed
     fields = ("mean", "mean_error", "width", "width_error", "count")
     by_name = {
         name: {field: getattr(study, field)[i] for field in fields} | {"left_out": n_valid - study.count[i]}

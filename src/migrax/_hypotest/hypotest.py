@@ -48,8 +48,8 @@ class HypoTest(AbstractTabled):
     - `status`: an `mx.Status`; unless it is `VALID`, all numbers are NaN. `valid`: whether it is.
     - `fits`: the `StatisticValue` of the data, with the fits.
     - `name`, `value`, `alternative`: the parameter, the value tested and that of the other hypothesis.
-    - `errors`: by toys, the standard errors of `p_sb`, `p_b`, `cls`, `expected_p_sb` and `expected_cls`, with these
-        names; else `None`.
+    - `p_sb_error`, `p_b_error`, `cls_error`, `expected_p_sb_error`, `expected_cls_error`: by toys, the standard errors
+        that the number of toys leaves; else `None`.
     - `scales`: of weighted events, the factors of the likelihood by part (see `mx.effective`); else `None`.
     - `toys`: by toys, their statistics, weights and statuses (`toys.tested`, `toys.alternative`); else `None`.
     """
@@ -66,13 +66,24 @@ class HypoTest(AbstractTabled):
     name: str = eqx.field(static=True)
     value: Float[Array, " k"]
     alternative: Float[Array, " k"]
-    errors: Errors | None = None
+    p_sb_error: Float[Array, ""] | None = None
+    p_b_error: Float[Array, ""] | None = None
+    cls_error: Float[Array, ""] | None = None
+    expected_p_sb_error: Float[Array, "5"] | None = None
+    expected_cls_error: Float[Array, "5"] | None = None
     toys: ToyTest | None = None
     scales: Scales = None
 
     @property
     def valid(self) -> Bool[Array, ""]:
         return self.status == int(Status.VALID)
+
+    @property
+    def errors(self) -> Errors | None:
+        """An older name: `errors.cls` is `cls_error`, and so for the other four; `None` without toys."""
+        if self.cls_error is None:
+            return None
+        return Errors(*(getattr(self, f"{name}_error") for name in Errors._fields))
 
     def __repr__(self) -> str:
         if not is_concrete(self.p_sb) or np.size(self.p_sb) == 0:
@@ -89,8 +100,8 @@ class HypoTest(AbstractTabled):
 
     def to_pandas(self) -> "DataFrame":
         """The p-values as a `pandas.DataFrame`: a row of what is observed, and five of what is expected. Its columns
-        are `p_sb`, `p_b` (of the data alone), `cls`, by toys the error of each, and the name of the `status`. Of many
-        tests, each has its rows, and their number, `lane`, comes before the names.
+        are `p_sb`, `p_b` (of the data alone), `cls`, by toys `p_sb_error`, `p_b_error` and `cls_error`, and the name of
+        the `status`. Of many tests, each has its rows, and their number, `lane`, comes before the names.
 
         **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
         """
@@ -100,10 +111,10 @@ class HypoTest(AbstractTabled):
             "p_b": with_expected(self.p_b, np.nan),
             "cls": with_expected(self.cls, self.expected_cls),
         }
-        if self.errors is not None:
-            columns["p_sb_error"] = with_expected(self.errors.p_sb, self.errors.expected_p_sb)
-            columns["p_b_error"] = with_expected(self.errors.p_b, np.nan)
-            columns["cls_error"] = with_expected(self.errors.cls, self.errors.expected_cls)
+        if self.cls_error is not None:
+            columns["p_sb_error"] = with_expected(self.p_sb_error, self.expected_p_sb_error)
+            columns["p_b_error"] = with_expected(self.p_b_error, np.nan)
+            columns["cls_error"] = with_expected(self.cls_error, self.expected_cls_error)
         columns["status"] = names_of(Status, self.status)[..., None]
         return data_frame(columns, OBSERVED_AND_EXPECTED, "data", np.shape(self.p_sb))
 
@@ -115,17 +126,13 @@ def _one(test: HypoTest) -> Table:
     """Returns the table of one test: the p-values and their expected band."""
     value = ", ".join(f"{v:.6g}" for v in np.asarray(test.value).tolist())
     kind = "p-value" if np.isnan(test.cls) and bool(test.valid) else "CLs"
-    expected = test.expected_p_sb if kind == "p-value" else test.expected_cls
-    observed = test.p_sb if kind == "p-value" else test.cls
-    errors = dict.fromkeys(Errors._fields) if test.errors is None else test.errors._asdict()
-    rows = [["Observed", with_its_error(observed, errors["p_sb" if kind == "p-value" else "cls"])]]
+    (observed, error), (expected, expected_error) = _shown(test, kind == "p-value")
+    rows = [["Observed", with_its_error(observed, error)]]
     if not np.all(np.isnan(expected)):
-        band_errors = errors["expected_p_sb" if kind == "p-value" else "expected_cls"]
-        bands = zip(
-            BANDS, np.asarray(expected), [None] * 5 if band_errors is None else np.asarray(band_errors), strict=True
-        )
+        errors = [None] * 5 if expected_error is None else np.asarray(expected_error)
+        bands = zip(BANDS, np.asarray(expected), errors, strict=True)
         rows += [[band(n), with_its_error(x, e)] for n, x, e in bands]
-    p_sb, p_b = with_its_error(test.p_sb, errors["p_sb"]), with_its_error(test.p_b, errors["p_b"])
+    p_sb, p_b = with_its_error(test.p_sb, test.p_sb_error), with_its_error(test.p_b, test.p_b_error)
     alternative = ", ".join(f"{v:.6g}" for v in np.asarray(test.alternative).tolist())
     title = f"{test.name} = {value} against {alternative}: {status_words(test.status)}p(s+b) = {p_sb}, p(b) = {p_b}"
     lines = [title, *reason(test.fits.free), *toys_line(test.toys), *scales_line(test.scales)]
@@ -137,16 +144,18 @@ def _one(test: HypoTest) -> Table:
 def _many(tests: HypoTest) -> Table:
     """Returns a table with a row for each test: its value, CLs (or the p-value, if there is no CLs) and the band."""
     no_cls = bool(np.all(np.isnan(np.asarray(tests.cls)[np.asarray(tests.valid)])))
-    observed, expected = (tests.p_sb, tests.expected_p_sb) if no_cls else (tests.cls, tests.expected_cls)
-    errors = (None, None)
-    if tests.errors is not None:
-        all_errors = tests.errors
-        errors = (all_errors.p_sb, all_errors.expected_p_sb) if no_cls else (all_errors.cls, all_errors.expected_cls)
     n_values = np.shape(tests.value)[-1]
     head = ["Value"] if n_values == 1 else [f"Value {i}" for i in range(n_values)]
-    rows = rows_of(tests.p_sb, (tests.value, None), (observed, errors[0]), (expected, errors[1]))
+    rows = rows_of(tests.p_sb, (tests.value, None), *_shown(tests, no_cls))
     head += ["p-value" if no_cls else "CLs", *EXPECTED]
     return table_of(f"{tests.name}: {counted(tests.p_sb, 'test')}", head, rows, statuses(tests.status))
+
+
+def _shown(test: HypoTest, no_cls: bool) -> tuple[tuple[Array, Array | None], tuple[Array, Array | None]]:
+    """Returns CLs, or the p-value if there is no CLs, observed and expected, each with its error."""
+    if no_cls:
+        return (test.p_sb, test.p_sb_error), (test.expected_p_sb, test.expected_p_sb_error)
+    return (test.cls, test.cls_error), (test.expected_cls, test.expected_cls_error)
 
 
 def hypotest(
@@ -165,7 +174,7 @@ def hypotest(
 
     ```python
     mx.hypotest(likelihood, params, data, "mu", 1.0).cls
-    mx.hypotest(likelihood, params, data, "mu", 1.0, calculator=mx.Toys(10_000, jax.random.key(0))).errors.cls
+    mx.hypotest(likelihood, params, data, "mu", 1.0, calculator=mx.Toys(10_000, jax.random.key(0))).cls_error
     ```
 
     Works under `jax.jit` and `jax.vmap` (over values, data, templates), and is differentiable with respect to all of
@@ -239,10 +248,10 @@ def _result(statistic: AbstractStatistic, q: StatisticValue, p: PValues, name: s
     if_valid = lambda x: jnp.where(is_valid, x, jnp.nan)  # noqa: E731
     from_log = lambda log_p: if_valid(jnp.exp(log_p))  # noqa: E731
     nan_or_zero = jnp.nan if statistic.discovery else 0.0
-    errors = p.errors
-    if errors is not None:
-        errors = errors._replace(cls=errors.cls + nan_or_zero, expected_cls=errors.expected_cls + nan_or_zero)
-        errors = Errors(*(if_valid(e) for e in errors))
+    errors: dict[str, Array] = {}
+    if p.errors is not None:
+        known = p.errors._replace(cls=p.errors.cls + nan_or_zero, expected_cls=p.errors.expected_cls + nan_or_zero)
+        errors = {f"{name}_error": if_valid(error) for name, error in known._asdict().items()}
     # by position, because a metaclass calls its own argument "cls"
     return HypoTest(
         if_valid(q.value),
@@ -257,7 +266,7 @@ def _result(statistic: AbstractStatistic, q: StatisticValue, p: PValues, name: s
         name=name,
         value=q.tested,
         alternative=p.alternative,
-        errors=errors,
+        **errors,
         toys=p.toys,
         scales=scales,
     )

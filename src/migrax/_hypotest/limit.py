@@ -53,7 +53,7 @@ class UpperLimit(AbstractTabled):
     - `cl`: the confidence level.
     - `best`: the fitted parameter.
     - `free`: the free fit of the data. `asimov`: that of the Asimov data; `None` for limits by toys.
-    - `error`, `expected_error`: by toys, the standard errors of the limits that the number of toys leaves; else `None`.
+    - `observed_error`, `expected_error`: by toys, the standard errors that the number of toys leaves; else `None`.
     - `scales`: of weighted events, the factors of the likelihood by part (see `mx.effective`); else `None`.
     """
 
@@ -66,7 +66,7 @@ class UpperLimit(AbstractTabled):
     cl: float = eqx.field(static=True)
     cls: bool = eqx.field(static=True)
     name: str = eqx.field(static=True)
-    error: Float[Array, ""] | None = None
+    observed_error: Float[Array, ""] | None = None
     expected_error: Float[Array, "5"] | None = None
     asimov: FitResult | None = None
     scales: Scales = None
@@ -76,6 +76,11 @@ class UpperLimit(AbstractTabled):
         return (self.status == int(LimitStatus.FOUND)) & jnp.all(
             self.expected_status == int(LimitStatus.FOUND), axis=-1
         )
+
+    @property
+    def error(self) -> Float[Array, ""] | None:
+        """An older name of `observed_error`."""
+        return self.observed_error
 
     def __repr__(self) -> str:
         if not is_concrete(self.observed) or np.size(self.observed) == 0:
@@ -92,15 +97,15 @@ class UpperLimit(AbstractTabled):
 
     def to_pandas(self) -> "DataFrame":
         """The limits as a `pandas.DataFrame`: a row of what is observed, and five of what is expected. Its columns are
-        `limit`, by toys its `error`, and the name of the `status` (an `mx.LimitStatus`). Of many limits, each has its
+        `limit`, by toys `limit_error`, and the name of the `status` (an `mx.LimitStatus`). Of many limits, each has its
         rows, and their number, `lane`, comes before the names: `frame["limit"].unstack()` has a row for each.
 
         **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
         """
         refuse_traced(self, "to_pandas")
         columns = {"limit": with_expected(self.observed, self.expected)}
-        if self.error is not None:
-            columns["error"] = with_expected(self.error, self.expected_error)
+        if self.observed_error is not None:
+            columns["limit_error"] = with_expected(self.observed_error, self.expected_error)
         columns["status"] = names_of(LimitStatus, with_expected(self.status, self.expected_status))
         return data_frame(columns, OBSERVED_AND_EXPECTED, "data", np.shape(self.observed))
 
@@ -114,7 +119,7 @@ def _one(limit: UpperLimit) -> Table:
         limit_status = LimitStatus(int(status))
         return with_its_error(value, error) if limit_status == LimitStatus.FOUND else f"— ({words(limit_status)})"
 
-    rows = [["Observed", cell(limit.observed, limit.status, limit.error)]]
+    rows = [["Observed", cell(limit.observed, limit.status, limit.observed_error)]]
     errors = [None] * 5 if limit.expected_error is None else np.asarray(limit.expected_error)
     bands = zip(BANDS, np.asarray(limit.expected), np.asarray(limit.expected_status), errors, strict=True)
     rows += [[band(n), cell(x, s, e)] for n, x, s, e in bands]
@@ -126,7 +131,7 @@ def _one(limit: UpperLimit) -> Table:
 
 
 def _many(limits: UpperLimit) -> Table:
-    rows = rows_of(limits.observed, (limits.observed, limits.error), (limits.expected, limits.expected_error))
+    rows = rows_of(limits.observed, (limits.observed, limits.observed_error), (limits.expected, limits.expected_error))
     size = len(rows)
     all_statuses = np.concatenate(
         [np.reshape(limits.status, (size, 1)), np.reshape(limits.expected_status, (size, 5))], axis=1

@@ -46,7 +46,7 @@ class LookElsewhere(AbstractTabled):
     - `trials`: the global p-value over the local one.
     - `level`, `crossings`, `crossings_error`: where up-crossings are counted, their mean number in toys without a
         signal, and its standard error.
-    - `toys`: shape `(n,)`, the largest q_0 of each toy; NaN for those that failed, `failed` of `total`.
+    - `toys`: shape `(n,)`, the largest q_0 of each toy; NaN for those that failed, `num_failed` of `total`.
     - `toy_p_value`, `toy_p_value_error`, `toy_significance`: the fraction of toys whose largest excess is as large.
     - `status`: shape `(m,)`, an `mx.Status` for each point of the data.
     """
@@ -68,10 +68,15 @@ class LookElsewhere(AbstractTabled):
     toy_p_value: float
     toy_p_value_error: float
     toy_significance: float
-    failed: int
+    num_failed: int
     total: int
     name: str = eqx.field(static=True)
     where: str = eqx.field(static=True)
+
+    @property
+    def failed(self) -> int:
+        """An older name of `num_failed`."""
+        return self.num_failed
 
     def __repr__(self) -> str:
         return self._table().text()
@@ -106,8 +111,8 @@ class LookElsewhere(AbstractTabled):
             f"Largest excess of {self.name} at {self.where} = {float(self.at):.6g}; "
             f"{crossings} up-crossings of q = {self.level:.4g}"
         )
-        if self.failed:
-            title += f"\n{self.failed} of {self.total} toys failed and are left out"
+        if self.num_failed:
+            title += f"\n{self.num_failed} of {self.total} toys failed and are left out"
         return Table(title, ["", "p-value", "Significance"], rows)
 
 
@@ -268,7 +273,7 @@ def _result(
         toy_p_value=toy_p,
         toy_p_value_error=float(formulas.fraction_error(jnp.asarray(toy_p), jnp.asarray(n))),
         toy_significance=z(toy_p),
-        failed=int(np.sum(~np.isfinite(largest))),
+        num_failed=int(np.sum(~np.isfinite(largest))),
         total=largest.size,
         name=signal_name,
         where=scanned_name,

@@ -33,6 +33,7 @@ class ToyStatistics(AbstractResult):
     - `values`: shape `(k, n)`; NaN for a toy one of whose fits failed, which does not count.
     - `weights`: shape `(k, n)`, of each toy under this hypothesis; 1 without importance sampling.
     - `status`: shape `(k, n)`, an `mx.Status` for each.
+    - `total`, `num_failed`: how many toys there are, and how many do not count.
     """
 
     values: Float[Array, "k n"]
@@ -47,8 +48,13 @@ class ToyStatistics(AbstractResult):
         return self.status.size
 
     @property
-    def failed(self) -> Int[Array, ""]:
+    def num_failed(self) -> Int[Array, ""]:
         return jnp.sum(self.status != int(Status.VALID))
+
+    @property
+    def failed(self) -> Int[Array, ""]:
+        """An older name of `num_failed`."""
+        return self.num_failed
 
     def told(self) -> str:
         """How many there were, and what became of those that do not count."""

@@ -25,7 +25,7 @@ class Bias(AbstractStudy):
     - `spread`, `spread_error`: standard deviation of the values.
     - `claimed`, `claimed_error`: mean of the errors that the fits claim, over those that are not 0.
     - `count`: how many toys these are.
-    - `total`, `failed`: how many toys there were, and how many are left out because their fit is not valid.
+    - `total`, `num_failed`: how many toys there were, and how many are left out because their fit is not valid.
     """
 
     truth: Float[np.ndarray, " k"]
@@ -39,7 +39,7 @@ class Bias(AbstractStudy):
     claimed_error: Float[np.ndarray, " k"]
     count: Int[np.ndarray, " k"]
     total: int = eqx.field(static=True)
-    failed: int = eqx.field(static=True)
+    num_failed: int = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
     statuses: tuple[tuple[str, int], ...] = eqx.field(static=True)
 

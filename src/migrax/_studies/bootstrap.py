@@ -31,7 +31,7 @@ class Bootstrap(AbstractStudy):
     - `error`, `error_error`: shape `(k,)`, the standard deviation of the values, and its standard error.
     - `bias`, `bias_error`: shape `(k,)`, their mean less the estimate.
     - `covariance`: shape `(k, k)`.
-    - `total`, `failed`: how many samples there were, and how many are left out because their fit is not valid.
+    - `total`, `num_failed`: how many samples there were, and how many are left out because their fit is not valid.
     - `kind`: `"parametric"` or `"poisson"`.
     """
 
@@ -43,7 +43,7 @@ class Bootstrap(AbstractStudy):
     bias_error: Float[np.ndarray, " k"]
     covariance: Float[np.ndarray, "k k"]
     total: int = eqx.field(static=True)
-    failed: int = eqx.field(static=True)
+    num_failed: int = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
     kind: str = eqx.field(static=True)
     statuses: tuple[tuple[str, int], ...] = eqx.field(static=True)

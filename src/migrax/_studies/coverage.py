@@ -43,7 +43,7 @@ class CoverageStudy(AbstractStudy):
     - `names`: the `k` parameters.
     - `hesse`: the `Coverage` of value ± error, and `minos` that of MINOS intervals or `None`.
     - `cl`: the confidence level of the intervals.
-    - `total`, `failed`: how many toys there were, and how many are left out because their fit is not valid. Where a
+    - `total`, `num_failed`: how many toys there were, and how many are left out because their fit is not valid. Where a
         MINOS side was not found, that interval is left out, too: see `minos.count`.
     """
 
@@ -51,7 +51,7 @@ class CoverageStudy(AbstractStudy):
     minos: Coverage | None
     cl: float = eqx.field(static=True)
     total: int = eqx.field(static=True)
-    failed: int = eqx.field(static=True)
+    num_failed: int = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
     statuses: tuple[tuple[str, int], ...] = eqx.field(static=True)
 

@@ -23,7 +23,7 @@ class PullStudy(AbstractStudy):
     - `mean`, `mean_error`, `width`, `width_error`: shape `(k,)`. An estimate that is unbiased and whose errors are
         right has a mean of 0 and a width of 1.
     - `count`: shape `(k,)`, how many pulls these are made of.
-    - `total`, `failed`: how many toys there were, and how many are left out because their fit is not valid.
+    - `total`, `num_failed`: how many toys there were, and how many are left out because their fit is not valid.
     - `kind`: `"hesse"` or `"minos"`, the errors. (Of parameters without MINOS errors it is those of Hesse still.)
     """
 
@@ -34,7 +34,7 @@ class PullStudy(AbstractStudy):
     width_error: Float[np.ndarray, " k"]
     count: Int[np.ndarray, " k"]
     total: int = eqx.field(static=True)
-    failed: int = eqx.field(static=True)
+    num_failed: int = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
     kind: str = eqx.field(static=True)
     statuses: tuple[tuple[str, int], ...] = eqx.field(static=True)

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 class AbstractStudy(AbstractTabled):
     """Summary numbers over toys, with their standard errors."""
 
+    @property
+    def failed(self) -> int:
+        """An older name of `num_failed`."""
+        return vars(self)["num_failed"]
+
     def to_pandas(self) -> "DataFrame":
         """The figures as a `pandas.DataFrame`, one row a parameter.
 

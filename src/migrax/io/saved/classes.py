@@ -18,7 +18,6 @@ from ..._hypotest.interval import Interval
 from ..._hypotest.limit import UpperLimit
 from ..._hypotest.look_elsewhere import LookElsewhere
 from ..._hypotest.statistics import StatisticValue
-from ..._hypotest.test import Errors
 from ..._hypotest.toys import ToyStatistics, ToyTest
 from ..._parameters.parameter import Parameter
 from ..._profile.contour import Contour
@@ -46,6 +45,13 @@ TREES: dict[type[Any], dict[str, str]] = {
     StatisticValue: {"conditional": "conditional"},
 }
 
+# Fields of older files, and their names now; several names for a field that held a named tuple or `None`.
+OLDER_FIELDS: dict[type[Any], dict[str, str | tuple[str, ...]]] = {
+    HypoTest: {"errors": ("p_sb_error", "p_b_error", "cls_error", "expected_p_sb_error", "expected_cls_error")},
+    UpperLimit: {"error": "observed_error"},
+    **{kind: {"failed": "num_failed"} for kind in (LookElsewhere, PullStudy, CoverageStudy, Bias, Bootstrap)},
+}
+
 
 @functools.cache
 def known() -> dict[str, type[Any]]:
@@ -56,7 +62,7 @@ def known() -> dict[str, type[Any]]:
         for name, thing in vars(distributions).items()
         if not name.startswith("_") and isinstance(thing, type) and issubclass(thing, eqx.Module)
     }
-    return {**RESULTS, "Note": Note, "Errors": Errors, "Parameter": Parameter, **densities}
+    return {**RESULTS, "Note": Note, "Parameter": Parameter, **densities}
 
 
 @functools.cache

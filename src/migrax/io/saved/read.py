@@ -13,7 +13,7 @@ import numpy as np
 from ..._fit.result import FitResult, Note
 from ..._parameters.names import names
 from ..._parameters.static import only_arrays, with_all_leaves
-from .classes import TREES, is_enum, is_named_tuple, is_record, named
+from .classes import OLDER_FIELDS, TREES, is_enum, is_named_tuple, is_record, named
 from .fill import Filling
 
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -117,7 +117,7 @@ class Reader:
         trees = {file: field for field, file in TREES.get(kind, {}).items()}
         known = {field.name: field for field in dataclasses.fields(kind)}
         found = {}
-        for name, node in saved.items():
+        for name, node in _with_names_of_now(kind, saved).items():
             field = trees.get(name, name)
             if field not in known:
                 raise ValueError(f"{place} has {name!r}, which the class {kind.__name__} has not")
@@ -144,6 +144,19 @@ class Reader:
             return only_arrays(tree) if bare else tree
         tree = self._filling.filled({name: self._array(leaf, f"{place}: {name}") for name, leaf in node["leaves"]})
         return tree if bare else with_all_leaves(tree)
+
+
+def _with_names_of_now(kind: Any, saved: Any) -> dict[str, Any]:
+    """The fields of an object in a file, of which an older version may have written some by other names."""
+    older: dict[str, Any] = OLDER_FIELDS.get(kind, {})
+    now: dict[str, Any] = {}
+    for name, node in saved.items():
+        new = older.get(name, name)
+        if isinstance(new, tuple):
+            now |= zip(new, [None] * len(new) if node is None else node["of"], strict=True)
+        else:
+            now[new] = node
+    return now
 
 
 def _check_names(result: FitResult) -> None:
