@@ -21,9 +21,13 @@ ARGS ?=
 MPLBACKEND ?= Agg
 export MPLBACKEND
 
-# A Python that the caller names is taken or refused; plain python3 may be too old where a newer one stands beside it.
+# A Python that the caller names is taken or refused; else it is the newest of those that are tested, pyenv's too.
+# `make test FIRST=3.11 VENV=.venv-3.11` prefers another, in an environment of its own.
+FIRST ?= 3.13
 ifeq ($(origin PYTHON),file)
-PYTHONS := $(PYTHON) python3.13 python3.12 python3.11
+VERSIONS := $(FIRST) $(filter-out $(FIRST),3.13 3.12 3.11)
+PYTHONS := $(foreach version,$(VERSIONS),python$(version) $(wildcard $(HOME)/.pyenv/versions/$(version).*/bin/python)) \
+    $(PYTHON)
 else
 PYTHONS := $(PYTHON)
 endif
@@ -71,7 +75,7 @@ notebooks: $(VENV)/.stamp-notebooks ## execute the notebooks; make notebooks ARG
 	@$(BIN)/python notebooks/execute.py $(ARGS)
 
 clean: ## remove the environment, caches, builds and pictures
-	@rm -rf $(VENV) .pytest_cache .ruff_cache .jax_cache build dist out site
+	@rm -rf $(VENV) .venv-3.* .pytest_cache .ruff_cache .jax_cache build dist out site
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.stamp-venv:

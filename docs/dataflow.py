@@ -28,6 +28,7 @@ IDEAS = {
     "_parameters": "trees to vectors, bounds",
     "distributions": "densities",
     "_solvers": "Migrad, Newton, Simplex",
+    "_host": "jaxprs by NumPy",
     "_util": "jit, chunks, tracing",
     "_hints": "what was meant",
     "_display": "tables from records",

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
+
+_FLOATS = ("float32", "float64", "complex64", "complex128")
 
 
 def evaluate(equation: Any, operands: Sequence[Any]) -> Sequence[Any]:
@@ -18,13 +19,7 @@ def evaluate(equation: Any, operands: Sequence[Any]) -> Sequence[Any]:
 def is_plain(aval: Any) -> bool:
     """Whether NumPy has the dtype, with the arithmetic that XLA has: no keys of random numbers, no short floats."""
     dtype = getattr(aval, "dtype", None)
-    return dtype is not None and not jax.dtypes.issubdtype(dtype, jax.dtypes.extended) and _is_known(np.dtype(dtype))
-
-
-def _is_known(dtype: np.dtype) -> bool:
-    return dtype.kind in "biu" or (
-        dtype.kind in "fc" and dtype.name in ("float32", "float64", "complex64", "complex128")
-    )
+    return isinstance(dtype, np.dtype) and (dtype.kind in "biu" or dtype.name in _FLOATS)
 
 
 def bound(equation: Any) -> Callable[..., tuple[Any, ...]]:

@@ -12,9 +12,9 @@ _SAME = {
     "asinh": np.arcsinh, "atan": np.arctan, "atan2": np.arctan2, "atanh": np.arctanh, "ceil": np.ceil, "conj": np.conj,
     "cos": np.cos, "cosh": np.cosh, "eq": np.equal, "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1,
     "floor": np.floor, "ge": np.greater_equal, "gt": np.greater, "imag": np.imag, "is_finite": np.isfinite,
-    "le": np.less_equal, "log": np.log, "log1p": np.log1p, "log2": np.log2, "lt": np.less, "mul": np.multiply, "ne": np.not_equal,
-    "neg": np.negative, "nextafter": np.nextafter, "real": np.real, "sign": np.sign, "sin": np.sin, "sinh": np.sinh,
-    "sqrt": np.sqrt, "square": np.square, "sub": np.subtract, "tan": np.tan, "tanh": np.tanh,
+    "le": np.less_equal, "log": np.log, "log1p": np.log1p, "log2": np.log2, "lt": np.less, "mul": np.multiply,
+    "ne": np.not_equal, "neg": np.negative, "nextafter": np.nextafter, "real": np.real, "sign": np.sign, "sin": np.sin,
+    "sinh": np.sinh, "sqrt": np.sqrt, "square": np.square, "sub": np.subtract, "tan": np.tan, "tanh": np.tanh,
     "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert,
 }  # fmt: skip
 

@@ -38,7 +38,7 @@ def _dynamic_update_slice(equation: Any) -> Function:
 
 
 class _Windows(NamedTuple):
-    """How the numbers of a gather or scatter select windows of an operand: StableHLO's words, in the names of gather."""
+    """How the numbers of a gather or scatter select windows of an operand: StableHLO's words, in gather's names."""
 
     offset_dims: tuple[int, ...]
     collapsed: tuple[int, ...]
@@ -116,7 +116,7 @@ def _gather(equation: Any) -> Function | None:
 
 
 def _fill_value(dtype: np.dtype, given: Any) -> Any:
-    """What stands for an element outside: NaN, the lowest integer, the highest unsigned one, or True (jax.lax.gather)."""
+    """What stands for an element outside: NaN, the lowest integer, the highest unsigned one, True (jax.lax.gather)."""
     if given is not None:
         return dtype.type(given)
     if dtype.kind in "fc":

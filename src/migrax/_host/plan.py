@@ -99,7 +99,9 @@ class Plan:
 
     def _finish(self) -> None:
         self._steps = _with_frees(self._steps, {*self._outputs, *self._constants})
-        self._calls = [(s.run, s.ins, s.outs[0] if s.is_single else s.outs, s.is_single, s.free) for s in self._steps]
+        self._calls: list[tuple[Any, ...]] = [
+            (s.run, s.ins, s.outs[0] if s.is_single else s.outs, s.is_single, s.free) for s in self._steps
+        ]
         used = {slot for step in self._steps for slot in step.ins} | set(self._outputs)
         self._constants = {slot: value for slot, value in self._constants.items() if slot in used}
         self._blank: list[Any] = [None] * self._num_slots

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 
 from .._hints.calls import refuse_unhashable
 from .captured import Captured, can_change, may_see, roots_of
@@ -26,8 +27,9 @@ _CLOSED_OVER = (
 )
 
 # XLA's newer emitters take about 10 ms for each of the hundreds of small fusions of a fit, the older ones a third of
-# that, and the programs are equally fast (benchmarks/first_call.py, warm_fit.py).
+# that, and the programs are equally fast (benchmarks/first_call.py, warm_fit.py). JAX 0.11.1 has the newer ones alone.
 QUICK = {"xla_cpu_use_fusion_emitters": False}
+_WITHOUT_QUICK = (0, 11, 1)
 
 # Limits for each jitted function, which keeps the programs used last: on their number, and on the bytes of captured
 # data that they hold, which may be large.
@@ -222,13 +224,6 @@ def _at_top_level(leaves: list[Any]) -> bool:
     return is_concrete(jnp.asarray(0.0), *leaves)  # a constant is a tracer while something is traced
 
 
-@functools.cache
 def quick_is_there() -> bool:
     """Returns whether the backend is XLA for the CPU, in a version that knows the option."""
-    if jax.default_backend() != "cpu":
-        return False
-    try:
-        jax.jit(lambda: 0, compiler_options=QUICK)()
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
+    return jaxlib.version.__version_info__[:3] < _WITHOUT_QUICK and jax.default_backend() == "cpu"
