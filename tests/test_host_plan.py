@@ -97,6 +97,19 @@ def test_whole_numbers(dtype):
     known(check(lambda x: [jnp.sum(x), jnp.prod(x[:3]), jnp.max(x), jnp.cumsum(x), jnp.argmax(x), jnp.sort(x)], x))
 
 
+def test_searches_in_sorted_numbers():
+    """They compare in the total order."""
+    line = jnp.asarray([-jnp.inf, -2.0, -0.0, 0.0, 1.0, 1.0, jnp.inf, jnp.nan])
+    x = jnp.asarray([-5.0, -2.0, -0.0, 0.0, 1.0, 7.0, jnp.nan])
+
+    def fn(x, line):
+        sides = [jnp.searchsorted(line, x, side=side) for side in ("left", "right")]
+        return [*sides, jnp.interp(x, line[1:5], line[1:5] ** 2), jnp.searchsorted(jnp.arange(5), jnp.arange(3))]
+
+    for dtype in ("float64", "float32"):
+        known(check(fn, x.astype(dtype), line.astype(dtype)))
+
+
 def test_special_functions_of_several_numbers():
     a, x = jnp.meshgrid(jnp.asarray([0.3, 1.0, 2.5, 40.0]), jnp.asarray([0.01, 0.4, 0.9, 3.0, 60.0]))
     known(check(lambda a, x: [lax.igamma(a, x), lax.igammac(a, x), lax.zeta(a + 1, x)], a, x, rtol=1e-11))

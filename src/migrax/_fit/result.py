@@ -249,7 +249,7 @@ class FitResult(AbstractResult):
             valid=bool(self.valid),
             status=status.phrase,
             message=self.message,
-            at_limit=bool(np.any(self.at_limit)),
+            at_limit=bool(np.asarray(self.at_limit).any()),
             at_call_limit=status is Status.MAX_STEPS,
             edm_above=not edm <= goal,
             num_values=int(self.stats["num_values"]),
@@ -263,6 +263,7 @@ class FitResult(AbstractResult):
     def parameter_rows(self) -> list[Row]:
         """What the table of one fit shows: all parameters of the tree, the fixed ones too, in its order."""
         leaves, slots, _ = flatten(self.params)
+        at_limits, errors = np.asarray(self.at_limit), np.asarray(self.errors)
         rows, position = [], 0
         for slot in slots:
             leaf = leaves[slot.leaf]
@@ -271,8 +272,8 @@ class FitResult(AbstractResult):
             for i, name in enumerate(slot.element_names()):
                 error, at_limit, minos = None, False, None
                 if slot.free[i]:
-                    at_limit = bool(self.at_limit[position])
-                    error = float(self.errors[position])
+                    at_limit = bool(at_limits[position])
+                    error = float(errors[position])
                     error = None if np.isnan(error) else error
                     minos = self._minos_at(position)
                     position += 1

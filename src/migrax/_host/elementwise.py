@@ -186,6 +186,27 @@ def _bitcast(equation: Any) -> Function | None:
     return lambda x: np.ascontiguousarray(x).view(new).reshape(np.shape(x))
 
 
+def _in_total_order(function: Function) -> Callable[[Any], Function | None]:
+    """A comparison in the total order of IEEE 754: -NaN, -inf, ..., -0, 0, ..., inf, NaN."""
+
+    def rule(equation: Any) -> Function | None:
+        dtype = _dtype(equation)
+        if dtype.kind in "biu":
+            return function
+        if dtype.kind != "f":
+            return None
+        whole = np.dtype(f"i{dtype.itemsize}")
+        but_sign, last = np.iinfo(whole).max, 8 * dtype.itemsize - 1
+
+        def key(x: Any) -> Any:
+            bits = np.asarray(x).view(whole)
+            return bits ^ ((bits >> last) & but_sign)
+
+        return lambda a, b: function(key(a), key(b))
+
+    return rule
+
+
 def _select(equation: Any) -> Function:
     def select(which: Any, *cases: Any) -> Any:
         if which.ndim == 0:
@@ -212,6 +233,9 @@ RULES: dict[str, Callable[[Any], Function | None]] = {
     "complex": _complex,
     "convert_element_type": _convert,
     "div": _divide,
+    "eq_to": _in_total_order(np.equal),
+    "le_to": _in_total_order(np.less_equal),
+    "lt_to": _in_total_order(np.less),
     "integer_pow": _integer_power,
     "logistic": _logistic,
     "max": _extreme(np.maximum),

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from .._fit.fit import fit
 from .._fit.result import FitResult
 from .._fit.status import Status
+from .._host.hosted import hosted
 from .._likelihoods.base import AbstractLikelihood
 from .._profile.fitted import Fitted
 from .._toys.sample import asimov
@@ -71,7 +72,7 @@ def _asimov(nll: AbstractLikelihood, conditional: Ratio, data: PyTree) -> tuple[
     return params, asimov(nll, params, data=data), status
 
 
-@jit
+@hosted
 def _p_values(
     statistic: AbstractStatistic,
     of_data: Ratio,

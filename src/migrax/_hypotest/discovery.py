@@ -13,10 +13,10 @@ from .._display.table import Table
 from .._fit.covariance import Covariance
 from .._fit.result import FitResult
 from .._fit.status import Status
+from .._host.hosted import hosted
 from .._parameters.select import Where
 from .._toys.source import Toys
 from .._util.frames import data_frame
-from .._util.jit import jit
 from .._util.result import AbstractTabled, names_of, refuse_traced
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
@@ -177,7 +177,7 @@ def discovery(
     return _result(q, p, free.result.names[index[0]], scales_of(factors))
 
 
-@jit
+@hosted
 def _result(q: StatisticValue, p: PValues, name: str, scales: Scales) -> Discovery:
     is_valid = p.status == int(Status.VALID)
     if_valid = lambda x: jnp.where(is_valid, x, jnp.nan)  # noqa: E731

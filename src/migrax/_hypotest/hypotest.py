@@ -13,11 +13,11 @@ from .._display.table import Table
 from .._fit.covariance import Covariance
 from .._fit.result import FitResult
 from .._fit.status import Status
+from .._host.hosted import hosted
 from .._parameters.select import Where
 from .._profile.fitted import Fitted
 from .._toys.source import Toys
 from .._util.frames import data_frame
-from .._util.jit import jit
 from .._util.result import AbstractTabled, names_of, refuse_traced
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
@@ -242,7 +242,7 @@ def check_kinds(statistic: Any, calculator: Any) -> None:
         raise ValueError("tests draw their toys where the data put the parameters: mx.Toys(n, key) without params")
 
 
-@jit
+@hosted
 def _result(statistic: AbstractStatistic, q: StatisticValue, p: PValues, name: str, scales: Scales) -> HypoTest:
     is_valid = p.status == int(Status.VALID)
     if_valid = lambda x: jnp.where(is_valid, x, jnp.nan)  # noqa: E731

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from .._display.table import Table
 from .._fit.covariance import Covariance
 from .._fit.result import FitResult
+from .._host.hosted import hosted
 from .._parameters.select import Where
 from .._profile.crossing import Side
 from .._profile.fitted import Fitted
@@ -202,17 +203,18 @@ def _by_minos(fitted: Fitted, i: int, cl: float, scales: Scales) -> Interval:
         nan = jnp.full_like(best, jnp.nan)
         return Interval(nan, nan, failed, failed, best, free, None, None, cl, "central", name, scales)
     sides = minos(*fitted, name, cl=cl)
-    ends = []
-    for error, status, bound in (
-        (sides.lower[0], sides.lower_status[0], free.lower[i]),
-        (sides.upper[0], sides.upper_status[0], free.upper[i]),
-    ):
-        is_found, at_bound = status == int(Side.FOUND), status == int(Side.AT_LIMIT)
-        end = jnp.where(is_found, best + error, jnp.where(at_bound, bound, jnp.nan))
-        failure = jnp.where(at_bound, int(LimitStatus.AT_BOUND), int(LimitStatus.FIT_FAILED))
-        ends.append((end, jnp.where(is_found, int(LimitStatus.FOUND), failure)))
-    (lower, lower_status), (upper, upper_status) = ends
+    lower, lower_status = _end_by_minos(best, sides.lower[0], sides.lower_status[0], free.lower[i])
+    upper, upper_status = _end_by_minos(best, sides.upper[0], sides.upper_status[0], free.upper[i])
     return Interval(lower, upper, lower_status, upper_status, best, free, None, None, cl, "central", name, scales)
+
+
+@hosted
+def _end_by_minos(best: Array, error: Array, side: Array, bound: Array) -> tuple[Array, Array]:
+    """An end of the interval, and its `LimitStatus`."""
+    is_found, at_bound = side == int(Side.FOUND), side == int(Side.AT_LIMIT)
+    end = jnp.where(is_found, best + error, jnp.where(at_bound, bound, jnp.nan))
+    failure = jnp.where(at_bound, int(LimitStatus.AT_BOUND), int(LimitStatus.FIT_FAILED))
+    return end, jnp.where(is_found, int(LimitStatus.FOUND), failure)
 
 
 def _end_p_value(cl: float, kind: str) -> float:

@@ -13,11 +13,11 @@ from scipy.special import log_ndtr, ndtri_exp
 from .._display.table import Table
 from .._fit.covariance import Covariance
 from .._fit.result import FitResult
+from .._host.hosted import hosted
 from .._parameters.select import Where
 from .._profile.levels import probability
 from .._toys.source import Toys
 from .._util.frames import data_frame
-from .._util.jit import jit
 from .._util.result import AbstractTabled, names_of, refuse_traced
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
@@ -240,7 +240,7 @@ def _result(
     )
 
 
-@jit
+@hosted
 def _observed_and_expected(values: Array, i: Array, *arrays: Array | None) -> tuple[Any, ...]:
-    """Splits the arrays of all limits in one program instead of many small ones."""
+    """Splits the arrays of all limits at once, where each would be a small program."""
     return (*[(None, None) if a is None else (a[0], a[1:]) for a in arrays], values[i])

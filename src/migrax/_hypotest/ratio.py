@@ -8,11 +8,11 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from .._fit.fit import fit
 from .._fit.result import FitResult
 from .._fit.status import Status
+from .._host.hosted import hosted
 from .._parameters.space import update
 from .._profile.fitted import Fitted, warn_if_rounded
 from .._profile.profile import evaluate
 from .._profile.retry import retry
-from .._util.jit import jit
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 
@@ -91,7 +91,7 @@ def _conditional_fits(free: Fitted, index: tuple[int, ...], values: Array) -> Ra
     return Ratio(rise, points, status, result)
 
 
-@jit
+@hosted
 def _checked(rise: Array, status: Array, valid: Array, free_status: Array) -> tuple[Array, Array]:
     """Replaces the ratios to a free fit that is not the minimum by NaN, with a status."""
     is_lower = rise < -LOWER

@@ -35,7 +35,7 @@ def follow(run: Callable[[Array, np.ndarray], Points], points: Points, shape: tu
         points to fit.
     - `shape`: the shape of the grid before flattening.
     """
-    if not (np.any(points.lower) or _jumps(points, shape)):
+    if not (np.asarray(points.lower).any() or _jumps(points, shape)):
         return points
     directions = [(axis, step) for axis, size in enumerate(shape) if size > 1 for step in (1, -1)]
     everywhere = np.ones(len(points.value), bool)

@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._display.rounding import share
 from .._fit.result import FitResult
+from .._host.hosted import hosted
 from .._parameters.select import Where
 from .._util.frames import beside, data_frame
 from .._util.result import AbstractResult, names_of, refuse_traced
@@ -139,19 +140,24 @@ def contour(
     levels = jnp.ravel(level)
     result, corners = sides(checked, _corners(index, levels), "contour")
     checked = checked._replace(result=result)
-    n_levels = levels.size
-    extremes = Extremes(corners.x.reshape(n_levels, 4, -1), corners.status.reshape(n_levels, 4), levels)
+    extremes = _extremes_of(corners, levels)
     crossings, is_complete = rays(checked, index, extremes, int(size))
     crossings = _walked(checked, index, extremes, crossings, is_complete)
     return _contour_of(result, crossings, index, level)
 
 
+@hosted
 def _corners(index: tuple[int, ...], levels: Float[Array, " c"]) -> tuple[Array, Array, Array]:
     """The searches for the largest and smallest value of each parameter, counterclockwise from the right: parameter,
     side and rise."""
     a, b = index
     which, side = jnp.array([a, b, a, b]), jnp.array([1.0, 1.0, -1.0, -1.0])
     return jnp.tile(which, levels.size), jnp.tile(side, levels.size), jnp.repeat(levels, 4)
+
+
+@hosted
+def _extremes_of(corners: Found, levels: Float[Array, " c"]) -> Extremes:
+    return Extremes(corners.x.reshape(levels.size, 4, -1), corners.status.reshape(levels.size, 4), levels)
 
 
 def _walked(
@@ -170,6 +176,7 @@ def _walked(
     return crossings
 
 
+@hosted
 def _contour_of(result: FitResult, crossings: Found, index: tuple[int, ...], level: Array) -> Contour:
     is_valid = crossings.status <= int(Side.AT_LIMIT)
     points = jnp.where(is_valid[..., None], crossings.x, jnp.nan)

@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._fit.result import FitResult
+from .._host.hosted import hosted
 from .._util.jit import jit
 from .crossing import Found, Side
 from .crossing_lines import Lanes, look
@@ -47,19 +49,24 @@ class Fan(NamedTuple):
 def rays(fitted: Fitted, index: tuple[int, ...], extremes: Extremes, size: int) -> tuple[Found, Bool[Array, " c"]]:
     """The crossings along the rays of all levels, shape `(c, size)`, and whether they show the whole contour, so that
     each ray meets it once. Rays that would begin outside the contour are not followed."""
-    fans = _fans(_with_guesses(fitted.result, extremes, jnp.array(index)), jnp.array(index), size)
+    at = np.array(index)
+    fans = _fans(_with_guesses(fitted.result, extremes, at), at, size)
     inside = _base_is_inside(fitted, fans.base, extremes.rise)
-    fans = fans._replace(directions=jnp.where(inside[:, None, None], fans.directions, jnp.nan))
-    c, n = extremes.x.shape[0], extremes.x.shape[-1]
+    crossings = look(fitted, index, _lanes(fans, inside, extremes.rise, size))
+    return _with_extremes(crossings, fans, extremes, inside, at)
+
+
+@hosted
+def _lanes(fans: Fan, inside: Bool[Array, " c"], rise: Float[Array, " c"], size: int) -> Lanes:
+    """The rays of all levels, `size` of each; NaN for those that would begin outside."""
+    directions = jnp.where(inside[:, None, None], fans.directions, jnp.nan)
+    c, n = fans.base.shape
     base = jnp.broadcast_to(fans.base[:, None], (c, size, n)).reshape(-1, n)
-    lanes = Lanes(base, fans.directions.reshape(-1, 2), jnp.repeat(extremes.rise, size))
-    flat_crossings = look(fitted, index, lanes)
-    crossings = jax.tree.map(lambda a: a.reshape(c, size, *a.shape[1:]), flat_crossings)
-    return _with_extremes(crossings, fans, extremes, inside, jnp.array(index))
+    return Lanes(base, directions.reshape(-1, 2), jnp.repeat(rise, size))
 
 
-@jit
-def _with_guesses(result: FitResult, extremes: Extremes, index: Int[Array, "2"]) -> Extremes:
+@hosted
+def _with_guesses(result: FitResult, extremes: Extremes, index: Int[np.ndarray, "2"]) -> Extremes:
     """The extremes, with those of the covariance ellipse in place of extremes that were not found, so that the rays can
     be defined."""
     assert result.covariance is not None
@@ -79,12 +86,12 @@ def _base_is_inside(fitted: Fitted, base: Float[Array, "c n"], rise: Float[Array
     return 2 * value < rise
 
 
-@jit
-def _fans(extremes: Extremes, index: Int[Array, "2"], size: int) -> Fan:
+@hosted
+def _fans(extremes: Extremes, index: Int[np.ndarray, "2"], size: int) -> Fan:
     return jax.vmap(lambda x, status: _fan(x, status, index, size))(extremes.x, extremes.status)
 
 
-def _fan(x: Float[Array, "4 n"], status: Int[Array, "4"], index: Int[Array, "2"], size: int) -> Fan:
+def _fan(x: Float[Array, "4 n"], status: Int[Array, "4"], index: Int[np.ndarray, "2"], size: int) -> Fan:
     corners = x[:, index]
     right, top, left, bottom = corners
     centre = 0.5 * jnp.stack([right[0] + left[0], top[1] + bottom[1]])
@@ -128,12 +135,12 @@ def _ray_angles(delta: Array, size: int) -> tuple[Array, Array, Array, Array]:
     return jnp.interp(along, length, phi), fraction, previous, places.astype(int)
 
 
-@jit
+@hosted
 def _with_extremes(
-    crossings: Found, fans: Fan, extremes: Extremes, inside: Bool[Array, " c"], index: Int[Array, "2"]
+    flat_crossings: Found, fans: Fan, extremes: Extremes, inside: Bool[Array, " c"], index: Int[np.ndarray, "2"]
 ) -> tuple[Found, Bool[Array, " c"]]:
-    """The crossings with the extremes inserted, and whether they are the whole contour: each ray towards an extreme
-    meets the contour first there, and no gap is too wide."""
+    """The crossings, of each level in a row, with the extremes inserted, and whether they are the whole contour: each
+    ray towards an extreme meets the contour first there, and no gap is too wide."""
 
     def one(crossings: Found, fan: Fan, extremes: Extremes, inside: Array) -> tuple[Found, Array]:
         places = fan.places
@@ -157,6 +164,8 @@ def _with_extremes(
         # A contour cannot be walked along without all its extremes: then each ray keeps its own status.
         return crossings._replace(x=x, status=status), ~jnp.all(is_known) | (inside & jnp.all(is_met_first) & gapless)
 
+    c = inside.shape[0]
+    crossings = jax.tree.map(lambda a: a.reshape(c, -1, *a.shape[1:]), flat_crossings)
     return jax.vmap(one)(crossings, fans, extremes, inside)
 
 

@@ -32,8 +32,12 @@ def look(fitted: Fitted, index: tuple[int, ...], lanes: Lanes, robust: bool = Tr
         lambda fitted, lanes, skip, robust: _search_lines(fitted, jnp.array(index), lanes, skip, robust),
         fitted,
         lanes,
-        lambda quick: (np.asarray(quick.status) == int(Side.FAILED)) & np.all(np.isfinite(lanes.direction), axis=1),
+        lambda quick: (np.asarray(quick.status) == int(Side.FAILED)) & _are_finite(lanes.direction),
     )
+
+
+def _are_finite(direction: Float[Array, "m 2"]) -> Bool[np.ndarray, " m"]:
+    return np.isfinite(np.asarray(direction)).all(axis=1)
 
 
 @jit

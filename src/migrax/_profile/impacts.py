@@ -13,6 +13,7 @@ from .._display.rounding import share
 from .._display.table import Table
 from .._fit.result import FitResult
 from .._fit.status import Status
+from .._host.hosted import hosted
 from .._parameters.select import Where
 from .._parameters.space import ravel
 from .._util.blocks import in_blocks
@@ -155,33 +156,56 @@ def impacts(
         raise TypeError(f"prefit must be a dict of name: (value, error), got {type(prefit).__name__}")
     prefit_by_name = _prefit_of_constraints(checked, index) | dict(prefit or {})
     center, width = _prefit_arrays(result, prefit_by_name, target[0], index)
-    at = jnp.array(index, int)
     result, down, up = _errors(checked, index, errors)
+    refits = _refits(checked._replace(result=result), _shifted(result, index, down, up, width))
+    return _impacts_of(result, index, target[0], center, width, *refits)
+
+
+@hosted
+def _shifted(
+    result: FitResult, index: tuple[int, ...], down: Array, up: Array, width: Array
+) -> tuple[Array, Array, Array]:
+    """The lanes of refits: a parameter, the value to hold it at, and whether this is within its bounds. Four for each
+    parameter: down and up by its errors after the fit, and by those before."""
+    at = jnp.array(index, int)
     value = result.values[at]
     # Parameters without an error before the fit are not shifted.
     shift = jnp.nan_to_num(width)
     points = jnp.stack([value + down, value + up, value - shift, value + shift], axis=-1)
-    x, status = _refits(checked._replace(result=result), at, points)
-    shift_of_poi = ravel(result.params)[1].nearest(x - result.values)[..., target[0]]
+    inside = (points >= result.lower[at][:, None]) & (points <= result.upper[at][:, None])
+    return jnp.repeat(at, points.shape[1]), points.reshape(-1), inside.reshape(-1)
+
+
+@hosted
+def _impacts_of(
+    result: FitResult,
+    index: tuple[int, ...],
+    target: int,
+    center: Array,
+    width: Array,
+    x: Float[Array, "lanes n"],
+    flat_status: Int[Array, " lanes"],
+) -> Impacts:
+    at, status = jnp.array(index, int), flat_status.reshape(len(index), 4)
+    shift_of_poi = ravel(result.params)[1].nearest(x.reshape(*status.shape, -1) - result.values)[..., target]
     impact = jnp.where(status == int(Status.VALID), shift_of_poi, jnp.nan)
     has_prefit = jnp.isfinite(width)
     impact = jnp.where((jnp.arange(4) < 2) | has_prefit[:, None], impact, jnp.nan)
     assert result.covariance is not None
     error = result.errors[at]
-    linear = result.covariance.matrix[target[0], at] / jnp.where(error > 0, error, 1.0)
-    names = tuple(result.names[i] for i in index)
+    linear = result.covariance.matrix[target, at] / jnp.where(error > 0, error, 1.0)
     return Impacts(
         postfit_down=impact[:, 0],
         postfit_up=impact[:, 1],
         prefit_down=impact[:, 2],
         prefit_up=impact[:, 3],
         linear=linear,
-        pulls=(value - center) / width,
+        pulls=(result.values[at] - center) / width,
         constraints=error / width,
         status=status,
         has_prefit=has_prefit,
-        names=names,
-        poi=result.names[target[0]],
+        names=tuple(result.names[i] for i in index),
+        poi=result.names[target],
     )
 
 
@@ -214,7 +238,7 @@ def _prefit_arrays(
 ) -> tuple[Array, Array]:
     """Values and errors before the fit, in the order of `index`; NaN for parameters without any."""
     n = len(result.names)
-    known = jnp.full((2, n), jnp.nan, result.values.dtype)
+    known: Any = np.full((2, n), np.nan, result.values.dtype)
     for name, pair in prefit.items():
         if not (isinstance(pair, tuple | list) and len(pair) == 2):
             raise ValueError(f"prefit[{name!r}] must be a pair (value, error), got {pair!r}")
@@ -225,36 +249,50 @@ def _prefit_arrays(
             flat = jnp.ravel(jnp.asarray(numbers, result.values.dtype))
             if flat.size not in (1, at.size):
                 raise ValueError(f"prefit[{name!r}] has {flat.size} numbers for {at.size} parameters")
-            known = known.at[row, at].set(flat)
+            known = _with_numbers(known, row, at, flat)
         error = known[1, at]
         if is_concrete(error) and not np.all(np.asarray(error) > 0):
             raise ValueError(f"prefit[{name!r}]: the error must be positive, got {pair[1]!r}")
-    return known[0, jnp.array(index)], known[1, jnp.array(index)]
+    return _rows(known, index)
+
+
+@hosted
+def _with_numbers(known: Array, row: int, at: Int[np.ndarray, " m"], numbers: Array) -> Array:
+    return jnp.asarray(known).at[row, at].set(numbers)
+
+
+@hosted
+def _rows(known: Array, index: tuple[int, ...]) -> tuple[Array, Array]:
+    at = jnp.array(index, int)
+    return known[0, at], known[1, at]
 
 
 def _errors(
     fitted: Fitted, index: tuple[int, ...], errors: str
 ) -> tuple[FitResult, Float[Array, " k"], Float[Array, " k"]]:
     """The signed errors after the fit, down and up, and the fit: another one if `minos` met a deeper minimum."""
-    at, result = jnp.array(index), fitted.result
+    result = fitted.result
     if errors == "hesse":
-        return result, -result.errors[at], result.errors[at]
+        return result, *_both_ways(result.errors, index)
     if errors != "minos":
         raise ValueError(f"errors must be 'hesse' or 'minos', got {errors!r}")
     asymmetric = minos(*fitted, [result.names[i] for i in index])
     return asymmetric.result, asymmetric.lower, asymmetric.upper
 
 
-def _refits(fitted: Fitted, at: Array, points: Float[Array, "k s"]) -> tuple[Array, Array]:
-    result, (k, s) = fitted.result, points.shape
-    inside = (points >= result.lower[at][:, None]) & (points <= result.upper[at][:, None])
-    x, status = retry(
+@hosted
+def _both_ways(errors: Array, index: tuple[int, ...]) -> tuple[Array, Array]:
+    picked = errors[jnp.array(index, int)]
+    return -picked, picked
+
+
+def _refits(fitted: Fitted, lanes: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+    return retry(
         _conditional_fits,
         fitted,
-        (jnp.repeat(at, s), points.reshape(-1), inside.reshape(-1)),
+        lanes,
         lambda fits: ~np.isin(np.asarray(fits[1]), (int(Status.VALID), int(Status.OUTSIDE_BOUNDS))),
     )
-    return x.reshape(k, s, -1), status.reshape(k, s)
 
 
 @jit

@@ -7,6 +7,7 @@ import numpy as np
 from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Array, ArrayLike, Float
 
+from .._host.hosted import hosted
 from .._util.tracing import is_concrete
 
 # Probabilities as printed in tables, which stand for one, two and three standard deviations.
@@ -34,7 +35,11 @@ def rise(cl: ArrayLike, dof: int = 1) -> Float[Array, "..."]:
             )
         if dof == 1 and numbers.ndim == 0 and float(numbers) in _ROUNDED:
             return jnp.asarray(_ROUNDED[float(numbers)] ** 2)
-    cl = jnp.asarray(cl, dtype=jnp.result_type(float))
+    return _rise(jnp.asarray(cl, dtype=jnp.result_type(float)), dof)
+
+
+@hosted
+def _rise(cl: Array, dof: int) -> Array:
     is_probability = cl < 1
     p, sigmas = jnp.where(is_probability, cl, 0.5), jnp.where(is_probability, 1.0, cl)
     if dof == 1:

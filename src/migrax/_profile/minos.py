@@ -14,6 +14,7 @@ from .._display.rounding import share
 from .._display.table import Table
 from .._fit.fit import fit
 from .._fit.result import FitResult
+from .._host.hosted import hosted
 from .._parameters.names import unknown_name
 from .._parameters.select import Where
 from .._parameters.space import ravel, update
@@ -187,9 +188,14 @@ def minos(
     level = rise(cl).astype(result.values.dtype)
     if jnp.ndim(level) != 0:
         raise ValueError(f"minos takes one cl, got shape {jnp.shape(level)}: jax.vmap over it")
+    return _minos_of(*sides(checked, _both_sides(index, level), "minos"), index, level)
+
+
+@hosted
+def _both_sides(index: tuple[int, ...], level: Array) -> tuple[Array, Array, Array]:
+    """The lanes of all lower and upper sides: parameter, side and rise."""
     side, which = jnp.repeat(jnp.array([-1.0, 1.0]), len(index)), jnp.tile(jnp.asarray(index), 2)
-    lanes = (which, side, jnp.broadcast_to(level, which.shape))
-    return _minos_of(*sides(checked, lanes, "minos"), index, level)
+    return which, side, jnp.broadcast_to(level, which.shape)
 
 
 def sides(fitted: Fitted, lanes: tuple[Array, Array, Array], what: str) -> tuple[FitResult, Found]:
@@ -237,6 +243,7 @@ def _search_all(fitted: Fitted, lanes: tuple[Array, Array, Array]) -> Found:
     return retry(_sides, fitted, lanes, lambda crossings: np.asarray(crossings.status) == int(Side.FAILED))
 
 
+@hosted
 def _minos_of(result: FitResult, crossings: Found, index: tuple[int, ...], level: Array) -> Minos:
     k, at = len(index), jnp.asarray(index)
     status = crossings.status.reshape(2, k)

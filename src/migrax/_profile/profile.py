@@ -15,6 +15,7 @@ from .._display.rounding import share
 from .._fit.objective import constant_of
 from .._fit.result import FitResult
 from .._fit.status import Status, status_counts
+from .._host.hosted import hosted
 from .._parameters.select import Where
 from .._util.blocks import in_blocks
 from .._util.frames import beside, data_frame
@@ -161,9 +162,7 @@ def _profile_or_scan(fitted: Fitted, where: Where, grid: Any, sigmas: float, wha
         chosen = [result.names[i] for i in index]
         raise ValueError(f"{what} is along one parameter or two different ones, got {chosen}")
     grids = _grids(result, index, grid, sigmas, what)
-    mesh = jnp.stack(jnp.meshgrid(*grids, indexing="ij"), axis=-1)
-    shape = mesh.shape[:-1]
-    lanes = mesh.reshape(-1, len(grids))
+    shape, lanes = tuple(grid.size for grid in grids), _mesh(grids)
 
     def run(starts: Float[Array, "m n"], to_fit: Bool[np.ndarray, " m"]) -> Points:
         return retry(
@@ -174,14 +173,27 @@ def _profile_or_scan(fitted: Fitted, where: Where, grid: Any, sigmas: float, wha
         )
 
     all_lanes = np.full(len(lanes), what == "profile")
-    points = run(jnp.full((len(lanes), result.values.size), jnp.nan, result.values.dtype), all_lanes)
+    no_starts = np.full((len(lanes), result.values.size), np.nan, result.values.dtype)
+    points = run(jnp.asarray(no_starts), all_lanes)
     if what == "profile" and is_concrete(*points):
         points = follow(run, points, shape)
     names = tuple(result.names[i] for i in index)
-    if is_concrete(*points) and np.any(points.lower):
+    if is_concrete(*points) and np.asarray(points.lower).any():
         warnings.warn(_lower_message(result, points, lanes, names, what), stacklevel=3)
-    value, rise, x, status, lower = (a.reshape(*shape, *a.shape[1:]) for a in points)
-    return Profile(value, rise, x, status, jnp.any(lower), grids, names, result.names)
+    (value, rise, x, status, _), new_minimum = _on_grid(points, shape)
+    return Profile(value, rise, x, status, new_minimum, grids, names, result.names)
+
+
+@hosted
+def _mesh(grids: tuple[Array, ...]) -> Float[Array, "m k"]:
+    """All points of the grids."""
+    return jnp.stack(jnp.meshgrid(*grids, indexing="ij"), axis=-1).reshape(-1, len(grids))
+
+
+@hosted
+def _on_grid(points: Points, shape: tuple[int, ...]) -> tuple[Points, Bool[Array, ""]]:
+    """The points in the shape of the grid, and whether the likelihood is lower at any than at the minimum."""
+    return Points(*(a.reshape(*shape, *a.shape[1:]) for a in points)), jnp.any(points.lower)
 
 
 def _lower_message(result: FitResult, points: Points, lanes: Array, names: tuple[str, ...], what: str) -> str:
@@ -226,11 +238,16 @@ def _grids(result: FitResult, index: tuple[int, ...], grid: Any, sigmas: float, 
 
 
 def _evenly_spaced(result: FitResult, i: int, size: int, sigmas: float) -> Array:
-    value, error = result.values[i], result.errors[i]
-    if is_concrete(error) and not float(error) > 0:
+    if is_concrete(result.errors) and not float(np.asarray(result.errors)[i]) > 0:
         raise ValueError(f"{result.names[i]!r} has no error (it is at a bound): give the values of the grid")
-    low = jnp.maximum(value - sigmas * error, result.lower[i])
-    high = jnp.minimum(value + sigmas * error, result.upper[i])
+    return _between(result.values, result.errors, result.lower, result.upper, i, float(sigmas), size)
+
+
+@hosted
+def _between(values: Array, errors: Array, lower: Array, upper: Array, i: int, sigmas: float, size: int) -> Array:
+    """Values of parameter `i`, evenly spaced up to some errors on both sides, within the bounds."""
+    low = jnp.maximum(values[i] - sigmas * errors[i], lower[i])
+    high = jnp.minimum(values[i] + sigmas * errors[i], upper[i])
     return jnp.linspace(low, high, size)
 
 

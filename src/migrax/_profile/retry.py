@@ -7,8 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
+from .._host.hosted import hosted
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .fitted import Fitted
@@ -44,5 +45,16 @@ def retry(
         return results
     # Pad to the next power of two, so that few sizes are ever compiled.
     padded = np.resize(failed_lanes, 2 ** int(np.ceil(np.log2(failed_lanes.size))))
-    retried = run(fitted, jax.tree.map(lambda a: a[padded], lanes), jnp.arange(padded.size) >= failed_lanes.size, True)
-    return jax.tree.map(lambda old, new: old.at[failed_lanes].set(new[: failed_lanes.size]), results, retried)
+    skip = jnp.asarray(np.arange(padded.size) >= failed_lanes.size)
+    return _replaced(results, run(fitted, _picked(lanes, padded), skip, True), failed_lanes)
+
+
+@hosted
+def _picked(lanes: PyTree, index: Int[np.ndarray, " m"]) -> PyTree:
+    return jax.tree.map(lambda a: a[index], lanes)
+
+
+@hosted
+def _replaced(results: T, retried: T, index: Int[np.ndarray, " m"]) -> T:
+    """The results, with those at `index` replaced by the first that were retried."""
+    return jax.tree.map(lambda old, new: old.at[index].set(new[: index.shape[0]]), results, retried)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._fit.fit import fit
 from .._fit.objective import prepare_data
 from .._fit.result import FitResult
+from .._host.hosted import hosted
 from .._likelihoods.base import as_likelihood
 from .._parameters.static import only_arrays, with_all_leaves
 from .._util.jit import jit
@@ -113,7 +114,7 @@ def goodness_of_fit(
     if is_concrete(ndof) and int(ndof) < 1:
         raise ValueError(f"there is no degree of freedom left: ndof is {int(ndof)}")
     if toys is None:
-        p = gammaincc(jnp.where(ndof > 0, 0.5 * ndof, jnp.nan), jnp.maximum(0.5 * deviance, 0.0))
+        p = _chi2_p_value(deviance, ndof)
         return GoodnessOfFit(deviance, ndof, p, jnp.zeros_like(p), None)
     assert key is not None
     toy_data = sample(nll, result.params, key, toys, data=data)
@@ -136,6 +137,11 @@ def _check(result: Any) -> None:
         )
     if is_concrete(result.valid) and not bool(result.valid):
         raise ValueError(f"goodness_of_fit needs a valid fit, and this one is not: {result.message}")
+
+
+@hosted
+def _chi2_p_value(deviance: Array, ndof: Array) -> Array:
+    return gammaincc(jnp.where(ndof > 0, 0.5 * ndof, jnp.nan), jnp.maximum(0.5 * deviance, 0.0))
 
 
 @jit

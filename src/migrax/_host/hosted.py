@@ -1,0 +1,95 @@
+"""`hosted`: small functions of arrays that NumPy evaluates where the arrays are known, so that nothing is compiled.
+
+The programs of fits are few and large. What stands around them (an offset, a selection, a shape) takes NumPy
+microseconds, and JAX, which compiles each operation, some 15 ms the first time.
+"""
+
+import functools
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._util.tracing import is_concrete
+from .plan import Plan
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MAX_PLANS = 128  # for each function
+
+
+class _Hosted:
+    """A function traced for inputs of certain shapes, dtypes and static values."""
+
+    def __init__(self, fn: Callable[..., Any], static: tuple[Any, ...], treedef: Any, arrays: list[Any]):
+        self._static_outputs: Any = None
+
+        def flat(*arrays: Any) -> list[Any]:
+            given = iter(arrays)
+            args, kwargs = jax.tree.unflatten(treedef, [next(given) if s is _ARRAY else s for s in static])
+            outputs, self._static_outputs = eqx.partition(fn(*args, **kwargs), eqx.is_array)
+            leaves, self._treedef = jax.tree.flatten(outputs)
+            return leaves
+
+        closed = jax.make_jaxpr(flat)(*arrays)
+        inputs = {var: i for i, var in enumerate(closed.jaxpr.invars)}
+        out = closed.jaxpr.outvars
+        # An output that is an input is handed on as it is.
+        self._same = {i: inputs[var] for i, var in enumerate(out) if not hasattr(var, "val") and var in inputs}
+        self._computed = [i for i in range(len(out)) if i not in self._same]
+        self._plan = Plan(closed).only(self._computed)
+        self.is_usable = not self._plan.unknown
+
+    def __call__(self, arrays: list[Any]) -> Any:
+        # Copies, as JAX may keep the memory that it is given, and the caller may write to that of an input.
+        made = jax.device_put([np.array(x) for x in self._plan(*map(np.asarray, arrays))])
+        leaves = dict(zip(self._computed, made, strict=True))
+        leaves |= {i: x if isinstance(x := arrays[k], jax.Array) else jnp.array(x) for i, k in self._same.items()}
+        outputs = jax.tree.unflatten(self._treedef, [leaves[i] for i in range(len(leaves))])
+        return eqx.combine(outputs, self._static_outputs)
+
+
+_ARRAY = object()  # stands for an array among static inputs
+
+
+def hosted(fn: Callable[P, T]) -> Callable[P, T]:
+    """`fn`, a pure function of arrays and static values that closes over nothing, evaluated by NumPy.
+
+    Where an array is traced, spread over devices, or of a dtype that NumPy has not, `fn` is called as it stands. What
+    is computed has a dtype of its own, also where JAX would let it take that of others (a weak type).
+    """
+    plans: OrderedDict[Any, _Hosted] = OrderedDict()
+
+    @functools.wraps(fn)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        leaves, treedef = jax.tree.flatten((args, kwargs))
+        arrays = [x for x in leaves if eqx.is_array(x)]
+        if not all(map(_is_local, arrays)):
+            return fn(*args, **kwargs)
+        static = tuple(_ARRAY if eqx.is_array(x) else x for x in leaves)
+        kinds = tuple((x.shape, x.dtype, getattr(x, "weak_type", False)) for x in arrays)
+        settings = jax.config.jax_enable_x64, jax.config.jax_numpy_dtype_promotion  # pyright: ignore[reportAttributeAccessIssue]
+        key = (treedef, static, tuple(map(type, static)), kinds, settings)
+        try:
+            plan = plans.get(key)
+        except TypeError:  # something static that cannot be hashed
+            return fn(*args, **kwargs)
+        if plan is None:
+            plan = plans[key] = _Hosted(fn, static, treedef, arrays)
+            if len(plans) > _MAX_PLANS:
+                plans.popitem(last=False)
+        return plan(arrays) if plan.is_usable else fn(*args, **kwargs)
+
+    return call
+
+
+def _is_local(x: Any) -> bool:
+    """Whether the numbers are known, and in one place."""
+    if not is_concrete(x):
+        return False
+    return not isinstance(x, jax.Array) or (x.is_fully_addressable and len(x.sharding.device_set) == 1)
