@@ -113,6 +113,11 @@ class TestHosted:
         np.testing.assert_array_equal(same, np.arange(5.0))
         np.testing.assert_array_equal(part, np.arange(1.0, 5.0))
 
+    def test_outputs_are_bound_to_the_device_of_the_inputs(self):
+        fn, device = hosted(lambda x: x + 1), jax.devices()[0]
+        assert not fn(jnp.arange(3.0)).committed
+        assert fn(jax.device_put(jnp.arange(3.0), device)).committed
+
     def test_traced(self):
         @hosted
         def fn(x, n):

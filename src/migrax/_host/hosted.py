@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
 from .._util.tracing import is_concrete
 from .plan import Plan
@@ -28,6 +29,7 @@ class _Hosted:
 
     def __init__(self, fn: Callable[..., Any], static: tuple[Any, ...], treedef: Any, arrays: list[Any]):
         self._static_outputs: Any = None
+        self._treedef: Any = None
 
         def flat(*arrays: Any) -> list[Any]:
             given = iter(arrays)
@@ -42,12 +44,17 @@ class _Hosted:
         # An output that is an input is handed on as it is.
         self._same = {i: inputs[var] for i, var in enumerate(out) if not hasattr(var, "val") and var in inputs}
         self._computed = [i for i in range(len(out)) if i not in self._same]
-        self._plan = Plan(closed).only(self._computed)
-        self.is_usable = not self._plan.unknown
+        plan = Plan(closed).only(self._computed)
+        self._plan = None if plan.unknown else plan
+        self._program = jax.jit(jaxpr_as_fun(closed))
 
     def __call__(self, arrays: list[Any]) -> Any:
-        # Copies, as JAX may keep the memory that it is given, and the caller may write to that of an input.
-        made = jax.device_put([np.array(x) for x in self._plan(*map(np.asarray, arrays))])
+        if self._plan is None:
+            made = self._program(*arrays)
+            made = [made[i] for i in self._computed]
+        else:
+            # Copies, as JAX may keep the memory that it is given, and the caller may write to that of an input.
+            made = jax.device_put([np.array(x) for x in self._plan(*map(np.asarray, arrays))], _device(arrays))
         leaves = dict(zip(self._computed, made, strict=True))
         leaves |= {i: x if isinstance(x := arrays[k], jax.Array) else jnp.array(x) for i, k in self._same.items()}
         outputs = jax.tree.unflatten(self._treedef, [leaves[i] for i in range(len(leaves))])
@@ -60,8 +67,8 @@ _ARRAY = object()  # stands for an array among static inputs
 def hosted(fn: Callable[P, T]) -> Callable[P, T]:
     """`fn`, a pure function of arrays and static values that closes over nothing, evaluated by NumPy.
 
-    Where an array is traced, spread over devices, or of a dtype that NumPy has not, `fn` is called as it stands. What
-    is computed has a dtype of its own, also where JAX would let it take that of others (a weak type).
+    Where an array is traced or spread over devices, `fn` is called as it stands; what NumPy has not is compiled. The
+    outputs have dtypes of their own, also where JAX would let them take that of others (a weak type).
     """
     plans: OrderedDict[Any, _Hosted] = OrderedDict()
 
@@ -83,9 +90,14 @@ def hosted(fn: Callable[P, T]) -> Callable[P, T]:
             plan = plans[key] = _Hosted(fn, static, treedef, arrays)
             if len(plans) > _MAX_PLANS:
                 plans.popitem(last=False)
-        return plan(arrays) if plan.is_usable else fn(*args, **kwargs)
+        return plan(arrays)
 
     return call
+
+
+def _device(arrays: list[Any]) -> Any:
+    """The device to which the inputs are bound, and so are the outputs; `None` if they are not."""
+    return next((x.device for x in arrays if isinstance(x, jax.Array) and x.committed), None)
 
 
 def _is_local(x: Any) -> bool:

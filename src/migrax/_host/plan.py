@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from . import control_flow, elementwise, indexing, linear_algebra, reductions, shapes, special_functions
@@ -179,6 +180,8 @@ class _Flattened:
         if name in _CALLS:
             inner = next((params[key] for key in _CALLED if key in params), None)
             return inner, range(len(ins))
+        if name == "call_hi_primitive":
+            return _expanded(params["_prim"]), range(len(ins))
         if name == "custom_linear_solve":
             lengths, solve = params["const_lengths"], params["jaxprs"].solve
             before = lengths.matvec + lengths.vecmat
@@ -187,6 +190,15 @@ class _Flattened:
             branches = params["branches"]
             return branches[min(max(int(self.constants[ins[0]]), 0), len(branches) - 1)], range(1, len(ins))
         return None, ()
+
+
+def _expanded(high: Any) -> Any:
+    """What a high-level primitive stands for (as of JAX 0.12, a search in sorted numbers is one)."""
+
+    def flat(*leaves: Any) -> list[Any]:
+        return jax.tree.leaves(high.expand(*jax.tree.unflatten(high.in_tree, leaves)))
+
+    return jax.make_jaxpr(flat)(*(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in high.in_avals_flat))
 
 
 def _jaxpr(closed: Any) -> Any:

@@ -37,7 +37,7 @@ def look(fitted: Fitted, index: tuple[int, ...], lanes: Lanes, robust: bool = Tr
 
 
 def _are_finite(direction: Float[Array, "m 2"]) -> Bool[np.ndarray, " m"]:
-    return np.isfinite(np.asarray(direction)).all(axis=1)
+    return np.all(np.isfinite(np.asarray(direction)), axis=1)
 
 
 @jit
