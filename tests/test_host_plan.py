@@ -425,3 +425,9 @@ def test_random_programs(dtype, steps):
     x = jnp.asarray(np.random.default_rng(len(steps)).normal(size=(3, 4)), dtype)
     rtol, atol = (1e-9, 1e-9) if dtype == "float64" else (5e-3, 5e-3)
     known(check(jax.value_and_grad(program, has_aux=True), x, rtol=rtol, atol=atol))
+
+
+def test_primitives_with_several_results_of_one_operand():
+    plan = known(check(lambda x: lax.optimization_barrier(x) + 1, jnp.arange(3.0)))
+    np.testing.assert_array_equal(plan(np.arange(3.0))[0], [1.0, 2.0, 3.0])
+    known(check(lambda x, y: lax.optimization_barrier((x, y)), jnp.arange(3.0), jnp.asarray(2.0)))

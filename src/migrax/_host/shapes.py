@@ -10,7 +10,7 @@ Function = Callable[..., Any]
 
 
 def _identity(equation: Any) -> Function:
-    return lambda *x: x[0] if len(x) == 1 else x
+    return (lambda *x: x) if equation.primitive.multiple_results else (lambda x: x)
 
 
 def _broadcast_in_dim(equation: Any) -> Function | None:
