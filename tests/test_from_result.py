@@ -200,3 +200,36 @@ def test_what_is_kept_of_batches():
     np.testing.assert_array_equal(np.concatenate(kept), mx.fit_toys(OWN, START, toys, hesse=False).values[:, 0])
     with pytest.raises(TypeError, match="reduce_toys has no argument 'batchsize'; it takes hesse, minos, batch_size"):
         mx.reduce_toys(lambda fits: fits, OWN, START, toys, batchsize=10)
+
+
+OTHER = {"counts": jnp.array([9.0, 25.0, 8.0]), "b": 5.0}
+ON_OTHER = {
+    "hypotest": lambda start: mx.hypotest(NLL, start, OTHER, "s", 1.0),
+    "discovery": lambda start: mx.discovery(NLL, start, OTHER, "s"),
+    "upper_limit": lambda start: mx.upper_limit(NLL, start, OTHER, "s"),
+    "interval": lambda start: mx.interval(NLL, start, OTHER, "s"),
+}
+
+
+@pytest.mark.parametrize("name", ON_OTHER)
+def test_a_result_of_other_data_is_fitted_again(name, result):
+    expected = ON_OTHER[name](PARAMS)
+    with pytest.warns(UserWarning, match=f"{name}: the result is not of this likelihood and these data") as warned:
+        found = ON_OTHER[name](result)
+    assert warned[0].filename == __file__
+    for a, b in zip(numbers(found), numbers(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8)
+
+
+def test_a_result_of_another_likelihood_is_fitted_again(result):
+    other = mx.Joint({"counts": mx.PoissonNLL(lambda p: p["s"] * SHAPE + p["b"]), "b": mx.NormalConstraint("b", 0.3)})
+    with pytest.warns(UserWarning, match="discovery: the result is not of this likelihood"):
+        found = mx.discovery(other, result, DATA, "s")
+    np.testing.assert_allclose(found.significance, mx.discovery(other, PARAMS, DATA, "s").significance, rtol=1e-6)
+
+
+def test_a_result_of_nearly_the_same_data_is_told(result):
+    """One event more, in one bin."""
+    data = DATA | {"counts": COUNTS.at[0].add(1.0)}
+    with pytest.warns(UserWarning, match="not of this likelihood and these data"):
+        mx.discovery(NLL, result, data, "s")

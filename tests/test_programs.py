@@ -1,8 +1,7 @@
 """How many programs XLA compiles for the first call of each function: those of fits, and nothing around them."""
 
-import logging
-
 import jax
+import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -32,43 +31,31 @@ CALLS = {
     "profile": (lambda r: mx.profile(NLL, r, DATA, "mu"), ["evaluate"]),
     "contour": (lambda r: mx.contour(NLL, r, DATA, ["mu", "b"]), ["_sides", "_base_is_inside", "_search_lines"]),
     "goodness of fit": (lambda r: mx.goodness_of_fit(NLL, r, DATA), ["_deviance"]),
-    "hypotest": (lambda r: mx.hypotest(NLL, r, DATA, "mu", 1.0), ["evaluate", "_asimov", "_fit"]),
-    "limit": (lambda r: mx.upper_limit(NLL, r, DATA, "mu"), ["_asimov", "_fit", "crossings", "evaluate", "limits_at"]),
+    "hypotest": (lambda r: mx.hypotest(NLL, r, DATA, "mu", 1.0), ["_asimov", "_fit", "_value", "evaluate"]),
+    "limit": (
+        lambda r: mx.upper_limit(NLL, r, DATA, "mu"),
+        ["_asimov", "_fit", "_value", "crossings", "evaluate", "limits_at"],
+    ),
     "propagate": (lambda r: mx.propagate(ratio, r), ["_propagate"]),
     "print": (lambda r: (str(r), r._repr_html_(), r.to_dict(), r.to_latex()), []),
 }
 
 
-class Compiled(logging.Handler):
-    """The names of the programs that XLA compiles meanwhile."""
+_COMPILED: list[str] = []  # the names of all programs, also of those that came from the cache on disk
 
-    def __init__(self):
-        super().__init__()
-        self.names = []
-        self._logger = logging.getLogger("jax._src.dispatch")
 
-    def emit(self, record):
-        message = record.getMessage()
-        if message.startswith("Finished XLA compilation of jit("):
-            self.names.append(message.partition("jit(")[2].partition(")")[0])
+def _listen(event, duration, fun_name="", **_):
+    if event == "/jax/core/compile/backend_compile_duration":
+        _COMPILED.append(fun_name.removeprefix("jit(").removesuffix(")"))
 
-    def __enter__(self):
-        self._before = self._logger.level, self._logger.propagate
-        self._logger.setLevel(logging.DEBUG)
-        self._logger.propagate = False
-        self._logger.addHandler(self)
-        return self
 
-    def __exit__(self, *_):
-        self._logger.removeHandler(self)
-        self._logger.setLevel(self._before[0])
-        self._logger.propagate = self._before[1]
+jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
 def compiled_by(call):
-    with Compiled() as compiled:
-        call()
-    return [name for name in compiled.names if name not in COPIES]
+    _COMPILED.clear()
+    call()
+    return [name for name in _COMPILED if name not in COPIES]
 
 
 @pytest.fixture(scope="module")
