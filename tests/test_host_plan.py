@@ -110,6 +110,11 @@ def test_searches_in_sorted_numbers():
         known(check(fn, x.astype(dtype), line.astype(dtype)))
 
 
+@pytest.mark.skipif(not hasattr(lax, "polynomial"), reason="a primitive of JAX 0.12")
+def test_polynomials():
+    known(check(lambda x, c: lax.polynomial(x, [c, 2 * c, 3 * c]), jnp.asarray(REAL[:13]), jnp.full(13, 0.7)))
+
+
 def test_special_functions_of_several_numbers():
     a, x = jnp.meshgrid(jnp.asarray([0.3, 1.0, 2.5, 40.0]), jnp.asarray([0.01, 0.4, 0.9, 3.0, 60.0]))
     known(check(lambda a, x: [lax.igamma(a, x), lax.igammac(a, x), lax.zeta(a + 1, x)], a, x, rtol=1e-11))

@@ -7,12 +7,10 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from .._host.bound import evaluate
+from .._host.bound import called, evaluate
 from .._parameters.space import ravel, resolve_at
 from .._util.typing import PyTree
 
-# Primitives that only call another jaxpr.
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "custom_jvp_call", "custom_vjp_call")
 _PACKAGE = str(Path(__file__).parent)
 
 # jnp.where passes a 0 to the derivative of the branch that is not taken, and 0 times infinity is NaN.
@@ -72,9 +70,10 @@ def _evaluate_jaxpr(jaxpr: Any, consts: list[_Made], inputs: list[_Made]) -> lis
 
     for equation in jaxpr.eqns:
         operands = [read(atom) for atom in equation.invars]
-        inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
-        if equation.primitive.name in _CALLS and hasattr(inner, "jaxpr"):
-            out = _evaluate_jaxpr(inner.jaxpr, [_Made(c, None, ()) for c in inner.consts], operands)
+        inner = called(equation)
+        if inner is not None:
+            consts = [_Made(c, None, ()) for c in getattr(inner, "consts", ())]
+            out = _evaluate_jaxpr(getattr(inner, "jaxpr", inner), consts, operands)
         else:
             outputs = evaluate(equation, [o.value for o in operands])
             out = [_Made(value, equation, tuple(operands)) for value in outputs]

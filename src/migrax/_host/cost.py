@@ -12,14 +12,15 @@ _SLOW = {  # for each number of these, in units of the above
     **dict.fromkeys(("lgamma", "digamma", "bessel_i0e", "bessel_i1e"), 80),
     **dict.fromkeys(("igamma", "igammac", "regularized_incomplete_beta", "polygamma", "zeta"), 600),
 }
-_MADE = ("broadcast_in_dim", "reshape", "squeeze", "transpose", "slice", "iota", "copy", "expand_dims")  # no copies
+_MADE = ("broadcast_in_dim", "reshape", "squeeze", "transpose", "slice", "iota", "copy")  # no copies
 _CUBIC = ("cholesky", "eigh", "lu", "triangular_solve")
 UNKNOWN = 1e-4  # seconds for an equation that JAX evaluates
 TRIPS = 20  # what is assumed for a loop whose length depends on values
 
 
 def seconds(equation: Any) -> float:
-    """Seconds for one evaluation, as measured on a common processor; those of loops are the caller's."""
+    """Seconds for one evaluation, a rough guess; those of loops are the caller's. Of five likelihoods that were timed,
+    of 4 to 200,000 data, the sum was within a quarter of what their plans took."""
     name = equation.primitive.name
     avals = [v.aval for v in (*equation.invars, *equation.outvars)]
     size = max((math.prod(aval.shape) for aval in avals), default=1)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from . import control_flow, elementwise, indexing, linear_algebra, reductions, shapes, special_functions
-from .bound import bound, is_plain
+from .bound import bound, called, is_plain
 from .cost import TRIPS, UNKNOWN, seconds
 
 _RULES: dict[str, Callable[[Any], Callable[..., Any] | None]] = {
@@ -23,12 +23,6 @@ _RULES: dict[str, Callable[[Any], Callable[..., Any] | None]] = {
     **shapes.RULES,
     **special_functions.RULES,
 }
-# Primitives that only call another jaxpr, and the parameters that may hold it.
-_CALLS = (
-    "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call",
-    "custom_vjp_call_jaxpr",
-)  # fmt: skip
-_CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
 @dataclasses.dataclass(slots=True)
@@ -177,8 +171,7 @@ class _Flattened:
     def _called(self, equation: Any, ins: tuple[int, ...]) -> tuple[Any, Sequence[int]]:
         """The jaxpr that an equation only calls, and which of its inputs are the inputs of that; else `None`."""
         name, params = equation.primitive.name, equation.params
-        if name in _CALLS:
-            inner = next((params[key] for key in _CALLED if key in params), None)
+        if (inner := called(equation)) is not None:
             return inner, range(len(ins))
         if name == "call_hi_primitive":
             return _expanded(params["_prim"]), range(len(ins))
