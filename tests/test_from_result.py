@@ -208,7 +208,13 @@ ON_OTHER = {
     "discovery": lambda start: mx.discovery(NLL, start, OTHER, "s"),
     "upper_limit": lambda start: mx.upper_limit(NLL, start, OTHER, "s"),
     "interval": lambda start: mx.interval(NLL, start, OTHER, "s"),
+    "impacts": lambda start: mx.impacts(NLL, _fitted(start), OTHER, "s"),
+    "goodness_of_fit": lambda start: mx.goodness_of_fit(NLL, _fitted(start), OTHER),
 }
+
+
+def _fitted(start):
+    return start if isinstance(start, mx.FitResult) else mx.fit(NLL, start, OTHER)
 
 
 @pytest.mark.parametrize("name", ON_OTHER)

@@ -30,7 +30,7 @@ CALLS = {
     "minos": (lambda r: mx.minos(NLL, r, DATA), ["_sides"]),
     "profile": (lambda r: mx.profile(NLL, r, DATA, "mu"), ["evaluate"]),
     "contour": (lambda r: mx.contour(NLL, r, DATA, ["mu", "b"]), ["_sides", "_base_is_inside", "_search_lines"]),
-    "goodness of fit": (lambda r: mx.goodness_of_fit(NLL, r, DATA), ["_deviance"]),
+    "goodness of fit": (lambda r: mx.goodness_of_fit(NLL, r, DATA), ["_deviance", "_value"]),
     "hypotest": (lambda r: mx.hypotest(NLL, r, DATA, "mu", 1.0), ["_asimov", "_fit", "_value", "evaluate"]),
     "limit": (
         lambda r: mx.upper_limit(NLL, r, DATA, "mu"),

@@ -1,7 +1,6 @@
 """A hypothesis test and the calculators of its p-values."""
 
 import abc
-import warnings
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,19 +12,14 @@ from .._fit.fit import fit
 from .._fit.objective import prepare_data
 from .._fit.result import FitResult, check_has_covariance
 from .._fit.status import Status
-from .._likelihoods.base import AbstractLikelihood, as_likelihood
+from .._likelihoods.base import as_likelihood
 from .._likelihoods.effective import Factor, scaled
-from .._parameters.resolve import resolve
 from .._parameters.space import update
-from .._profile.fitted import Fitted
-from .._util.jit import jit
-from .._util.tracing import is_concrete, is_concrete_tree
+from .._profile.fitted import Fitted, is_of
+from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .ratio import Ratio, check_value, ratio
 from .statistics import AbstractStatistic, StatisticValue
-
-# Values of the NLL that differ by less, in units of UP and beyond rounding, are of the same fit.
-_SAME = 1e-4
 
 
 class Test(NamedTuple):
@@ -130,33 +124,7 @@ def free_fit(
                 f"jax.vmap(lambda result, data: mx.{what}(likelihood, result, data, ...))(results, data)"
             )
         assert params.covariance is not None
-        if not factors and params.covariance.kind == "hesse" and _is_of(params, nll, data, what):
+        if not factors and params.covariance.kind == "hesse" and is_of(params, nll, data, what):
             return Fitted(nll, params, data), factors
         params = params.params
     return Fitted(nll, fit(nll, params, data, solver=solver, covariance=covariance), data), factors
-
-
-def _is_of(result: FitResult, nll: AbstractLikelihood, data: PyTree, what: str) -> bool:
-    """Returns whether the value of the result is that of these data, which is assumed where it is traced.
-
-    **Warns** if not."""
-    if not is_concrete_tree((result.nll, result.params, eqx.filter((nll, data), eqx.is_array))):
-        return True
-    here = _value(nll, result.params, data)
-    if not is_concrete(here):  # the likelihood closes over a tracer
-        return True
-    was, now = float(result.nll), float(here)
-    rounding = 64 * float(np.finfo(result.values.dtype).eps) * (abs(was) + 1)
-    if np.isnan(was) or abs(now - was) <= _SAME * float(result.up) + float(result.edm) + rounding:
-        return True
-    warnings.warn(
-        f"{what}: the result is not of this likelihood and these data, whose NLL is {now:.9g} at its parameters (it "
-        f"was {was:.9g}): they are fitted, from there",
-        stacklevel=4,
-    )
-    return False
-
-
-@jit
-def _value(nll: AbstractLikelihood, params: PyTree, data: PyTree) -> Array:
-    return jnp.asarray(nll(resolve(params), data))

@@ -6,17 +6,23 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from .._fit.fit import covariance_kind, fit
 from .._fit.objective import Theta, constant_of, prepare_data
 from .._fit.result import FitResult, check_has_covariance
 from .._likelihoods.base import AbstractLikelihood, as_likelihood
+from .._parameters.resolve import resolve
 from .._parameters.select import Where, select
-from .._util.tracing import is_concrete
+from .._util.jit import jit
+from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
 
 # A rise cannot be resolved if the rounding of the values is more than this fraction of it.
 BLUR = 0.1
+
+# Values of the NLL that differ by less, in units of UP and beyond rounding, are of the same fit.
+_SAME = 1e-4
 
 
 class Fitted(NamedTuple):
@@ -49,7 +55,7 @@ def fitted(nll: Any, result: Any, data: PyTree, what: str, refit: bool) -> Fitte
 
     **Raises:** `TypeError`, `ValueError` unless `result` is one valid fit with a covariance (or traced).
 
-    **Warns** where the shape of the likelihood does not describe the data (weighted events), and where the rounding of
+    **Warns** where the result is of other data, which are fitted then; where the shape of the likelihood does not describe the data (weighted events), and where the rounding of
     its values hides a rise by UP.
     """
     _check_kind(result, what)
@@ -58,6 +64,10 @@ def fitted(nll: Any, result: Any, data: PyTree, what: str, refit: bool) -> Fitte
         result = fit(nll, result.params, data, up=result.up)
     check_result(result, what)
     data = prepare_data(data)
+    # The others walk away from the point of the result, and tell a lower one.
+    if what == "impacts" and not is_of(result, nll, data, what):
+        result = fit(nll, result.params, data, up=result.up)
+        check_result(result, what)
     _warn_of_weights(nll, result, data, what)
     checked = Fitted(nll, result, data)
     if what != "scan":
@@ -76,6 +86,32 @@ def check_result(result: Any, what: str) -> None:
         )
     if is_concrete(result.valid) and not bool(result.valid):
         raise ValueError(f"{what} needs a valid fit, and this one is not: {result.message} (refit=True fits again)")
+
+
+def is_of(result: FitResult, nll: AbstractLikelihood, data: PyTree, what: str, stacklevel: int = 4) -> bool:
+    """Returns whether the value of the result is that of these data, which is assumed where it is traced.
+
+    **Warns** if not, at `stacklevel`."""
+    if not is_concrete_tree((result.nll, result.params, eqx.filter((nll, data), eqx.is_array))):
+        return True
+    here = _value(nll, result.params, data)
+    if not is_concrete(here):  # the likelihood closes over a tracer
+        return True
+    was, now = float(result.nll), float(here)
+    rounding = 64 * float(np.finfo(result.values.dtype).eps) * (abs(was) + 1)
+    if np.isnan(was) or abs(now - was) <= _SAME * float(result.up) + float(result.edm) + rounding:
+        return True
+    warnings.warn(
+        f"{what}: the result is not of this likelihood and these data, whose NLL is {now:.9g} at its parameters (it "
+        f"was {was:.9g}): they are fitted, from there",
+        stacklevel=stacklevel,
+    )
+    return False
+
+
+@jit
+def _value(nll: AbstractLikelihood, params: PyTree, data: PyTree) -> Array:
+    return jnp.asarray(nll(resolve(params), data))
 
 
 def _check_kind(result: Any, what: str) -> None:

@@ -146,6 +146,8 @@ def impacts(
 
     **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, a `poi` among the nuisance parameters, errors
     before the fit that are not positive, an invalid result.
+
+    **Warns** where the result is one of other data (or of another likelihood): these are fitted then.
     """
     checked = fitted(nll, result, data, "impacts", refit)
     target, result = checked.positions(poi, "impacts"), checked.result

@@ -15,6 +15,7 @@ from .._fit.result import FitResult
 from .._host.hosted import hosted
 from .._likelihoods.base import as_likelihood
 from .._parameters.static import only_arrays, with_all_leaves
+from .._profile.fitted import is_of
 from .._util.jit import jit
 from .._util.result import AbstractResult
 from .._util.tracing import is_concrete, is_concrete_tree
@@ -94,6 +95,8 @@ def goodness_of_fit(
 
     **Raises:** `TypeError` for a likelihood without a saturated model; `ValueError` for a result that is not valid or
     has no degree of freedom.
+
+    **Warns** where the result is one of other data (or of another likelihood): these are fitted then.
     """
     _check(result)
     nll = as_likelihood(nll)
@@ -110,6 +113,9 @@ def goodness_of_fit(
     if toys is not None and key is None:
         raise TypeError("toys need a key: goodness_of_fit(..., toys=1000, key=jax.random.key(0))")
     data = prepare_data(data)
+    if not is_of(result, nll, data, "goodness_of_fit", stacklevel=3):
+        result = fit(nll, result.params, data, up=result.up)
+        _check(result)
     deviance, ndof = _deviance(nll, result, data)
     if is_concrete(ndof) and int(ndof) < 1:
         raise ValueError(f"there is no degree of freedom left: ndof is {int(ndof)}")
