@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Scalar
 
+from .._host import flow, xp
+from .._host.xp import is_on_host
 from .._util.typing import PyTree
 from .expansion import Expansion, expand
 
@@ -36,20 +36,20 @@ class Around(NamedTuple):
 
     @classmethod
     def unseen(cls, x: Float[Array, " n"]) -> "Around":
-        none = jnp.zeros_like(x)
-        return cls(x, x, jnp.zeros(x.shape, bool), none, none)
+        none = xp.zeros_like(x)
+        return cls(x, x, xp.zeros(x.shape, bool), none, none)
 
 
 def nearest(x: Float[Array, " n"], kinks: Float[Array, "m n"]) -> Float[Array, " n"]:
     """The nearest kink of each parameter; NaN where it has none."""
-    distance = jnp.where(jnp.isnan(kinks), jnp.inf, jnp.abs(x - kinks))
-    return jnp.take_along_axis(kinks, jnp.argmin(distance, axis=0)[None], axis=0)[0]
+    distance = xp.where(xp.isnan(kinks), xp.inf, xp.abs(x - kinks))
+    return xp.take_along_axis(kinks, xp.argmin(distance, axis=0)[None], axis=0)[0]
 
 
 def side(at: Float[Array, " n"]) -> Float[Array, " n"]:
     """The distance from a kink at which its two sides are evaluated, so small that nothing else changes."""
-    info = jnp.finfo(at.dtype)
-    return jnp.maximum(jnp.sqrt(info.tiny) * 1e-5, 4 * info.eps * jnp.abs(at))
+    info = xp.finfo(at.dtype)
+    return xp.maximum(xp.sqrt(info.tiny) * 1e-5, 4 * info.eps * xp.abs(at))
 
 
 def on_kinks(x: Float[Array, " n"], kinks: Float[Array, "m n"]) -> Float[Array, " n"]:
@@ -57,8 +57,8 @@ def on_kinks(x: Float[Array, " n"], kinks: Float[Array, "m n"]) -> Float[Array, 
 
     The distances differ, so that kinks through the same point on a diagonal (of `abs(a - b)`) are not missed."""
     at = nearest(x, kinks)
-    uneven = 2.5 + jnp.cos(2.399963229728653 * jnp.arange(1, x.size + 1, dtype=x.dtype))
-    return jnp.where(jnp.abs(x - at) <= side(at), uneven * side(at), 0.0)
+    uneven = 2.5 + xp.cos(2.399963229728653 * xp.arange(1, x.size + 1, dtype=x.dtype))
+    return xp.where(xp.abs(x - at) <= side(at), uneven * side(at), 0.0)
 
 
 def snapped(x: Float[Array, " n"], kinks: Float[Array, "m n"], errors: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -66,27 +66,27 @@ def snapped(x: Float[Array, " n"], kinks: Float[Array, "m n"], errors: Float[Arr
 
     Otherwise the search for a minimum on a kink at which only the second derivative jumps could alternate between its
     sides for ever."""
-    eps, at = jnp.finfo(x.dtype).eps, nearest(x, kinks)
-    tolerance = 8 * eps * (jnp.abs(x) + jnp.abs(at)) + jnp.maximum(_NEGLIGIBLE, 8 * eps) * errors
-    return jnp.where(jnp.abs(x - at) <= tolerance, at, x)
+    eps, at = xp.finfo(x.dtype).eps, nearest(x, kinks)
+    tolerance = 8 * eps * (xp.abs(x) + xp.abs(at)) + xp.maximum(_NEGLIGIBLE, 8 * eps) * errors
+    return xp.where(xp.abs(x - at) <= tolerance, at, x)
 
 
 def both_sides(
     fn: Objective, x: Float[Array, " n"], theta: PyTree, reach: Float[Array, " n"]
 ) -> tuple[Expansion, Expansion]:
     """The expansions above and below `x`, from one copy of `fn`; one at `x` itself if no parameter is on a kink."""
-    points = jnp.stack([x + reach, x - reach])
+    points = xp.stack([x + reach, x - reach])
     n, dtype = x.size, x.dtype
-    blank = Expansion(jnp.zeros(2, dtype), jnp.zeros((2, n), dtype), jnp.zeros((2, n, n), dtype))
+    blank = Expansion(xp.zeros(2, dtype), xp.zeros((2, n), dtype), xp.zeros((2, n, n), dtype))
 
     def body(i: Array, expansions: Expansion) -> Expansion:
         new = expand(fn, points[i], theta)
-        return jax.tree.map(lambda a, b: a.at[i].set(b), expansions, new)
+        return jax.tree.map(lambda a, b: xp.set_at(a, i, b), expansions, new)
 
-    on_kink = jnp.any(reach > 0)
-    expansions = lax.fori_loop(0, jnp.where(on_kink, 2, 1), body, blank)
+    on_kink = xp.any(reach > 0)
+    expansions = flow.fori_loop(0, xp.where(on_kink, 2, 1), body, blank)
     above = jax.tree.map(lambda a: a[0], expansions)
-    return above, jax.tree.map(lambda a: jnp.where(on_kink, a[1], a[0]), expansions)
+    return above, jax.tree.map(lambda a: xp.where(on_kink, a[1], a[0]), expansions)
 
 
 def around(
@@ -102,42 +102,42 @@ def around(
     kinks, and on which side the others leave."""
     on_kink = reach > 0
     mean = jax.tree.map(lambda a, b: 0.5 * (a + b), above, below)
-    curvature = jnp.diagonal(mean.hessian)
-    unit = jnp.where(on_kink, jnp.sqrt(jnp.where(curvature > 0, curvature, 1.0)), 1.0)
+    curvature = xp.diagonal(mean.hessian)
+    unit = xp.where(on_kink, xp.sqrt(xp.where(curvature > 0, curvature, 1.0)), 1.0)
     slope_above, slope_below = above.gradient / unit, below.gradient / unit
     # Where the slope vanishes on both sides, only the curvature may jump.
     tolerance = _slope_tolerance(x)
-    is_flat = on_kink & (jnp.abs(slope_above) <= tolerance) & (jnp.abs(slope_below) <= tolerance)
+    is_flat = on_kink & (xp.abs(slope_above) <= tolerance) & (xp.abs(slope_below) <= tolerance)
     held = on_kink & ~is_flat & (slope_below <= tolerance) & (slope_above >= -tolerance)
     moves_up = on_kink & ~is_flat & ~held & (slope_above < 0) & (-slope_above >= slope_below)
     moves_down = on_kink & ~is_flat & ~held & ~moves_up
-    gradient = jnp.where(moves_up, above.gradient, jnp.where(moves_down, below.gradient, mean.gradient))
+    gradient = xp.where(moves_up, above.gradient, xp.where(moves_down, below.gradient, mean.gradient))
     at = nearest(x, kinks)
-    low = jnp.max(jnp.where(kinks < x - reach, kinks, -jnp.inf), axis=0)
-    high = jnp.min(jnp.where(kinks > x + reach, kinks, jnp.inf), axis=0)
-    low = jnp.maximum(lower, jnp.where(moves_up, at, low))
-    high = jnp.minimum(upper, jnp.where(moves_down, at, high))
-    jump = jnp.where(held, jnp.maximum(above.gradient - below.gradient, 0.0), 0.0)
+    low = xp.max(xp.where(kinks < x - reach, kinks, -xp.inf), axis=0)
+    high = xp.min(xp.where(kinks > x + reach, kinks, xp.inf), axis=0)
+    low = xp.maximum(lower, xp.where(moves_up, at, low))
+    high = xp.minimum(upper, xp.where(moves_down, at, high))
+    jump = xp.where(held, xp.maximum(above.gradient - below.gradient, 0.0), 0.0)
     # Where only the curvature jumps, the point is no minimum if one side falls, whatever the mean.
-    curvatures = jnp.stack([jnp.diagonal(above.hessian), jnp.diagonal(below.hessian)])
-    lowest = jnp.min(curvatures, axis=0)
-    falls_on_one_side = is_flat & (lowest < -_slope_tolerance(x) * jnp.max(curvatures, axis=0))
-    hessian = mean.hessian + jnp.diag(jnp.where(falls_on_one_side, lowest - curvature, 0.0))
+    curvatures = xp.stack([xp.diagonal(above.hessian), xp.diagonal(below.hessian)])
+    lowest = xp.min(curvatures, axis=0)
+    falls_on_one_side = is_flat & (lowest < -_slope_tolerance(x) * xp.max(curvatures, axis=0))
+    hessian = mean.hessian + xp.diag(xp.where(falls_on_one_side, lowest - curvature, 0.0))
     return Expansion(mean.value, gradient, hessian), Around(low, high, held, jump, reach)
 
 
 def is_step(above: Expansion, below: Expansion, reach: Float[Array, " n"]) -> Bool[Array, ""]:
     """Whether the values of the two sides differ by more than slopes and rounding explain: a step, not a kink."""
-    eps = jnp.finfo(above.value.dtype).eps
-    slopes = jnp.sum(jnp.maximum(jnp.abs(above.gradient), jnp.abs(below.gradient)) * reach)
-    size = jnp.maximum(jnp.abs(above.value), jnp.abs(below.value))
-    difference = jnp.abs(above.value - below.value)
-    return jnp.any(reach > 0) & (difference > 1e4 * eps * (1 + size) + 4 * slopes)
+    eps = xp.finfo(above.value.dtype).eps
+    slopes = xp.sum(xp.maximum(xp.abs(above.gradient), xp.abs(below.gradient)) * reach)
+    size = xp.maximum(xp.abs(above.value), xp.abs(below.value))
+    difference = xp.abs(above.value - below.value)
+    return xp.any(reach > 0) & (difference > 1e4 * eps * (1 + size) + 4 * slopes)
 
 
 def _slope_tolerance(x: Array) -> Array:
     """The slope, per error, that counts as zero."""
-    return jnp.maximum(1e-6, 1e3 * jnp.finfo(x.dtype).eps)
+    return xp.maximum(1e-6, 1e3 * xp.finfo(x.dtype).eps)
 
 
 def with_jumps(
@@ -153,16 +153,16 @@ def with_jumps(
     h = at.hessian
     free = ~held & ~active
     both = free[:, None] & free[None, :]
-    diagonal = jnp.abs(jnp.diagonal(h))
-    unit = jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1.0))
-    block = jnp.where(both, h, jnp.diag(unit**2)) / (unit[:, None] * unit[None, :])
-    coupling = jnp.where(free[:, None] & held[None, :], h, 0.0)
-    profiled = jnp.sum(coupling * (jnp.linalg.solve(block, coupling / unit[:, None]) / unit[:, None]), axis=0)
-    curvature = jnp.diagonal(h) - profiled
-    radicand = jnp.maximum(0.25 * jump**2 + curvature, 0.0)
-    root = jnp.where(held & (radicand > 0), jnp.sqrt(jnp.where(radicand > 0, radicand, 1.0)), 0.0)
-    addition = jnp.where(held, jump * (0.5 * jump + root), 0.0)
-    return at._replace(hessian=h + jnp.diag(addition))
+    diagonal = xp.abs(xp.diagonal(h))
+    unit = xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
+    block = xp.where(both, h, xp.diag(unit**2)) / (unit[:, None] * unit[None, :])
+    coupling = xp.where(free[:, None] & held[None, :], h, 0.0)
+    profiled = xp.sum(coupling * (xp.solve(block, coupling / unit[:, None]) / unit[:, None]), axis=0)
+    curvature = xp.diagonal(h) - profiled
+    radicand = xp.maximum(0.25 * jump**2 + curvature, 0.0)
+    root = xp.where(held & (radicand > 0), xp.sqrt(xp.where(radicand > 0, radicand, 1.0)), 0.0)
+    addition = xp.where(held, jump * (0.5 * jump + root), 0.0)
+    return at._replace(hessian=h + xp.diag(addition))
 
 
 def expand_sides(
@@ -176,15 +176,15 @@ def expand_sides(
     """The mean of the expansions of both sides of all kinks that `x` lies on, with second differences for `held`.
 
     Unlike `both_sides`, it can be differentiated."""
-    sides = jax.vmap(lambda s: expand(fn, x + s * reach, theta))(jnp.array([1.0, -1.0], x.dtype))
+    sides = jax.vmap(lambda s: expand(fn, x + s * reach, theta))(xp.array([1.0, -1.0], x.dtype))
     mean = jax.tree.map(lambda a: 0.5 * (a[0] + a[1]), sides)
-    jump = jnp.where(held, jnp.maximum(sides.gradient[0] - sides.gradient[1], 0.0), 0.0)
+    jump = xp.where(held, xp.maximum(sides.gradient[0] - sides.gradient[1], 0.0), 0.0)
     return with_jumps(mean, jump, held, active)
 
 
 def mean_gradient(fn: Objective, x: Float[Array, " n"], theta: PyTree, reach: Float[Array, " n"]) -> Float[Array, " n"]:
     """The mean of the gradients of the two sides."""
-    sides = jax.vmap(lambda s: jax.grad(fn)(x + s * reach, theta))(jnp.array([1.0, -1.0], x.dtype))
+    sides = jax.vmap(lambda s: jax.grad(fn)(x + s * reach, theta))(xp.array([1.0, -1.0], x.dtype))
     return 0.5 * (sides[0] + sides[1])
 
 
@@ -194,16 +194,16 @@ def expand_on_average(
     """`expand` or, on kinks, the mean of the two sides, with second differences where the slopes bracket zero."""
     if kinks is None:
         return expand(fn, x, theta)
-    reach, none_active = lax.stop_gradient(on_kinks(x, kinks)), jnp.zeros(x.shape, bool)
-    sides = jax.vmap(lambda s: expand(fn, x + s * reach, theta))(jnp.array([1.0, -1.0], x.dtype))
+    reach, none_active = flow.stop_gradient(on_kinks(x, kinks)), xp.zeros(x.shape, bool)
+    sides = jax.vmap(lambda s: expand(fn, x + s * reach, theta))(xp.array([1.0, -1.0], x.dtype))
     above, below = (jax.tree.map(lambda a, i=i: a[i], sides) for i in range(2))
-    at, kinks_around = around(above, below, x, kinks, reach, jnp.full_like(x, -jnp.inf), jnp.full_like(x, jnp.inf))
+    at, kinks_around = around(above, below, x, kinks, reach, xp.full_like(x, -xp.inf), xp.full_like(x, xp.inf))
     return with_jumps(at, kinks_around.jump, kinks_around.held, none_active)
 
 
 def comes_to(kinks: Float[Array, "m n"] | None, a: Float[Array, " n"], b: Float[Array, " n"]) -> Bool[Array, ""]:
     """Whether a step from `a` to `b` reaches or crosses a kink."""
-    return jnp.array(False) if kinks is None else jnp.any((a - kinks) * (b - kinks) <= 0)
+    return xp.array(False) if kinks is None else xp.any((a - kinks) * (b - kinks) <= 0)
 
 
 def gradient_at(
@@ -217,26 +217,32 @@ def gradient_at(
     """The gradient at a minimum over the parameters that are not `held`, on kinks the mean of the two sides, and which
     of these parameters stay on a kink. `sizes` are their errors."""
     if kinks is None:
-        return jax.grad(fn)(x, theta), jnp.zeros(x.shape, bool)
-    point = lax.stop_gradient(x)
+        return jax.grad(fn)(x, theta), xp.zeros(x.shape, bool)
+    point = flow.stop_gradient(x)
     at = nearest(point, kinks)
-    on_kink = ~held & (jnp.abs(point - at) <= 1e-8 * sizes)
-    reach = jnp.where(on_kink, 2 * jnp.abs(point - at) + side(at), 0.0)
-    above, below = jax.vmap(lambda s: jax.grad(fn)(x + s * reach, theta))(jnp.array([1.0, -1.0], x.dtype))
-    is_steep = jnp.maximum(jnp.abs(above), jnp.abs(below)) * sizes > _slope_tolerance(x)
-    return 0.5 * (above + below), on_kink & lax.stop_gradient(is_steep)
+    on_kink = ~held & (xp.abs(point - at) <= 1e-8 * sizes)
+    reach = xp.where(on_kink, 2 * xp.abs(point - at) + side(at), 0.0)
+    above, below = jax.vmap(lambda s: jax.grad(fn)(x + s * reach, theta))(xp.array([1.0, -1.0], x.dtype))
+    is_steep = xp.maximum(xp.abs(above), xp.abs(below)) * sizes > _slope_tolerance(x)
+    return 0.5 * (above + below), on_kink & flow.stop_gradient(is_steep)
 
 
-@eqx.filter_custom_jvp
 def attach_sides(
     known: Expansion, fn: Objective, x: Array, theta: PyTree, reach: Array, held: Array, active: Array
 ) -> Expansion:
     """As `attach`, for the expansion at a point on kinks."""
+    return known if is_on_host() else _attach_sides(known, fn, x, theta, reach, held, active)
+
+
+@eqx.filter_custom_jvp
+def _attach_sides(
+    known: Expansion, fn: Objective, x: Array, theta: PyTree, reach: Array, held: Array, active: Array
+) -> Expansion:
     del fn, x, theta, reach, held, active
     return known
 
 
-@attach_sides.def_jvp
+@_attach_sides.def_jvp
 def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Expansion, Expansion]:
     known, fn, x, theta, *where = primals
     _, t_fn, t_x, t_theta, *_ = tangents
@@ -244,5 +250,5 @@ def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Expansion, E
         lambda fn, x, theta: expand_sides(fn, x, theta, *where), (fn, x, theta), (t_fn, t_x, t_theta)
     )
     return attach_sides(known, fn, x, theta, *where), jax.tree.map(
-        lambda t, k: jnp.zeros_like(k) if t is None else t, out, known, is_leaf=lambda t: t is None
+        lambda t, k: xp.zeros_like(k) if t is None else t, out, known, is_leaf=lambda t: t is None
     )

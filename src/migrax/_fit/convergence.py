@@ -8,11 +8,11 @@ the right sign (KKT), how far below the point the minimum lies (the EDM), and wh
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Scalar
 
 from .._derivatives.expansion import Expansion, expand
 from .._derivatives.kinks import Around, around, both_sides, is_step, on_kinks, snapped, with_jumps
+from .._host import xp
 from .._parameters.space import Space
 from .._solvers.metric import Metric
 from .._util.typing import PyTree
@@ -36,8 +36,8 @@ class Verdict(NamedTuple):
 
 def unseen(x: Float[Array, " n"], kinks: Around | None = None) -> Verdict:
     """The verdict on a point that has not been evaluated."""
-    false = jnp.array(False)
-    return Verdict(x, jnp.zeros(x.shape, bool), jnp.zeros((), x.dtype), false, false, Metric.unit(x), kinks)
+    false = xp.array(False)
+    return Verdict(x, xp.zeros(x.shape, bool), xp.zeros((), x.dtype), false, false, Metric.unit(x), kinks)
 
 
 def look_at(
@@ -55,8 +55,8 @@ def look_at(
     above, below = both_sides(fn, x, theta, reach)
     at, kinks = around(above, below, x, space.kinks, reach, space.lower, space.upper)
     verdict = inspect(at, x, space.between(kinks.lower, kinks.upper), goal, kinks.held)
-    errors = jnp.where(verdict.positive_definite, jnp.sqrt(jnp.sum(verdict.metric.root() ** 2, axis=1)), 0.0)
-    edm = jnp.where(is_step(above, below, reach), jnp.inf, verdict.edm)
+    errors = xp.where(verdict.positive_definite, xp.sqrt(xp.sum(verdict.metric.root() ** 2, axis=1)), 0.0)
+    edm = xp.where(is_step(above, below, reach), xp.inf, verdict.edm)
     return at, verdict._replace(newton=snapped(verdict.newton, space.kinks, errors), kinks=kinks, edm=edm)
 
 
@@ -77,21 +77,21 @@ def inspect(
     at: Expansion, x: Float[Array, " n"], space: Space, goal: Scalar, held: Bool[Array, " n"] | None = None
 ) -> Verdict:
     """The verdict on `x` from the expansion `at` of the objective there. The parameters of `held` do not move."""
-    finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)) & jnp.all(jnp.isfinite(at.hessian))
-    finite &= jnp.all(jnp.isfinite(x))
-    gradient = jnp.where(finite, at.gradient, 0.0)
-    hessian = jnp.where(finite, at.hessian, jnp.eye(x.size, dtype=x.dtype))
+    finite = xp.isfinite(at.value) & xp.all(xp.isfinite(at.gradient)) & xp.all(xp.isfinite(at.hessian))
+    finite = finite & (xp.all(xp.isfinite(x)))
+    gradient = xp.where(finite, at.gradient, 0.0)
+    hessian = xp.where(finite, at.hessian, xp.eye(x.size, dtype=x.dtype))
     if space.has_bounds:
         model = minimum_within_bounds(gradient, hessian, x, space, goal, held)
     else:
-        model = minimum_with_active(gradient, hessian, jnp.zeros(x.shape, bool), jnp.zeros_like(x))
+        model = minimum_with_active(gradient, hessian, xp.zeros(x.shape, bool), xp.zeros_like(x))
     metric, active, step = model
     edm = -(gradient @ step + 0.5 * step @ hessian @ step)
     positive_definite = metric.positive_definite & finite
     return Verdict(
-        newton=jnp.clip(x + step, space.lower, space.upper) if space.has_bounds else x + step,
+        newton=xp.clip(x + step, space.lower, space.upper) if space.has_bounds else x + step,
         active=active,
-        edm=jnp.where(positive_definite, jnp.maximum(edm, 0.0), jnp.nan),
+        edm=xp.where(positive_definite, xp.maximum(edm, 0.0), xp.nan),
         positive_definite=positive_definite,
         finite=finite,
         metric=metric,

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 from .._display.html import matrix_html
 from .._display.latex import matrix_latex
 from .._display.text import matrix_text
+from .._host import xp
 from .._parameters.names import unknown_name
 from .._util.frames import data_frame
 from .._util.result import AbstractResult, refuse_many, refuse_traced
@@ -37,7 +38,7 @@ class Covariance(AbstractResult):
     @property
     def errors(self) -> Float[Array, "*batch n"]:
         """The square roots of the variances, shape `(..., n)`."""
-        variance = jnp.diagonal(self.matrix, axis1=-2, axis2=-1)
+        variance = xp.diagonal(self.matrix, axis1=-2, axis2=-1)
         return _safe_sqrt(variance)
 
     @property
@@ -98,7 +99,7 @@ class Covariance(AbstractResult):
 
 def _safe_sqrt(x: Array) -> Array:
     positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), jnp.where(x == 0, 0.0, jnp.nan))
+    return xp.where(positive, xp.sqrt(xp.where(positive, x, 1.0)), xp.where(x == 0, 0.0, xp.nan))
 
 
 def _positions(name: str, names: tuple[str, ...]) -> np.ndarray:

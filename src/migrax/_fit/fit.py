@@ -11,42 +11,38 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float, Scalar
+from jaxtyping import Array, ArrayLike, Scalar
 
-from .._derivatives.expansion import attach
 from .._derivatives.find_kinks import kinks_in
-from .._derivatives.kinks import attach_sides
-from .._derivatives.one_mode import accuracy_of, differentiable
+from .._derivatives.one_mode import differentiable
 from .._hints import other_packages
 from .._likelihoods import LeastSquares
 from .._likelihoods.base import AbstractLikelihood, as_likelihood
 from .._parameters.names import flatten, names
-from .._parameters.space import Space, ravel, resolve_at, update
-from .._parameters.static import only_arrays
+from .._parameters.space import Space, ravel, resolve_at
 from .._solvers import LevenbergMarquardt, Migrad
 from .._util.explicit_sharding import without_explicit_types
 from .._util.jit import jit
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
-from .convergence import EDM_GOAL
 from .covariance import Covariance
-from .hesse import covariance_matrix, scale_of
-from .loop import Outcome, solve, stationarity
+from .hesse import scale_of
+from .loop import solve, stationarity
 from .minimiser import Problem
-from .not_finite import NOT_FINITE, explain, find_not_finite, nothing_found
+from .not_finite import NOT_FINITE, explain
 from .objective import (
     Theta,
     check_up,
-    constant_of,
     float32_complaint,
     float32_data_complaint,
     objective,
     prepare_data,
     prepare_params,
 )
+from .on_host import fit_on_host
 from .result import FitResult
+from .result_of import result_of
 from .sandwich import Kind, check_kind, sandwich
-from .status import Status
 
 _MAX_NAMED = 5
 
@@ -148,7 +144,7 @@ def fit(
         check_kind(hesse, "hesse")
     matrix = None if covariance is None else check_covariance(covariance, params)
     run = functools.partial(
-        _fit, likelihood, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint
+        _run, likelihood, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint
     )
     result = explain(likelihood, _retry_with_kinks(likelihood, run, params, data), data)
     if likelihood.complaints is not None and is_concrete(result.values):
@@ -296,6 +292,12 @@ def _check_solver(solver: Any, nll: Any) -> Any:
     return solver
 
 
+def _run(*inputs: Any, kinks: Array | None = None) -> FitResult:
+    """The fit, on the host where it can be."""
+    result = fit_on_host(*inputs, kinks=kinks)
+    return _fit(*inputs, kinks) if result is None else result
+
+
 @jit
 def _fit(
     nll: AbstractLikelihood,
@@ -333,63 +335,3 @@ def _residuals(nll: Any, params: PyTree, x: Array, theta: Theta, space: Space) -
         return likelihood.residuals(resolve_at(theta.params, x), theta.data) / jnp.sqrt(2 * theta.up)
 
     return differentiable(eqx.filter_closure_convert(fn, x, theta), x, theta, space, orders=1)
-
-
-def result_of(
-    fn: Callable[[Float[Array, " n"], Theta], Scalar],
-    theta: Theta,
-    space: Space,
-    x: Float[Array, " n"],
-    outcome: Outcome,
-    hesse: bool,
-    nll: Any,
-    algorithm: str,
-    matrix: Float[Array, "n n"] | None = None,
-) -> FitResult:
-    """The result of a fit of the objective `fn` that ended at `x`. `matrix` is the covariance, if it is known already;
-    the data are then not searched for entries that are not finite."""
-    if outcome.kinks is None:
-        at = attach(outcome.at, fn, x, theta)
-    else:
-        at = attach_sides(outcome.at, fn, x, theta, outcome.kinks.reach, outcome.kinks.held, outcome.active)
-    units = 2 * theta.up
-    valid = outcome.status == int(Status.VALID)
-    if matrix is None:
-        matrix = covariance_matrix(at.hessian, outcome.metric, outcome.active, outcome.positive_definite)
-        accuracy = accuracy_of(fn, x, theta, outcome.metric.root())
-        bad_data, data_paths = find_not_finite(theta.data, outcome.status)
-    else:
-        accuracy = accuracy_of(fn, x, theta, None)
-        bad_data, data_paths = nothing_found(theta.data)
-    covariance = Covariance(matrix, outcome.positive_definite, space.names, accuracy=accuracy)
-    # The last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error.
-    value = (at.value - jnp.where(outcome.positive_definite & (outcome.edm <= EDM_GOAL), outcome.edm, 0.0)) * units
-    return FitResult(
-        values=x,
-        errors=covariance.errors if hesse else jnp.full_like(x, jnp.nan),
-        covariance=covariance if hesse else None,
-        nll=value + jnp.asarray(constant_of(nll, theta), value.dtype),
-        edm=outcome.edm * units,
-        valid=valid,
-        status=outcome.status,
-        at_limit=_at_limit(x, space, outcome, lax.stop_gradient(covariance.errors)),
-        on_kink=jnp.zeros_like(x, bool) if outcome.kinks is None else outcome.kinks.held & ~outcome.active,
-        stats=outcome.counts,
-        direction=outcome.weakest,
-        lower=space.lower,
-        upper=space.upper,
-        up=theta.up,
-        chi2=2 * value if nll.is_chi2 else None,
-        bad_data=bad_data,
-        _params=only_arrays(update(theta.params, x)),
-        minos=None,
-        names=space.names,
-        ndof=None if nll.ndata is None else jnp.asarray(nll.ndata(theta.data)) - space.num_inside(x),
-        algorithm=algorithm,
-        data_paths=data_paths,
-    )
-
-
-def _at_limit(x: Array, space: Space, outcome: Outcome, errors: Array) -> Array:
-    """Whether each parameter is at a bound, or nearer to one than half its error (MINUIT's rule)."""
-    return outcome.active | (space.room(x) < 0.5 * errors)

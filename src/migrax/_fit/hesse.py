@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Scalar
 
 from .._derivatives.expansion import inverse
 from .._derivatives.kinks import expand_on_average
 from .._derivatives.one_mode import accuracy_of
+from .._host import flow, xp
 from .._likelihoods.base import AbstractLikelihood, as_likelihood
 from .._parameters.resolve import resolve
 from .._solvers.metric import Metric, decompose
@@ -26,8 +26,8 @@ def covariance_matrix(
     """The inverse of a Hessian, from its decomposition, over the parameters that are not at a bound. The rows of those
     that are at a bound are zero; NaN if the Hessian is not usable."""
     free = ~active & usable
-    matrix = jnp.where(free[:, None] & free[None, :], metric.inverse(), 0.0)
-    return jnp.where(usable, inverse(lax.stop_gradient(matrix), hessian), jnp.nan)
+    matrix = xp.where(free[:, None] & free[None, :], metric.inverse(), 0.0)
+    return xp.where(usable, inverse(flow.stop_gradient(matrix), hessian), xp.nan)
 
 
 def scale_of(chi2: Array, ndof: Any) -> Array:

@@ -8,12 +8,11 @@ thus contains one copy of the value and gradient (in the minimiser) and one of t
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._derivatives.expansion import Expansion
 from .._derivatives.kinks import Around, mean_gradient, nearest
+from .._host import flow, xp
 from .._parameters.space import Space
 from .._solvers.metric import Metric
 from .convergence import EDM_GOAL, Verdict, look_at, on_average, unseen
@@ -63,14 +62,14 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
     """The primal function of the implicit adjoint: the minimum, and the outcome of the search."""
     problem, while_loop = inputs
     x, space = problem.x, problem.space
-    goal = jnp.asarray(EDM_GOAL, x.dtype)
-    start_ok = jnp.all(jnp.isfinite(x)) & jnp.all((x >= space.lower) & (x <= space.upper))
-    start_ok &= jnp.all(space.lower < space.upper)
+    goal = xp.asarray(EDM_GOAL, x.dtype)
+    start_ok = xp.all(xp.isfinite(x)) & xp.all((x >= space.lower) & (x <= space.upper))
+    start_ok = start_ok & (xp.all(space.lower < space.upper))
     x = space.wrap(x)
-    blank = Expansion(jnp.zeros((), x.dtype), jnp.zeros_like(x), jnp.eye(x.size, dtype=x.dtype))
-    false, zero = jnp.array(False), jnp.array(0)
+    blank = Expansion(xp.zeros((), x.dtype), xp.zeros_like(x), xp.eye(x.size, dtype=x.dtype))
+    false, zero = xp.array(False), xp.array(0)
     carry = _Carry(
-        x=jnp.where(start_ok, x, jnp.nan),
+        x=xp.where(start_ok, x, xp.nan),
         at=blank,
         verdict=unseen(x, None if space.kinks is None else Around.unseen(x)),
         done=~start_ok,
@@ -78,9 +77,9 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
         polishing=false,
         snapped=false,
         stable=false,
-        gain=jnp.zeros((), x.dtype),
+        gain=xp.zeros((), x.dtype),
         barren=zero,
-        first_pass=jnp.array(True),
+        first_pass=xp.array(True),
         rescue=false,
         failures=zero,
         polishes=zero,
@@ -98,9 +97,9 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
     shrunk_space = space.shrink(inside)
     problem = problem._replace(space=shrunk_space.where(c.shrunk, problem.space))
     at, verdict, is_new = _expand_at(problem, goal, c)
-    gain = jnp.where(c.first_pass, 0.0, c.at.value - at.value)
+    gain = xp.where(c.first_pass, 0.0, c.at.value - at.value)
     minimiser_ran = ~c.polishing & ~c.first_pass & ~c.snapped
-    barren = jnp.where(minimiser_ran, jnp.where(gain > 1e-6 * goal, 0, c.barren + 1), c.barren)
+    barren = xp.where(minimiser_ran, xp.where(gain > 1e-6 * goal, 0, c.barren + 1), c.barren)
     near = is_new & verdict.positive_definite & (verdict.edm <= goal)
     stable = near & c.polishing & _same_hessian(c.verdict, at, verdict)
     stuck = c.polishing & (verdict.edm > 0.25 * c.verdict.edm)  # rounding noise prevents further improvement
@@ -114,27 +113,27 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
         | (c.polishes >= _MAX_POLISHES)
         | _out_of_steps(c, problem)
     )
-    is_not_finite = is_new & ~(jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)))
+    is_not_finite = is_new & ~(xp.isfinite(at.value) & xp.all(xp.isfinite(at.gradient)))
     # n log(mu) has no derivative at mu = 0, although for n = 0 it is smooth beside it; and no density has a width of 0,
     # even if that is the start.
     shrink = is_not_finite & ~c.shrunk & problem.space.touches(c.x)
-    is_not_finite &= ~shrink
+    is_not_finite = is_not_finite & (~shrink)
     done = finished | is_not_finite | (given_up & (~polish | (c.polishes >= _MAX_POLISHES)))
     snapped, to_kink = _moved_to_kinks(problem.space, goal, c.x, at, verdict)
-    to_kink &= minimiser_ran & ~polish & ~done & ~shrink
+    to_kink = to_kink & (minimiser_ran & ~polish & ~done & ~shrink)
     run_minimiser = ~polish & ~done & ~shrink & ~to_kink
     # The goal is tightened each time the minimiser converged where there is no minimum.
-    inner_goal = jnp.where(too_bold, 1e-6 * verdict.edm, 0.1 * goal * 1e-3 ** c.failures.astype(goal.dtype))
+    inner_goal = xp.where(too_bold, 1e-6 * verdict.edm, 0.1 * goal * 1e-3 ** c.failures.astype(goal.dtype))
 
     def stay() -> Run:
-        false = jnp.array(False)
-        x = jnp.where(polish, verdict.newton, c.x)
-        x = jnp.where(to_kink, snapped, x)
-        x = jnp.where(shrink, jnp.where(c.first_pass, inside, shrunk_space.clip(x)), x)
+        false = xp.array(False)
+        x = xp.where(polish, verdict.newton, c.x)
+        x = xp.where(to_kink, snapped, x)
+        x = xp.where(shrink, xp.where(c.first_pass, inside, shrunk_space.clip(x)), x)
         return Run(x, no_counts(), false, false)
 
     held = None if verdict.kinks is None else verdict.kinks.held
-    move = lax.cond(
+    move = flow.cond(
         run_minimiser, lambda: run(problem, c.x, at, verdict.metric, c.first_pass, c.rescue, inner_goal, held), stay
     )
     counts = {key: c.counts[key] + move.counts[key] for key in c.counts}
@@ -150,8 +149,8 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
         stable=stable,
         gain=gain,
         barren=barren,
-        first_pass=jnp.array(False),
-        rescue=jnp.where(run_minimiser, move.stuck, c.rescue),
+        first_pass=xp.array(False),
+        rescue=xp.where(run_minimiser, move.stuck, c.rescue),
         failures=c.failures + (run_minimiser & ~move.unfinished).astype(c.failures.dtype),
         polishes=c.polishes + polish.astype(c.polishes.dtype),
         counts=counts,
@@ -170,8 +169,8 @@ def _expand_at(problem: Problem, goal: Scalar, c: _Carry) -> tuple[Expansion, Ve
         return look_at(problem.fn, c.x, problem.theta, problem.space, goal)
 
     if problem.covariance is None or problem.space.kinks is not None:
-        return *look(), jnp.array(True)
-    return *lax.cond(c.first_pass, lambda: (c.at, c.verdict), look), ~c.first_pass
+        return *look(), xp.array(True)
+    return *flow.cond(c.first_pass, lambda: (c.at, c.verdict), look), ~c.first_pass
 
 
 def _moved_to_kinks(
@@ -179,24 +178,24 @@ def _moved_to_kinks(
 ) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
     """The point with parameters that the minimiser left next to a kink moved onto it, and whether there are any."""
     if verdict.kinks is None or space.kinks is None:
-        return x, jnp.array(False)
+        return x, xp.array(False)
     kink = nearest(x, space.kinks)
-    distance = jnp.abs(x - kink)
-    near = verdict.active & (distance > 0) & (distance * jnp.abs(at.gradient) <= goal)
-    return jnp.where(near, kink, x), jnp.any(near)
+    distance = xp.abs(x - kink)
+    near = verdict.active & (distance > 0) & (distance * xp.abs(at.gradient) <= goal)
+    return xp.where(near, kink, x), xp.any(near)
 
 
 def _region_changed(before: Verdict, now: Verdict) -> Bool[Array, ""]:
     """Whether the last step reached or left a kink, or entered another region, where a new Hessian is expected."""
     if before.kinks is None or now.kinks is None:
-        return jnp.array(False)
+        return xp.array(False)
     same = (before.kinks.lower == now.kinks.lower) & (before.kinks.upper == now.kinks.upper)
-    return ~jnp.all(same & (before.kinks.reach == now.kinks.reach) & (before.kinks.held == now.kinks.held))
+    return ~xp.all(same & (before.kinks.reach == now.kinks.reach) & (before.kinks.held == now.kinks.held))
 
 
 def _negligible_edm(dtype: Any) -> float:
     """The EDM of a point within 1e-6 of an error (or what the precision allows) of the minimum."""
-    return max(5e-13, 100 * float(jnp.finfo(dtype).eps) ** 2)
+    return max(5e-13, 100 * float(xp.finfo(dtype).eps) ** 2)
 
 
 def _same_hessian(before: Verdict, at: Expansion, now: Verdict) -> Bool[Array, ""]:
@@ -206,20 +205,20 @@ def _same_hessian(before: Verdict, at: Expansion, now: Verdict) -> Bool[Array, "
     changes it by the same large factor, however near the point is; this identifies such a minimum.
     """
     free = ~now.active
-    diagonal = jnp.diag(before.metric.scale**2)
-    hessian = jnp.where(free[:, None] & free[None, :], at.hessian, diagonal)
+    diagonal = xp.diag(before.metric.scale**2)
+    hessian = xp.where(free[:, None] & free[None, :], at.hessian, diagonal)
     root = before.metric.root()
-    change = root.T @ hessian @ root - jnp.eye(free.size, dtype=root.dtype)
-    return jnp.all(now.active == before.active) & (jnp.max(jnp.abs(change)) < _STABLE)
+    change = root.T @ hessian @ root - xp.eye(free.size, dtype=root.dtype)
+    return xp.all(now.active == before.active) & (xp.max(xp.abs(change)) < _STABLE)
 
 
 def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem) -> tuple[Float[Array, " n"], Outcome]:
     verdict, at, space = c.verdict, c.at, problem.space
     # Where a bound was moved slightly inside, the gain between the two must be negligible, as the EDM must be.
-    gap = jnp.minimum(c.x - space.lower, space.upper - c.x)
+    gap = xp.minimum(c.x - space.lower, space.upper - c.x)
     if verdict.kinks is not None:
-        gap = jnp.where(verdict.kinks.held, 0.0, gap)
-    gain_in_gap = jnp.sum(jnp.where(verdict.active, jnp.abs(at.gradient) * gap, 0.0))
+        gap = xp.where(verdict.kinks.held, 0.0, gap)
+    gain_in_gap = xp.sum(xp.where(verdict.active, xp.abs(at.gradient) * gap, 0.0))
     near = verdict.positive_definite & (verdict.edm <= goal) & (gain_in_gap <= goal)
     at_start = (c.counts["num_steps"] == 0) & (c.polishes == 0)
     # A minimiser that converged twice without further gain does not lack steps.
@@ -229,10 +228,10 @@ def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem
     flat = verdict.finite & ~verdict.positive_definite & (lowest >= -metric.floor)
     # The slope along the weakest direction, in scaled units.
     along = metric.vectors[:, 0] @ (at.gradient / metric.scale)
-    sloped = jnp.abs(along) > jnp.sqrt(2 * goal)
+    sloped = xp.abs(along) > xp.sqrt(2 * goal)
     falls = flat & sloped & (c.gain > 1)  # otherwise it is a kink
-    falls |= (at.value < -_BOTTOMLESS) & ~near
-    status = jnp.array(int(Status.NOT_CONVERGED))
+    falls = falls | ((at.value < -_BOTTOMLESS) & ~near)
+    status = xp.array(int(Status.NOT_CONVERGED))
     for condition, value in (
         (~verdict.positive_definite & verdict.finite, Status.NOT_POSITIVE_DEFINITE),
         (flat & sloped, Status.NOT_CONVERGED),
@@ -244,16 +243,16 @@ def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem
         (near & c.stable & ~out_of_steps, Status.VALID),
         (~start_ok, Status.OUTSIDE_BOUNDS),
     ):
-        status = jnp.where(condition, int(value), status)
-    weakest = jnp.where(status == int(Status.VALID), 0.0, metric.vectors[:, 0])
+        status = xp.where(condition, int(value), status)
+    weakest = xp.where(status == int(Status.VALID), 0.0, metric.vectors[:, 0])
     # Away from a minimum the active set of the model does not apply to the point.
     active = verdict.active & near
     at, metric, active = on_average(at, verdict, active)
-    usable = verdict.positive_definite & start_ok & (near | ~jnp.any(verdict.active))
-    at = jax.tree.map(lambda a: jnp.where(start_ok, a, jnp.nan), at)
+    usable = verdict.positive_definite & start_ok & (near | ~xp.any(verdict.active))
+    at = jax.tree.map(lambda a: xp.where(start_ok, a, xp.nan), at)
     outcome = Outcome(at, metric, active, usable, verdict.edm, status, weakest, c.counts, verdict.kinks)
-    x = jnp.where(status == int(Status.NOT_FINITE_AT_START), problem.x, c.x)  # as given, not moved off a bound
-    return x, jax.tree.map(lax.stop_gradient, outcome)
+    x = xp.where(status == int(Status.NOT_FINITE_AT_START), problem.x, c.x)  # as given, not moved off a bound
+    return x, jax.tree.map(flow.stop_gradient, outcome)
 
 
 def stationarity(x: Float[Array, " n"], outcome: Outcome, inputs: tuple[Any, ...]) -> Float[Array, " n"]:
@@ -269,13 +268,13 @@ def stationarity(x: Float[Array, " n"], outcome: Outcome, inputs: tuple[Any, ...
         gradient = jax.grad(problem.fn)(x, problem.theta)
     else:
         gradient = mean_gradient(problem.fn, x, problem.theta, kinks.reach)
-    size = jnp.abs(jnp.diagonal(outcome.at.hessian))
-    scale = lax.stop_gradient(jnp.where(jnp.isfinite(size) & (size > 0), jnp.sqrt(size), 1.0))
-    at = lax.stop_gradient(x)
+    size = xp.abs(xp.diagonal(outcome.at.hessian))
+    scale = flow.stop_gradient(xp.where(xp.isfinite(size) & (size > 0), xp.sqrt(size), 1.0))
+    at = flow.stop_gradient(x)
     bound = space.nearer_bound(at)
     active = outcome.active
-    distance = x - jnp.where(active, bound, 0.0)
-    residual = jnp.where(active, distance * scale, gradient / scale)
+    distance = x - xp.where(active, bound, 0.0)
+    residual = xp.where(active, distance * scale, gradient / scale)
     if kinks is not None:
-        residual = jnp.where(kinks.held, (x - at) * scale, residual)
-    return jnp.where(outcome.positive_definite, residual, x * scale)
+        residual = xp.where(kinks.held, (x - at) * scale, residual)
+    return xp.where(outcome.positive_definite, residual, x * scale)

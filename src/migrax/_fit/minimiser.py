@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import numpy as np
 import optimistix as optx
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._derivatives.expansion import Expansion
+from .._host import flow, xp
+from .._host.xp import is_on_host
 from .._parameters.space import Space
 from .._solvers import LevenbergMarquardt, Migrad
+from .._solvers.base import SUCCEEDED
+from .._solvers.flat import Differentiated, WithJacobian
 from .._solvers.metric import Metric, decompose
 from .._util.typing import PyTree
 
@@ -23,8 +26,8 @@ _LONGEST = 1e3
 class Problem(NamedTuple):
     """The inputs of a solve. The objective is the NLL over 2 UP, so that its inverse Hessian is the covariance."""
 
-    fn: Callable[[Float[Array, " n"], PyTree], Scalar]
-    residuals: Callable[[Float[Array, " n"], PyTree], PyTree] | None
+    fn: Callable[[Float[Array, " n"], PyTree], Scalar] | Differentiated
+    residuals: Callable[[Float[Array, " n"], PyTree], PyTree] | WithJacobian | None
     theta: PyTree
     x: Float[Array, " n"]
     space: Space
@@ -52,7 +55,7 @@ class Run(NamedTuple):
 
 
 def no_counts() -> Counts:
-    zero = jnp.array(0)
+    zero = xp.array(0)
     return {"num_steps": zero, "num_values": zero, "num_gradients": zero, "num_hessians": zero}
 
 
@@ -79,30 +82,34 @@ def run(
     """
     space, fn = problem.space, problem.fn
     q = space.internal(x)
-    unit = jnp.eye(q.size, dtype=q.dtype)
+    unit = xp.eye(q.size, dtype=q.dtype)
     if isinstance(problem.solver, LevenbergMarquardt):  # it scales itself, by the largest norms so far
-        origin, root, start = jnp.zeros_like(q), unit, q
+        origin, root, start = xp.zeros_like(q), unit, q
     else:
         origin = q
         root, start = _whiten(problem, q, at, metric, first_pass)
         root, unit = _or_plain_coordinates(rescue, root, unit, q, space.slopes(q)[0] * at.gradient)
     if held is not None:
-        root = jnp.where(held[:, None], 0.0, root)
-    offset = lax.stop_gradient(jnp.where(jnp.isfinite(at.value), at.value, 0.0))
+        root = xp.where(held[:, None], 0.0, root)
+    offset = flow.stop_gradient(xp.where(xp.isfinite(at.value), at.value, 0.0))
 
     def to_external(u: Array) -> Array:
         return space.external(origin + root @ u)
 
     options = {
         "metric": unit,
-        "noise": 8 * jnp.finfo(q.dtype).eps * jnp.abs(offset),
+        "noise": 8 * xp.finfo(q.dtype).eps * xp.abs(offset),
         "goal": goal,
         "step": 1.0,
     }
     kwargs: dict[str, Any] = dict(max_steps=problem.burst, adjoint=problem.adjoint, throw=False)
+    if is_on_host():
+        if isinstance(problem.solver, optx.AbstractLeastSquaresSolver):
+            options = {"goal": goal}
+        return _run_on_host(problem, _Search(problem, origin, root, offset), start, options, x)
     if isinstance(problem.solver, optx.AbstractLeastSquaresSolver):
         residuals = problem.residuals
-        assert residuals is not None
+        assert callable(residuals)
         sol = optx.least_squares(
             lambda u, t: residuals(to_external(u), t), problem.solver, start, problem.theta, {"goal": goal}, **kwargs
         )
@@ -113,6 +120,54 @@ def run(
     return _run_of(sol, problem.solver, to_external(sol.value), x)
 
 
+class _Search(Differentiated, WithJacobian):
+    """The objective and its residuals in the coordinates of the search."""
+
+    def __init__(self, problem: Problem, origin: Any, root: Any, offset: Any):
+        self.problem, self.origin, self.root, self.offset = problem, origin, root, offset
+
+    def external(self, u: Any) -> Any:
+        return self.problem.space.external(self.origin + self.root @ u)
+
+    def _slopes(self, u: Any) -> tuple[Any, Any]:
+        return self.problem.space.slopes(self.origin + self.root @ u)
+
+    def value_and_gradient(self, u: Any) -> tuple[Any, Any]:
+        assert isinstance(self.problem.fn, Differentiated)
+        value, gradient = self.problem.fn.value_and_gradient(self.external(u))
+        return value - self.offset, self.root.T @ (self._slopes(u)[0] * gradient)
+
+    def expansion(self, u: Any) -> tuple[Any, Any, Any]:
+        assert isinstance(self.problem.fn, Differentiated)
+        value, gradient, hessian = self.problem.fn.expansion(self.external(u))
+        slope, curvature = self._slopes(u)
+        internal = slope[:, None] * hessian * slope[None, :] + xp.diag(curvature * gradient)
+        return value - self.offset, self.root.T @ (slope * gradient), self.root.T @ internal @ self.root
+
+    def values_and_jacobian(self, u: Any) -> tuple[Any, Any]:
+        assert isinstance(self.problem.residuals, WithJacobian)
+        values, jacobian = self.problem.residuals.values_and_jacobian(self.external(u))
+        return values, (jacobian * self._slopes(u)[0][None, :]) @ self.root
+
+
+def _run_on_host(problem: Problem, fn: _Search, start: Any, options: dict[str, Any], x: Any) -> Run:
+    """The loop of Optimistix's `minimise` and `least_squares`."""
+    solver, y, steps = problem.solver, start, 0
+    state = solver.init(fn, y, None, options, None, None, frozenset())
+    while steps < problem.burst and not state.terminate:
+        y, state, _ = solver.step(fn, y, None, options, state, frozenset())
+        steps += 1
+    stats = {"num_steps": steps, **solver.stats(state)}
+    counts = {key: np.asarray(stats[key])[()] for key in no_counts()}
+    moved = fn.external(state.x)
+    return Run(
+        x=xp.where(xp.all(xp.isfinite(moved)), moved, x),
+        counts=counts,
+        unfinished=~state.terminate,
+        stuck=state.terminate & (state.ending != SUCCEEDED),
+    )
+
+
 def _or_plain_coordinates(
     rescue: Bool[Array, ""], root: Array, unit: Array, q: Array, gradient: Array
 ) -> tuple[Array, Array]:
@@ -121,24 +176,24 @@ def _or_plain_coordinates(
     Where rounding makes a likelihood rough (steps or spikes), its derivatives give a useless metric, with steps too
     small to move the parameters.
     """
-    size = jnp.where(q != 0, 0.1 * jnp.abs(q), 0.1)
-    length = jnp.sqrt(jnp.sum((size * gradient) ** 2))
-    scale = 1 / jnp.where(jnp.isfinite(length) & (length > 0), length, 1.0)
-    return jnp.where(rescue, jnp.diag(size), root), jnp.where(rescue, scale * unit, unit)
+    size = xp.where(q != 0, 0.1 * xp.abs(q), 0.1)
+    length = xp.sqrt(xp.sum((size * gradient) ** 2))
+    scale = 1 / xp.where(xp.isfinite(length) & (length > 0), length, 1.0)
+    return xp.where(rescue, xp.diag(size), root), xp.where(rescue, scale * unit, unit)
 
 
 def _run_of(sol: optx.Solution, solver: Any, moved: Float[Array, " n"], x: Float[Array, " n"]) -> Run:
-    steps = jnp.asarray(sol.stats["num_steps"])
+    steps = xp.asarray(sol.stats["num_steps"])
     values, gradients = (steps, 0) if isinstance(solver, optx.NelderMead) else (0, steps)
     counts = {
         "num_steps": steps,
-        "num_values": jnp.asarray(sol.stats.get("num_values", values)),
-        "num_gradients": jnp.asarray(sol.stats.get("num_gradients", gradients)),
-        "num_hessians": jnp.asarray(sol.stats.get("num_hessians", 0)),
+        "num_values": xp.asarray(sol.stats.get("num_values", values)),
+        "num_gradients": xp.asarray(sol.stats.get("num_gradients", gradients)),
+        "num_hessians": xp.asarray(sol.stats.get("num_hessians", 0)),
     }
     zero = no_counts()
     return Run(
-        x=jnp.where(jnp.all(jnp.isfinite(moved)), moved, x),
+        x=xp.where(xp.all(xp.isfinite(moved)), moved, x),
         counts={key: value.astype(zero[key].dtype) for key, value in counts.items()},
         unfinished=sol.result == optx.RESULTS.nonlinear_max_steps_reached,
         stuck=(sol.result != optx.RESULTS.successful) & (sol.result != optx.RESULTS.nonlinear_max_steps_reached),
@@ -152,21 +207,21 @@ def _whiten(
     slope, curvature = problem.space.slopes(q)
     gradient = slope * at.gradient
     if problem.space.has_bounds:
-        hessian = slope[:, None] * at.hessian * slope[None, :] + jnp.diag(curvature * at.gradient)
+        hessian = slope[:, None] * at.hessian * slope[None, :] + xp.diag(curvature * at.gradient)
         metric = decompose(hessian, gradient)
     root = metric.root()
-    lengths = jnp.abs(root.T @ gradient)
-    root = root * jnp.where(lengths > _LONGEST, _LONGEST / jnp.where(lengths > 0, lengths, 1.0), 1.0)[None, :]
+    lengths = xp.abs(root.T @ gradient)
+    root = root * xp.where(lengths > _LONGEST, _LONGEST / xp.where(lengths > 0, lengths, 1.0), 1.0)[None, :]
     if problem.space.has_bounds:
         root = _limit_root(root, metric, slope, at)
     # The whitened gradient is in errors. Where it is small and a curvature negative, start off the saddle.
     whitened_gradient = root.T @ gradient
-    saddle = metric.finite & (metric.eigenvalues[0] < -metric.floor) & (jnp.sum(whitened_gradient**2) < 0.01)
-    start = jnp.zeros_like(q).at[0].set(jnp.where(saddle, jnp.where(whitened_gradient[0] > 0, -0.3, 0.3), 0.0))
+    saddle = metric.finite & (metric.eigenvalues[0] < -metric.floor) & (xp.sum(whitened_gradient**2) < 0.01)
+    start = xp.set_at(xp.zeros_like(q), 0, xp.where(saddle, xp.where(whitened_gradient[0] > 0, -0.3, 0.3), 0.0))
     if problem.covariance is None:
         return root, start
     root_at_start = root_of_covariance(problem.covariance, slope)
-    return jnp.where(first_pass, root_at_start, root), jnp.where(first_pass, 0.0, start)
+    return xp.where(first_pass, root_at_start, root), xp.where(first_pass, 0.0, start)
 
 
 def _limit_root(root: Float[Array, "n n"], metric: Metric, slope: Float[Array, " n"], at: Expansion) -> Array:
@@ -177,24 +232,24 @@ def _limit_root(root: Float[Array, "n n"], metric: Metric, slope: Float[Array, "
     other: one unit of the internal coordinates would be thousands of periods. In external coordinates the mixed
     derivative gives the distance after which the bound becomes inactive.
     """
-    size = jnp.sqrt(jnp.abs(jnp.diagonal(at.hessian)))
+    size = xp.sqrt(xp.abs(xp.diagonal(at.hessian)))
     has_curvature = size > 0
-    inverse_sizes = jnp.where(has_curvature, 1 / jnp.where(has_curvature, size, 1.0), 0.0)
-    steepness = jnp.max(jnp.abs(at.hessian) * inverse_sizes[None, :], axis=1)
-    gradient_size = 1 + jnp.max(jnp.abs(at.gradient) * inverse_sizes)
-    reach = 3 * gradient_size / jnp.where(steepness > 0, steepness, 1.0)
-    length = jnp.abs(slope) * jnp.sqrt(jnp.sum(root**2, axis=1))
+    inverse_sizes = xp.where(has_curvature, 1 / xp.where(has_curvature, size, 1.0), 0.0)
+    steepness = xp.max(xp.abs(at.hessian) * inverse_sizes[None, :], axis=1)
+    gradient_size = 1 + xp.max(xp.abs(at.gradient) * inverse_sizes)
+    reach = 3 * gradient_size / xp.where(steepness > 0, steepness, 1.0)
+    length = xp.abs(slope) * xp.sqrt(xp.sum(root**2, axis=1))
     is_too_long = ~metric.positive_definite & metric.finite & (steepness > 0) & (length > reach)
-    return root * jnp.where(is_too_long, reach / jnp.where(length > 0, length, 1.0), 1.0)[:, None]
+    return root * xp.where(is_too_long, reach / xp.where(length > 0, length, 1.0), 1.0)[:, None]
 
 
 def root_of_covariance(covariance: Float[Array, "n n"], slope: Float[Array, " n"]) -> Float[Array, "n n"]:
     """A root of an external covariance in internal coordinates, with one unit for a parameter without a variance."""
-    variance = jnp.diagonal(covariance)
-    known = jnp.isfinite(variance) & (variance > 0) & (jnp.abs(slope) > 1e-6)
-    size = jnp.sqrt(jnp.where(known, variance, 1.0))
-    pair = known[:, None] & known[None, :] & jnp.isfinite(covariance)
-    correlation = jnp.where(pair, covariance / (size[:, None] * size[None, :]), jnp.eye(slope.size, dtype=slope.dtype))
-    values, vectors = jnp.linalg.eigh(correlation)
-    positive = jnp.sqrt(jnp.maximum(values, 1e-6))
-    return (size / jnp.where(known, jnp.abs(slope), 1.0))[:, None] * vectors * positive[None, :]
+    variance = xp.diagonal(covariance)
+    known = xp.isfinite(variance) & (variance > 0) & (xp.abs(slope) > 1e-6)
+    size = xp.sqrt(xp.where(known, variance, 1.0))
+    pair = known[:, None] & known[None, :] & xp.isfinite(covariance)
+    correlation = xp.where(pair, covariance / (size[:, None] * size[None, :]), xp.eye(slope.size, dtype=slope.dtype))
+    values, vectors = xp.eigh(correlation)
+    positive = xp.sqrt(xp.maximum(values, 1e-6))
+    return (size / xp.where(known, xp.abs(slope), 1.0))[:, None] * vectors * positive[None, :]

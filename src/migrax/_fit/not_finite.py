@@ -8,10 +8,10 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Int
 
 from .._derivatives.nan_origin import describe
+from .._host import flow, xp
 from .._likelihoods.fault import Fault
 from .._util.explicit_sharding import without_explicit_types
 from .._util.tracing import is_concrete
@@ -35,15 +35,15 @@ def find_not_finite(data: PyTree, status: Array) -> tuple[Int[Array, "2"], tuple
     def find() -> Array:
         entry, start = none[0], 0
         for a in _join_small([a for _, a in arrays]):
-            if eqx.is_inexact_array(a):
-                bad = jnp.ravel(~jnp.isfinite(lax.stop_gradient(a)))
-                entry_here = start + jnp.argmax(bad).astype(none.dtype)
-                entry = jnp.where((entry < 0) & jnp.any(bad), entry_here, entry)
+            if np.issubdtype(a.dtype, np.inexact):
+                bad = xp.ravel(~xp.isfinite(flow.stop_gradient(a)))
+                entry_here = start + xp.argmax(bad).astype(none.dtype)
+                entry = xp.where((entry < 0) & xp.any(bad), entry_here, entry)
             start += a.size
-        return jnp.stack([entry, jnp.where(entry < 0, int(Fault.NONE), int(Fault.NOT_FINITE))])
+        return xp.stack([entry, xp.where(entry < 0, int(Fault.NONE), int(Fault.NOT_FINITE))])
 
     failed = (status == NOT_FINITE[0]) | (status == NOT_FINITE[1])
-    return lax.cond(failed, find, lambda: none), paths
+    return flow.cond(failed, find, lambda: none), paths
 
 
 def _join_small(arrays: list[Array]) -> list[Array]:
@@ -52,13 +52,13 @@ def _join_small(arrays: list[Array]) -> list[Array]:
     joined: list[Array] = []
     for dtype, run in itertools.groupby(arrays, lambda a: a.dtype if a.size <= _SMALL else None):
         small_arrays = list(run)
-        joined += small_arrays if dtype is None else [jnp.concatenate([jnp.ravel(a) for a in small_arrays])]
+        joined += small_arrays if dtype is None else [xp.concatenate([xp.ravel(a) for a in small_arrays])]
     return joined
 
 
 def nothing_found(data: PyTree) -> tuple[Int[Array, "2"], tuple[tuple[str, tuple[int, ...]], ...]]:
     """The answer of `find_not_finite` for data that need no check."""
-    return jnp.array([-1, int(Fault.NONE)]), tuple((path, a.shape) for path, a in _arrays(data))
+    return xp.array([-1, int(Fault.NONE)]), tuple((path, a.shape) for path, a in _arrays(data))
 
 
 def explain(nll: Any, result: FitResult, data: PyTree) -> FitResult:

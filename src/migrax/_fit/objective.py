@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Scalar
 
 from .._derivatives.one_mode import differentiable
 from .._hints.calls import hints
+from .._host import xp
 from .._likelihoods.base import AbstractLikelihood, Function
 from .._parameters.names import Slot, flatten, unknown_name
 from .._parameters.parameter import bounds_of, is_parameter
@@ -178,22 +179,32 @@ def objective(
 
     **Raises:** `TypeError`, `ValueError` unless the NLL is one real number.
     """
+    x, space = start_and_space(nll, params)
+    theta = Theta(eqx.filter(nll, eqx.is_array), params, data, up.astype(x.dtype))
+    fn = varying_part(nll, space.names)
+    return differentiable(eqx.filter_closure_convert(fn, x, theta), x, theta, space), theta, x, space
+
+
+def start_and_space(nll: AbstractLikelihood, params: PyTree) -> tuple[Float[Array, " n"], Space]:
+    """The start vector, and its space with the kinks that the likelihood declares."""
     x, space = ravel(params)
     kinks = kinks_of(nll, params, space)
-    if kinks is not None:
-        space = space.with_kinks(kinks)
-    dynamic, static = eqx.partition(nll, eqx.is_array)
-    theta = Theta(dynamic, params, data, up.astype(x.dtype))
+    return x, space if kinks is None else space.with_kinks(kinks)
+
+
+def varying_part(nll: AbstractLikelihood, names: tuple[str, ...]) -> Callable[[Array, Theta], Scalar]:
+    """The varying part of the NLL over 2 UP as a function of the free parameters, called `names`, and all else."""
+    static = eqx.filter(nll, eqx.is_array, inverse=True)
 
     def fn(x: Array, theta: Theta) -> Scalar:
         likelihood = eqx.combine(theta.nll, static)
         varying = likelihood if likelihood.varying is None else likelihood.varying
         tree = resolve_at(theta.params, x)
-        with hints(nll.function if isinstance(nll, Function) else nll, tree, theta.data, space.names):
+        with hints(nll.function if isinstance(nll, Function) else nll, tree, theta.data, names):
             value = varying(tree, theta.data)
         return check_scalar(value).astype(x.dtype) / (2 * theta.up)
 
-    return differentiable(eqx.filter_closure_convert(fn, x, theta), x, theta, space), theta, x, space
+    return fn
 
 
 def kinks_of(nll: Any, params: PyTree, space: Space) -> Float[Array, "m n"] | None:
@@ -209,13 +220,13 @@ def kinks_of(nll: Any, params: PyTree, space: Space) -> Float[Array, "m n"] | No
         constant = isinstance(params, Mapping) and name in params
         if not constant and name not in [slot.name for slot in slots]:
             raise ValueError(f"kinks: {unknown_name(name, [slot.name for slot in slots])}")
-    m = max(jnp.size(at) for at in named.values())
+    m = max(np.size(at) for at in named.values())
     columns = []
     for slot in slots:
-        at = jnp.ravel(jnp.asarray(named.get(slot.name, jnp.nan), space.lower.dtype))
-        column = jnp.concatenate([at, jnp.full(m - at.size, jnp.nan, at.dtype)])
+        at = xp.ravel(xp.asarray(named.get(slot.name, xp.nan), space.lower.dtype))
+        column = xp.concatenate([at, xp.full(m - at.size, xp.nan, at.dtype)])
         columns += [column] * len(slot.free_names())
-    return jnp.stack(columns, axis=1)
+    return xp.stack(columns, axis=1)
 
 
 def constant_of(nll: Any, theta: Theta) -> Scalar | float:

@@ -76,7 +76,7 @@ def hosted(fn: Callable[P, T]) -> Callable[P, T]:
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         leaves, treedef = jax.tree.flatten((args, kwargs))
         arrays = [x for x in leaves if eqx.is_array(x)]
-        if not all(map(_is_local, arrays)):
+        if not all(map(is_local, arrays)):
             return fn(*args, **kwargs)
         static = tuple(_ARRAY if eqx.is_array(x) else x for x in leaves)
         kinds = tuple((x.shape, x.dtype, getattr(x, "weak_type", False)) for x in arrays)
@@ -100,7 +100,7 @@ def _device(arrays: list[Any]) -> Any:
     return next((x.device for x in arrays if isinstance(x, jax.Array) and x.committed), None)
 
 
-def _is_local(x: Any) -> bool:
+def is_local(x: Any) -> bool:
     """Whether the numbers are known, and in one place."""
     if not is_concrete(x):
         return False

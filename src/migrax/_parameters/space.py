@@ -13,15 +13,17 @@ thousandth, so that a cross section of 1e-38 is handled as well as one of 1.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from .._host import flow, xp
+from .._util.fields import with_fields
 from .._util.typing import PyTree
 from .names import Slot, flatten
 from .parameter import bounds_of, is_parameter
@@ -33,38 +35,44 @@ _ON_THE_BOUND = 1e-6
 _MOVED_TO = 0.1
 
 
-class Space(eqx.Module):
+@functools.partial(
+    jtu.register_dataclass,
+    data_fields=("lower", "upper", "unit", "period", "origin", "kinks"),
+    meta_fields=("names", "has_bounds", "has_period"),
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Space:
     """The space of the free parameters as a vector: their names, bounds and periods. `lower`, `upper` and `period` are
     infinite where there is none."""
 
     lower: Float[Array, " n"]
     upper: Float[Array, " n"]
     unit: Float[Array, " n"]  # of the one-sided transforms
-    names: tuple[str, ...] = eqx.field(static=True)
-    has_bounds: bool = eqx.field(static=True)
+    names: tuple[str, ...]
+    has_bounds: bool
     period: Float[Array, " n"]
     origin: Float[Array, " n"]  # the lower end of the period in which a parameter is reported
-    has_period: bool = eqx.field(static=True)
+    has_period: bool
     kinks: Float[Array, "m n"] | None = None  # the values at which the slope of the objective jumps; NaN for none
 
     def wrap(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
         """Shifts periodic parameters into the period in which they are reported. The shift has no derivative."""
         if not self.has_period:
             return x
-        periodic = jnp.isfinite(self.period)
-        period = jnp.where(periodic, self.period, 1.0)
-        turns = jax.lax.stop_gradient(jnp.floor(jnp.where(periodic, (x - self.origin) / period, 0.0)))
-        wrapped = x - turns * jnp.where(periodic, period, 0.0)
+        periodic = xp.isfinite(self.period)
+        period = xp.where(periodic, self.period, 1.0)
+        turns = flow.stop_gradient(xp.floor(xp.where(periodic, (x - self.origin) / period, 0.0)))
+        wrapped = x - turns * xp.where(periodic, period, 0.0)
         # Rounding may give the upper end of the period, which is the lower one.
-        return jnp.where(periodic & (wrapped >= self.origin + period), wrapped - period, wrapped)
+        return xp.where(periodic & (wrapped >= self.origin + period), wrapped - period, wrapped)
 
     def nearest(self, difference: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
         """A difference of two points, taken the shorter way round for periodic parameters."""
         if not self.has_period:
             return difference
-        periodic = jnp.isfinite(self.period)
-        turns = jnp.round(difference / jnp.where(periodic, self.period, jnp.inf))
-        return difference - jax.lax.stop_gradient(turns) * jnp.where(periodic, self.period, 0.0)
+        periodic = xp.isfinite(self.period)
+        turns = xp.round(difference / xp.where(periodic, self.period, xp.inf))
+        return difference - flow.stop_gradient(turns) * xp.where(periodic, self.period, 0.0)
 
     def external(self, q: Float[Array, " n"]) -> Float[Array, " n"]:
         """Converts internal to external coordinates, which are never outside the bounds, even by rounding."""
@@ -73,9 +81,9 @@ class Space(eqx.Module):
         a, b, both, lower, upper = self._bound_kinds()
         one_sided = self.unit * _root_minus_one(q)
         # sin(q) + 1 = 2 sin^2(q/2 + pi/4), without its cancellation at the lower bound
-        x = jnp.where(both, a + (b - a) * jnp.sin(0.5 * q + 0.25 * jnp.pi) ** 2, q)
-        x = jnp.where(lower, a + one_sided, x)
-        x = jnp.where(upper, b - one_sided, x)
+        x = xp.where(both, a + (b - a) * xp.sin(0.5 * q + 0.25 * xp.pi) ** 2, q)
+        x = xp.where(lower, a + one_sided, x)
+        x = xp.where(upper, b - one_sided, x)
         return self.clip(x)
 
     def internal(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -83,28 +91,28 @@ class Space(eqx.Module):
         if not self.has_bounds:
             return x
         a, b, both, lower, upper = self._bound_kinds()
-        fraction = jnp.where(both, (x - a) / (b - a), 0.5)
-        edge = jnp.asarray(jnp.pi / 2, x.dtype)
+        fraction = xp.where(both, (x - a) / (b - a), 0.5)
+        edge = xp.asarray(xp.pi / 2, x.dtype)
         # acos and asin lose half of the digits at the ends; atan2 of the two half-chords does not.
-        angle = 2 * jnp.arctan2(_safe_sqrt(fraction), _safe_sqrt(1 - fraction)) - edge
+        angle = 2 * xp.arctan2(_safe_sqrt(fraction), _safe_sqrt(1 - fraction)) - edge
         inside = edge - _MOVED_TO
-        angle = jnp.where(edge - jnp.abs(angle) < _ON_THE_BOUND, jnp.copysign(inside, angle), angle)
-        distance = jnp.where(lower, x - a, jnp.where(upper, b - x, 1.0)) / self.unit
+        angle = xp.where(edge - xp.abs(angle) < _ON_THE_BOUND, xp.copysign(inside, angle), angle)
+        distance = xp.where(lower, x - a, xp.where(upper, b - x, 1.0)) / self.unit
         root = _safe_sqrt(distance * (distance + 2))
         root = _moved_off_bound(root)
-        q = jnp.where(both, angle, jnp.where(lower | upper, root, x))
-        return jnp.where((x < self.lower) | (x > self.upper), jnp.nan, q)
+        q = xp.where(both, angle, xp.where(lower | upper, root, x))
+        return xp.where((x < self.lower) | (x > self.upper), xp.nan, q)
 
     def clip(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
         """The nearest point within the bounds."""
-        return jnp.clip(x, self.lower, self.upper) if self.has_bounds else x
+        return xp.clip(x, self.lower, self.upper) if self.has_bounds else x
 
     def inside(self, x: Float[Array, " n"], by: Float[Array, " n"]) -> Float[Array, " n"]:
         """The nearest point at a distance of at least `by` from each bound, or the middle if they are too close."""
         if not self.has_bounds:
             return x
-        margin = jnp.where(jnp.isfinite(self.upper - self.lower), jnp.minimum(by, 0.5 * (self.upper - self.lower)), by)
-        return jnp.clip(x, self.lower + margin, self.upper - margin)
+        margin = xp.where(xp.isfinite(self.upper - self.lower), xp.minimum(by, 0.5 * (self.upper - self.lower)), by)
+        return xp.clip(x, self.lower + margin, self.upper - margin)
 
     def lower_is_nearer(self, x: Float[Array, " n"]) -> Bool[Array, " n"]:
         """Whether the lower bound is the nearer one; true where there is no bound."""
@@ -112,96 +120,96 @@ class Space(eqx.Module):
 
     def nearer_bound(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
         """The nearer of the two bounds; infinite where there is none."""
-        return jnp.where(self.lower_is_nearer(x), self.lower, self.upper)
+        return xp.where(self.lower_is_nearer(x), self.lower, self.upper)
 
     def room(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
         """The distance to the nearer bound."""
-        return jnp.minimum(x - self.lower, self.upper - x)
+        return xp.minimum(x - self.lower, self.upper - x)
 
     def with_unit(self, unit: Float[Array, " n"]) -> "Space":
         """The space with another unit of the one-sided transforms."""
-        return eqx.tree_at(lambda s: s.unit, self, unit)
+        return with_fields(self, unit=unit)
 
     def touches(self, x: Float[Array, " n"]) -> Bool[Array, ""]:
         """Whether a point lies on a bound."""
-        return jnp.any((x <= self.lower) | (x >= self.upper)) if self.has_bounds else jnp.array(False)
+        return xp.any((x <= self.lower) | (x >= self.upper)) if self.has_bounds else xp.array(False)
 
     def num_inside(self, x: Float[Array, " n"]) -> Int[Array, ""]:
         """The number of parameters that do not lie on a bound."""
-        return jnp.sum(~((x <= self.lower) | (x >= self.upper)))
+        return xp.sum(~((x <= self.lower) | (x >= self.upper)))
 
     def without(self, which: Bool[Array, " n"]) -> "Space":
         """The space without the bounds and periods of the parameters `which`."""
         if self.has_period:
-            self = eqx.tree_at(lambda s: s.period, self, jnp.where(which, jnp.inf, self.period))
+            self = with_fields(self, period=xp.where(which, xp.inf, self.period))
         if not self.has_bounds:
             return self
-        lower, upper = jnp.where(which, -jnp.inf, self.lower), jnp.where(which, jnp.inf, self.upper)
+        lower, upper = xp.where(which, -xp.inf, self.lower), xp.where(which, xp.inf, self.upper)
         return self.between(lower, upper)
 
     def shrink(self, x: Float[Array, " n"]) -> "Space":
         """The space with its bounds moved towards `x`, by a tiny part (a multiple of the rounding) of the distance."""
         if not self.has_bounds:
             return self
-        margin = 1e4 * jnp.finfo(x.dtype).eps
-        lower = self.lower + jnp.where(jnp.isfinite(self.lower), margin * (x - self.lower), 0.0)
-        upper = self.upper - jnp.where(jnp.isfinite(self.upper), margin * (self.upper - x), 0.0)
-        return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
+        margin = 1e4 * xp.finfo(x.dtype).eps
+        lower = self.lower + xp.where(xp.isfinite(self.lower), margin * (x - self.lower), 0.0)
+        upper = self.upper - xp.where(xp.isfinite(self.upper), margin * (self.upper - x), 0.0)
+        return with_fields(self, lower=lower, upper=upper)
 
     def with_kinks(self, kinks: Float[Array, "m n"]) -> "Space":
         """The space with kinks at the values `kinks`; those that are not strictly within the bounds are dropped."""
         inside = (kinks > self.lower) & (kinks < self.upper)
-        return dataclasses.replace(self, has_bounds=True, kinks=jnp.where(inside, kinks, jnp.nan))
+        return with_fields(self, has_bounds=True, kinks=xp.where(inside, kinks, xp.nan))
 
     def between(self, lower: Float[Array, " n"], upper: Float[Array, " n"]) -> "Space":
         """The space with other bounds."""
-        return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
+        return with_fields(self, lower=lower, upper=upper)
 
     def where(self, which: Bool[Array, "*n"], other: "Space") -> "Space":
         """The space with these bounds where `which`, else with those of `other`."""
         if not self.has_bounds:
             return self
-        lower, upper = jnp.where(which, self.lower, other.lower), jnp.where(which, self.upper, other.upper)
-        return eqx.tree_at(lambda s: (s.lower, s.upper), self, (lower, upper))
+        lower, upper = xp.where(which, self.lower, other.lower), xp.where(which, self.upper, other.upper)
+        return with_fields(self, lower=lower, upper=upper)
 
     def slopes(self, q: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """dx/dq and d²x/dq² at `q`."""
         if not self.has_bounds:
-            return jnp.ones_like(q), jnp.zeros_like(q)
+            return xp.ones_like(q), xp.zeros_like(q)
         a, b, both, lower, upper = self._bound_kinds()
         half = 0.5 * (b - a)
-        hypotenuse = jnp.sqrt(q**2 + 1)
-        sign = jnp.where(upper, -self.unit, self.unit).astype(q.dtype)
+        hypotenuse = xp.sqrt(q**2 + 1)
+        sign = xp.where(upper, -self.unit, self.unit).astype(q.dtype)
         one_sided = lower | upper
-        first = jnp.where(both, half * jnp.cos(q), jnp.where(one_sided, sign * q / hypotenuse, 1.0))
-        second = jnp.where(both, -half * jnp.sin(q), jnp.where(one_sided, sign / hypotenuse**3, 0.0))
+        first = xp.where(both, half * xp.cos(q), xp.where(one_sided, sign * q / hypotenuse, 1.0))
+        second = xp.where(both, -half * xp.sin(q), xp.where(one_sided, sign / hypotenuse**3, 0.0))
         return first, second
 
     def _bound_kinds(self) -> tuple[Array, Array, Bool[Array, " n"], Bool[Array, " n"], Bool[Array, " n"]]:
-        has_lower, has_upper = jnp.isfinite(self.lower), jnp.isfinite(self.upper)
+        has_lower, has_upper = xp.isfinite(self.lower), xp.isfinite(self.upper)
         both = has_lower & has_upper
-        a = jnp.where(has_lower, self.lower, 0.0)
-        b = jnp.where(has_upper, self.upper, a + 1.0)
+        a = xp.where(has_lower, self.lower, 0.0)
+        b = xp.where(has_upper, self.upper, a + 1.0)
         return a, b, both, has_lower & ~both, has_upper & ~both
 
 
 def _root_minus_one(q: Array) -> Array:
-    return q**2 / (jnp.sqrt(q**2 + 1) + 1)
+    return q**2 / (xp.sqrt(q**2 + 1) + 1)
 
 
 def _safe_sqrt(x: Array) -> Array:
     """The square root; 0, with derivative 0, at and below 0."""
     positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+    return xp.where(positive, xp.sqrt(xp.where(positive, x, 1.0)), 0.0)
 
 
 def _moved_off_bound(distance: Array) -> Array:
-    return jnp.where(distance < _ON_THE_BOUND, jnp.asarray(_MOVED_TO, distance.dtype), distance)
+    return xp.where(distance < _ON_THE_BOUND, xp.asarray(_MOVED_TO, distance.dtype), distance)
 
 
 def _dtype(arrays: list[Any]) -> Any:
     with jax.numpy_dtype_promotion("standard"):
-        return jnp.result_type(*[x.dtype for x in arrays])
+        return xp.result_type(*[x.dtype for x in arrays])
 
 
 def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
@@ -214,14 +222,14 @@ def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
     if not free:
         raise ValueError(_nothing_floats(leaves, slots))
     for slot in free:
-        if jnp.iscomplexobj(value_of(leaves[slot.leaf])):
+        if xp.iscomplexobj(value_of(leaves[slot.leaf])):
             raise TypeError(f"{slot.name!r} is complex; parameters are real numbers")
     dtype = _dtype([value_of(leaves[slot.leaf]) for slot in free])
     x, lower, upper, period, origin = [], [], [], [], []
     has_bounds = has_period = False
     for slot in free:
         leaf = leaves[slot.leaf]
-        x.append(_free_entries(jnp.ravel(value_of(leaf)).astype(dtype), slot))
+        x.append(_free_entries(xp.ravel(value_of(leaf)).astype(dtype), slot))
         low, high = bounds_of(leaf)
         leaf_period = leaf.period if is_parameter(leaf) else None
         leaf_origin = None if leaf_period is None else -0.5 * leaf_period if leaf.lower is None else leaf.lower
@@ -232,16 +240,16 @@ def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
         lower.append(_broadcast_free(low, -np.inf, slot, dtype))
         upper.append(_broadcast_free(high, np.inf, slot, dtype))
     names = tuple(name for slot in free for name in slot.free_names())
-    start, low, high = jnp.concatenate(x), jnp.concatenate(lower), jnp.concatenate(upper)
-    distance = jnp.minimum(jnp.abs(start - low), jnp.abs(high - start))
-    unit = jax.lax.stop_gradient(jnp.where((distance > 0) & (distance < 1e-3), distance, 1.0))
-    period_and_origin = jnp.concatenate(period), jnp.concatenate(origin)
+    start, low, high = xp.concatenate(x), xp.concatenate(lower), xp.concatenate(upper)
+    distance = xp.minimum(xp.abs(start - low), xp.abs(high - start))
+    unit = flow.stop_gradient(xp.where((distance > 0) & (distance < 1e-3), distance, 1.0))
+    period_and_origin = xp.concatenate(period), xp.concatenate(origin)
     return start, Space(low, high, unit, names, has_bounds, *period_and_origin, has_period)
 
 
 def _broadcast_free(bound: Array | None, default: float, slot: Slot, dtype: Any) -> Array:
-    value = jnp.asarray(default, dtype) if bound is None else bound.astype(dtype)
-    return _free_entries(jnp.ravel(jnp.broadcast_to(value, slot.shape)), slot)
+    value = xp.asarray(default, dtype) if bound is None else bound.astype(dtype)
+    return _free_entries(xp.ravel(xp.broadcast_to(value, slot.shape)), slot)
 
 
 def _free_entries(entries: Array, slot: Slot) -> Array:
@@ -273,16 +281,17 @@ def _rebuild(params: PyTree, x: Float[Array, " n"], *, keep_nodes: bool) -> PyTr
     new = list(leaves)
     # A single primitive, with a single one as transpose: with a slice per parameter the derivative would sum as many.
     sizes = [int(np.sum(slot.free)) for slot in slots]
-    pieces = jax.lax.split(x, sizes)
+    pieces = xp.split_by_size(x, sizes)
     for slot, piece in zip(slots, pieces, strict=True):
         leaf = leaves[slot.leaf]
         value = value_of(leaf)
         if piece.size > 0:
             entries = piece.astype(value.dtype)
-            entries = jnp.ravel(value).at[np.flatnonzero(slot.free)].set(entries) if slot.partly else entries
+            if slot.partly:
+                entries = xp.set_at(xp.ravel(value), np.flatnonzero(slot.free), entries)
             value = entries.reshape(slot.shape)
         if keep_nodes and is_parameter(leaf):
-            new[slot.leaf] = eqx.tree_at(lambda p: p.value, leaf, value)
+            new[slot.leaf] = with_fields(leaf, value=value)
         else:
             new[slot.leaf] = value
     return jtu.tree_unflatten(treedef, new)

@@ -55,8 +55,9 @@ def fitted(nll: Any, result: Any, data: PyTree, what: str, refit: bool) -> Fitte
 
     **Raises:** `TypeError`, `ValueError` unless `result` is one valid fit with a covariance (or traced).
 
-    **Warns** where the result is of other data, which are fitted then; where the shape of the likelihood does not describe the data (weighted events), and where the rounding of
-    its values hides a rise by UP.
+    **Warns** where the result is of other data, which are fitted then (MINOS, contours and profiles walk away from its
+    point, and tell); where the shape of the likelihood does not describe the data (weighted events); and where the
+    rounding of its values hides a rise by UP.
     """
     _check_kind(result, what)
     nll = as_likelihood(nll)
@@ -64,7 +65,6 @@ def fitted(nll: Any, result: Any, data: PyTree, what: str, refit: bool) -> Fitte
         result = fit(nll, result.params, data, up=result.up)
     check_result(result, what)
     data = prepare_data(data)
-    # The others walk away from the point of the result, and tell a lower one.
     if what == "impacts" and not is_of(result, nll, data, what):
         result = fit(nll, result.params, data, up=result.up)
         check_result(result, what)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import optimistix as optx
-from jaxtyping import Array, ArrayLike, Bool, Float, Scalar
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Scalar
 
+from .._host import xp
 from .._util.typing import PyTree
 from .flat import flatten
 
@@ -21,6 +21,8 @@ Aux = TypeVar("Aux")
 # CONFIRMS of it: beside the floor of a narrow curved valley the EDM is small as well, but shrinks slowly.
 TINY, CONFIRMS = 1e-6, 0.05
 
+SUCCEEDED, DIVERGED, NOT_FINITE = 0, 1, 2  # how a solve ended
+
 
 class AbstractState(eqx.Module, Generic[Aux]):
     """The state common to all solvers: the best accepted point with its aux, and whether the solve is finished."""
@@ -28,7 +30,7 @@ class AbstractState(eqx.Module, Generic[Aux]):
     x: eqx.AbstractVar[Float[Array, " n"]]
     aux: eqx.AbstractVar[Aux]
     terminate: eqx.AbstractVar[Bool[Array, ""]]
-    result: eqx.AbstractVar[optx.RESULTS]
+    ending: eqx.AbstractVar[Int[Array, ""]]  # SUCCEEDED, DIVERGED or NOT_FINITE
 
 
 State = TypeVar("State", bound=AbstractState)
@@ -77,9 +79,9 @@ class AbstractEDMSolver(optx.AbstractIterativeSolver[Y, Out, Aux, State]):
         """Whether the remaining step is small: within `rtol` and `atol` of each parameter and, measured by the EDM, of
         the function, or below the rounding noise. With the option `goal` the EDM alone decides, as in `mx.fit`."""
         if options.get("goal") is not None:
-            return jnp.array(True)
-        rtol = jnp.maximum(self.rtol, 8 * jnp.finfo(x.dtype).eps)
-        is_small = jnp.all(jnp.abs(step) <= self.atol + rtol * jnp.abs(x)) & (edm <= self.atol + rtol * jnp.abs(f))
+            return xp.array(True)
+        rtol = xp.maximum(self.rtol, 8 * xp.finfo(x.dtype).eps)
+        is_small = xp.all(xp.abs(step) <= self.atol + rtol * xp.abs(x)) & (edm <= self.atol + rtol * xp.abs(f))
         return is_small | (edm <= noise_of(options, f))
 
     @abc.abstractmethod
@@ -95,7 +97,8 @@ class AbstractEDMSolver(optx.AbstractIterativeSolver[Y, Out, Aux, State]):
         state: State,
         tags: frozenset[object],
     ) -> tuple[Bool[Array, ""], optx.RESULTS]:
-        return state.terminate, state.result
+        failed = optx.RESULTS.where(state.ending == DIVERGED, optx.RESULTS.nonlinear_divergence, optx.RESULTS.nonfinite)
+        return state.terminate, optx.RESULTS.where(state.ending == SUCCEEDED, optx.RESULTS.successful, failed)
 
     def postprocess(
         self,
@@ -119,17 +122,13 @@ def check_positive(solver: eqx.Module, name: str) -> None:
 
 
 def zeros_like_struct(struct: PyTree) -> PyTree:
-    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), struct)
-
-
-def select(which: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: jnp.where(which, a, b), yes, no)
+    return jax.tree.map(lambda s: xp.zeros(s.shape, s.dtype), struct)
 
 
 def scalar_option(options: dict[str, Any], name: str, default: ArrayLike, dtype: Any) -> Scalar:
     """The option `name`, a single number, in the precision of `y`."""
     value = options.get(name)
-    value = jnp.asarray(default if value is None else value).astype(dtype)
+    value = xp.asarray(default if value is None else value).astype(dtype)
     if value.shape != ():
         raise ValueError(f"options[{name!r}] must be one number, got shape {value.shape}")
     return value
@@ -137,4 +136,4 @@ def scalar_option(options: dict[str, Any], name: str, default: ArrayLike, dtype:
 
 def noise_of(options: dict[str, Any], f: Scalar) -> Scalar:
     """The rounding noise of values near `f`: `options["noise"]`, else a few units in the last place."""
-    return scalar_option(options, "noise", 8 * jnp.finfo(f.dtype).eps * jnp.abs(f), f.dtype)
+    return scalar_option(options, "noise", 8 * xp.finfo(f.dtype).eps * xp.abs(f), f.dtype)

@@ -1,5 +1,6 @@
 """Functions `fn(y, args)` of pytrees as functions of one vector, and their derivatives."""
 
+import abc
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,28 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Scalar
 
+from .._host.xp import is_on_host
 from .._util.typing import PyTree
+
+
+class Differentiated(abc.ABC):
+    """A function of a vector that computes its derivatives itself, for solvers that run on the host."""
+
+    @abc.abstractmethod
+    def value_and_gradient(self, x: Any) -> tuple[Any, Any]: ...
+
+    @abc.abstractmethod
+    def expansion(self, x: Any) -> tuple[Any, Any, Any]:
+        """Value, gradient and Hessian."""
+
+
+class WithJacobian(abc.ABC):
+    """Residuals as a function of a vector that computes its Jacobian itself, for solvers that run on the host."""
+
+    @abc.abstractmethod
+    def values_and_jacobian(self, x: Any) -> tuple[Any, Any]:
+        """Arrays of shapes `(m,)` and `(m, n)`."""
+
 
 Vector = Float[Array, " n"]
 Matrix = Float[Array, "n n"]
@@ -16,6 +38,8 @@ Matrix = Float[Array, "n n"]
 
 def flatten(y: PyTree) -> tuple[Vector, Callable[[Vector], PyTree]]:
     """`y` as a vector, and the function that restores the pytree."""
+    if is_on_host():
+        return y, lambda x: x
     vector, unravel = ravel_pytree(y)
     if vector.size == 0 or not jnp.issubdtype(vector.dtype, jnp.floating):
         raise ValueError(f"y must hold at least one number, and real ones only, got {jax.eval_shape(lambda: y)}")
@@ -23,10 +47,12 @@ def flatten(y: PyTree) -> tuple[Vector, Callable[[Vector], PyTree]]:
 
 
 def flatten_fn(
-    fn: Callable, y: PyTree, args: PyTree
-) -> tuple[Vector, Callable, Callable[[Vector], tuple[Scalar, Any]]]:
+    fn: Callable | Differentiated, y: PyTree, args: PyTree
+) -> tuple[Vector, Callable, Callable[[Vector], tuple[Scalar, Any]] | Differentiated]:
     """`y` as a vector, the function that restores it, and `fn` of the vector, which returns `(value, aux)`."""
     vector, unravel = flatten(y)
+    if isinstance(fn, Differentiated):
+        return vector, unravel, fn
 
     def flat(x: Vector) -> tuple[Scalar, Any]:
         value, aux = fn(unravel(x), args)
@@ -42,8 +68,10 @@ def autodiff_mode(options: dict[str, Any], default: str = "bwd") -> str:
     return mode
 
 
-def value_and_grad(flat: Callable, x: Vector, mode: str) -> tuple[Scalar, Vector, Any]:
+def value_and_grad(flat: Callable | Differentiated, x: Vector, mode: str) -> tuple[Scalar, Vector, Any]:
     """Value, gradient and aux from one linearisation: one copy of the function in the program."""
+    if isinstance(flat, Differentiated):
+        return *flat.value_and_gradient(x), None
     if mode == "fwd":
         push = lambda direction: jax.jvp(flat, (x,), (direction,), has_aux=True)  # noqa: E731
         return jax.vmap(push, out_axes=(None, 0, None))(jnp.eye(x.size, dtype=x.dtype))
@@ -52,8 +80,13 @@ def value_and_grad(flat: Callable, x: Vector, mode: str) -> tuple[Scalar, Vector
     return value, grad, aux
 
 
-def value_grad_and_hessian_fn(flat: Callable, x: Vector, mode: str) -> tuple[Scalar, Vector, Callable[[], Matrix], Any]:
+def value_grad_and_hessian_fn(
+    flat: Callable | Differentiated, x: Vector, mode: str
+) -> tuple[Scalar, Vector, Callable[[], Matrix], Any]:
     """As `value_and_grad`, and a function that computes the exact Hessian (forward over the gradient, symmetrised)."""
+    if isinstance(flat, Differentiated):
+        value, gradient, hessian = flat.expansion(x)
+        return value, gradient, lambda: hessian, None
 
     def gradient(v: Vector) -> tuple[Vector, tuple[Scalar, Any]]:
         value, grad, aux = value_and_grad(flat, v, mode)
@@ -68,8 +101,10 @@ def value_grad_and_hessian_fn(flat: Callable, x: Vector, mode: str) -> tuple[Sca
     return value, grad, hessian, aux
 
 
-def value_grad_hessian(flat: Callable, x: Vector, mode: str) -> tuple[Scalar, Vector, Matrix, Any]:
+def value_grad_hessian(flat: Callable | Differentiated, x: Vector, mode: str) -> tuple[Scalar, Vector, Matrix, Any]:
     """Value, gradient, exact Hessian and aux, from one copy of the function."""
+    if isinstance(flat, Differentiated):
+        return *flat.expansion(x), None
 
     def gradient(v: Vector) -> tuple[Vector, tuple[Scalar, Any]]:
         value, grad, aux = value_and_grad(flat, v, mode)

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import optimistix as optx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Scalar
 
+from .._host import xp
 from .._util.typing import PyTree
 from .base import check_positive
-from .flat import autodiff_mode, flatten
+from .flat import WithJacobian, autodiff_mode, flatten
 from .metric import Metric, decompose
 from .trust_region import AbstractTrustRegion, TrustRegionState
 
@@ -58,6 +58,9 @@ class LevenbergMarquardt(  # pyright: ignore[reportIncompatibleVariableOverride]
         self, fn: Callable, y: Y, args: PyTree, options: dict[str, Any]
     ) -> tuple[Scalar, Float[Array, " n"], Callable[[], Float[Array, "n n"]], Any]:
         x, unravel = flatten(y)
+        if isinstance(fn, WithJacobian):
+            r, jacobian = fn.values_and_jacobian(x)
+            return 0.5 * xp.sum(r**2), jacobian.T @ r, lambda: jacobian.T @ jacobian, None
 
         def residuals(v: Array) -> tuple[Array, Any]:
             out, aux = fn(unravel(v), args)
@@ -65,28 +68,28 @@ class LevenbergMarquardt(  # pyright: ignore[reportIncompatibleVariableOverride]
 
         r, linear, aux = jax.linearize(residuals, x, has_aux=True)
         if autodiff_mode(options, default="fwd") == "fwd":
-            jacobian = jax.vmap(linear, out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
+            jacobian = jax.vmap(linear, out_axes=1)(xp.eye(x.size, dtype=x.dtype))
         else:
             transposed = jax.linear_transpose(linear, x)
-            jacobian = jax.vmap(lambda row: transposed(row)[0])(jnp.eye(r.size, dtype=x.dtype))
-        return 0.5 * jnp.sum(r**2), jacobian.T @ r, lambda: jacobian.T @ jacobian, aux
+            jacobian = jax.vmap(lambda row: transposed(row)[0])(xp.eye(r.size, dtype=x.dtype))
+        return 0.5 * xp.sum(r**2), jacobian.T @ r, lambda: jacobian.T @ jacobian, aux
 
     def decompose(
         self, hessian: Float[Array, "n n"], grad: Float[Array, " n"], previous_scale: Float[Array, " n"]
     ) -> Metric:
-        norms = jnp.sqrt(jnp.diagonal(hessian))
-        largest = jnp.where(jnp.isfinite(norms) & (norms > previous_scale), norms, previous_scale)
-        return decompose(hessian, grad, jnp.where(largest > 0, largest, 1.0))
+        norms = xp.sqrt(xp.diagonal(hessian))
+        largest = xp.where(xp.isfinite(norms) & (norms > previous_scale), norms, previous_scale)
+        return decompose(hessian, grad, xp.where(largest > 0, largest, 1.0))
 
     def first_radius(self, x: Float[Array, " n"], scale: Float[Array, " n"]) -> Scalar:
-        length = jnp.sqrt(jnp.sum((scale * x) ** 2))
-        return jnp.where(length > 0, self.factor * length, self.factor)
+        length = xp.sqrt(xp.sum((scale * x) ** 2))
+        return xp.where(length > 0, self.factor * length, self.factor)
 
     def believes(self, metric: Metric, confirmed: Bool[Array, ""]) -> Bool[Array, ""]:
         return metric.finite
 
     def stats(self, state: TrustRegionState[Any]) -> dict[str, Any]:
-        zero = jnp.array(0)
+        zero = xp.array(0)
         return {
             "edm": state.edm,
             "metric": state.metric.inverse(),

@@ -1,7 +1,8 @@
 """The line search of `Migrad`: accepts or shortens a step, from the values and slopes at both ends."""
 
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Scalar
+
+from .._host import xp
 
 # Sufficient decrease (Armijo): a fifth of what the slope predicts; at the minimum of a parabola it is half. The usual
 # 1e-4 would accept steps thousands of times longer than the range over which the slope is valid: where a likelihood is
@@ -22,12 +23,12 @@ def accept(
     or the step (its length is `length`) is short and leads down, the slopes decide (the approximate Wolfe condition;
     Hager and Zhang, SIAM J. Optim. 16 (2005) 170, eq. 4.1).
     """
-    finite = jnp.isfinite(f_trial) & jnp.isfinite(slope_trial)
+    finite = xp.isfinite(f_trial) & xp.isfinite(slope_trial)
     decreased = f_trial <= f + _DECREASE * step * slope
     by_slopes = (
         (f_trial <= f + noise)
         & ((f_trial >= f - noise) | (length <= _NEAR))
-        & (jnp.abs(slope_trial) <= (1 - 2 * _WOLFE) * jnp.abs(slope))
+        & (xp.abs(slope_trial) <= (1 - 2 * _WOLFE) * xp.abs(slope))
     )
     return finite & (decreased | by_slopes)
 
@@ -43,16 +44,16 @@ def shorten(
     shortened to the length at which the slope would give that change.
     """
     chord = (f_trial - f) / step
-    largest = jnp.maximum(jnp.maximum(jnp.abs(slope), jnp.abs(slope_trial)), jnp.abs(chord))
-    usable = jnp.isfinite(largest) & (largest > 0)
+    largest = xp.maximum(xp.maximum(xp.abs(slope), xp.abs(slope_trial)), xp.abs(chord))
+    usable = xp.isfinite(largest) & (largest > 0)
     # In units in which nothing overflows. Unusable numbers are replaced: NaN would spoil derivatives even where it is
     # not selected.
-    a, b, c = jnp.where(usable, jnp.stack([slope, slope_trial, chord]) / jnp.where(usable, largest, 1.0), 1.0)
+    a, b, c = xp.where(usable, xp.stack([slope, slope_trial, chord]) / xp.where(usable, largest, 1.0), 1.0)
     d1 = a + b - 3 * c
     radicand = d1**2 - a * b
-    d2 = jnp.sqrt(jnp.where(radicand > 0, radicand, 1.0))
+    d2 = xp.sqrt(xp.where(radicand > 0, radicand, 1.0))
     ratio = 1 - (b + d2 - d1) / (b - a + 2 * d2)
-    cut = jnp.where(usable & (radicand > 0), jnp.clip(ratio, _SHORTEST, _LONGEST), _CUT)
-    fraction = jnp.abs(c) / jnp.where(a != 0, jnp.abs(a), 1.0)
+    cut = xp.where(usable & (radicand > 0), xp.clip(ratio, _SHORTEST, _LONGEST), _CUT)
+    fraction = xp.abs(c) / xp.where(a != 0, xp.abs(a), 1.0)
     levels_off = usable & again & (fraction > 0) & (fraction < _SHORTEST)
-    return step * jnp.where(levels_off, fraction, cut)
+    return step * xp.where(levels_off, fraction, cut)

@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Scalar
+
+from .._host import xp
 
 
 class Metric(NamedTuple):
@@ -18,14 +19,14 @@ class Metric(NamedTuple):
     @classmethod
     def unit(cls, x: Float[Array, " n"]) -> "Metric":
         """The identity as a metric, for vectors like `x`."""
-        return cls(jnp.ones_like(x), jnp.eye(x.size, dtype=x.dtype), jnp.ones_like(x), jnp.array(True))
+        return cls(xp.ones_like(x), xp.eye(x.size, dtype=x.dtype), xp.ones_like(x), xp.array(True))
 
     @property
     def floor(self) -> Scalar:
         """The size below which an eigenvalue is zero within rounding (with a unit diagonal the largest is between 1
         and n)."""
         n = self.eigenvalues.shape[0]
-        return 8 * n * jnp.finfo(self.eigenvalues.dtype).eps * jnp.maximum(jnp.max(jnp.abs(self.eigenvalues)), 1)
+        return 8 * n * xp.finfo(self.eigenvalues.dtype).eps * xp.maximum(xp.max(xp.abs(self.eigenvalues)), 1)
 
     @property
     def positive_definite(self) -> Bool[Array, ""]:
@@ -39,10 +40,10 @@ class Metric(NamedTuple):
     def root(self, flat: Float[Array, " n"] | None = None) -> Float[Array, "n n"]:
         """`L`, where `L L^T` is the inverse of the Hessian with its eigenvalues made positive: each is replaced by its
         absolute value or, where it is zero within rounding, by `flat` (default: `floor`)."""
-        size = jnp.abs(self.eigenvalues)
-        least = self.floor if flat is None else jnp.maximum(flat, self.floor)
-        positive = jnp.where(size > self.floor, size, least)
-        return (self.vectors / self.scale[:, None]) / jnp.sqrt(positive)[None, :]
+        size = xp.abs(self.eigenvalues)
+        least = self.floor if flat is None else xp.maximum(flat, self.floor)
+        positive = xp.where(size > self.floor, size, least)
+        return (self.vectors / self.scale[:, None]) / xp.sqrt(positive)[None, :]
 
     def inverse(self) -> Float[Array, "n n"]:
         """The inverse of the Hessian, with its eigenvalues made positive as in `root`."""
@@ -51,19 +52,19 @@ class Metric(NamedTuple):
 
     def edm(self, gradient: Float[Array, " n"]) -> Scalar:
         """The estimated vertical distance to the minimum, half of g^T H^-1 g."""
-        return 0.5 * jnp.sum((self.root().T @ gradient) ** 2)
+        return 0.5 * xp.sum((self.root().T @ gradient) ** 2)
 
 
 def unit_diagonal(hessian: Float[Array, "n n"]) -> Float[Array, " n"]:
     """The scale D for which the diagonal of D^-1 H D^-1 is one (or minus one)."""
-    diagonal = jnp.abs(jnp.diagonal(hessian))
+    diagonal = xp.abs(xp.diagonal(hessian))
     # A zero on the diagonal (a flat or purely mixed direction) is replaced by the size of its row. An entry counts as
     # zero if it is negligible beside H_ij^2 / H_jj; in a positive-definite matrix none is, in any units of parameters.
-    row = jnp.max(jnp.abs(hessian), axis=1)
-    unit = jnp.sqrt(jnp.where(diagonal > 0, diagonal, jnp.finfo(hessian.dtype).tiny))
-    mixed = jnp.max(jnp.abs(hessian) / unit[None, :], axis=1)
-    size = jnp.where(unit > jnp.finfo(hessian.dtype).eps ** 0.5 * mixed, diagonal, row)
-    return jnp.sqrt(jnp.where(size > 0, size, 1.0))
+    row = xp.max(xp.abs(hessian), axis=1)
+    unit = xp.sqrt(xp.where(diagonal > 0, diagonal, xp.finfo(hessian.dtype).tiny))
+    mixed = xp.max(xp.abs(hessian) / unit[None, :], axis=1)
+    size = xp.where(unit > xp.finfo(hessian.dtype).eps ** 0.5 * mixed, diagonal, row)
+    return xp.sqrt(xp.where(size > 0, size, 1.0))
 
 
 def decompose(
@@ -74,12 +75,12 @@ def decompose(
     A Hessian that is not finite is replaced by the identity times the length of the gradient, so that the first step of
     a solver that uses it has length one.
     """
-    finite = jnp.all(jnp.isfinite(hessian))
-    length = jnp.sqrt(jnp.sum(gradient**2))
-    fallback = jnp.where(jnp.isfinite(length) & (length > 0), length, 1.0)
-    usable = jnp.where(finite, hessian, fallback * jnp.eye(hessian.shape[0], dtype=hessian.dtype))
+    finite = xp.all(xp.isfinite(hessian))
+    length = xp.sqrt(xp.sum(gradient**2))
+    fallback = xp.where(xp.isfinite(length) & (length > 0), length, 1.0)
+    usable = xp.where(finite, hessian, fallback * xp.eye(hessian.shape[0], dtype=hessian.dtype))
     scale = unit_diagonal(usable) if scale is None else scale
-    eigenvalues, vectors = jnp.linalg.eigh(usable / (scale[:, None] * scale[None, :]))
+    eigenvalues, vectors = xp.eigh(usable / (scale[:, None] * scale[None, :]))
     return Metric(scale, vectors, eigenvalues, finite)
 
 
@@ -89,9 +90,9 @@ def bfgs(v: Float[Array, "n n"], s: Float[Array, " n"], y: Float[Array, " n"]) -
     delta = s @ y
     vy = v @ y
     yvy = y @ vy
-    is_usable = (delta > 1e-8 * jnp.abs(yvy)) & (yvy > 0) & jnp.isfinite(delta + yvy)
-    delta, yvy = jnp.where(is_usable, delta, 1.0), jnp.where(is_usable, yvy, 1.0)
-    return jnp.where(is_usable, updated_inverse(v, s, vy, delta, yvy), v)
+    is_usable = (delta > 1e-8 * xp.abs(yvy)) & (yvy > 0) & xp.isfinite(delta + yvy)
+    delta, yvy = xp.where(is_usable, delta, 1.0), xp.where(is_usable, yvy, 1.0)
+    return xp.where(is_usable, updated_inverse(v, s, vy, delta, yvy), v)
 
 
 def updated_inverse(
@@ -100,7 +101,7 @@ def updated_inverse(
     """The BFGS formula (R. Fletcher, Comput. J. 13 (1970) 317) for the inverse Hessian `v` after a step `s` that
     changed the gradient by `y`; `delta` = s'y, `yvy` = y'v y, both positive."""
     u = s / delta - vy / yvy
-    return v + jnp.outer(s, s) / delta - jnp.outer(vy, vy) / yvy + yvy * jnp.outer(u, u)
+    return v + xp.outer(s, s) / delta - xp.outer(vy, vy) / yvy + yvy * xp.outer(u, u)
 
 
 @jax.custom_jvp

@@ -5,22 +5,24 @@ from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import lineax as lx
 import optimistix as optx
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
+from .._host import flow, xp
+from .._util.fields import with_fields
 from .._util.typing import PyTree
 from .base import (
     CONFIRMS,
+    DIVERGED,
+    NOT_FINITE,
+    SUCCEEDED,
     TINY,
     AbstractEDMSolver,
     AbstractState,
     check_positive,
     noise_of,
     scalar_option,
-    select,
     zeros_like_struct,
 )
 from .flat import autodiff_mode, flatten_fn, value_and_grad, value_grad_hessian
@@ -66,7 +68,7 @@ class _MigradState(AbstractState[Aux]):
     was_reset: Bool[Array, ""]
     # progress
     terminate: Bool[Array, ""]
-    result: optx.RESULTS
+    ending: Int[Array, ""]
     num_gradients: Int[Array, ""]
     num_hessians: Int[Array, ""]
 
@@ -126,7 +128,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
     ) -> _MigradState[Any]:
         mode = autodiff_mode(options)
         x, _, flat = flatten_fn(fn, y, args)
-        zero = jnp.zeros((), x.dtype)
+        zero = xp.zeros((), x.dtype)
         if options.get("metric") is None:
             num_hessians = 1
             seen = self._check_hessian(flat, x, mode)
@@ -134,41 +136,41 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         else:
             num_hessians = 0
             metric, trusted = _user_metric(options["metric"], x)
-            direction = jnp.zeros_like(x)
+            direction = xp.zeros_like(x)
         return _MigradState(
-            first=jnp.array(True),
+            first=xp.array(True),
             x=x,
-            f=zero + jnp.inf,
-            grad=jnp.zeros_like(x),
-            edm=zero + jnp.inf,
+            f=zero + xp.inf,
+            grad=xp.zeros_like(x),
+            edm=zero + xp.inf,
             aux=zeros_like_struct(aux_struct),
             metric=metric,
-            dcov=jnp.where(trusted, zero, 1.0),
+            dcov=xp.where(trusted, zero, 1.0),
             trusted=trusted,
-            confirming=jnp.array(False),
+            confirming=xp.array(False),
             direction=direction,
             step=zero + 1,
-            num_refused=jnp.array(0),
-            was_reset=jnp.array(False),
-            terminate=jnp.asarray(options.get("idle", False)),
-            result=optx.RESULTS.successful,
-            num_gradients=jnp.array(0),
-            num_hessians=jnp.array(num_hessians),
+            num_refused=xp.array(0),
+            was_reset=xp.array(False),
+            terminate=xp.asarray(options.get("idle", False)),
+            ending=xp.array(SUCCEEDED),
+            num_gradients=xp.array(0),
+            num_hessians=xp.array(num_hessians),
         )
 
     def _check_hessian(self, flat: Callable, x: Float[Array, " n"], mode: str) -> _HessianCheck:
         _, grad, hessian, _ = value_grad_hessian(flat, x, mode)
         metric = decompose(hessian, grad)
         # Where the curvature vanishes and sets no scale, the first step has length one.
-        root = lax.stop_gradient(metric.root(flat=jnp.abs(metric.vectors.T @ (grad / metric.scale))))
+        root = flow.stop_gradient(metric.root(flat=xp.abs(metric.vectors.T @ (grad / metric.scale))))
         slope = root[:, 0] @ grad
         error = (2 * self.up) ** 0.5
         # MINUIT's seed leaves a saddle by a line search along it.
-        saddle = metric.finite & (metric.eigenvalues[0] < -metric.floor) & (jnp.abs(slope) < 0.1 * error)
-        push = jnp.where(slope > 0, -error, error) * root[:, 0]
+        saddle = metric.finite & (metric.eigenvalues[0] < -metric.floor) & (xp.abs(slope) < 0.1 * error)
+        push = xp.where(slope > 0, -error, error) * root[:, 0]
         return _HessianCheck(
             metric=seed(hessian, root),
-            push=jnp.where(saddle, push, 0.0),
+            push=xp.where(saddle, push, 0.0),
             edm=metric.edm(grad),
             minimum=metric.minimum,
             finite=metric.finite,
@@ -186,34 +188,34 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         mode = autodiff_mode(options)
         x, unravel, flat = flatten_fn(fn, y, args)
         f, grad, aux = value_and_grad(flat, x, mode)
-        finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(grad))
+        finite = xp.isfinite(f) & xp.all(xp.isfinite(grad))
         slope, slope_trial = state.grad @ state.direction, grad @ state.direction
         is_acceptable = (
             finite
-            & jnp.any(x != state.x)
+            & xp.any(x != state.x)
             & accept(state.f, slope, state.step, f, slope_trial, noise_of(options, state.f), _length(state))
         )
         accepted = state.first | is_acceptable
         goal = scalar_option(options, "goal", self.goal, f.dtype)
         # Zeros in place of NaN, which would spoil derivatives even where it is not selected.
-        if_accepted = self._accepted(state, x, f, jnp.where(finite, grad, 0.0), aux, goal, options)
+        if_accepted = self._accepted(state, x, f, xp.where(finite, grad, 0.0), aux, goal, options)
         if_refused = self._refused(
             state, shorten(state.f, slope, state.step, f, slope_trial, state.num_refused > 0), goal
         )
-        new = select(accepted, if_accepted, if_refused)
+        new = flow.select(accepted, if_accepted, if_refused)
         nonfinite_start = state.first & ~finite
-        new = _with_fields(
+        new = with_fields(
             new,
             terminate=new.terminate | nonfinite_start,
-            result=optx.RESULTS.where(nonfinite_start, optx.RESULTS.nonfinite, new.result),
-            confirming=jnp.array(False),
+            ending=xp.where(nonfinite_start, NOT_FINITE, new.ending),
+            confirming=xp.array(False),
             num_gradients=state.num_gradients + 1,
         )
         if options.get("metric") is None:
             confirmed = accepted & state.confirming & (new.edm <= CONFIRMS * state.edm)
             # not in lanes of a vmapped solve that had finished before
             needs_check = new.terminate & ~nonfinite_start & ~confirmed & ~state.terminate
-            fn, args = jax.tree.map(lambda a: lax.stop_gradient(a) if eqx.is_array(a) else a, (fn, args))
+            fn, args = jax.tree.map(lambda a: flow.stop_gradient(a) if eqx.is_array(a) else a, (fn, args))
             new = self._verify(needs_check, new, flatten_fn(fn, y, args)[2], mode, goal, options)
         if self.verbose is not False:
             (_print_step if self.verbose is True else self.verbose)(
@@ -237,20 +239,20 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         options: dict[str, Any],
     ) -> _MigradState[Any]:
         """Updates the metric and the EDM at the accepted point, and plans a full step from it."""
-        metric, dcov, trusted = select(
+        metric, dcov, trusted = flow.select(
             state.first, (state.metric, state.dcov, state.trusted), _update(state, x - state.x, grad)
         )
         direction = -metric @ grad
         # Reset a metric that is no longer positive definite because of rounding.
-        not_descent = ~(grad @ direction < 0) & jnp.any(grad != 0)
+        not_descent = ~(grad @ direction < 0) & xp.any(grad != 0)
         metric, direction = _reset_to_diagonal(not_descent, metric, direction, grad)
         edm = -0.5 * (grad @ direction)
         done = trusted & (edm * (1 + 3 * dcov) <= goal) & self.settled(options, x, f, direction, edm)
-        direction = jnp.where(state.first, direction + state.direction, direction)
-        stationary = ~done & jnp.all(direction == 0)
-        return _with_fields(
+        direction = xp.where(state.first, direction + state.direction, direction)
+        stationary = ~done & xp.all(direction == 0)
+        return with_fields(
             state,
-            first=jnp.array(False),
+            first=xp.array(False),
             x=x,
             f=f,
             grad=grad,
@@ -260,11 +262,11 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
             dcov=dcov,
             trusted=trusted,
             direction=direction,
-            step=jnp.ones_like(f),
-            num_refused=jnp.array(0),
-            was_reset=jnp.array(False),
+            step=xp.ones_like(f),
+            num_refused=xp.array(0),
+            was_reset=xp.array(False),
             terminate=done | stationary,
-            result=optx.RESULTS.where(stationary, optx.RESULTS.nonlinear_divergence, state.result),
+            ending=xp.where(stationary, DIVERGED, state.ending),
         )
 
     def _refused(self, state: _MigradState[Any], step: Scalar, goal: Scalar) -> _MigradState[Any]:
@@ -274,15 +276,15 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         give_up = exhausted & state.was_reset
         metric, direction = _reset_to_diagonal(exhausted, state.metric, state.direction, state.grad)
         is_close = state.trusted & (state.edm <= 10 * goal)  # MINUIT accepts this too
-        return _with_fields(
+        return with_fields(
             state,
             metric=metric,
             direction=direction,
-            step=jnp.where(exhausted, 1.0, step),
-            num_refused=jnp.where(exhausted, 0, state.num_refused + 1),
+            step=xp.where(exhausted, 1.0, step),
+            num_refused=xp.where(exhausted, 0, state.num_refused + 1),
             was_reset=state.was_reset | exhausted,
             terminate=give_up,
-            result=optx.RESULTS.where(give_up & ~is_close, optx.RESULTS.nonlinear_divergence, state.result),
+            ending=xp.where(give_up & ~is_close, DIVERGED, state.ending),
         )
 
     def _verify(
@@ -299,46 +301,46 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         Beside the floor of a narrow curved valley even the exact EDM is small, as the curvature of the walls enters
         along the valley, too. A Newton step must therefore confirm it.
         """
-        x, noise = lax.stop_gradient(state.x), noise_of(options, state.f)
-        false = jnp.array(False)
-        blank = _HessianCheck(state.metric, jnp.zeros_like(x), state.edm, false, false)
-        # A loop of at most one iteration: under vmap `lax.cond` would compute the Hessian at every step.
-        _, seen = lax.while_loop(
+        x, noise = flow.stop_gradient(state.x), noise_of(options, state.f)
+        false = xp.array(False)
+        blank = _HessianCheck(state.metric, xp.zeros_like(x), state.edm, false, false)
+        # A loop of at most one iteration: under vmap `flow.cond` would compute the Hessian at every step.
+        _, seen = flow.while_loop(
             lambda carry: carry[0],
             lambda carry: (false, self._check_hessian(flat, x, mode)),
-            lax.stop_gradient((needs_check, blank)),
+            flow.stop_gradient((needs_check, blank)),
         )
-        gave_up = state.result != optx.RESULTS.successful
+        gave_up = state.ending != SUCCEEDED
         # A search that failed to decrease the function may be at the minimum to within the rounding noise.
-        reached = seen.minimum & (seen.edm <= jnp.where(gave_up, jnp.minimum(10 * goal, noise), goal))
-        reached &= self.settled(options, x, state.f, seen.metric @ state.grad, seen.edm) | gave_up
-        confirmed = reached & (gave_up | (seen.edm <= jnp.maximum(TINY * goal, noise)))
-        confirmed |= ~seen.finite & ~gave_up
+        reached = seen.minimum & (seen.edm <= xp.where(gave_up, xp.minimum(10 * goal, noise), goal))
+        reached = reached & (self.settled(options, x, state.f, seen.metric @ state.grad, seen.edm) | gave_up)
+        confirmed = reached & (gave_up | (seen.edm <= xp.maximum(TINY * goal, noise)))
+        confirmed = confirmed | (~seen.finite & ~gave_up)
         direction = -seen.metric @ state.grad + seen.push
-        again = ~confirmed & (reached | (state.num_hessians <= _MAX_ROUNDS)) & jnp.any(direction != 0)
-        result = optx.RESULTS.where(confirmed | again, optx.RESULTS.successful, optx.RESULTS.nonlinear_divergence)
-        checked = _with_fields(
+        again = ~confirmed & (reached | (state.num_hessians <= _MAX_ROUNDS)) & xp.any(direction != 0)
+        ending = xp.where(confirmed | again, SUCCEEDED, DIVERGED)
+        checked = with_fields(
             state,
             edm=seen.edm,
             metric=seen.metric,
-            dcov=jnp.where(seen.minimum, jnp.zeros_like(seen.edm), 1.0),
+            dcov=xp.where(seen.minimum, xp.zeros_like(seen.edm), 1.0),
             trusted=seen.minimum,
             confirming=reached,
             direction=direction,
-            step=jnp.ones_like(seen.edm),
-            num_refused=jnp.array(0),
-            was_reset=jnp.array(False),
+            step=xp.ones_like(seen.edm),
+            num_refused=xp.array(0),
+            was_reset=xp.array(False),
             terminate=~again,
-            result=result,
+            ending=ending,
             num_hessians=state.num_hessians + 1,
         )
-        return select(needs_check, checked, state)
+        return flow.select(needs_check, checked, state)
 
     def stats(self, state: _MigradState[Any]) -> dict[str, Any]:
         return {
             "edm": state.edm,
             "metric": state.metric,
-            "num_values": jnp.array(0),
+            "num_values": xp.array(0),
             "num_gradients": state.num_gradients,
             "num_hessians": state.num_hessians,
         }
@@ -361,40 +363,35 @@ Migrad.__init__.__doc__ = """**Arguments:**
 
 
 def _length(state: _MigradState[Any]) -> Scalar:
-    return jnp.sqrt(jnp.sum((state.step * state.direction) ** 2))
+    return xp.sqrt(xp.sum((state.step * state.direction) ** 2))
 
 
 def _print_step(**info: tuple[str, Any]) -> None:
     jax.debug.print(", ".join(f"{label}: {{}}" for label, _ in info.values()), *(value for _, value in info.values()))
 
 
-def _with_fields(state: _MigradState[Any], **new: Any) -> _MigradState[Any]:
-    names = tuple(new)
-    return eqx.tree_at(lambda s: tuple(getattr(s, n) for n in names), state, tuple(new[n] for n in names))
-
-
 def _user_metric(metric: Any, x: Float[Array, " n"]) -> tuple[Float[Array, "n n"], Bool[Array, ""]]:
     """The user's metric, and whether it is positive definite."""
-    metric = metric.as_matrix() if isinstance(metric, lx.AbstractLinearOperator) else jnp.asarray(metric)
+    metric = metric.as_matrix() if isinstance(metric, lx.AbstractLinearOperator) else xp.asarray(metric)
     if metric.shape != (x.size, x.size):
         raise ValueError(f"options['metric'] must have shape {(x.size, x.size)}, got {metric.shape}")
     metric = metric.astype(x.dtype)
     metric = 0.5 * (metric + metric.T)
-    trusted = jnp.all(jnp.isfinite(jnp.linalg.cholesky(metric)))
-    return jnp.where(trusted, metric, jnp.diag(_positive_diagonal(metric))), trusted
+    trusted = xp.all(xp.isfinite(xp.cholesky(metric)))
+    return xp.where(trusted, metric, xp.diag(_positive_diagonal(metric))), trusted
 
 
 def _positive_diagonal(metric: Float[Array, "n n"]) -> Float[Array, " n"]:
     """The diagonal of the metric, made positive: as a metric it always gives a descent direction."""
-    diagonal = jnp.abs(jnp.diagonal(metric))
-    return jnp.where(jnp.isfinite(diagonal) & (diagonal > 0), diagonal, 1.0)
+    diagonal = xp.abs(xp.diagonal(metric))
+    return xp.where(xp.isfinite(diagonal) & (diagonal > 0), diagonal, 1.0)
 
 
 def _reset_to_diagonal(
     reset: Bool[Array, ""], metric: Float[Array, "n n"], direction: Float[Array, " n"], grad: Float[Array, " n"]
 ) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
     diagonal = _positive_diagonal(metric)
-    return jnp.where(reset, jnp.diag(diagonal), metric), jnp.where(reset, -diagonal * grad, direction)
+    return xp.where(reset, xp.diag(diagonal), metric), xp.where(reset, -diagonal * grad, direction)
 
 
 def _update(
@@ -411,13 +408,13 @@ def _update(
     delta = dx @ dg
     v_dg = metric @ dg
     gvg = dg @ v_dg
-    curves_up = (delta > 0) & (gvg > 0) & jnp.isfinite(delta) & jnp.isfinite(gvg)
-    safe_delta, safe_gvg = jnp.where(curves_up, delta, 1.0), jnp.where(curves_up, gvg, 1.0)
+    curves_up = (delta > 0) & (gvg > 0) & xp.isfinite(delta) & xp.isfinite(gvg)
+    safe_delta, safe_gvg = xp.where(curves_up, delta, 1.0), xp.where(curves_up, gvg, 1.0)
     updated = updated_inverse(metric, dx, v_dg, safe_delta, safe_gvg)
     # The slope at this end of the step: where the search leaves a saddle, it was zero at the other end.
     slope = -(grad @ state.direction)
-    lengthened = metric + 2 * jnp.outer(state.direction, state.direction) / jnp.where(slope > 0, slope, jnp.inf)
-    new = jnp.where(curves_up, 0.5 * (updated + updated.T), lengthened)
-    new = jnp.where(jnp.all(jnp.isfinite(new)), new, metric)
-    relative_change = lax.stop_gradient(jnp.sum(jnp.abs(new - metric)) / jnp.sum(jnp.abs(new)))
+    lengthened = metric + 2 * xp.outer(state.direction, state.direction) / xp.where(slope > 0, slope, xp.inf)
+    new = xp.where(curves_up, 0.5 * (updated + updated.T), lengthened)
+    new = xp.where(xp.all(xp.isfinite(new)), new, metric)
+    relative_change = flow.stop_gradient(xp.sum(xp.abs(new - metric)) / xp.sum(xp.abs(new)))
     return new, 0.5 * (state.dcov + relative_change), state.trusted | curves_up

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Scalar
 
+from .._host import xp
 from .._util.typing import PyTree
 from .base import check_positive
 from .flat import autodiff_mode, flatten_fn, value_grad_and_hessian_fn
@@ -66,7 +66,7 @@ class Newton(  # pyright: ignore[reportIncompatibleVariableOverride]
         return decompose(hessian, grad)
 
     def first_radius(self, x: Float[Array, " n"], scale: Float[Array, " n"]) -> Scalar:
-        return jnp.asarray(self.radius, x.dtype)
+        return xp.asarray(self.radius, x.dtype)
 
     def believes(self, metric: Metric, confirmed: Bool[Array, ""]) -> Bool[Array, ""]:
         # Beside the floor of a narrow curved valley the EDM is small: the curvature of the walls enters along it, too.
@@ -76,7 +76,7 @@ class Newton(  # pyright: ignore[reportIncompatibleVariableOverride]
         return {
             "edm": state.edm,
             "metric": state.metric.inverse(),
-            "num_values": jnp.array(0),
+            "num_values": xp.array(0),
             "num_gradients": state.num_gradients,
             "num_hessians": state.num_hessians,
         }

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
+from .._host import flow, xp
 from .._util.typing import PyTree
-from .base import AbstractEDMSolver, AbstractState, scalar_option, select, zeros_like_struct
+from .base import DIVERGED, NOT_FINITE, SUCCEEDED, AbstractEDMSolver, AbstractState, scalar_option, zeros_like_struct
 from .flat import flatten, flatten_fn
 
 Y = TypeVar("Y")
@@ -37,7 +37,7 @@ class _SimplexState(AbstractState[Aux]):
     # progress
     varies: Bool[Array, ""]  # two different values have been seen
     terminate: Bool[Array, ""]
-    result: optx.RESULTS
+    ending: Int[Array, ""]
     num_values: Int[Array, ""]
 
 
@@ -81,22 +81,22 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
     ) -> _SimplexState[Any]:
         x, _ = flatten(y)
         size = _first_size(x, options)
-        inf = jnp.asarray(jnp.inf, x.dtype)
+        inf = xp.asarray(xp.inf, x.dtype)
         return _SimplexState(
-            vertices=jnp.concatenate([x[None], x[None] + jnp.diag(size)]),
-            values=jnp.full(x.size + 1, jnp.inf, x.dtype),
-            size=jnp.abs(size),
+            vertices=xp.concatenate([x[None], x[None] + xp.diag(size)]),
+            values=xp.full(x.size + 1, xp.inf, x.dtype),
+            size=xp.abs(size),
             x=x,
             f=inf,
             aux=zeros_like_struct(aux_struct),
-            phase=jnp.array(_FILL),
-            index=jnp.array(0),
+            phase=xp.array(_FILL),
+            index=xp.array(0),
             reflected=x,
             f_reflected=inf,
-            varies=jnp.array(False),
-            terminate=jnp.asarray(options.get("idle", False)),
-            result=optx.RESULTS.successful,
-            num_values=jnp.array(0),
+            varies=xp.array(False),
+            terminate=xp.asarray(options.get("idle", False)),
+            ending=xp.array(SUCCEEDED),
+            num_values=xp.array(0),
         )
 
     def step(
@@ -110,23 +110,23 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
     ) -> tuple[Y, _SimplexState[Any], Aux]:
         trial, unravel, flat = flatten_fn(fn, y, args)
         f_trial, aux_trial = flat(trial)
-        f_trial = jnp.where(jnp.isfinite(f_trial), f_trial, jnp.inf)
+        f_trial = xp.where(xp.isfinite(f_trial), f_trial, xp.inf)
         is_best = f_trial < state.f
-        x, f, aux = select(is_best, (trial, f_trial, aux_trial), (state.x, state.f, state.aux))
+        x, f, aux = flow.select(is_best, (trial, f_trial, aux_trial), (state.x, state.f, state.aux))
         reflecting = state.phase == _REFLECT
-        reflected, f_reflected = select(reflecting, (trial, f_trial), (state.reflected, state.f_reflected))
+        reflected, f_reflected = flow.select(reflecting, (trial, f_trial), (state.reflected, state.f_reflected))
 
         vertices, values, phase, index = _insert_trial(state, trial, f_trial)
-        spread = jnp.max(values) - jnp.min(values)
-        width = jnp.max(jnp.abs(vertices - x[None]), axis=0)
-        size = jnp.maximum(state.size, jnp.where(jnp.isfinite(width), width, 0.0))
-        varies = state.varies | (jnp.isfinite(state.f) & (f_trial != state.f))
+        spread = xp.max(values) - xp.min(values)
+        width = xp.max(xp.abs(vertices - x[None]), axis=0)
+        size = xp.maximum(state.size, xp.where(xp.isfinite(width), width, 0.0))
+        varies = state.varies | (xp.isfinite(state.f) & (f_trial != state.f))
         complete = phase == _REFLECT
         goal = scalar_option(options, "goal", self.goal, f.dtype)
-        done = complete & (spread <= goal) & jnp.all(width <= _WIDTH * size)
-        done &= self.settled(options, x, f, width, spread)
-        all_nonfinite = complete & ~jnp.isfinite(f)
-        result = optx.RESULTS.where(done & ~varies, optx.RESULTS.nonlinear_divergence, state.result)
+        done = complete & (spread <= goal) & xp.all(width <= _WIDTH * size)
+        done = done & (self.settled(options, x, f, width, spread))
+        all_nonfinite = complete & ~xp.isfinite(f)
+        ending = xp.where(done & ~varies, DIVERGED, state.ending)
         new = _SimplexState(
             vertices=vertices,
             values=values,
@@ -140,13 +140,13 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
             f_reflected=f_reflected,
             varies=varies,
             terminate=done | all_nonfinite,
-            result=optx.RESULTS.where(all_nonfinite, optx.RESULTS.nonfinite, result),
+            ending=xp.where(all_nonfinite, NOT_FINITE, ending),
             num_values=state.num_values + 1,
         )
         return unravel(_next_trial(vertices, values, phase, index)), new, aux_trial
 
     def stats(self, state: _SimplexState[Any]) -> dict[str, Any]:
-        zero = jnp.array(0)
+        zero = xp.array(0)
         return {"num_values": state.num_values, "num_gradients": zero, "num_hessians": zero}
 
 
@@ -164,11 +164,11 @@ Simplex.__init__.__doc__ = """**Arguments:**
 def _first_size(x: Float[Array, " n"], options: dict[str, Any]) -> Float[Array, " n"]:
     size = options.get("step")
     if size is None:
-        return jnp.where(x != 0, 0.1 * jnp.abs(x), 0.1)
-    size = jnp.asarray(size).astype(x.dtype)
+        return xp.where(x != 0, 0.1 * xp.abs(x), 0.1)
+    size = xp.asarray(size).astype(x.dtype)
     if size.shape not in ((), x.shape):
         raise ValueError(f"options['step'] must be one number or have shape {x.shape}, got {size.shape}")
-    return jnp.broadcast_to(size, x.shape)
+    return xp.broadcast_to(size, x.shape)
 
 
 def _insert_trial(
@@ -177,7 +177,7 @@ def _insert_trial(
     """Inserts the evaluated point into the simplex and chooses the next phase."""
     n = trial.size
     phase, values = state.phase, state.values
-    order = jnp.argsort(values)
+    order = xp.argsort(values)
     worst, second_worst, lowest = order[-1], order[-2], order[0]
     filling = (phase == _FILL) | (phase == _SHRINK)
     reflect = phase == _REFLECT
@@ -186,27 +186,27 @@ def _insert_trial(
     outside = reflect & ~expand & ~take & (f < values[worst])
     inside = reflect & ~expand & ~take & ~outside
     take_reflected = (phase == _EXPAND) & ~(f < state.f_reflected)
-    take |= (phase == _EXPAND) & ~take_reflected
-    take |= (phase == _OUTSIDE) & (f <= state.f_reflected)
-    take |= (phase == _INSIDE) & (f < values[worst])
+    take = take | ((phase == _EXPAND) & ~take_reflected)
+    take = take | ((phase == _OUTSIDE) & (f <= state.f_reflected))
+    take = take | ((phase == _INSIDE) & (f < values[worst]))
     shrink = ((phase == _OUTSIDE) | (phase == _INSIDE)) & ~take
 
-    place = jnp.where(filling, state.index, worst)
+    place = xp.where(filling, state.index, worst)
     write = filling | take | take_reflected
-    vertex, value = select(take_reflected, (state.reflected, state.f_reflected), (trial, f))
-    vertices = state.vertices.at[place].set(jnp.where(write, vertex, state.vertices[place]))
-    values = values.at[place].set(jnp.where(write, value, values[place]))
+    vertex, value = flow.select(take_reflected, (state.reflected, state.f_reflected), (trial, f))
+    vertices = xp.set_at(state.vertices, place, xp.where(write, vertex, state.vertices[place]))
+    values = xp.set_at(values, place, xp.where(write, value, values[place]))
     # A shrink moves all vertices towards the best one, which is swapped to place 0 and keeps its value.
-    swapped = vertices.at[0].set(vertices[lowest]).at[lowest].set(vertices[0])
-    swapped_values = values.at[0].set(values[lowest]).at[lowest].set(values[0])
+    swapped = xp.set_at(xp.set_at(vertices, 0, vertices[lowest]), lowest, vertices[0])
+    swapped_values = xp.set_at(xp.set_at(values, 0, values[lowest]), lowest, values[0])
     best = swapped[:1]
     shrunk = best + (1 - 1 / max(n, 2)) * (swapped - best)
-    vertices, values = select(shrink, (shrunk, swapped_values), (vertices, values))
+    vertices, values = flow.select(shrink, (shrunk, swapped_values), (vertices, values))
 
-    index = jnp.where(shrink, 1, state.index + filling.astype(state.index.dtype))
+    index = xp.where(shrink, 1, state.index + filling.astype(state.index.dtype))
     is_unfinished = filling & (index <= n)
-    new_phase = jnp.where(expand, _EXPAND, jnp.where(outside, _OUTSIDE, jnp.where(inside, _INSIDE, _REFLECT)))
-    new_phase = jnp.where(is_unfinished, phase, jnp.where(shrink, _SHRINK, new_phase))
+    new_phase = xp.where(expand, _EXPAND, xp.where(outside, _OUTSIDE, xp.where(inside, _INSIDE, _REFLECT)))
+    new_phase = xp.where(is_unfinished, phase, xp.where(shrink, _SHRINK, new_phase))
     return vertices, values, new_phase.astype(phase.dtype), index
 
 
@@ -215,11 +215,11 @@ def _next_trial(
 ) -> Float[Array, " n"]:
     n = vertices.shape[1]
     d = max(n, 2)
-    worst = jnp.argmax(values)
-    centroid = (jnp.sum(vertices, axis=0) - vertices[worst]) / n
+    worst = xp.argmax(values)
+    centroid = (xp.sum(vertices, axis=0) - vertices[worst]) / n
     away = centroid - vertices[worst]
     # Distances from the centroid along `away`: reflect 1, expand 1 + 2/n, contract 3/4 - 1/(2n).
     contract = 0.75 - 0.5 / d
-    factors = jnp.array([0.0, 1.0, 1.0 + 2.0 / d, contract, -contract, 0.0], vertices.dtype)
+    factors = xp.array([0.0, 1.0, 1.0 + 2.0 / d, contract, -contract, 0.0], vertices.dtype)
     filling = (phase == _FILL) | (phase == _SHRINK)
-    return jnp.where(filling, vertices[jnp.minimum(index, n)], centroid + factors[phase] * away)
+    return xp.where(filling, vertices[xp.minimum(index, n)], centroid + factors[phase] * away)

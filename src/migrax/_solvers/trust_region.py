@@ -4,13 +4,22 @@ import abc
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-import jax.numpy as jnp
-import optimistix as optx
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
+from .._host import flow, xp
 from .._util.typing import PyTree
-from .base import CONFIRMS, TINY, AbstractEDMSolver, AbstractState, noise_of, scalar_option, select, zeros_like_struct
+from .base import (
+    CONFIRMS,
+    DIVERGED,
+    NOT_FINITE,
+    SUCCEEDED,
+    TINY,
+    AbstractEDMSolver,
+    AbstractState,
+    noise_of,
+    scalar_option,
+    zeros_like_struct,
+)
 from .flat import autodiff_mode, flatten
 from .metric import Metric
 
@@ -41,7 +50,7 @@ class TrustRegionState(AbstractState[Aux]):
     predicted: Scalar  # the reduction that the model predicts
     # progress
     terminate: Bool[Array, ""]
-    result: optx.RESULTS
+    ending: Int[Array, ""]
     num_gradients: Int[Array, ""]
     num_hessians: Int[Array, ""]
 
@@ -83,22 +92,22 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState[Any]])
     ) -> TrustRegionState[Any]:
         autodiff_mode(options)
         x, _ = flatten(y)
-        zero = jnp.zeros((), x.dtype)
+        zero = xp.zeros((), x.dtype)
         return TrustRegionState(
-            first=jnp.array(True),
+            first=xp.array(True),
             x=x,
-            f=zero + jnp.inf,
-            grad=jnp.zeros_like(x),
-            metric=Metric.unit(x)._replace(scale=jnp.zeros_like(x)),
-            edm=zero + jnp.inf,
+            f=zero + xp.inf,
+            grad=xp.zeros_like(x),
+            metric=Metric.unit(x)._replace(scale=xp.zeros_like(x)),
+            edm=zero + xp.inf,
             aux=zeros_like_struct(aux_struct),
             radius=zero,
             length=zero,
             predicted=zero,
-            terminate=jnp.asarray(options.get("idle", False)),
-            result=optx.RESULTS.successful,
-            num_gradients=jnp.array(0),
-            num_hessians=jnp.array(0),
+            terminate=xp.asarray(options.get("idle", False)),
+            ending=xp.array(SUCCEEDED),
+            num_gradients=xp.array(0),
+            num_hessians=xp.array(0),
         )
 
     def step(
@@ -112,30 +121,30 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState[Any]])
     ) -> tuple[Y, TrustRegionState[Any], Aux]:
         trial, unravel = flatten(y)
         f_trial, grad_trial, hessian_fn, aux_trial = self.expand(fn, y, args, options)
-        finite = jnp.isfinite(f_trial) & jnp.all(jnp.isfinite(grad_trial))
-        ratio = jnp.where(finite, _reduction_ratio(state, f_trial, grad_trial, noise_of(options, state.f)), -1.0)
+        finite = xp.isfinite(f_trial) & xp.all(xp.isfinite(grad_trial))
+        ratio = xp.where(finite, _reduction_ratio(state, f_trial, grad_trial, noise_of(options, state.f)), -1.0)
         accepted = state.first | (ratio > _ACCEPT)
-        x, f, grad, aux = select(
+        x, f, grad, aux = flow.select(
             accepted, (trial, f_trial, grad_trial, aux_trial), (state.x, state.f, state.grad, state.aux)
         )
-        metric = lax.cond(
+        metric = flow.cond(
             accepted, lambda: self.decompose(hessian_fn(), grad, state.metric.scale), lambda: state.metric
         )
-        radius = jnp.where(state.first, self.first_radius(x, metric.scale), _next_radius(state, ratio))
+        radius = xp.where(state.first, self.first_radius(x, metric.scale), _next_radius(state, ratio))
         plan = plan_step(metric, grad, radius)
         edm = metric.edm(grad)
         goal = scalar_option(options, "goal", self.goal, f.dtype)
-        is_negligible = edm <= jnp.maximum(TINY * goal, noise_of(options, f))
+        is_negligible = edm <= xp.maximum(TINY * goal, noise_of(options, f))
         confirmed = accepted & (state.edm <= goal) & (state.metric.edm(grad) <= CONFIRMS * state.edm)
         # The EDM is meaningful only if the model is valid up to its minimum.
         done = (edm <= goal) & (plan.inside | is_negligible) & self.believes(metric, is_negligible | confirmed)
-        done &= self.settled(options, x, f, plan.step, edm)
+        done = done & (self.settled(options, x, f, plan.step, edm))
         # No step is possible: the model predicts no reduction, or the step is below the rounding of x.
-        stuck = ~done & (~(plan.predicted > 0) | jnp.all(x + plan.step == x))
+        stuck = ~done & (~(plan.predicted > 0) | xp.all(x + plan.step == x))
         nonfinite_start = state.first & ~finite
-        result = optx.RESULTS.where(stuck, optx.RESULTS.nonlinear_divergence, state.result)
+        ending = xp.where(stuck, DIVERGED, state.ending)
         new = TrustRegionState(
-            first=jnp.array(False),
+            first=xp.array(False),
             x=x,
             f=f,
             grad=grad,
@@ -146,7 +155,7 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState[Any]])
             length=plan.length,
             predicted=plan.predicted,
             terminate=done | stuck | nonfinite_start,
-            result=optx.RESULTS.where(nonfinite_start, optx.RESULTS.nonfinite, result),
+            ending=xp.where(nonfinite_start, NOT_FINITE, ending),
             num_gradients=state.num_gradients + 1,
             num_hessians=state.num_hessians + accepted.astype(state.num_hessians.dtype),
         )
@@ -156,17 +165,17 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState[Any]])
 def _reduction_ratio(state: TrustRegionState[Any], f: Scalar, grad: Float[Array, " n"], noise: Scalar) -> Scalar:
     """The ratio of the actual to the predicted reduction."""
     reduction = state.f - f
-    ratio = reduction / jnp.where(state.predicted > 0, state.predicted, 1.0)
+    ratio = reduction / xp.where(state.predicted > 0, state.predicted, 1.0)
     # Below the rounding noise of the values the gradient decides: the step is accepted if it has become smaller.
-    in_noise = (state.predicted <= noise) & (jnp.abs(reduction) <= 2 * noise)
-    gradient_shrinks = jnp.sum((grad / state.metric.scale) ** 2) < jnp.sum((state.grad / state.metric.scale) ** 2)
-    return jnp.where(in_noise, jnp.where(gradient_shrinks, 1.0, 0.0), ratio)
+    in_noise = (state.predicted <= noise) & (xp.abs(reduction) <= 2 * noise)
+    gradient_shrinks = xp.sum((grad / state.metric.scale) ** 2) < xp.sum((state.grad / state.metric.scale) ** 2)
+    return xp.where(in_noise, xp.where(gradient_shrinks, 1.0, 0.0), ratio)
 
 
 def _next_radius(state: TrustRegionState[Any], ratio: Scalar) -> Scalar:
-    shrunk = 0.25 * jnp.minimum(state.length, state.radius)
-    grown = jnp.maximum(state.radius, 2 * state.length)
-    return jnp.where(ratio < _SHRINK, shrunk, jnp.where(ratio > _GROW, grown, state.radius))
+    shrunk = 0.25 * xp.minimum(state.length, state.radius)
+    grown = xp.maximum(state.radius, 2 * state.length)
+    return xp.where(ratio < _SHRINK, shrunk, xp.where(ratio > _GROW, grown, state.radius))
 
 
 class Plan(NamedTuple):
@@ -187,26 +196,26 @@ def plan_step(metric: Metric, grad: Float[Array, " n"], radius: Scalar) -> Plan:
     """
     g = metric.vectors.T @ (grad / metric.scale)
     eigenvalues, floor = metric.eigenvalues, metric.floor
-    tiny = jnp.finfo(g.dtype).tiny
+    tiny = xp.finfo(g.dtype).tiny
 
     def step_at(shift: Scalar) -> tuple[Float[Array, " n"], Scalar, Float[Array, " n"]]:
-        denominator = jnp.maximum(eigenvalues + shift, floor)
+        denominator = xp.maximum(eigenvalues + shift, floor)
         s = -g / denominator
-        return s, jnp.sqrt(jnp.sum(s**2)), denominator
+        return s, xp.sqrt(xp.sum(s**2)), denominator
 
     def improve(_: Any, shift: Scalar) -> Scalar:
         s, length, denominator = step_at(shift)
-        change = (length**2 / jnp.maximum(jnp.sum(s**2 / denominator), tiny)) * (length / radius - 1)
-        return jnp.where(length > radius, shift + change, shift)
+        change = (length**2 / xp.maximum(xp.sum(s**2 / denominator), tiny)) * (length / radius - 1)
+        return xp.where(length > radius, shift + change, shift)
 
     # For a positive-definite model the shift starts at zero, and stays zero if the minimum is inside.
-    start = jnp.where(metric.positive_definite, 0.0, jnp.maximum(floor - eigenvalues[0], 0.0))
+    start = xp.where(metric.positive_definite, 0.0, xp.maximum(floor - eigenvalues[0], 0.0))
     inside = (eigenvalues[0] >= -floor) & (step_at(start)[1] <= radius)
-    s, length, _ = step_at(lax.fori_loop(0, _SECULAR_STEPS, improve, start))
-    s = s * jnp.minimum(1.0, radius / jnp.maximum(length, tiny))
+    s, length, _ = step_at(flow.fori_loop(0, _SECULAR_STEPS, improve, start))
+    s = s * xp.minimum(1.0, radius / xp.maximum(length, tiny))
     # With a negative eigenvalue the minimum is on the boundary; the rest of the radius is along its eigenvector.
-    along = jnp.sqrt(jnp.maximum(radius**2 - jnp.sum(s[1:] ** 2), 0.0))
-    s = s.at[0].set(jnp.where(eigenvalues[0] < -floor, jnp.where(s[0] < 0, -along, along), s[0]))
-    length = jnp.sqrt(jnp.sum(s**2))
-    predicted = -(g @ s + 0.5 * jnp.sum(eigenvalues * s**2))
+    along = xp.sqrt(xp.maximum(radius**2 - xp.sum(s[1:] ** 2), 0.0))
+    s = xp.set_at(s, 0, xp.where(eigenvalues[0] < -floor, xp.where(s[0] < 0, -along, along), s[0]))
+    length = xp.sqrt(xp.sum(s**2))
+    predicted = -(g @ s + 0.5 * xp.sum(eigenvalues * s**2))
     return Plan((metric.vectors @ s) / metric.scale, length, predicted, inside)

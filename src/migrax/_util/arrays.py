@@ -1,5 +1,6 @@
 """Conversion of user input to arrays: numbers, lists of them, tables of pandas and polars (neither is a dependency)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .._hints.calls import refuse_strangers
+from .tracing import is_concrete
 from .typing import PyTree
 
 
@@ -82,3 +84,21 @@ def numbers_to_arrays(tree: PyTree, *, integers: bool) -> PyTree:
         return leaf
 
     return jtu.tree_map(convert, tree)
+
+
+def to_jax(tree: PyTree, like: Sequence[Any] = ()) -> PyTree:
+    """The tree with the arrays and numbers of NumPy as arrays of JAX, put on their device in one go.
+
+    **Arguments:**
+
+    - `like`: arrays from which these were computed: a device to which one of them is bound is theirs, too.
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, np.ndarray | np.generic)]
+    if not places:
+        return tree
+    device = next((a.device for a in like if isinstance(a, jax.Array) and is_concrete(a) and a.committed), None)
+    # Copies, as JAX may keep the memory that it is given.
+    for i, array in zip(places, jax.device_put([np.array(leaves[i]) for i in places], device), strict=True):
+        leaves[i] = array
+    return jax.tree.unflatten(treedef, leaves)

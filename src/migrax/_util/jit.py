@@ -122,6 +122,37 @@ class _Program:
         return self.plain(dynamic)
 
 
+class _Kept:
+    """What a function returns for its static inputs and the shapes of the others."""
+
+    def __init__(self, fn: Callable, static: tuple[Any, ...], treedef: Any):
+        self.nbytes, self.traces = 0, 0
+        self._fn, self._static, self._treedef = fn, static, treedef
+        self._kept: dict[Any, Any] = {}
+
+    def __call__(self, dynamic: tuple[Any, ...]) -> Any:
+        settings = jax.config.jax_enable_x64, jax.config.jax_numpy_dtype_promotion  # pyright: ignore[reportAttributeAccessIssue]
+        key = settings, tuple(None if x is None else jax.typeof(x) for x in dynamic)
+        if key not in self._kept:
+            self.traces += 1
+            leaves = [s if d is None else d for d, s in zip(dynamic, self._static, strict=True)]
+            args, kwargs = jax.tree.unflatten(self._treedef, leaves)
+            self._kept[key] = self._fn(*args, **kwargs)
+        return self._kept[key]
+
+
+def kept(fn: Callable[P, T]) -> Callable[P, T]:
+    """What `fn` returns for inputs with these static values, captured values, shapes and dtypes, as `jit` would see
+    them. It is called at the first of them alone, and so must return nothing that depends on the numbers in arrays."""
+    programs = _Programs(fn, _Kept)
+
+    @functools.wraps(fn)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return programs.call(args, kwargs)
+
+    return call
+
+
 class _StaticInputs:
     """The static inputs of calls, and the values that their functions capture."""
 
@@ -140,10 +171,10 @@ class _StaticInputs:
 class _Programs:
     """The programs of one function, ordered by their last use."""
 
-    def __init__(self, fn: Callable):
-        self.fn, self._lock = fn, threading.Lock()
+    def __init__(self, fn: Callable, kind: Callable[..., Any] = _Program):
+        self.fn, self._kind, self._lock = fn, kind, threading.Lock()
         self._static_inputs: dict[Any, _StaticInputs] = {}
-        self._programs: OrderedDict[tuple[Any, tuple[Any, ...]], _Program] = OrderedDict()
+        self._programs: OrderedDict[tuple[Any, tuple[Any, ...]], Any] = OrderedDict()
 
     def call(self, args: Any, kwargs: Any) -> Any:
         return self._with(args, kwargs, lambda program, dynamic: program(dynamic))
@@ -156,7 +187,7 @@ class _Programs:
             return None
         return int(analysis.argument_size_in_bytes + analysis.output_size_in_bytes + analysis.temp_size_in_bytes)
 
-    def _with(self, args: Any, kwargs: Any, use: Callable[[_Program, tuple[Any, ...]], T]) -> T:
+    def _with(self, args: Any, kwargs: Any, use: Callable[[Any, tuple[Any, ...]], T]) -> T:
         args, kwargs = unlabelled((args, kwargs))
         leaves, treedef = jax.tree.flatten((args, kwargs))
         dynamic = tuple(x if eqx.is_array(x) else None for x in leaves)
@@ -170,16 +201,14 @@ class _Programs:
         if static_inputs is None:
             static_inputs = self._static_inputs[key] = _StaticInputs((args, kwargs), static)
         captured = static_inputs.capture(static)
-        program = self._find(key, static_inputs, captured, lambda: _Program(self.fn, static, treedef))
+        program = self._find(key, static_inputs, captured, lambda: self._kind(self.fn, static, treedef))
         before = program.traces
         out = use(program, dynamic)
         if captured is not None and program.traces > before:
             self._rename(key, static_inputs, captured, static_inputs.capture(static), program)
         return out
 
-    def _find(
-        self, key: Any, static_inputs: _StaticInputs, captured: Captured | None, make: Callable[[], _Program]
-    ) -> _Program:
+    def _find(self, key: Any, static_inputs: _StaticInputs, captured: Captured | None, make: Callable[[], Any]) -> Any:
         with self._lock:
             program_key = (key, static_inputs.key(captured))
             program = self._programs.get(program_key)
@@ -195,7 +224,7 @@ class _Programs:
         return program
 
     def _rename(
-        self, key: Any, static_inputs: _StaticInputs, before: Captured, after: Captured | None, program: _Program
+        self, key: Any, static_inputs: _StaticInputs, before: Captured, after: Captured | None, program: Any
     ) -> None:
         """Files the program under the values captured after tracing, which may itself have changed them: a counter or
         cache that the function writes does not cause a new trace, and the program holds what was read in."""
@@ -214,6 +243,11 @@ class _Programs:
             total -= program.nbytes
             if not any(other == key for other, _ in self._programs):
                 self._static_inputs.pop(key, None)
+
+
+def jit_quick(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.jit`, for calls at the top level, which compile in half the time on the CPU."""
+    return jax.jit(fn, compiler_options=QUICK) if quick_is_there() else jax.jit(fn)
 
 
 def _arrays(inputs: Any) -> list[Any]:

@@ -1,0 +1,88 @@
+"""The result of a fit, from the point where the search ended and its outcome."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Array, Float, Scalar
+
+from .._derivatives.expansion import attach
+from .._derivatives.kinks import attach_sides
+from .._derivatives.one_mode import accuracy_of
+from .._host import flow, xp
+from .._parameters.space import Space, update
+from .._parameters.static import only_arrays
+from .._util.arrays import to_jax
+from .convergence import EDM_GOAL
+from .covariance import Covariance
+from .evaluated import Objective
+from .hesse import covariance_matrix
+from .loop import Outcome
+from .not_finite import find_not_finite, nothing_found
+from .objective import Theta, constant_of
+from .result import FitResult
+from .status import Status
+
+
+def result_of(
+    fn: Callable[[Float[Array, " n"], Theta], Scalar] | Objective,
+    theta: Theta,
+    space: Space,
+    x: Float[Array, " n"],
+    outcome: Outcome,
+    hesse: bool,
+    nll: Any,
+    algorithm: str,
+    matrix: Float[Array, "n n"] | None = None,
+) -> FitResult:
+    """The result of a fit of the objective `fn` that ended at `x`. `matrix` is the covariance, if it is known already;
+    the data are then not searched for entries that are not finite."""
+    if outcome.kinks is None:
+        at = attach(outcome.at, fn, x, theta)
+    else:
+        at = attach_sides(outcome.at, fn, x, theta, outcome.kinks.reach, outcome.kinks.held, outcome.active)
+    units = 2 * theta.up
+    valid = outcome.status == int(Status.VALID)
+    if matrix is None:
+        matrix = covariance_matrix(at.hessian, outcome.metric, outcome.active, outcome.positive_definite)
+        accuracy = accuracy_of(fn, x, theta, outcome.metric.root())
+        bad_data, data_paths = find_not_finite(theta.data, outcome.status)
+    else:
+        accuracy = accuracy_of(fn, x, theta, None)
+        bad_data, data_paths = nothing_found(theta.data)
+    covariance = Covariance(matrix, outcome.positive_definite, space.names, accuracy=accuracy)
+    # The last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error.
+    value = (at.value - xp.where(outcome.positive_definite & (outcome.edm <= EDM_GOAL), outcome.edm, 0.0)) * units
+    if isinstance(fn, Objective):
+        constant, ndata = fn.constant, fn.ndata
+    else:
+        constant = constant_of(nll, theta)
+        ndata = None if nll.ndata is None else xp.asarray(nll.ndata(theta.data))
+    return FitResult(
+        values=x,
+        errors=covariance.errors if hesse else xp.full_like(x, xp.nan),
+        covariance=covariance if hesse else None,
+        nll=value if constant is None else value + xp.asarray(constant, value.dtype),
+        edm=outcome.edm * units,
+        valid=valid,
+        status=outcome.status,
+        at_limit=_at_limit(x, space, outcome, flow.stop_gradient(covariance.errors)),
+        on_kink=xp.zeros_like(x, bool) if outcome.kinks is None else outcome.kinks.held & ~outcome.active,
+        stats=outcome.counts,
+        direction=outcome.weakest,
+        lower=space.lower,
+        upper=space.upper,
+        up=theta.up,
+        chi2=2 * value if nll.is_chi2 else None,
+        bad_data=bad_data,
+        _params=only_arrays(to_jax(update(theta.params, x))),
+        minos=None,
+        names=space.names,
+        ndof=None if ndata is None else ndata - space.num_inside(x),
+        algorithm=algorithm,
+        data_paths=data_paths,
+    )
+
+
+def _at_limit(x: Array, space: Space, outcome: Outcome, errors: Array) -> Array:
+    """Whether each parameter is at a bound, or nearer to one than half its error (MINUIT's rule)."""
+    return outcome.active | (space.room(x) < 0.5 * errors)

@@ -1,0 +1,54 @@
+"""Control flow of algorithms: that of Python on the host, that of `jax.lax` in a program (see `xp.py`)."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+from jax import lax
+
+from .xp import is_on_host
+
+T = TypeVar("T")
+
+
+def cond(which: Any, yes: Callable[[], T], no: Callable[[], T]) -> T:
+    """`yes()` where `which`, else `no()`."""
+    if is_on_host():
+        return yes() if which else no()
+    return lax.cond(which, yes, no)
+
+
+def select(which: Any, yes: T, no: T) -> T:
+    """One of two trees."""
+    if is_on_host():
+        return yes if which else no
+    return jax.tree.map(lambda a, b: jax.numpy.where(which, a, b), yes, no)
+
+
+def while_loop(condition: Callable[[T], Any], body: Callable[[T], T], state: T) -> T:
+    if not is_on_host():
+        return lax.while_loop(condition, body, state)
+    while condition(state):
+        state = body(state)
+    return state
+
+
+def bounded_while_loop(condition: Callable[[T], Any], body: Callable[[T], T], state: T, *, max_steps: int) -> T:
+    """On the host: the loop that Optimistix hands to the function of an adjoint."""
+    steps = 0
+    while steps < max_steps and condition(state):
+        state = body(state)
+        steps += 1
+    return state
+
+
+def fori_loop(lower: Any, upper: Any, body: Callable[[Any, T], T], state: T) -> T:
+    if not is_on_host():
+        return lax.fori_loop(lower, upper, body, state)
+    for i in range(int(lower), int(upper)):
+        state = body(i, state)
+    return state
+
+
+def stop_gradient(tree: T) -> T:
+    return tree if is_on_host() else lax.stop_gradient(tree)

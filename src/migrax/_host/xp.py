@@ -1,0 +1,139 @@
+"""The functions of arrays in which the algorithms are written: those of NumPy on the host, those of JAX in a program.
+
+An algorithm is written once, with `xp` in place of `jnp` and the control flow of `flow.py`. Inside `on_host` its arrays
+are NumPy's and its loops are Python's, so that nothing is traced or compiled; everywhere else it is a program of JAX.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+_HOST = ContextVar("on_host", default=False)  # each thread has its own
+
+
+def is_on_host() -> bool:
+    """Whether algorithms run in NumPy now."""
+    return _HOST.get()
+
+
+@contextlib.contextmanager
+def on_host() -> Iterator[None]:
+    """Algorithms called within run in NumPy: their inputs must be NumPy's arrays. What is not finite is no warning."""
+    token = _HOST.set(True)
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    finally:
+        _HOST.reset(token)
+
+
+@contextlib.contextmanager
+def in_program() -> Iterator[None]:
+    """Within `on_host`, a part that JAX traces."""
+    token = _HOST.set(False)
+    try:
+        yield
+    finally:
+        _HOST.reset(token)
+
+
+def _where(which: Any, yes: Any, no: Any) -> Any:
+    if isinstance(which, bool | np.bool_) and not (np.ndim(yes) or np.ndim(no)):
+        picked, other = (yes, no) if which else (no, yes)
+        if isinstance(picked, np.generic):
+            return picked
+        return np.asarray(picked, getattr(other, "dtype", None))[()]
+    return np.where(which, yes, no)
+
+
+def _scalar(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Numbers as NumPy's scalars, which, unlike arrays without axes, nothing changes in place."""
+    return lambda *args, **kwargs: make(*args, **kwargs)[()]
+
+
+@functools.cache
+def _finfo(dtype: Any) -> Any:
+    return np.finfo(dtype)
+
+
+_ON_HOST: dict[str, Callable[..., Any]] = {
+    **{name: _scalar(getattr(np, name)) for name in ("array", "asarray", "zeros", "ones", "full")},
+    "where": _where,
+    "finfo": _finfo,
+}
+
+
+def _either(name: str) -> Callable[..., Any]:
+    on_host, in_program = _ON_HOST.get(name) or getattr(np, name), getattr(jnp, name)
+
+    @functools.wraps(in_program)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (on_host if _HOST.get() else in_program)(*args, **kwargs)
+
+    return call
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_"):
+        raise AttributeError(name)
+    value = getattr(jnp, name)
+    if callable(value) and not isinstance(value, type):
+        value = _either(name)
+    globals()[name] = value
+    return value
+
+
+def set_at(a: Any, index: Any, value: Any) -> Any:
+    """A copy of the array with `value` at `index`."""
+    if not _HOST.get():
+        return jnp.asarray(a).at[index].set(value)
+    copy = np.array(a)
+    copy[index] = value
+    return copy
+
+
+def split_by_size(a: Any, sizes: Sequence[int]) -> Sequence[Any]:
+    """The parts of a vector, of these sizes."""
+    if not _HOST.get():
+        return lax.split(a, sizes)
+    return np.split(a, np.cumsum(sizes)[:-1])
+
+
+def eigh(a: Any) -> tuple[Any, Any]:
+    """Eigenvalues, ascending, and eigenvectors of a symmetric matrix; NaN for one that is not finite."""
+    if not _HOST.get():
+        return jnp.linalg.eigh(a)
+    if not np.all(np.isfinite(a)):
+        return np.full(a.shape[0], np.nan, a.dtype), np.full(a.shape, np.nan, a.dtype)
+    # As JAX does: rounding may have made the two halves differ.
+    return np.linalg.eigh(0.5 * (a + a.T))
+
+
+def cholesky(a: Any) -> Any:
+    """The lower root of a symmetric matrix; NaN where it is not positive definite."""
+    if not _HOST.get():
+        return jnp.linalg.cholesky(a)
+    try:
+        return np.linalg.cholesky(0.5 * (a + a.T))
+    except np.linalg.LinAlgError:
+        return np.full(a.shape, np.nan, a.dtype)
+
+
+def solve(a: Any, b: Any) -> Any:
+    """The solution of a linear system; not finite where the matrix is singular."""
+    if not _HOST.get():
+        return jnp.linalg.solve(a, b)
+    try:
+        return np.linalg.solve(a, b)
+    except np.linalg.LinAlgError:
+        return np.full(b.shape, np.nan, b.dtype)
+
+
+if TYPE_CHECKING:
+    from jax.numpy import *  # noqa: F403
