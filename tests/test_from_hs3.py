@@ -152,7 +152,7 @@ class TestFittedPoints:
         again, back, same = mx.io.from_hs3(mx.io.to_hs3(result, spec), point="fitted")
         np.testing.assert_array_equal(back[vector].value, result.params[vector].value)
         assert mx.names(back) == mx.names(params)
-        np.testing.assert_allclose(again(mx.resolve(back), same), result.nll, rtol=1e-14)
+        np.testing.assert_allclose(again(mx.resolve(back), same), result.nll, rtol=1e-13)  # sums in another order
         held = mx.fit(nll, mx.fix(params, f"{vector}[0]", 1.1), data)
         back = mx.io.from_hs3(mx.io.to_hs3(held, spec), point="fitted")[1]
         assert f"{vector}[0]" not in mx.names(back)

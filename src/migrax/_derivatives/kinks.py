@@ -7,22 +7,19 @@ zero (R. T. Rockafellar, Convex Analysis (1970), theorem 27.4): the parameter is
 leaves the kink towards the side that falls.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Bool, Float, Scalar
+from jaxtyping import Array, Bool, Float
 
 from .._host import flow, xp
 from .._host.xp import is_on_host
 from .._util.typing import PyTree
-from .expansion import Expansion, expand
+from .expansion import Expansion, Objective, expand
 
 # A distance, in errors, that is negligible: it changes the objective by 1e-16.
 _NEGLIGIBLE = 1e-8
-
-Objective = Callable[[Float[Array, " n"], PyTree], Scalar]
 
 
 class Around(NamedTuple):

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ from .._host.xp import in_program
 from .._likelihoods.base import AbstractLikelihood
 from .._parameters.space import resolve_at
 from .._solvers.flat import Differentiated, WithJacobian, value_grad_hessian
+from .._util.background import Repeats
 from .._util.jit import jit_quick, kept
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
@@ -24,7 +25,7 @@ from .objective import Theta, start_and_space, varying_part
 
 # A fit evaluates an expansion a few times and the gradient some tens of times. NumPy does it if that takes less than a
 # program takes to compile.
-_EXPANSIONS, _GRADIENTS, _LONGEST = 3, 40, 0.5
+_EXPANSIONS, _GRADIENTS, _LONGEST = 3, 40, 0.5  # the last in seconds
 # Arrays up to this size are compared number by number, to see whether they are those of the last call.
 _SMALL = 1000
 
@@ -38,20 +39,19 @@ class Objective(Differentiated):
     constant: Any
     ndata: Any
 
-    def __init__(self, gradient: Callable[[Any], Any], expansion: Callable[[Any], Any], has_constant: bool):
-        self._gradient, self._expansion, self._has_constant = gradient, expansion, has_constant
-        self.constant = self.ndata = None
+    def __init__(self, value: Any, gradient: Any, expansion: Any, constant: Any, ndata: Any):
+        self._value, self._gradient, self._expansion = value, gradient, expansion
+        self.constant, self.ndata = constant, ndata
+
+    def __call__(self, x: Any, args: Any = None) -> Any:
+        return np.asarray(self._value(x)[0])[()]
 
     def value_and_gradient(self, x: Any) -> tuple[Any, Any]:
         value, gradient = self._gradient(x)
         return np.asarray(value)[()], np.asarray(gradient)
 
     def expansion(self, x: Any) -> tuple[Any, Any, Any]:
-        value, gradient, hessian, *rest = (np.asarray(out) for out in self._expansion(x))
-        if rest and self._has_constant:
-            self.constant = rest.pop(0)[()]
-        if rest:
-            self.ndata = rest[0][()]
+        value, gradient, hessian = (np.asarray(out) for out in self._expansion(x)[:3])
         return value[()], gradient, hessian
 
 
@@ -69,48 +69,86 @@ class Residuals(WithJacobian):
 class Traced:
     """The jaxprs of a likelihood, with derivatives, for inputs of certain shapes."""
 
-    def __init__(self, objective: Any, residuals: Any, has_constant: bool):
+    def __init__(self, objective: Any = None, residuals: Any = None, has_constant: bool = False):
         self._closed, self._residuals, self._has_constant = objective, residuals, has_constant
+        self._used = [] if objective is None else _used((objective, residuals))
         self._lock = threading.Lock()
-        self._last: tuple[Any, ...] | None = None
+        self._last: _AtData | None = None
         self._programs: Any = None
+        self.repeats = Repeats()
 
     @property
     def is_usable(self) -> bool:
         return self._closed is not None
 
-    def at(self, inputs: PyTree) -> tuple[Objective, Residuals | None] | None:
-        """Returns the functions at the values of the inputs; `None` where they have to be part of a program."""
+    def at(self, inputs: PyTree, gradients: int = _GRADIENTS) -> tuple[Objective, Residuals | None] | None:
+        """Returns the functions at the values of the inputs, for about so many gradients; `None` where they have to be
+        part of a program."""
         leaves = _arrays(inputs)
         with self._lock:
             last = self._last
-        if last is not None and all(map(_is_same, last[0], leaves)):
-            return last[1]
-        functions = self._functions(leaves)
-        with self._lock:
-            self._last = (leaves, functions)
-        return functions
-
-    def _functions(self, leaves: list[Any]) -> tuple[Objective, Residuals | None] | None:
-        known = {i + 1: np.asarray(leaf) for i, leaf in enumerate(leaves)}
-        plans = [Plan(closed, known) for closed in (self._closed, self._residuals) if closed is not None]
-        if any(plan.has_effects or plan.unknown for plan in plans):
+        if last is None or not all(_is_same(last.leaves[i], leaves[i]) for i in self._used):
+            last = self._planned(leaves)
+            with self._lock:
+                self._last = last
+        if not last.is_usable:
             return None
-        gradient = plans[0].only(range(_NUMBERS))
-        cost = _EXPANSIONS * plans[0].cost + _GRADIENTS * (gradient if len(plans) == 1 else plans[1]).cost
-        if cost < _LONGEST:
-            runs = [gradient, *plans]
-        else:
-            if self._programs is None:
-                self._programs = _programs(self._closed, self._residuals)
-            runs = [lambda x, run=run: run(x, *leaves) for run in self._programs]
-        return Objective(runs[0], runs[1], self._has_constant), Residuals(runs[2]) if len(runs) > 2 else None
+        cost = _EXPANSIONS * last.expansion.cost + gradients * last.gradient_cost
+        return last.by_numpy if cost < _LONGEST else self._by_programs(last)
+
+    def _planned(self, leaves: list[Any]) -> "_AtData":
+        known = {i + 1: np.asarray(leaf) for i, leaf in enumerate(leaves)}
+        plan = Plan(self._closed, known)
+        jacobian = None if self._residuals is None else Plan(self._residuals, known)
+        gradient = plan.only(range(_NUMBERS))
+        # No input is left for what depends on the data alone.
+        rest = iter(plan.only(range(_NUMBERS + 1, plan.num_outputs))(None))
+        constant = next(rest)[()] if self._has_constant else None
+        ndata = next(rest, None)
+        of_data = constant, None if ndata is None else ndata[()]
+        objective = Objective(plan.only([0]).run, gradient.run, plan.run, *of_data)
+        return _AtData(
+            leaves=leaves,
+            is_usable=not any(p.has_effects or p.unknown for p in (plan, jacobian) if p is not None),
+            expansion=plan,
+            gradient_cost=(gradient if jacobian is None else jacobian).cost,
+            by_numpy=(objective, None if jacobian is None else Residuals(jacobian.run)),
+            of_data=of_data,
+        )
+
+    def _by_programs(self, at: "_AtData") -> tuple[Objective, Residuals | None]:
+        if self._programs is None:
+            self._programs = _programs(self._closed, self._residuals)
+        value, gradient, expansion, *jacobian = (lambda x, f=f: f(x, *at.leaves) for f in self._programs)
+        return Objective(value, gradient, expansion, *at.of_data), Residuals(jacobian[0]) if jacobian else None
+
+
+class _AtData(NamedTuple):
+    """What is known of the functions at certain data."""
+
+    leaves: list[Any]
+    is_usable: bool
+    expansion: Plan
+    gradient_cost: float  # seconds, by NumPy
+    by_numpy: tuple[Objective, Residuals | None]
+    of_data: tuple[Any, Any]
+
+
+def _used(jaxprs: tuple[Any, ...]) -> list[int]:
+    """Which inputs after the first a value depends on: the starts of parameters that float are not among them."""
+    used: set[Any] = set()
+    for closed in jaxprs:
+        if closed is not None:
+            jaxpr = closed.jaxpr
+            read = {id(v) for e in jaxpr.eqns for v in e.invars} | {id(v) for v in jaxpr.outvars}
+            used.update(i for i, v in enumerate(jaxpr.invars[1:]) if id(v) in read)
+    return sorted(used)
 
 
 def _programs(closed: Any, residuals: Any) -> list[Callable[..., Any]]:
-    """The gradient, the expansion and the residuals as programs."""
+    """Value, gradient, expansion and residuals as programs."""
     expansion = jaxpr_as_fun(closed)
-    fns: list[Any] = [lambda *inputs: expansion(*inputs)[:_NUMBERS], expansion]
+    fns: list[Any] = [lambda *inputs: expansion(*inputs)[:1], lambda *inputs: expansion(*inputs)[:_NUMBERS], expansion]
     if residuals is not None:
         fns.append(jaxpr_as_fun(residuals))
     return [jit_quick(fn) for fn in fns]
@@ -123,6 +161,11 @@ def _is_same(a: Any, b: Any) -> bool:
 def inputs_of(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar) -> PyTree:
     """All inputs of the objective but the free parameters."""
     return Theta(eqx.filter(nll, eqx.is_array), params, data, up)
+
+
+def as_numpy(tree: PyTree) -> PyTree:
+    """The tree with its arrays as those of NumPy."""
+    return jax.tree.map(lambda a: np.asarray(a) if eqx.is_array(a) else a, tree)
 
 
 def _arrays(inputs: PyTree) -> list[Any]:
@@ -146,7 +189,7 @@ def traced(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar, wi
             return eqx.combine(jax.tree.unflatten(treedef, leaves), static)
 
         plain = jax.make_jaxpr(lambda x, *leaves: function(x, whole(leaves)))(x, *leaves)
-        nothing = Traced(None, None, False)
+        nothing = Traced()
         if not is_concrete(*plain.consts) or plain.effects:
             return nothing
         evaluate = jaxpr_as_fun(plain)

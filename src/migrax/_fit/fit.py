@@ -294,8 +294,9 @@ def _check_solver(solver: Any, nll: Any) -> Any:
 
 def _run(*inputs: Any, kinks: Array | None = None) -> FitResult:
     """The fit, on the host where it can be."""
-    result = fit_on_host(*inputs, kinks=kinks)
-    return _fit(*inputs, kinks) if result is None else result
+    program: Callable[..., FitResult] = _fit
+    result = fit_on_host(*inputs, kinks=kinks, program=program)
+    return program(*inputs, kinks) if result is None else result
 
 
 @jit

@@ -16,6 +16,7 @@ from .._solvers.base import SUCCEEDED
 from .._solvers.flat import Differentiated, WithJacobian
 from .._solvers.metric import Metric, decompose
 from .._util.typing import PyTree
+from .coordinates import Affine, Internal, InternalResiduals
 
 Counts = dict[str, Int[Array, ""]]
 
@@ -104,9 +105,14 @@ def run(
     }
     kwargs: dict[str, Any] = dict(max_steps=problem.burst, adjoint=problem.adjoint, throw=False)
     if is_on_host():
-        if isinstance(problem.solver, optx.AbstractLeastSquaresSolver):
-            options = {"goal": goal}
-        return _run_on_host(problem, _Search(problem, origin, root, offset), start, options, x)
+        found, counts, terminated, ending = _run_on_host(problem, offset, origin, root, start, options)
+        moved = to_external(found)
+        return Run(
+            x=xp.where(xp.all(xp.isfinite(moved)), moved, x),
+            counts=counts,
+            unfinished=~terminated,
+            stuck=terminated & (ending != SUCCEEDED),
+        )
     if isinstance(problem.solver, optx.AbstractLeastSquaresSolver):
         residuals = problem.residuals
         assert callable(residuals)
@@ -120,52 +126,27 @@ def run(
     return _run_of(sol, problem.solver, to_external(sol.value), x)
 
 
-class _Search(Differentiated, WithJacobian):
-    """The objective and its residuals in the coordinates of the search."""
-
-    def __init__(self, problem: Problem, origin: Any, root: Any, offset: Any):
-        self.problem, self.origin, self.root, self.offset = problem, origin, root, offset
-
-    def external(self, u: Any) -> Any:
-        return self.problem.space.external(self.origin + self.root @ u)
-
-    def _slopes(self, u: Any) -> tuple[Any, Any]:
-        return self.problem.space.slopes(self.origin + self.root @ u)
-
-    def value_and_gradient(self, u: Any) -> tuple[Any, Any]:
-        assert isinstance(self.problem.fn, Differentiated)
-        value, gradient = self.problem.fn.value_and_gradient(self.external(u))
-        return value - self.offset, self.root.T @ (self._slopes(u)[0] * gradient)
-
-    def expansion(self, u: Any) -> tuple[Any, Any, Any]:
-        assert isinstance(self.problem.fn, Differentiated)
-        value, gradient, hessian = self.problem.fn.expansion(self.external(u))
-        slope, curvature = self._slopes(u)
-        internal = slope[:, None] * hessian * slope[None, :] + xp.diag(curvature * gradient)
-        return value - self.offset, self.root.T @ (slope * gradient), self.root.T @ internal @ self.root
-
-    def values_and_jacobian(self, u: Any) -> tuple[Any, Any]:
-        assert isinstance(self.problem.residuals, WithJacobian)
-        values, jacobian = self.problem.residuals.values_and_jacobian(self.external(u))
-        return values, (jacobian * self._slopes(u)[0][None, :]) @ self.root
-
-
-def _run_on_host(problem: Problem, fn: _Search, start: Any, options: dict[str, Any], x: Any) -> Run:
-    """The loop of Optimistix's `minimise` and `least_squares`."""
+def _run_on_host(
+    problem: Problem, offset: Any, origin: Any, root: Any, start: Any, options: dict[str, Any]
+) -> tuple[Any, Counts, Any, Any]:
+    """The loop of Optimistix's `minimise` and `least_squares`: the point, the counts, whether the solver terminated,
+    and how."""
     solver, y, steps = problem.solver, start, 0
+    fn: Any
+    if problem.residuals is not None:
+        assert isinstance(problem.residuals, WithJacobian)
+        fn = InternalResiduals(problem.residuals, problem.space, origin, root)
+        options = {"goal": options["goal"]}
+    else:
+        assert isinstance(problem.fn, Differentiated)
+        fn = Affine(Internal(problem.fn, problem.space, offset), origin, root)
     state = solver.init(fn, y, None, options, None, None, frozenset())
     while steps < problem.burst and not state.terminate:
         y, state, _ = solver.step(fn, y, None, options, state, frozenset())
         steps += 1
     stats = {"num_steps": steps, **solver.stats(state)}
-    counts = {key: np.asarray(stats[key])[()] for key in no_counts()}
-    moved = fn.external(state.x)
-    return Run(
-        x=xp.where(xp.all(xp.isfinite(moved)), moved, x),
-        counts=counts,
-        unfinished=~state.terminate,
-        stuck=state.terminate & (state.ending != SUCCEEDED),
-    )
+    counts: Any = {key: np.asarray(stats[key])[()] for key in no_counts()}
+    return state.x, counts, state.terminate, state.ending
 
 
 def _or_plain_coordinates(

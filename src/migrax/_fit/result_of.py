@@ -11,6 +11,7 @@ from .._derivatives.one_mode import accuracy_of
 from .._host import flow, xp
 from .._parameters.space import Space, update
 from .._parameters.static import only_arrays
+from .._solvers.flat import Differentiated
 from .._util.arrays import to_jax
 from .convergence import EDM_GOAL
 from .covariance import Covariance
@@ -24,7 +25,7 @@ from .status import Status
 
 
 def result_of(
-    fn: Callable[[Float[Array, " n"], Theta], Scalar] | Objective,
+    fn: Callable[[Float[Array, " n"], Theta], Scalar] | Differentiated,
     theta: Theta,
     space: Space,
     x: Float[Array, " n"],

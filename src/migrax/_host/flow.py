@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
+import optimistix as optx
 from jax import lax
 
 from .xp import is_on_host
@@ -40,6 +42,18 @@ def bounded_while_loop(condition: Callable[[T], Any], body: Callable[[T], T], st
         state = body(state)
         steps += 1
     return state
+
+
+def implicit(primal: Callable[[Any], T], residual: Callable[..., Any], inputs: tuple[Any, ...]) -> T:
+    """`primal((*inputs, while_loop))`, in a program with the derivative of the implicit function theorem."""
+    if is_on_host():
+        return primal((*inputs, bounded_while_loop))
+    return optx.ImplicitAdjoint().apply(primal, residual, inputs, frozenset())  # pyright: ignore[reportReturnType]
+
+
+def each(fn: Callable[[Any], Any], rows: Any) -> Any:
+    """The numbers `fn(row)`, one row after the other."""
+    return np.stack([fn(row) for row in rows]) if is_on_host() else lax.map(fn, rows)
 
 
 def fori_loop(lower: Any, upper: Any, body: Callable[[Any, T], T], state: T) -> T:

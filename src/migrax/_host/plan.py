@@ -92,6 +92,10 @@ class Plan:
         new._finish()
         return new
 
+    @property
+    def num_outputs(self) -> int:
+        return len(self._outputs)
+
     def _finish(self) -> None:
         self._steps = _with_frees(self._steps, {*self._outputs, *self._constants})
         self._calls: list[tuple[Any, ...]] = [

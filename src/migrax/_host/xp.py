@@ -4,6 +4,7 @@ An algorithm is written once, with `xp` in place of `jnp` and the control flow o
 are NumPy's and its loops are Python's, so that nothing is traced or compiled; everywhere else it is a program of JAX.
 """
 
+import builtins
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from jax import lax
 _HOST = ContextVar("on_host", default=False)  # each thread has its own
 
 
-def is_on_host() -> bool:
+def is_on_host() -> builtins.bool:
     """Whether algorithms run in NumPy now."""
     return _HOST.get()
 
@@ -136,4 +137,4 @@ def solve(a: Any, b: Any) -> Any:
 
 
 if TYPE_CHECKING:
-    from jax.numpy import *  # noqa: F403
+    from jax.numpy import *  # noqa: F403  # pyright: ignore[reportWildcardImportFromLibrary]

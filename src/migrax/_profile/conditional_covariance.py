@@ -1,7 +1,8 @@
 """Conditional covariances, and the first-order shift of all parameters if some are moved."""
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from .._host import xp
 
 _OFF = 3e-4  # standard deviations
 
@@ -12,16 +13,16 @@ def conditional(covariance: Float[Array, "n n"], rows: Float[Array, "k n"]) -> F
         v = covariance @ row
         variance = row @ v
         has_variance = variance > 0
-        covariance = covariance - jnp.where(has_variance, jnp.outer(v, v) / jnp.where(has_variance, variance, 1.0), 0.0)
+        covariance = covariance - xp.where(has_variance, xp.outer(v, v) / xp.where(has_variance, variance, 1.0), 0.0)
     return covariance
 
 
 def conditional_shift(v: Float[Array, "n n"], rows: Float[Array, "k n"], by: Float[Array, " n"]) -> Float[Array, " n"]:
     """The shift of all parameters, to first order, if the parameters of `rows` are moved by their entries of `by`."""
     inner = rows @ v @ rows.T
-    known = jnp.diagonal(inner) > 0
-    inner = jnp.where(known[:, None] & known[None, :], inner, jnp.eye(inner.shape[0], dtype=v.dtype))
-    return v @ rows.T @ jnp.linalg.solve(inner, jnp.where(known, rows @ by, 0.0))
+    known = xp.diagonal(inner) > 0
+    inner = xp.where(known[:, None] & known[None, :], inner, xp.eye(inner.shape[0], dtype=v.dtype))
+    return v @ rows.T @ xp.solve(inner, xp.where(known, rows @ by, 0.0))
 
 
 def off_symmetry(v: Float[Array, "n n"]) -> Float[Array, " n"]:
@@ -32,9 +33,9 @@ def off_symmetry(v: Float[Array, "n n"]) -> Float[Array, " n"]:
     """
     n = v.shape[0]
     # multiples of the golden angle, so that no two parameters are treated alike
-    weights = jnp.cos(2.399963229728653 * (1 + jnp.arange(n, dtype=v.dtype)))
-    variance = jnp.diagonal(v)
-    weights = jnp.where(variance > 0, weights / jnp.sqrt(jnp.where(variance > 0, variance, 1.0)), 0.0)
+    weights = xp.cos(2.399963229728653 * (1 + xp.arange(n, dtype=v.dtype)))
+    variance = xp.diagonal(v)
+    weights = xp.where(variance > 0, weights / xp.sqrt(xp.where(variance > 0, variance, 1.0)), 0.0)
     step = v @ weights
     length = weights @ step
-    return jnp.where(length > 0, _OFF * step / jnp.sqrt(jnp.where(length > 0, length, 1.0)), 0.0)
+    return xp.where(length > 0, _OFF * step / xp.sqrt(xp.where(length > 0, length, 1.0)), 0.0)

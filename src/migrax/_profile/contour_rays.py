@@ -13,12 +13,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._fit.result import FitResult
+from .._host import flow
 from .._host.hosted import hosted
-from .._util.jit import jit
 from .crossing import Found, Side
 from .crossing_lines import Lanes, look
 from .fitted import Fitted
 from .minimum import at_minimum
+from .on_host import direct
 
 _TABLE = 2000  # points in the table of the arc length
 _SAME = 1e-3  # relative difference of two distances that count as equal
@@ -78,11 +79,11 @@ def _with_guesses(result: FitResult, extremes: Extremes, index: Int[np.ndarray, 
     return extremes._replace(x=x, status=jnp.where(failed, int(Side.FOUND), extremes.status))
 
 
-@jit
+@direct
 def _base_is_inside(fitted: Fitted, base: Float[Array, "c n"], rise: Float[Array, " c"]) -> Bool[Array, " c"]:
     """Whether the rays begin within the contour, where the likelihood has risen by less than `rise`."""
     minimum = at_minimum(fitted)
-    value = jax.lax.map(lambda x: minimum.fn(x, minimum.theta), base) - minimum.fn(minimum.x, minimum.theta)
+    value = flow.each(lambda x: minimum.fn(x, minimum.theta), base) - minimum.fn(minimum.x, minimum.theta)
     return 2 * value < rise
 
 

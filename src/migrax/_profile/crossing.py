@@ -3,12 +3,10 @@
 import enum
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-import optimistix as optx
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._derivatives.kinks import gradient_at
+from .._host import flow, xp
 from .conditional_covariance import conditional
 from .crossing_bracket import Line, bracket
 from .crossing_newton import Way, crossing
@@ -59,8 +57,7 @@ def search(minimum: Minimum, aim: Aim, skip: Bool[Array, ""], robust: bool) -> F
     Differentiable, by the implicit function theorem, with respect to the data, all other inputs of the objective, and
     the rise.
     """
-    adjoint = optx.ImplicitAdjoint()
-    x, end = adjoint.apply(_robust if robust else _quick, _stationarity, (minimum, aim, skip), frozenset())
+    x, end = flow.implicit(_robust if robust else _quick, _stationarity, (minimum, aim, skip))
     return Found(x, end.status, end.num_gradients)
 
 
@@ -76,44 +73,44 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
     minimum, aim, skip, _ = inputs
     x, space = minimum.x, minimum.space
     base = x if aim.base is None else aim.base
-    z = jnp.sqrt(aim.rise)
-    held = jnp.any(aim.rows != 0, axis=0)
+    z = xp.sqrt(aim.rise)
+    held = xp.any(aim.rows != 0, axis=0)
     period = _period_along(minimum, aim.direction)
-    end = jnp.minimum(_distance_to_bound(minimum, base, aim.direction), period)
+    end = xp.minimum(_distance_to_bound(minimum, base, aim.direction), period)
     blocked = end <= 0
     skip = skip | ~minimum.valid | ~minimum.sees(0.5 * aim.rise)
-    variance = jnp.where(held & (minimum.errors > 0), minimum.errors, 1.0) ** 2
+    variance = xp.where(held & (minimum.errors > 0), minimum.errors, 1.0) ** 2
     way = Way(
         # Parameters that do not move are at their bounds, wherever the line begins.
-        start=jnp.where(minimum.active & ~held, x, base),
+        start=xp.where(minimum.active & ~held, x, base),
         origin=None if aim.base is None else minimum.fn(x, minimum.theta),
-        e=jnp.where(held, aim.direction / variance, 0.0),
+        e=xp.where(held, aim.direction / variance, 0.0),
         covariance=conditional(minimum.covariance, _rows_across(aim)),
         moves=~minimum.active,
         direct=held,
     )
     fast = crossing(minimum, way, z, skip | blocked)
-    sign = jnp.where(space.lower_is_nearer(x), 1.0, -1.0)
-    stays_at_bounds = jnp.all(~minimum.active | held | (fast.gradient * sign >= 0))
+    sign = xp.where(space.lower_is_nearer(x), 1.0, -1.0)
+    stays_at_bounds = xp.all(~minimum.active | held | (fast.gradient * sign >= 0))
     found, x_found, count = fast.found & stays_at_bounds & minimum.near(fast.x, held), fast.x, fast.num_gradients
     if space.has_period:  # after one period the line is back at the minimum: a crossing beyond is a repetition
-        found &= _distance_along(aim, base, fast.x) < period
+        found = found & (_distance_along(aim, base, fast.x) < period)
     new_minimum, at_limit = fast.new_minimum, blocked & ~skip
     if robust:
         line = Line(aim.rows, base, aim.direction, end, aim.first, _STRIDE * period)
         slow = bracket(minimum, line, z, skip | blocked | found | new_minimum)
-        x_found = jnp.where(found | new_minimum | skip | blocked, x_found, slow.x)
+        x_found = xp.where(found | new_minimum | skip | blocked, x_found, slow.x)
         count = count + slow.num_gradients
         found, at_limit, new_minimum = found | slow.found, at_limit | slow.at_limit, new_minimum | slow.new_minimum
-    x_found = space.clip(jnp.where(blocked, base, x_found))
+    x_found = space.clip(xp.where(blocked, base, x_found))
     if space.has_period:  # the whole period is allowed: half of it to each side
-        x_found = jnp.where(at_limit & (end == period) & ~blocked, base + 0.5 * period * aim.direction, x_found)
-    status = jnp.where(found, int(Side.FOUND), int(Side.FAILED))
-    status = jnp.where(at_limit, int(Side.AT_LIMIT), status)
-    status = jnp.where(new_minimum, int(Side.NEW_MINIMUM), status)
-    tolerance = 1e-9 * (jnp.abs(x_found) + jnp.where(minimum.errors > 0, minimum.errors, 0.0))
+        x_found = xp.where(at_limit & (end == period) & ~blocked, base + 0.5 * period * aim.direction, x_found)
+    status = xp.where(found, int(Side.FOUND), int(Side.FAILED))
+    status = xp.where(at_limit, int(Side.AT_LIMIT), status)
+    status = xp.where(new_minimum, int(Side.NEW_MINIMUM), status)
+    tolerance = 1e-9 * (xp.abs(x_found) + xp.where(minimum.errors > 0, minimum.errors, 0.0))
     active = ~held & (space.room(x_found) <= tolerance)
-    return x_found, lax.stop_gradient(_CrossingEnd(status, active, count))
+    return x_found, flow.stop_gradient(_CrossingEnd(status, active, count))
 
 
 def _rows_across(aim: Aim) -> Float[Array, "k-1 n"]:
@@ -129,12 +126,12 @@ def _distance_to_bound(minimum: Minimum, x: Float[Array, " n"], direction: Float
     """The distance from `x` to the nearest bound along `direction`, in units of it."""
     space = minimum.space
     if not space.has_bounds:
-        return jnp.asarray(jnp.inf, x.dtype)
-    bound = jnp.where(direction > 0, space.upper, space.lower)
-    bounded = (direction != 0) & jnp.isfinite(bound)
+        return xp.asarray(xp.inf, x.dtype)
+    bound = xp.where(direction > 0, space.upper, space.lower)
+    bounded = (direction != 0) & xp.isfinite(bound)
     # Without infinities, whose derivatives would be NaN even where they are not used.
-    room = jnp.abs(jnp.where(bounded, bound, x) - x)
-    return jnp.min(jnp.where(bounded, room / jnp.where(bounded, jnp.abs(direction), 1.0), jnp.inf))
+    room = xp.abs(xp.where(bounded, bound, x) - x)
+    return xp.min(xp.where(bounded, room / xp.where(bounded, xp.abs(direction), 1.0), xp.inf))
 
 
 def _period_along(minimum: Minimum, direction: Float[Array, " n"]) -> Scalar:
@@ -142,16 +139,16 @@ def _period_along(minimum: Minimum, direction: Float[Array, " n"]) -> Scalar:
     two of them, the shorter one."""
     space = minimum.space
     if not space.has_period:
-        return jnp.asarray(jnp.inf, direction.dtype)
-    periodic = (direction != 0) & jnp.isfinite(space.period)
-    length = jnp.where(periodic, space.period, 1.0) / jnp.where(periodic, jnp.abs(direction), 1.0)
-    return jnp.min(jnp.where(periodic, length, jnp.inf))
+        return xp.asarray(xp.inf, direction.dtype)
+    periodic = (direction != 0) & xp.isfinite(space.period)
+    length = xp.where(periodic, space.period, 1.0) / xp.where(periodic, xp.abs(direction), 1.0)
+    return xp.min(xp.where(periodic, length, xp.inf))
 
 
 def _distance_along(aim: Aim, base: Float[Array, " n"], x: Float[Array, " n"]) -> Scalar:
     """The distance of a point from `base` along the direction, in units of it."""
     square = aim.direction @ aim.direction
-    return (x - base) @ aim.direction / jnp.where(square > 0, square, 1.0)
+    return (x - base) @ aim.direction / xp.where(square > 0, square, 1.0)
 
 
 def _stationarity(x: Float[Array, " n"], end: _CrossingEnd, inputs: tuple[Any, ...]) -> Float[Array, " n"]:
@@ -159,23 +156,23 @@ def _stationarity(x: Float[Array, " n"], end: _CrossingEnd, inputs: tuple[Any, .
     minimum, aim, *_ = inputs
     fn, theta, space = minimum.fn, minimum.theta, minimum.space
     value = fn(x, theta)
-    scale = lax.stop_gradient(jnp.where(minimum.errors > 0, minimum.errors, 1.0))
-    gradient, on_kink = gradient_at(fn, x, theta, space.kinks, scale, jnp.any(aim.rows != 0, axis=0))
-    at = lax.stop_gradient(x)
+    scale = flow.stop_gradient(xp.where(minimum.errors > 0, minimum.errors, 1.0))
+    gradient, on_kink = gradient_at(fn, x, theta, space.kinks, scale, xp.any(aim.rows != 0, axis=0))
+    at = flow.stop_gradient(x)
     bound = space.nearer_bound(at)
-    to_bound = (x - jnp.where(jnp.isfinite(bound), bound, 0.0)) / scale
-    residual = jnp.where(end.active, to_bound, gradient * scale)
-    residual = jnp.where(on_kink, (x - at) / scale, residual)
+    to_bound = (x - xp.where(xp.isfinite(bound), bound, 0.0)) / scale
+    residual = xp.where(end.active, to_bound, gradient * scale)
+    residual = xp.where(on_kink, (x - at) / scale, residual)
     level = value - fn(minimum.x, theta) - 0.5 * aim.rise
     at_limit = end.status == int(Side.AT_LIMIT)
     base = minimum.x if aim.base is None else aim.base
     offset, scaled_direction = (x - base) / scale, aim.direction / scale
     square = scaled_direction @ scaled_direction
     length, period = _distance_to_bound(minimum, base, aim.direction), _period_along(minimum, aim.direction)
-    length = jnp.where(period < length, 0.5 * period, length)
-    to_end = offset @ scaled_direction / jnp.where(square > 0, square, 1.0) - length
-    residual = jnp.where(aim.rows[0] > 0, jnp.where(at_limit, to_end, level), residual)
+    length = xp.where(period < length, 0.5 * period, length)
+    to_end = offset @ scaled_direction / xp.where(square > 0, square, 1.0) - length
+    residual = xp.where(aim.rows[0] > 0, xp.where(at_limit, to_end, level), residual)
     for row, across in zip(aim.rows[1:], _rows_across(aim), strict=True):
-        residual = jnp.where(row > 0, across @ (x - base) / (jnp.abs(across) @ scale), residual)
+        residual = xp.where(row > 0, across @ (x - base) / (xp.abs(across) @ scale), residual)
     has_crossing = (end.status == int(Side.FOUND)) | at_limit
-    return jnp.where(has_crossing, residual, x / scale)
+    return xp.where(has_crossing, residual, x / scale)

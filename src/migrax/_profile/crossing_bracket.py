@@ -8,11 +8,10 @@ through the ends of the bracket converges fast. The Illinois rule prevents stagn
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._fit.status import Status
+from .._host import flow, xp
 from .minimum import Hold, Minimum
 from .refit import refit
 
@@ -63,30 +62,30 @@ def bracket(minimum: Minimum, line: Line, z: Scalar, skip: Bool[Array, ""]) -> B
 
     def body(s: _BracketState) -> _BracketState:
         hold = Hold(line.rows, x + s.trial * line.direction)
-        conditional = refit(minimum, hold, jnp.where(hold.which, hold.at, s.x), s.done, True)
+        conditional = refit(minimum, hold, xp.where(hold.which, hold.at, s.x), s.done, True)
         rise = conditional.value - origin
-        is_valid = (conditional.status == int(Status.VALID)) & jnp.isfinite(rise)
+        is_valid = (conditional.status == int(Status.VALID)) & xp.isfinite(rise)
         new_minimum = is_valid & (rise < -minimum.lower)
-        r = jnp.sqrt(2 * jnp.maximum(rise, 0.0)) - z
+        r = xp.sqrt(2 * xp.maximum(rise, 0.0)) - z
         at_end = s.trial >= line.end
         above = ~is_valid | (r > 0)  # a failed fit counts as above: the crossing is sought before it
-        found = is_valid & (jnp.abs(r) <= jnp.maximum(_TOLERANCE * z, 4 * minimum.noise / z))
+        found = is_valid & (xp.abs(r) <= xp.maximum(_TOLERANCE * z, 4 * minimum.noise / z))
         at_limit = is_valid & ~above & ~found & at_end
-        low, r_low = jnp.where(above, s.low, s.trial), jnp.where(above, s.r_low, r)
-        high, r_high = jnp.where(above, s.trial, s.high), jnp.where(above, jnp.where(is_valid, r, jnp.inf), s.r_high)
-        side = jnp.where(above, 1, -1)
+        low, r_low = xp.where(above, s.low, s.trial), xp.where(above, s.r_low, r)
+        high, r_high = xp.where(above, s.trial, s.high), xp.where(above, xp.where(is_valid, r, xp.inf), s.r_high)
+        side = xp.where(above, 1, -1)
         # Illinois rule: halve the value at an end that is kept twice in a row.
-        r_low = jnp.where(above & (s.side == 1), 0.5 * r_low, r_low)
-        r_high = jnp.where(~above & (s.side == -1), 0.5 * r_high, r_high)
-        is_narrow = jnp.isfinite(high) & (high - low <= 4 * jnp.finfo(x.dtype).eps * high)
+        r_low = xp.where(above & (s.side == 1), 0.5 * r_low, r_low)
+        r_high = xp.where(~above & (s.side == -1), 0.5 * r_high, r_high)
+        is_narrow = xp.isfinite(high) & (high - low <= 4 * xp.finfo(x.dtype).eps * high)
         points = s.points + 1
         return _BracketState(
             low=low,
             r_low=r_low,
             high=high,
             r_high=r_high,
-            trial=jnp.minimum(jnp.minimum(_next_trial(low, r_low, high, r_high), low + line.longest), line.end),
-            x=jnp.where(is_valid, conditional.x, s.x),
+            trial=xp.minimum(xp.minimum(_next_trial(low, r_low, high, r_high), low + line.longest), line.end),
+            x=xp.where(is_valid, conditional.x, s.x),
             side=side,
             points=points,
             num_gradients=s.num_gradients + conditional.num_gradients,
@@ -96,19 +95,19 @@ def bracket(minimum: Minimum, line: Line, z: Scalar, skip: Bool[Array, ""]) -> B
             new_minimum=new_minimum,
         )
 
-    zero, false = jnp.zeros((), x.dtype), jnp.array(False)
+    zero, false = xp.zeros((), x.dtype), xp.array(False)
     start = _BracketState(
-        zero, -z, zero + jnp.inf, zero + jnp.inf, jnp.minimum(jnp.minimum(line.first, line.longest), line.end), x,
-        jnp.array(0), jnp.array(0), jnp.array(0),
+        zero, -z, zero + xp.inf, zero + xp.inf, xp.minimum(xp.minimum(line.first, line.longest), line.end), x,
+        xp.array(0), xp.array(0), xp.array(0),
         skip, false, false, false,
     )  # fmt: skip
-    end = lax.while_loop(lambda s: ~s.done, body, start)
+    end = flow.while_loop(lambda s: ~s.done, body, start)
     return Bracketed(end.x, end.found, end.at_limit, end.new_minimum, end.num_gradients)
 
 
 def _next_trial(low: Scalar, r_low: Scalar, high: Scalar, r_high: Scalar) -> Scalar:
-    is_bracketed = jnp.isfinite(high)
-    has_both_values = is_bracketed & jnp.isfinite(r_high)
-    width = jnp.where(is_bracketed, high - low, 0.0)
-    fraction = jnp.where(has_both_values, -r_low / jnp.where(has_both_values, r_high - r_low, 1.0), 0.5)
-    return jnp.where(is_bracketed, low + width * jnp.clip(fraction, 1e-3, 1 - 1e-3), _GROWTH * low)
+    is_bracketed = xp.isfinite(high)
+    has_both_values = is_bracketed & xp.isfinite(r_high)
+    width = xp.where(is_bracketed, high - low, 0.0)
+    fraction = xp.where(has_both_values, -r_low / xp.where(has_both_values, r_high - r_low, 1.0), 0.5)
+    return xp.where(is_bracketed, low + width * xp.clip(fraction, 1e-3, 1 - 1e-3), _GROWTH * low)

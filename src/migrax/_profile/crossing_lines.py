@@ -2,16 +2,16 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from .._util.blocks import in_blocks
-from .._util.jit import jit
+from .._host import flow, xp
+from .._host.blocks import in_blocks
 from .crossing import Aim, Found, Side, search
 from .fitted import Fitted
 from .minimum import Minimum, at_minimum
+from .on_host import direct
 from .retry import retry
 
 
@@ -40,7 +40,7 @@ def _are_finite(direction: Float[Array, "m 2"]) -> Bool[np.ndarray, " m"]:
     return np.all(np.isfinite(np.asarray(direction)), axis=1)
 
 
-@jit
+@direct
 def _search_lines(
     fitted: Fitted,
     index: Int[Array, "2"],
@@ -50,14 +50,14 @@ def _search_lines(
 ) -> Found:
     minimum = at_minimum(fitted)
     dtype = minimum.x.dtype
-    rows = (jnp.arange(minimum.x.size) == index[:, None]).astype(dtype)
+    rows = (xp.arange(minimum.x.size) == index[:, None]).astype(dtype)
     minimum = _with_both_variances(minimum, rows, lanes)
 
     def one(lane: Lanes, skip: Array) -> Found:
         direction = lane.direction.astype(dtype) @ rows
-        is_usable = jnp.all(jnp.isfinite(lane.base)) & jnp.all(jnp.isfinite(direction)) & jnp.any(direction != 0)
-        base, direction = jnp.where(is_usable, lane.base, minimum.x), jnp.where(is_usable, direction, rows[0])
-        aim = Aim(rows, base.astype(dtype), direction, jnp.ones((), dtype), lane.rise.astype(dtype))
+        is_usable = xp.all(xp.isfinite(lane.base)) & xp.all(xp.isfinite(direction)) & xp.any(direction != 0)
+        base, direction = xp.where(is_usable, lane.base, minimum.x), xp.where(is_usable, direction, rows[0])
+        aim = Aim(rows, base.astype(dtype), direction, xp.ones((), dtype), lane.rise.astype(dtype))
         return search(minimum, aim, skip | ~is_usable, robust)
 
     return in_blocks(one, (lanes, skip), minimum.x.size)
@@ -65,7 +65,7 @@ def _search_lines(
 
 def _with_both_variances(minimum: Minimum, rows: Array, lanes: Lanes) -> Minimum:
     """The minimum with a variance for both parameters: one at a bound has none, and gets that of its contour."""
-    sizes = jax.lax.stop_gradient(jnp.nanmax(jnp.abs(lanes.direction) / jnp.sqrt(lanes.rise)[:, None], axis=0)) @ rows
+    sizes = flow.stop_gradient(xp.nanmax(xp.abs(lanes.direction) / xp.sqrt(lanes.rise)[:, None], axis=0)) @ rows
     sizes = sizes.astype(minimum.covariance.dtype)
-    has_no_variance = (jnp.diagonal(minimum.covariance) == 0) & (sizes > 0)
-    return minimum._replace(covariance=minimum.covariance + jnp.diag(jnp.where(has_no_variance, sizes**2, 0.0)))
+    has_no_variance = (xp.diagonal(minimum.covariance) == 0) & (sizes > 0)
+    return minimum._replace(covariance=minimum.covariance + xp.diag(xp.where(has_no_variance, sizes**2, 0.0)))

@@ -13,10 +13,9 @@ no guarantee of convergence far from a quadratic likelihood: `crossing_bracket.p
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
+from .._host import flow, xp
 from .._parameters.space import Space
 from .._solvers.flat import value_and_grad
 from .._solvers.metric import bfgs
@@ -73,31 +72,30 @@ def crossing(minimum: Minimum, way: Way, z: Scalar, skip: Bool[Array, ""]) -> Cr
     # Parameters that do not move and those along which the line runs need no transform of their bounds.
     space = minimum.space.without(way.direct | ~way.moves)
     q = space.internal(way.start)
-    slopes = space.slopes(q)[0] if space.has_bounds else jnp.ones_like(q)
-    is_finite = jnp.isfinite(way.covariance)
-    v = jnp.where(is_finite, way.covariance, 0.0) / (slopes[:, None] * slopes[None, :])
+    slopes = space.slopes(q)[0] if space.has_bounds else xp.ones_like(q)
+    is_finite = xp.isfinite(way.covariance)
+    v = xp.where(is_finite, way.covariance, 0.0) / (slopes[:, None] * slopes[None, :])
 
-    aside = jnp.where(way.moves, off_symmetry(conditional(v, way.e[None])), 0.0)
+    aside = xp.where(way.moves, off_symmetry(conditional(v, way.e[None])), 0.0)
 
-    def flat(q: Array) -> tuple[Scalar, None]:
-        return minimum.fn(space.external(q), minimum.theta) - minimum.value, None
+    flat = minimum.above(space)
 
     def body(s: _NewtonState) -> _NewtonState:
         f, g, _ = value_and_grad(flat, s.trial, "bwd")
         return _advance(minimum, way, q, aside, 0.5 * z**2, s, f, g)
 
-    cannot_start = ~(way.e @ v @ way.e > 0) | ~jnp.all(is_finite)
-    end = lax.while_loop(lambda s: ~s.done, body, _initial_state(q, v, skip | cannot_start))
+    cannot_start = ~(way.e @ v @ way.e > 0) | ~xp.all(is_finite)
+    end = flow.while_loop(lambda s: ~s.done, body, _initial_state(q, v, skip | cannot_start))
     new_minimum = end.least < -minimum.lower
     # The last step is not evaluated: it changes the rise by less than 1e-10 of it, and its own error is smaller.
-    point = jnp.where(end.found & ~new_minimum, end.trial, jnp.where(new_minimum, end.lowest, end.q))
+    point = xp.where(end.found & ~new_minimum, end.trial, xp.where(new_minimum, end.lowest, end.q))
     return Crossing(space.external(point), end.found & ~new_minimum, new_minimum, end.push, end.steps)
 
 
 def _initial_state(q: Float[Array, " n"], v: Float[Array, "n n"], done: Bool[Array, ""]) -> _NewtonState:
-    zero, zeros, count, false = jnp.zeros((), q.dtype), jnp.zeros_like(q), jnp.array(0), jnp.array(False)
+    zero, zeros, count, false = xp.zeros((), q.dtype), xp.zeros_like(q), xp.array(0), xp.array(False)
     return _NewtonState(
-        trial=q, q=q, f=zero, g=zeros, push=zeros, v=v, merit=zero + jnp.inf, least=zero, lowest=q, origin=zero,
+        trial=q, q=q, f=zero, g=zeros, push=zeros, v=v, merit=zero + xp.inf, least=zero, lowest=q, origin=zero,
         first=~false, refused=count, steps=count, done=done, found=false,
     )  # fmt: skip
 
@@ -114,44 +112,44 @@ def _advance(
 ) -> _NewtonState:
     """The state after evaluating value and gradient at `s.trial`: accepts or rejects it and sets the next trial."""
     e = way.e
-    finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(g))
-    push = jnp.where(finite, g, 0.0)
-    g = jnp.where(way.moves, push, 0.0)
-    origin = jnp.where(s.first, f, s.origin) if way.origin is None else way.origin - minimum.value
+    finite = xp.isfinite(f) & xp.all(xp.isfinite(g))
+    push = xp.where(finite, g, 0.0)
+    g = xp.where(way.moves, push, 0.0)
+    origin = xp.where(s.first, f, s.origin) if way.origin is None else way.origin - minimum.value
     rise = f - origin
-    v = jnp.where(s.first | ~finite, s.v, bfgs(s.v, s.trial - s.q, g - s.g))
+    v = xp.where(s.first | ~finite, s.v, bfgs(s.v, s.trial - s.q, g - s.g))
     vg, ve = v @ g, v @ e
-    across = jnp.maximum(g @ vg - (e @ vg) ** 2 / (e @ ve), 0.0)
-    deviation = jnp.abs(rise - target)
-    tolerance = jnp.maximum(_TOLERANCE * target, 2 * minimum.noise)
+    across = xp.maximum(g @ vg - (e @ vg) ** 2 / (e @ ve), 0.0)
+    deviation = xp.abs(rise - target)
+    tolerance = xp.maximum(_TOLERANCE * target, 2 * minimum.noise)
     # Far below the tolerance `across` is rounding noise, which must not reject the last steps.
-    excess = jnp.maximum(across - 0.01 * tolerance, 0.0)
-    merit = jnp.where(finite, (deviation / target) ** 2 + excess / target, jnp.inf)
+    excess = xp.maximum(across - 0.01 * tolerance, 0.0)
+    merit = xp.where(finite, (deviation / target) ** 2 + excess / target, xp.inf)
     accepted = s.first | (finite & ((merit < s.merit) | (s.steps == 1)))
     found = accepted & ~s.first & (deviation <= tolerance) & (0.5 * across <= tolerance)
-    found &= e @ g > 0
+    found = found & (e @ g > 0)
     if way.origin is None:  # it must not be on the other side of the minimum
-        found &= e @ (s.trial - origin_q) > 0
+        found = found & (e @ (s.trial - origin_q) > 0)
 
-    q_new, g_new = jnp.where(accepted, s.trial, s.q), jnp.where(accepted, g, s.g)
-    rise_new = jnp.where(accepted, rise, s.f)
+    q_new, g_new = xp.where(accepted, s.trial, s.q), xp.where(accepted, g, s.g)
+    rise_new = xp.where(accepted, rise, s.f)
     step = _step(v, e, g_new, rise_new, target)
-    step = step + jnp.where(s.first, aside, 0.0)
+    step = step + xp.where(s.first, aside, 0.0)
     fraction = _fraction_inside(minimum.space, way, q_new, step)
-    refused = jnp.where(accepted, 0, s.refused + 1)
+    refused = xp.where(accepted, 0, s.refused + 1)
     is_lowest = finite & (rise < s.least) & ~s.first
     return _NewtonState(
-        trial=jnp.where(accepted, q_new + fraction * step, s.q + _CUT * (s.trial - s.q)),
+        trial=xp.where(accepted, q_new + fraction * step, s.q + _CUT * (s.trial - s.q)),
         q=q_new,
         f=rise_new,
         g=g_new,
-        push=jnp.where(accepted, push, s.push),
+        push=xp.where(accepted, push, s.push),
         v=v,
-        merit=jnp.where(accepted, jnp.where(s.first, jnp.inf, merit), s.merit),
-        least=jnp.where(is_lowest, rise, s.least),
-        lowest=jnp.where(is_lowest, s.trial, s.lowest),
+        merit=xp.where(accepted, xp.where(s.first, xp.inf, merit), s.merit),
+        least=xp.where(is_lowest, rise, s.least),
+        lowest=xp.where(is_lowest, s.trial, s.lowest),
         origin=origin,
-        first=jnp.array(False),
+        first=xp.array(False),
         refused=refused,
         steps=s.steps + 1,
         done=found | (refused > _MAX_REFUSED) | (s.steps >= _MAX_STEPS) | (s.first & ~finite),
@@ -163,18 +161,18 @@ def _step(v: Array, e: Array, g: Array, f: Scalar, target: Scalar) -> Array:
     """The step to the farthest point of the surface in the quadratic model, limited to twice the target distance."""
     vg, ve = v @ g, v @ e
     radicand = 2 * (target - f + 0.5 * (g @ vg)) / (e @ ve)
-    along = jnp.sqrt(jnp.where(radicand > 0, radicand, 0.0))
+    along = xp.sqrt(xp.where(radicand > 0, radicand, 0.0))
     step = along * ve - vg
-    length = jnp.sqrt(jnp.maximum(g @ vg - 2 * along * (g @ ve) + along**2 * (e @ ve), 0.0))
-    longest = 2 * jnp.sqrt(2 * target)
-    return step * jnp.minimum(1.0, longest / jnp.where(length > 0, length, 1.0))
+    length = xp.sqrt(xp.maximum(g @ vg - 2 * along * (g @ ve) + along**2 * (e @ ve), 0.0))
+    longest = 2 * xp.sqrt(2 * target)
+    return step * xp.minimum(1.0, longest / xp.where(length > 0, length, 1.0))
 
 
 def _fraction_inside(space: Space, way: Way, q: Array, step: Array) -> Scalar:
     """The fraction of a step that keeps the parameters that move in external coordinates within their bounds."""
     if not space.has_bounds:
-        return jnp.ones((), q.dtype)
-    room = jnp.where(step > 0, space.upper - q, q - space.lower)
-    is_bounded = way.moves & way.direct & (step != 0) & jnp.isfinite(room)
-    fraction = jnp.where(is_bounded, 0.9 * room / jnp.where(is_bounded, jnp.abs(step), 1.0), 1.0)
-    return jnp.clip(jnp.min(fraction), 0.0, 1.0)
+        return xp.ones((), q.dtype)
+    room = xp.where(step > 0, space.upper - q, q - space.lower)
+    is_bounded = way.moves & way.direct & (step != 0) & xp.isfinite(room)
+    fraction = xp.where(is_bounded, 0.9 * room / xp.where(is_bounded, xp.abs(step), 1.0), 1.0)
+    return xp.clip(xp.min(fraction), 0.0, 1.0)

@@ -13,12 +13,12 @@ from .._display.rounding import share
 from .._display.table import Table
 from .._fit.result import FitResult
 from .._fit.status import Status
+from .._host import xp
+from .._host.blocks import in_blocks
 from .._host.hosted import hosted
 from .._parameters.select import Where
 from .._parameters.space import ravel
-from .._util.blocks import in_blocks
 from .._util.frames import data_frame
-from .._util.jit import jit
 from .._util.result import AbstractTabled, names_of, refuse_many, refuse_traced
 from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
@@ -26,6 +26,7 @@ from .conditional_covariance import conditional_shift
 from .fitted import Fitted, fitted, positions
 from .minimum import Hold, at_minimum
 from .minos import minos
+from .on_host import direct
 from .refit import refit as refit_at
 from .retry import retry
 
@@ -297,7 +298,7 @@ def _refits(fitted: Fitted, lanes: tuple[Array, Array, Array]) -> tuple[Array, A
     )
 
 
-@jit
+@direct
 def _conditional_fits(
     fitted: Fitted,
     lanes: tuple[Array, Array, Array],
@@ -309,12 +310,12 @@ def _conditional_fits(
     dtype = minimum.x.dtype
 
     def one(i: Array, value: Array, inside: Array, skip: Array) -> tuple[Array, Array]:
-        row = jnp.arange(minimum.x.size) == i
-        is_usable = inside & jnp.isfinite(value)
-        held = jnp.where(row & is_usable, value.astype(dtype), minimum.x)
+        row = xp.arange(minimum.x.size) == i
+        is_usable = inside & xp.isfinite(value)
+        held = xp.where(row & is_usable, value.astype(dtype), minimum.x)
         rows = row.astype(dtype)[None]
-        start = held + jnp.where(row, 0.0, conditional_shift(minimum.covariance, rows, held - minimum.x))
+        start = held + xp.where(row, 0.0, conditional_shift(minimum.covariance, rows, held - minimum.x))
         conditional = refit_at(minimum, Hold(rows, held), minimum.space.clip(start), skip | ~is_usable, robust)
-        return conditional.x, jnp.where(is_usable, conditional.status, int(Status.OUTSIDE_BOUNDS))
+        return conditional.x, xp.where(is_usable, conditional.status, int(Status.OUTSIDE_BOUNDS))
 
     return in_blocks(one, (*lanes, skip), minimum.x.size)

@@ -14,13 +14,13 @@ from .._display.rounding import share
 from .._display.table import Table
 from .._fit.fit import fit
 from .._fit.result import FitResult
+from .._host import xp
+from .._host.blocks import in_blocks
 from .._host.hosted import hosted
 from .._parameters.names import unknown_name
 from .._parameters.select import Where
 from .._parameters.space import ravel, update
-from .._util.blocks import in_blocks
 from .._util.frames import data_frame
-from .._util.jit import jit
 from .._util.result import AbstractTabled, names_of, refuse_many, refuse_traced
 from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
@@ -28,6 +28,7 @@ from .crossing import Aim, Found, Side, search
 from .fitted import Fitted, fitted
 from .levels import rise
 from .minimum import at_minimum
+from .on_host import direct
 from .retry import retry
 
 if TYPE_CHECKING:
@@ -263,7 +264,7 @@ def _minos_of(result: FitResult, crossings: Found, index: tuple[int, ...], level
     return Minos(offset[0], offset[1], status[0], status[1], points[0], points[1], result, level, stats, names)
 
 
-@jit
+@direct
 def _sides(
     fitted: Fitted,
     lanes: tuple[Array, Array, Array],
@@ -275,10 +276,10 @@ def _sides(
     which, side, rise = lanes
 
     def one(i: Array, s: Array, rise: Array, skip: Array) -> Found:
-        row = jnp.arange(minimum.x.size) == i
-        direction = jnp.where(row, s * minimum.sizes, 0.0)
+        row = xp.arange(minimum.x.size) == i
+        direction = xp.where(row, s * minimum.sizes, 0.0)
         # The initial guess is the crossing of a parabola.
-        aim = Aim(row.astype(direction.dtype)[None], None, direction, jnp.sqrt(rise), rise)
+        aim = Aim(row.astype(direction.dtype)[None], None, direction, xp.sqrt(rise), rise)
         return search(minimum, aim, skip, robust)
 
     dtype = minimum.x.dtype

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._display.rounding import share
-from .._fit.objective import constant_of
 from .._fit.result import FitResult
 from .._fit.status import Status, status_counts
+from .._host import flow, xp
+from .._host.blocks import in_blocks
 from .._host.hosted import hosted
 from .._parameters.select import Where
-from .._util.blocks import in_blocks
 from .._util.frames import beside, data_frame
-from .._util.jit import jit
 from .._util.result import AbstractResult, names_of, refuse_traced
 from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
@@ -27,6 +25,7 @@ from .branches import Points, follow
 from .conditional_covariance import conditional_shift
 from .fitted import Fitted, fitted
 from .minimum import Hold, at_minimum
+from .on_host import direct
 from .refit import refit as refit_at
 from .retry import retry
 
@@ -251,7 +250,7 @@ def _between(values: Array, errors: Array, lower: Array, upper: Array, i: int, s
     return jnp.linspace(low, high, size)
 
 
-@jit
+@direct
 def evaluate(
     fitted: Fitted,
     index: Array,
@@ -267,30 +266,30 @@ def evaluate(
     """
     minimum = at_minimum(fitted)
     n = minimum.x.size
-    rows = (jnp.arange(n) == index[:, None]).astype(minimum.x.dtype)
-    held = jnp.any(rows > 0, axis=0)
+    rows = (xp.arange(n) == index[:, None]).astype(minimum.x.dtype)
+    held = xp.any(rows > 0, axis=0)
 
     def one(values: Array, own_start: Array, skip: Array) -> tuple[Array, Array, Array]:
-        at = jnp.where(held, values @ rows, minimum.x)
+        at = xp.where(held, values @ rows, minimum.x)
         if what == "profile":
-            start = at + jnp.where(held, 0.0, conditional_shift(minimum.covariance, rows, at - minimum.x))
-            start = jnp.where(jnp.all(jnp.isfinite(own_start)), own_start, start)
+            start = at + xp.where(held, 0.0, conditional_shift(minimum.covariance, rows, at - minimum.x))
+            start = xp.where(xp.all(xp.isfinite(own_start)), own_start, start)
             conditional = refit_at(minimum, Hold(rows, at), minimum.space.clip(start), skip, robust)
             value, x, status = conditional.value, conditional.x, conditional.status
         elif what == "value":
             # Where the NLL is infinite, its derivatives are NaN and would spoil others: evaluate it elsewhere.
-            impossible = lax.stop_gradient(minimum.fn(at, minimum.theta)) == jnp.inf
-            value = minimum.fn(jnp.where(impossible, minimum.x, at), minimum.theta)
-            value, x = jnp.where(impossible, jnp.inf, value), at
-            status = jnp.where(minimum.valid, int(Status.VALID), int(Status.NOT_CONVERGED))
-            status = jnp.where(jnp.isnan(value) | (value == -jnp.inf), int(Status.NOT_FINITE), status)
+            impossible = flow.stop_gradient(minimum.fn(at, minimum.theta)) == xp.inf
+            value = minimum.fn(xp.where(impossible, minimum.x, at), minimum.theta)
+            value, x = xp.where(impossible, xp.inf, value), at
+            status = xp.where(minimum.valid, int(Status.VALID), int(Status.NOT_CONVERGED))
+            status = xp.where(xp.isnan(value) | (value == -xp.inf), int(Status.NOT_FINITE), status)
         else:
             value, x = minimum.fn(at, minimum.theta), at
-            status = jnp.where(jnp.isfinite(value), int(Status.VALID), int(Status.NOT_FINITE))
+            status = xp.where(xp.isfinite(value), int(Status.VALID), int(Status.NOT_FINITE))
         is_valid = (status == int(Status.VALID)) & (fitted.result.valid if what == "scan" else minimum.valid)
-        return jnp.where(is_valid, value, jnp.nan), jnp.where(is_valid, x, jnp.nan), status
+        return xp.where(is_valid, value, xp.nan), xp.where(is_valid, x, xp.nan), status
 
     value, points, status = in_blocks(one, (*lanes, skip), n)
     rise = 2 * (value - minimum.fn(minimum.x, minimum.theta))
-    value = value * 2 * fitted.result.up + constant_of(fitted.nll, minimum.theta)
+    value = value * 2 * fitted.result.up + minimum.constant
     return Points(value, rise, points, status, rise < -2 * minimum.lower)

@@ -9,10 +9,9 @@ be negative). It is then moved halfway back towards the nuisance parameters of t
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
+from .._host import flow, xp
 from .._solvers.flat import value_and_grad
 from .._solvers.metric import bfgs
 from .conditional_covariance import conditional, off_symmetry
@@ -55,47 +54,46 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
     which = hold.which
     moves = ~which & ~minimum.active
     space = minimum.space.without(~moves)
-    nearest = jnp.where(which, hold.at, minimum.x)
-    x = jnp.where(moves & jnp.isfinite(start), start, nearest)
+    nearest = xp.where(which, hold.at, minimum.x)
+    x = xp.where(moves & xp.isfinite(start), start, nearest)
     q, fallback = space.internal(x), space.internal(nearest)
-    slopes = space.slopes(space.internal(jnp.where(moves, minimum.x, x)))[0]
+    slopes = space.slopes(space.internal(xp.where(moves, minimum.x, x)))[0]
     v = conditional(minimum.covariance, hold.rows) / (slopes[:, None] * slopes[None, :])
-    v = jnp.where(moves[:, None] & moves[None, :] & jnp.isfinite(v), v, 0.0)
+    v = xp.where(moves[:, None] & moves[None, :] & xp.isfinite(v), v, 0.0)
     aside = off_symmetry(v)
     q, fallback = q + aside, fallback + aside
     noise = minimum.noise
 
-    def flat(q: Array) -> tuple[Scalar, None]:
-        return minimum.fn(space.external(q), minimum.theta) - minimum.value, None
+    flat = minimum.above(space)
 
     def body(s: _DescentState) -> _DescentState:
         f, g, _ = value_and_grad(flat, s.trial, "bwd")
-        finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(g))
-        push = jnp.where(finite, g, 0.0)
-        g = jnp.where(moves, push, 0.0)
+        finite = xp.isfinite(f) & xp.all(xp.isfinite(g))
+        push = xp.where(finite, g, 0.0)
+        g = xp.where(moves, push, 0.0)
         first = s.first
         unstarted = first & ~finite
-        halved = jnp.where(s.halvings < _MAX_HALVINGS, fallback + 0.5 * (s.trial - fallback), fallback)
-        v = jnp.where(first | ~finite, s.v, bfgs(s.v, s.trial - s.q, g - s.g))
+        halved = xp.where(s.halvings < _MAX_HALVINGS, fallback + 0.5 * (s.trial - fallback), fallback)
+        v = xp.where(first | ~finite, s.v, bfgs(s.v, s.trial - s.q, g - s.g))
         slope = s.g @ (s.trial - s.q)
         decreases = f <= s.f + _DECREASE * slope
         # Within the rounding noise of the values the slopes decide.
-        is_flat = (f <= s.f + 2 * noise) & (jnp.abs(g @ (s.trial - s.q)) <= 0.9 * jnp.abs(slope))
+        is_flat = (f <= s.f + 2 * noise) & (xp.abs(g @ (s.trial - s.q)) <= 0.9 * xp.abs(slope))
         accepted = finite & (first | decreases | is_flat)
-        q, f = jnp.where(accepted, s.trial, s.q), jnp.where(accepted, f, s.f)
-        g, push = jnp.where(accepted, g, s.g), jnp.where(accepted, push, s.push)
+        q, f = xp.where(accepted, s.trial, s.q), xp.where(accepted, f, s.f)
+        g, push = xp.where(accepted, g, s.g), xp.where(accepted, push, s.push)
         step = -v @ g
-        converged = accepted & (-0.5 * (g @ step) <= jnp.maximum(_TOLERANCE, noise))
-        refused = jnp.where(accepted | unstarted, 0, s.refused + 1)
+        converged = accepted & (-0.5 * (g @ step) <= xp.maximum(_TOLERANCE, noise))
+        refused = xp.where(accepted | unstarted, 0, s.refused + 1)
         steps = s.steps + 1
         return _DescentState(
-            trial=jnp.where(unstarted, halved, q + jnp.where(accepted, step, _CUT * (s.trial - s.q))),
+            trial=xp.where(unstarted, halved, q + xp.where(accepted, step, _CUT * (s.trial - s.q))),
             q=q,
             f=f,
             g=g,
             push=push,
             v=v,
-            begin=jnp.where(first & finite, s.trial, s.begin),
+            begin=xp.where(first & finite, s.trial, s.begin),
             first=unstarted,
             halvings=s.halvings + unstarted,
             refused=refused,
@@ -103,16 +101,16 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
             done=converged
             | (refused > _MAX_REFUSED)
             | (steps >= _MAX_STEPS)
-            | (unstarted & jnp.all(s.trial == fallback)),
+            | (unstarted & xp.all(s.trial == fallback)),
             converged=converged,
         )
 
-    zero, zeros, false, count = jnp.zeros((), x.dtype), jnp.zeros_like(q), jnp.array(False), jnp.array(0)
-    cannot_start = ~minimum.valid | ~jnp.all(jnp.isfinite(q) & jnp.isfinite(fallback))
+    zero, zeros, false, count = xp.zeros((), x.dtype), xp.zeros_like(q), xp.array(False), xp.array(0)
+    cannot_start = ~minimum.valid | ~xp.all(xp.isfinite(q) & xp.isfinite(fallback))
     initial = _DescentState(q, q, zero, zeros, zeros, v, q, ~false, count, count, count, skip | cannot_start, false)
-    end = lax.while_loop(lambda s: ~s.done, body, initial)
+    end = flow.while_loop(lambda s: ~s.done, body, initial)
     # The last step is not evaluated.
-    x = space.external(jnp.where(end.converged, end.trial, end.q))
-    sign = jnp.where(minimum.space.lower_is_nearer(minimum.x), 1.0, -1.0)
-    stay_at_bounds = jnp.all(~minimum.active | which | (end.push * sign >= 0))  # the slopes keep them at their bounds
+    x = space.external(xp.where(end.converged, end.trial, end.q))
+    sign = xp.where(minimum.space.lower_is_nearer(minimum.x), 1.0, -1.0)
+    stay_at_bounds = xp.all(~minimum.active | which | (end.push * sign >= 0))  # the slopes keep them at their bounds
     return Descent(x, space.external(end.begin), end.converged & stay_at_bounds, end.steps)

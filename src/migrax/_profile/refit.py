@@ -8,16 +8,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax.numpy as jnp
 import optimistix as optx
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._derivatives.kinks import gradient_at
+from .._fit.coordinates import Held
 from .._fit.loop import solve
 from .._fit.minimiser import Problem
 from .._fit.status import Status
+from .._host import flow, xp
 from .._solvers import Migrad
+from .._solvers.flat import Differentiated
 from .._util.typing import PyTree
 from .conditional_covariance import conditional, conditional_shift
 from .minimum import Hold, Minimum
@@ -68,10 +69,9 @@ def refit(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[Ar
     Differentiable, by the implicit function theorem, with respect to the held values, the data, and all other inputs of
     the objective.
     """
-    adjoint = optx.ImplicitAdjoint()
-    start = lax.stop_gradient(start)
-    x, end = adjoint.apply(_robust if robust else _quick, _stationarity, (minimum, hold, start, skip), frozenset())
-    x = jnp.where(hold.which, hold.at, minimum.space.wrap(x))
+    start = flow.stop_gradient(start)
+    x, end = flow.implicit(_robust if robust else _quick, _stationarity, (minimum, hold, start, skip))
+    x = xp.where(hold.which, hold.at, minimum.space.wrap(x))
     return Refit(x, minimum.fn(x, minimum.theta), end.status, end.num_gradients)
 
 
@@ -88,17 +88,17 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
     which, space = hold.which, minimum.space
     descent = descend(minimum, hold, start, skip)
     converged = descent.converged & minimum.near(descent.x, which)
-    x = jnp.where(converged, descent.x, start)
-    status = jnp.where(converged, int(Status.VALID), int(Status.NOT_CONVERGED))
+    x = xp.where(converged, descent.x, start)
+    status = xp.where(converged, int(Status.VALID), int(Status.NOT_CONVERGED))
     num_gradients = descent.num_gradients
     if robust:
         robust_fit = _stepwise_fit(minimum, hold, descent.start, skip | converged, while_loop)
-        x = jnp.where(converged, x, robust_fit.x)
-        status = jnp.where(converged, status, robust_fit.status)
+        x = xp.where(converged, x, robust_fit.x)
+        status = xp.where(converged, status, robust_fit.status)
         num_gradients = num_gradients + robust_fit.num_gradients
-    tolerance = 1e-9 * (jnp.abs(x) + minimum.errors)
+    tolerance = 1e-9 * (xp.abs(x) + minimum.errors)
     active = ~which & (space.room(x) <= tolerance)
-    return x, lax.stop_gradient(_RefitEnd(status, num_gradients, active))
+    return x, flow.stop_gradient(_RefitEnd(status, num_gradients, active))
 
 
 def _stationarity(x: Float[Array, " n"], end: _RefitEnd, inputs: tuple[Any, ...]) -> Float[Array, " n"]:
@@ -106,15 +106,15 @@ def _stationarity(x: Float[Array, " n"], end: _RefitEnd, inputs: tuple[Any, ...]
     others to their bounds or held values."""
     minimum, hold, *_ = inputs
     space = minimum.space
-    scale = lax.stop_gradient(minimum.sizes)
-    resolved_x = jnp.where(hold.which, hold.at, x)
+    scale = flow.stop_gradient(minimum.sizes)
+    resolved_x = xp.where(hold.which, hold.at, x)
     gradient, on_kink = gradient_at(minimum.fn, resolved_x, minimum.theta, space.kinks, scale, hold.which)
-    at = lax.stop_gradient(x)
+    at = flow.stop_gradient(x)
     bound = space.nearer_bound(at)
-    residual = jnp.where(end.active, (x - jnp.where(end.active, bound, 0.0)) / scale, gradient * scale)
-    residual = jnp.where(on_kink, (x - at) / scale, residual)
-    residual = jnp.where(hold.which, (x - hold.at) / scale, residual)
-    return jnp.where(end.status == int(Status.VALID), residual, x / scale)
+    residual = xp.where(end.active, (x - xp.where(end.active, bound, 0.0)) / scale, gradient * scale)
+    residual = xp.where(on_kink, (x - at) / scale, residual)
+    residual = xp.where(hold.which, (x - hold.at) / scale, residual)
+    return xp.where(end.status == int(Status.VALID), residual, x / scale)
 
 
 def _stepwise_fit(
@@ -126,35 +126,35 @@ def _stepwise_fit(
 
     def body(s: _StepwiseState) -> _StepwiseState:
         in_steps = s.tries > 1
-        fraction = jnp.where(in_steps, jnp.minimum(s.fraction + s.step, 1.0), 1.0)
+        fraction = xp.where(in_steps, xp.minimum(s.fraction + s.step, 1.0), 1.0)
         at = minimum.x + fraction * (hold.at - minimum.x)
-        partial_hold = hold._replace(at=jnp.where(fraction == 1, hold.at, at))
-        extrapolated = jnp.where(in_steps, s.x + (fraction - s.fraction) * s.slope, s.x)
-        begin = jnp.where(s.tries == 0, start, minimum.space.clip(extrapolated))
+        partial_hold = hold._replace(at=xp.where(fraction == 1, hold.at, at))
+        extrapolated = xp.where(in_steps, s.x + (fraction - s.fraction) * s.slope, s.x)
+        begin = xp.where(s.tries == 0, start, minimum.space.clip(extrapolated))
         conditional = _fit_by_loop(minimum, partial_hold, begin, s.done, while_loop)
         is_valid, is_last = conditional.status == int(Status.VALID), fraction == 1
         is_unknown = _not_finite(s.status) | (s.tries == 0)
-        status = jnp.where(is_last & (is_valid | is_unknown), conditional.status, s.status)
+        status = xp.where(is_last & (is_valid | is_unknown), conditional.status, s.status)
         tries = s.tries + 1
         is_hopeless = (tries == 2) & ~_not_finite(status)
         return _StepwiseState(
-            fraction=jnp.where(is_valid, fraction, s.fraction),
-            x=jnp.where(is_valid, conditional.x, s.x),
-            slope=jnp.where(is_valid, (conditional.x - s.x) / (fraction - s.fraction), s.slope),
-            step=jnp.where(in_steps, s.step * jnp.where(is_valid, _LONGER, _SHORTER), s.step),
+            fraction=xp.where(is_valid, fraction, s.fraction),
+            x=xp.where(is_valid, conditional.x, s.x),
+            slope=xp.where(is_valid, (conditional.x - s.x) / (fraction - s.fraction), s.slope),
+            step=xp.where(in_steps, s.step * xp.where(is_valid, _LONGER, _SHORTER), s.step),
             status=status,
             num_gradients=s.num_gradients + conditional.num_gradients,
             tries=tries,
             done=(is_last & is_valid) | is_hopeless | (tries >= _MAX_TRIES),
         )
 
-    zero, zero_count = jnp.zeros((), minimum.x.dtype), jnp.array(0)
-    status = jnp.array(int(Status.NOT_CONVERGED))
-    slope = conditional_shift(minimum.covariance, hold.rows, jnp.where(hold.which, hold.at - minimum.x, 0.0))
+    zero, zero_count = xp.zeros((), minimum.x.dtype), xp.array(0)
+    status = xp.array(int(Status.NOT_CONVERGED))
+    slope = conditional_shift(minimum.covariance, hold.rows, xp.where(hold.which, hold.at - minimum.x, 0.0))
     done = skip | ~minimum.valid
     begin = _StepwiseState(zero, minimum.x, slope, zero + _FIRST_PART, status, zero_count, zero_count, done)
-    end = lax.while_loop(lambda s: ~s.done, body, begin)
-    return Refit(jnp.where(hold.which, hold.at, end.x), zero, end.status, end.num_gradients)
+    end = flow.while_loop(lambda s: ~s.done, body, begin)
+    return Refit(xp.where(hold.which, hold.at, end.x), zero, end.status, end.num_gradients)
 
 
 def _not_finite(status: Int[Array, ""]) -> Bool[Array, ""]:
@@ -166,18 +166,13 @@ def _fit_by_loop(
 ) -> Refit:
     """A conditional fit by the loop of `mx.fit`. The held parameters are replaced by their values inside the objective,
     and a parabola gives them a minimum there, so that which ones are held may be traced."""
-    fn, which = minimum.fn, hold.which
-
-    def objective(x: Array, inputs: tuple[PyTree, Hold, Array]) -> Scalar:
-        theta, held, scale = inputs
-        parabola = 0.5 * jnp.sum(jnp.where(held.which, (x - held.at) / scale, 0.0) ** 2)
-        return fn(jnp.where(held.which, held.at, x), theta) + parabola
-
-    x = jnp.where(which, hold.at, start)
-    x = jnp.where(skip, jnp.nan, x)  # NaN ends the loop at once
+    which = hold.which
+    x = xp.where(which, hold.at, start)
+    x = xp.where(skip, xp.nan, x)  # NaN ends the loop at once
     inputs = (minimum.theta, hold, minimum.sizes)
+    objective = _with_held(minimum, x, inputs)
     problem = Problem(
-        eqx.filter_closure_convert(objective, x, inputs),
+        objective,
         None,
         inputs,
         x,
@@ -192,8 +187,22 @@ def _fit_by_loop(
     return Refit(x, outcome.at.value, outcome.status, count)
 
 
+def _with_held(minimum: Minimum, x: Array, inputs: tuple[PyTree, Hold, Array]) -> Callable[..., Scalar] | Held:
+    """The objective with the held parameters replaced by their values, and a parabola with its minimum there."""
+    fn, hold = minimum.fn, inputs[1]
+    if isinstance(fn, Differentiated):
+        return Held(fn, hold.which, hold.at, minimum.sizes)
+
+    def objective(x: Array, inputs: tuple[PyTree, Hold, Array]) -> Scalar:
+        theta, held, scale = inputs
+        parabola = 0.5 * xp.sum(xp.where(held.which, (x - held.at) / scale, 0.0) ** 2)
+        return fn(xp.where(held.which, held.at, x), theta) + parabola
+
+    return eqx.filter_closure_convert(objective, x, inputs)
+
+
 def _conditional_covariance(minimum: Minimum, hold: Hold) -> Float[Array, "n n"]:
     which = hold.which
     v = conditional(minimum.covariance, hold.rows)
-    v = jnp.where(which[:, None] | which[None, :], 0.0, v)
-    return v + jnp.diag(jnp.where(which, minimum.sizes**2, 0.0))
+    v = xp.where(which[:, None] | which[None, :], 0.0, v)
+    return v + xp.diag(xp.where(which, minimum.sizes**2, 0.0))

@@ -17,6 +17,10 @@ class Differentiated(abc.ABC):
     """A function of a vector that computes its derivatives itself, for solvers that run on the host."""
 
     @abc.abstractmethod
+    def __call__(self, x: Any, args: Any = None) -> Any:
+        """The value; `args` are ignored."""
+
+    @abc.abstractmethod
     def value_and_gradient(self, x: Any) -> tuple[Any, Any]: ...
 
     @abc.abstractmethod
@@ -68,6 +72,10 @@ def autodiff_mode(options: dict[str, Any], default: str = "bwd") -> str:
     return mode
 
 
+def value_and_aux(flat: Callable | Differentiated, x: Vector) -> tuple[Scalar, Any]:
+    return (flat(x), None) if isinstance(flat, Differentiated) else flat(x)
+
+
 def value_and_grad(flat: Callable | Differentiated, x: Vector, mode: str) -> tuple[Scalar, Vector, Any]:
     """Value, gradient and aux from one linearisation: one copy of the function in the program."""
     if isinstance(flat, Differentiated):
@@ -85,8 +93,8 @@ def value_grad_and_hessian_fn(
 ) -> tuple[Scalar, Vector, Callable[[], Matrix], Any]:
     """As `value_and_grad`, and a function that computes the exact Hessian (forward over the gradient, symmetrised)."""
     if isinstance(flat, Differentiated):
-        value, gradient, hessian = flat.expansion(x)
-        return value, gradient, lambda: hessian, None
+        value, grad, matrix = flat.expansion(x)
+        return value, grad, lambda: matrix, None
 
     def gradient(v: Vector) -> tuple[Vector, tuple[Scalar, Any]]:
         value, grad, aux = value_and_grad(flat, v, mode)

@@ -25,7 +25,7 @@ from .base import (
     scalar_option,
     zeros_like_struct,
 )
-from .flat import autodiff_mode, flatten_fn, value_and_grad, value_grad_hessian
+from .flat import Differentiated, autodiff_mode, flatten_fn, value_and_grad, value_grad_hessian
 from .line_search import accept, shorten
 from .metric import decompose, seed, updated_inverse
 
@@ -158,7 +158,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
             num_hessians=xp.array(num_hessians),
         )
 
-    def _check_hessian(self, flat: Callable, x: Float[Array, " n"], mode: str) -> _HessianCheck:
+    def _check_hessian(self, flat: Callable | Differentiated, x: Float[Array, " n"], mode: str) -> _HessianCheck:
         _, grad, hessian, _ = value_grad_hessian(flat, x, mode)
         metric = decompose(hessian, grad)
         # Where the curvature vanishes and sets no scale, the first step has length one.
@@ -291,7 +291,7 @@ class Migrad(  # pyright: ignore[reportIncompatibleVariableOverride]
         self,
         needs_check: Bool[Array, ""],
         state: _MigradState[Any],
-        flat: Callable,
+        flat: Callable | Differentiated,
         mode: str,
         goal: Scalar,
         options: dict[str, Any],

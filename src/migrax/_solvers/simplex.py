@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 from .._host import flow, xp
 from .._util.typing import PyTree
 from .base import DIVERGED, NOT_FINITE, SUCCEEDED, AbstractEDMSolver, AbstractState, scalar_option, zeros_like_struct
-from .flat import flatten, flatten_fn
+from .flat import flatten, flatten_fn, value_and_aux
 
 Y = TypeVar("Y")
 Aux = TypeVar("Aux")
@@ -109,7 +109,7 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
         tags: frozenset[object],
     ) -> tuple[Y, _SimplexState[Any], Aux]:
         trial, unravel, flat = flatten_fn(fn, y, args)
-        f_trial, aux_trial = flat(trial)
+        f_trial, aux_trial = value_and_aux(flat, trial)
         f_trial = xp.where(xp.isfinite(f_trial), f_trial, xp.inf)
         is_best = f_trial < state.f
         x, f, aux = flow.select(is_best, (trial, f_trial, aux_trial), (state.x, state.f, state.aux))

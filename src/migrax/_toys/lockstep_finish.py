@@ -11,11 +11,11 @@ from jaxtyping import Array, Bool, Float, Scalar
 
 from .._derivatives.expansion import Expansion, expand
 from .._derivatives.kinks import comes_to
-from .._fit.result_of import result_of
 from .._fit.loop import Outcome
 from .._fit.minimiser import no_counts
 from .._fit.objective import Theta
 from .._fit.result import FitResult
+from .._fit.result_of import result_of
 from .._fit.status import Status
 from .._parameters.space import Space
 from .._solvers import Migrad

@@ -5,8 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from .typing import PyTree
+from .._util.typing import PyTree
+from .xp import is_on_host
 
 _BYTES = {"cpu": 2**28, "gpu": 2**32, "tpu": 2**32}  # of the matrices of one block
 _FEW = 2  # up to this many lanes run one after another, because unbatched loops compile in half the time
@@ -15,9 +17,12 @@ _COPIES = 12  # matrices held by a search or a fit
 
 def in_blocks(one: Callable[..., Any], lanes: tuple[PyTree, ...], n: int) -> Any:
     """Returns `jax.vmap(one)(*lanes)` for lanes that hold matrices of `n` times `n` numbers. The blocks run one after
-    another in one program, even under the user's own transforms."""
+    another in one program, even under the user's own transforms; on the host, so do the lanes."""
     arrays = jax.tree.leaves(lanes)
     count = arrays[0].shape[0]
+    if is_on_host():
+        results = [one(*jax.tree.map(lambda a, i=i: a[i], lanes)) for i in range(count)]
+        return jax.tree.map(lambda *numbers: np.stack(numbers), *results)
     max_lanes = max(1, _BYTES.get(jax.default_backend(), 2**32) // (_COPIES * n**2 * jnp.result_type(float).itemsize))
     if count <= _FEW:
         return jax.lax.map(lambda lane: one(*lane), lanes)
