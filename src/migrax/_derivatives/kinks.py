@@ -192,7 +192,7 @@ def expand_on_average(
     if kinks is None:
         return expand(fn, x, theta)
     reach, none_active = flow.stop_gradient(on_kinks(x, kinks)), xp.zeros(x.shape, bool)
-    sides = jax.vmap(lambda s: expand(fn, x + s * reach, theta))(xp.array([1.0, -1.0], x.dtype))
+    sides = flow.vmap(lambda s: expand(fn, x + s * reach, theta))(xp.array([1.0, -1.0], x.dtype))
     above, below = (jax.tree.map(lambda a, i=i: a[i], sides) for i in range(2))
     at, kinks_around = around(above, below, x, kinks, reach, xp.full_like(x, -xp.inf), xp.full_like(x, xp.inf))
     return with_jumps(at, kinks_around.jump, kinks_around.held, none_active)

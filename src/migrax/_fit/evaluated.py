@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Scalar
 
 from .._derivatives.one_mode import ByDifferences, differentiable
 from .._host.plan import Plan
-from .._host.xp import in_program
+from .._host.xp import in_program, on_host
 from .._likelihoods.base import AbstractLikelihood
 from .._parameters.space import resolve_at
 from .._solvers.flat import Differentiated, WithJacobian, value_grad_hessian
@@ -178,15 +178,17 @@ def traced(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar, wi
 
     **Raises:** as `objective`.
     """
+    with on_host():
+        x, space = start_and_space(nll, as_numpy(params))
     with in_program():
-        x, space = start_and_space(nll, params)
-        theta = inputs_of(nll, params, data, up.astype(x.dtype))
+        theta = inputs_of(nll, params, data, up)
         dynamic, static = eqx.partition(theta, eqx.is_array)
         leaves, treedef = jax.tree.flatten(dynamic)
         function = varying_part(nll, space.names)
 
         def whole(leaves: tuple[Any, ...] | list[Any]) -> Theta:
-            return eqx.combine(jax.tree.unflatten(treedef, leaves), static)
+            theta = eqx.combine(jax.tree.unflatten(treedef, leaves), static)
+            return theta._replace(up=theta.up.astype(x.dtype))
 
         plain = jax.make_jaxpr(lambda x, *leaves: function(x, whole(leaves)))(x, *leaves)
         nothing = Traced()

@@ -1,22 +1,29 @@
 """HESSE: the covariance from exact second derivatives."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Scalar
 
-from .._derivatives.expansion import inverse
+from .._derivatives.expansion import Objective, inverse
 from .._derivatives.kinks import expand_on_average
 from .._derivatives.one_mode import accuracy_of
 from .._host import flow, xp
+from .._host.hosted import is_for_host
+from .._host.xp import on_host
 from .._likelihoods.base import AbstractLikelihood, as_likelihood
 from .._parameters.resolve import resolve
+from .._parameters.space import Space
 from .._solvers.metric import Metric, decompose
+from .._util.arrays import to_jax
 from .._util.jit import jit
 from .._util.typing import PyTree
 from .covariance import Covariance
-from .objective import check_up, objective, prepare_data, prepare_params
+from .evaluated import as_numpy, inputs_of, traced
+from .objective import Theta, check_up, objective, prepare_data, prepare_params, start_and_space
 from .sandwich import Kind, check_kind, sandwich
 
 
@@ -67,7 +74,8 @@ def hesse(
     likelihood = as_likelihood(nll)
     params, data = prepare_params(params), prepare_data(data)
     check_kind(kind, "kind")
-    covariance, x = _hesse(likelihood, params, data, check_up(up))
+    inputs = (likelihood, params, data, check_up(up))
+    covariance, x = _hesse_on_host(*inputs) or _hesse(*inputs)
     if kind == "hesse" and likelihood.scale_is_unknown(data):
         scale = scale_of(2 * likelihood(resolve(params), data), likelihood.ndata(data) - x.size)
         valid = covariance.valid & jnp.isfinite(scale)
@@ -77,11 +85,35 @@ def hesse(
 
 @jit
 def _hesse(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar) -> tuple[Covariance, Array]:
-    fn, theta, x, space = objective(nll, params, data, up)
+    return _covariance_at(*objective(nll, params, data, up))
+
+
+def _hesse_on_host(
+    nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar
+) -> tuple[Covariance, Array] | None:
+    """As `_hesse`, by NumPy; `None` where it has to be a program."""
+    inputs = inputs_of(nll, params, data, up)
+    if not is_for_host(inputs):
+        return None
+    jaxprs = traced(nll, params, data, up, False)
+    functions = jaxprs.at(inputs, 0) if jaxprs.is_usable and not jaxprs.repeats.is_ready("hesse") else None
+    if functions is None:
+        return None
+    start_time = time.perf_counter()
+    with on_host():
+        x, space = start_and_space(nll, as_numpy(params))
+        out = _covariance_at(functions[0], None, x, space)
+    jaxprs.repeats.add("hesse", time.perf_counter() - start_time, lambda: _hesse(nll, params, data, up))
+    return to_jax(out, jax.tree.leaves(inputs))
+
+
+def _covariance_at(
+    fn: Objective, theta: Theta | None, x: Float[Array, " n"], space: Space
+) -> tuple[Covariance, Float[Array, " n"]]:
     at = expand_on_average(fn, x, theta, space.kinks)
     metric = decompose(at.hessian, at.gradient)
     # The value is not tested: for long data it would cost a third more.
-    usable = metric.positive_definite & jnp.all(jnp.isfinite(at.gradient))
-    matrix = covariance_matrix(at.hessian, metric, jnp.zeros(x.shape, bool), usable)
+    usable = metric.positive_definite & xp.all(xp.isfinite(at.gradient))
+    matrix = covariance_matrix(at.hessian, metric, xp.zeros(x.shape, bool), usable)
     accuracy = accuracy_of(fn, x, theta, metric.root())
     return Covariance(matrix, usable, space.names, accuracy=accuracy), x

@@ -11,12 +11,11 @@ from jaxtyping import Array, Scalar
 
 from .._host import xp
 from .._host.flow import bounded_while_loop
-from .._host.hosted import is_local
+from .._host.hosted import is_for_host
 from .._host.xp import on_host
 from .._likelihoods.base import AbstractLikelihood
 from .._solvers import LevenbergMarquardt, Migrad, Newton, Simplex
 from .._util.arrays import to_jax
-from .._util.tracing import is_tracing
 from .._util.typing import PyTree
 from .evaluated import as_numpy, inputs_of, traced
 from .loop import solve
@@ -83,14 +82,3 @@ def _kind(solver: Any, *options: Any) -> Any:
 
 def _is_ours(solver: Any) -> bool:
     return type(solver) in (Migrad, LevenbergMarquardt, Newton, Simplex) and not getattr(solver, "verbose", False)
-
-
-def is_for_host(inputs: PyTree) -> bool:
-    """Whether a call from Python with these inputs may run on the host: nothing is traced, all is on one CPU."""
-    config: Any = jax.config
-    return (
-        all(is_local(leaf) for leaf in jax.tree.leaves(inputs) if eqx.is_array(leaf))
-        and jax.default_backend() == "cpu"
-        and not is_tracing()
-        and not (config.jax_debug_nans or config.jax_debug_infs or config.jax_disable_jit)
-    )

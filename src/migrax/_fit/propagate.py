@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from .._host.evaluated import evaluated
 from .._parameters.space import resolve_at
-from .._util.jit import jit
 from .._util.typing import PyTree
 from .result import FitResult, check_has_covariance
 
@@ -40,7 +40,7 @@ def propagate(fn: Callable[[Any], PyTree], result: FitResult) -> tuple[PyTree, F
     return _propagate(fn, result)
 
 
-@jit
+@evaluated
 def _propagate(fn: Callable[[Any], PyTree], result: FitResult) -> tuple[PyTree, Array]:
     def one(result: FitResult) -> tuple[PyTree, Array]:
         assert result.covariance is not None

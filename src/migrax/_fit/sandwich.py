@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from .._host.evaluated import evaluated
 from .._likelihoods.base import AbstractJoint, AbstractLikelihood
 from .._likelihoods.spread import FINE, NOT_A_SUM, spread_of, treatment
 from .._parameters.space import resolve_at
-from .._util.jit import jit
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .covariance import Covariance
@@ -88,7 +88,7 @@ def _refusal(name: str, fault: int) -> str:
     )
 
 
-@jit
+@evaluated
 def _sandwich(
     nll: AbstractLikelihood, params: PyTree, values: Array, data: PyTree, inverse: Array, up: Array
 ) -> tuple[Float[Array, "n n"], Int[Array, " parts"], Bool[Array, ""]]:

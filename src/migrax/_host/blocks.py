@@ -5,9 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .._util.typing import PyTree
+from . import flow
 from .xp import is_on_host
 
 _BYTES = {"cpu": 2**28, "gpu": 2**32, "tpu": 2**32}  # of the matrices of one block
@@ -21,8 +21,7 @@ def in_blocks(one: Callable[..., Any], lanes: tuple[PyTree, ...], n: int) -> Any
     arrays = jax.tree.leaves(lanes)
     count = arrays[0].shape[0]
     if is_on_host():
-        results = [one(*jax.tree.map(lambda a, i=i: a[i], lanes)) for i in range(count)]
-        return jax.tree.map(lambda *numbers: np.stack(numbers), *results)
+        return flow.vmap(one)(*lanes)
     max_lanes = max(1, _BYTES.get(jax.default_backend(), 2**32) // (_COPIES * n**2 * jnp.result_type(float).itemsize))
     if count <= _FEW:
         return jax.lax.map(lambda lane: one(*lane), lanes)

@@ -51,6 +51,24 @@ def implicit(primal: Callable[[Any], T], residual: Callable[..., Any], inputs: t
     return optx.ImplicitAdjoint().apply(primal, residual, inputs, frozenset())  # pyright: ignore[reportReturnType]
 
 
+def vmap(fn: Callable[..., T]) -> Callable[..., T]:
+    """`jax.vmap(fn)`; on the host one lane after the other, with trees stacked along a leading axis."""
+    if not is_on_host():
+        return jax.vmap(fn)
+
+    def call(*args: Any) -> T:
+        count = jax.tree.leaves(args)[0].shape[0]
+        results = [fn(*jax.tree.map(lambda a, i=i: a[i], args)) for i in range(count)]
+        return jax.tree.map(lambda *numbers: np.stack(numbers), *results)
+
+    return call
+
+
+def one_by_one(fn: Callable[..., T], *args: Any) -> T:
+    """As `vmap(fn)(*args)`, but the lanes run one after the other in a program, too."""
+    return vmap(fn)(*args) if is_on_host() else lax.map(lambda lane: fn(*lane), args)
+
+
 def each(fn: Callable[[Any], Any], rows: Any) -> Any:
     """The numbers `fn(row)`, one row after the other."""
     return np.stack([fn(row) for row in rows]) if is_on_host() else lax.map(fn, rows)

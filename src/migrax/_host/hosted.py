@@ -15,8 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from .._util.tracing import is_concrete
+from .._util.tracing import is_concrete, is_tracing
+from .._util.typing import PyTree
 from .plan import Plan
+from .xp import in_program, is_on_host
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,7 +40,8 @@ class _Hosted:
             leaves, self._treedef = jax.tree.flatten(outputs)
             return leaves
 
-        closed = jax.make_jaxpr(flat)(*arrays)
+        with in_program():
+            closed = jax.make_jaxpr(flat)(*arrays)
         inputs = {var: i for i, var in enumerate(closed.jaxpr.invars)}
         out = closed.jaxpr.outvars
         # An output that is an input is handed on as it is.
@@ -49,6 +52,8 @@ class _Hosted:
         self._program = jax.jit(jaxpr_as_fun(closed))
 
     def __call__(self, arrays: list[Any]) -> Any:
+        if is_on_host():
+            return self._on_host(arrays)
         if self._plan is None:
             made = self._program(*arrays)
             made = [made[i] for i in self._computed]
@@ -57,6 +62,18 @@ class _Hosted:
             made = jax.device_put([np.array(x) for x in self._plan(*map(np.asarray, arrays))], _device(arrays))
         leaves = dict(zip(self._computed, made, strict=True))
         leaves |= {i: x if isinstance(x := arrays[k], jax.Array) else jnp.array(x) for i, k in self._same.items()}
+        outputs = jax.tree.unflatten(self._treedef, [leaves[i] for i in range(len(leaves))])
+        return eqx.combine(outputs, self._static_outputs)
+
+    def _on_host(self, arrays: list[Any]) -> Any:
+        """The outputs as NumPy's arrays and numbers."""
+        leaves: dict[int, Any] = {i: arrays[k] for i, k in self._same.items()}
+        if self._plan is None:
+            made = [np.asarray(x) for x in self._program(*arrays)]
+            made = [made[i] for i in self._computed]
+        else:
+            made = self._plan.run(*arrays)
+        leaves |= {i: np.asarray(x)[()] for i, x in zip(self._computed, made, strict=True)}
         outputs = jax.tree.unflatten(self._treedef, [leaves[i] for i in range(len(leaves))])
         return eqx.combine(outputs, self._static_outputs)
 
@@ -75,10 +92,11 @@ def hosted(fn: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         leaves, treedef = jax.tree.flatten((args, kwargs))
-        arrays = [x for x in leaves if eqx.is_array(x)]
+        is_array = _is_numpy if is_on_host() else eqx.is_array
+        arrays = [x for x in leaves if is_array(x)]
         if not all(map(is_local, arrays)):
             return fn(*args, **kwargs)
-        static = tuple(_ARRAY if eqx.is_array(x) else x for x in leaves)
+        static = tuple(_ARRAY if is_array(x) else x for x in leaves)
         kinds = tuple((x.shape, x.dtype, getattr(x, "weak_type", False)) for x in arrays)
         settings = jax.config.jax_enable_x64, jax.config.jax_numpy_dtype_promotion  # pyright: ignore[reportAttributeAccessIssue]
         key = (treedef, static, tuple(map(type, static)), kinds, settings)
@@ -95,6 +113,10 @@ def hosted(fn: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
+def _is_numpy(x: Any) -> bool:
+    return isinstance(x, np.ndarray | np.generic)
+
+
 def _device(arrays: list[Any]) -> Any:
     """The device to which the inputs are bound, and so are the outputs; `None` if they are not."""
     return next((x.device for x in arrays if isinstance(x, jax.Array) and x.committed), None)
@@ -105,3 +127,14 @@ def is_local(x: Any) -> bool:
     if not is_concrete(x):
         return False
     return not isinstance(x, jax.Array) or (x.is_fully_addressable and len(x.sharding.device_set) == 1)
+
+
+def is_for_host(inputs: PyTree) -> bool:
+    """Whether a call from Python with these inputs may run on the host: nothing is traced, all is on one CPU."""
+    config: Any = jax.config
+    return (
+        all(is_local(leaf) for leaf in jax.tree.leaves(inputs) if eqx.is_array(leaf))
+        and jax.default_backend() == "cpu"
+        and not is_tracing()
+        and not (config.jax_debug_nans or config.jax_debug_infs or config.jax_disable_jit)
+    )

@@ -10,11 +10,11 @@ from jaxtyping import Array, Float, Int
 from .._fit.fit import fit
 from .._fit.result import FitResult
 from .._fit.status import Status
+from .._host.evaluated import evaluated
 from .._host.hosted import hosted
 from .._likelihoods.base import AbstractLikelihood
 from .._profile.fitted import Fitted
 from .._toys.sample import asimov
-from .._util.jit import jit
 from .._util.typing import PyTree
 from . import formulas
 from .ratio import Ratio, ratio
@@ -66,7 +66,7 @@ def reference(free: Fitted, conditional: Ratio) -> Reference:
     return Reference(asimov_data, fit(free.nll, params, asimov_data), status)
 
 
-@jit
+@evaluated
 def _asimov(nll: AbstractLikelihood, conditional: Ratio, data: PyTree) -> tuple[PyTree, PyTree, Int[Array, ""]]:
     params, status = alternative_point(conditional)
     return params, asimov(nll, params, data=data), status

@@ -9,13 +9,15 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Array
 
+from .._host import xp
+
 BANDS = (-2, -1, 0, 1, 2)  # expected bands, in standard deviations of the estimate
 
 
 def root(q: Array) -> Array:
     """Returns the square root, with derivative 0 at 0, where the statistic is one-sided and stays 0."""
     positive = q > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, q, 1.0)), jnp.where(jnp.isnan(q), jnp.nan, 0.0))
+    return xp.where(positive, xp.sqrt(xp.where(positive, q, 1.0)), xp.where(xp.isnan(q), xp.nan, 0.0))
 
 
 def distance(q: Array, q_a: Array, tilde: bool) -> Array:

@@ -12,16 +12,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
+from .._host import flow, xp
+from .._host.hosted import hosted
 from .._parameters.space import Space
 from .._profile.conditional_covariance import conditional, off_symmetry
 from .._profile.minimum import Minimum
 from .._solvers.flat import value_and_grad
 from .._solvers.metric import bfgs
 from . import formulas
-from .limit_curve import Curve
+from .limit_curve import Curve, Level, excess
 from .limit_sides import LimitSide, Sides
 from .limit_status import LimitStatus
 
@@ -93,37 +94,51 @@ class _Observed(NamedTuple):
     curve: Curve
 
     def excess(self, mu: Scalar, f: Float[Array, "2"]) -> Scalar:
-        q = 2 * jnp.maximum(f, 0.0)
-        return self.curve.excess(jnp.array(0), mu, q[0], q[1])
+        q = 2 * xp.maximum(f, 0.0)
+        return self.curve.excess(xp.array(0), mu, q[0], q[1])[0]
 
     def limit(self, model: _SideParabola, longest: Scalar) -> Scalar:
         """Returns the limit of the parabolas, not beyond `longest`, by Newton's method within a bracket."""
 
-        def height(mu: Scalar) -> Scalar:
-            step = mu - model.centre
-            return self.excess(mu, model.value + (model.slope + 0.5 * model.curvature * step) * step)
+        line = (model.centre, model.value, model.slope, model.curvature)
+
+        def height(mu: Scalar) -> tuple[Scalar, Scalar]:
+            return _height(mu, line, self.curve.level)
 
         def body(state: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
             low, high, mu, _, n_evaluations = state
-            value, slope = jax.value_and_grad(height)(mu)
-            low, high = jnp.where(value > 0, mu, low), jnp.where(value > 0, high, mu)
-            newton = mu - value / jnp.fmin(slope, -jnp.finfo(slope.dtype).tiny)
+            value, slope = height(mu)
+            low, high = xp.where(value > 0, mu, low), xp.where(value > 0, high, mu)
+            newton = mu - value / xp.fmin(slope, -xp.finfo(slope.dtype).tiny)
             return (
                 low,
                 high,
-                jnp.where((newton > low) & (newton < high), newton, 0.5 * (low + high)),
+                xp.where((newton > low) & (newton < high), newton, 0.5 * (low + high)),
                 mu,
                 n_evaluations + 1,
             )
 
         def is_unfinished(state: tuple[Scalar, ...]) -> Bool[Array, ""]:
             _, _, mu, previous, n_evaluations = state
-            tolerance = 4 * jnp.finfo(mu.dtype).eps * jnp.abs(mu - self.curve.alternative)
-            return (n_evaluations < _MAX_EVALUATIONS) & ~(jnp.abs(mu - previous) <= tolerance)
+            tolerance = 4 * xp.finfo(mu.dtype).eps * xp.abs(mu - self.curve.alternative)
+            return (n_evaluations < _MAX_EVALUATIONS) & ~(xp.abs(mu - previous) <= tolerance)
 
-        return lax.while_loop(
-            is_unfinished, body, (self.curve.alternative, longest, longest, longest + jnp.inf, jnp.array(0))
+        return flow.while_loop(
+            is_unfinished, body, (self.curve.alternative, longest, longest, longest + xp.inf, xp.array(0))
         )[2]
+
+
+@hosted
+def _height(mu: Scalar, parabolas: tuple[Array, ...], level: Level) -> tuple[Scalar, Scalar]:
+    """The excess for parabolas along the parameter of interest, and its derivative."""
+    centre, value, slope, curvature = parabolas
+
+    def height(mu: Scalar) -> Scalar:
+        step = mu - centre
+        q = 2 * jnp.maximum(value + (slope + 0.5 * curvature * step) * step, 0.0)
+        return excess(jnp.array(0), mu, q[0], q[1], level)
+
+    return jax.value_and_grad(height)(mu)
 
 
 class _Expected(NamedTuple):
@@ -134,14 +149,14 @@ class _Expected(NamedTuple):
 
     def excess(self, mu: Scalar, f: Float[Array, "1"]) -> Scalar:
         del mu
-        return self.r - formulas.root(2 * jnp.maximum(f[0], 0.0))
+        return self.r - formulas.root(2 * xp.maximum(f[0], 0.0))
 
     def limit(self, model: _SideParabola, longest: Scalar) -> Scalar:
         """Returns the limit of the parabola: its farther root."""
         centre, value, slope, curvature, *_ = (a[0] for a in model)
         square = slope**2 + 2 * curvature * (0.5 * self.r**2 - value)
-        step = (jnp.sqrt(jnp.maximum(square, 0.0)) - slope) / curvature
-        return jnp.clip(centre + step, self.curve.alternative, longest)
+        step = (xp.sqrt(xp.maximum(square, 0.0)) - slope) / curvature
+        return xp.clip(centre + step, self.curve.alternative, longest)
 
 
 def cross(curve: Curve) -> tuple[Crossed, Crossed]:
@@ -149,10 +164,10 @@ def cross(curve: Curve) -> tuple[Crossed, Crossed]:
     frame = curve.sides.each(_frame)
     observed = _cross(_Observed(curve), curve.sides, frame)
     asimov, asimov_frame = curve.sides.asimov, jax.tree.map(lambda a: a[1:], frame)
-    expected = jax.vmap(lambda r: _cross(_Expected(curve, r), asimov, asimov_frame))(curve.distances)
-    status = jnp.where(curve.distances <= 0, int(LimitStatus.NONE_ALLOWED), expected.status)
-    not_fitted = jnp.full_like(expected.x, jnp.nan)
-    return observed, Crossed(expected.mu, jnp.concatenate([not_fitted, expected.x], axis=1), status)
+    expected = flow.vmap(lambda r: _cross(_Expected(curve, r), asimov, asimov_frame))(curve.distances)
+    status = xp.where(curve.distances <= 0, int(LimitStatus.NONE_ALLOWED), expected.status)
+    not_fitted = xp.full_like(expected.x, xp.nan)
+    return observed, Crossed(expected.mu, xp.concatenate([not_fitted, expected.x], axis=1), status)
 
 
 def _cross(target: _Observed | _Expected, sides: Sides, frame: _SideFrame) -> Crossed:
@@ -161,14 +176,14 @@ def _cross(target: _Observed | _Expected, sides: Sides, frame: _SideFrame) -> Cr
         return _advance(target, frame, s, f, push)
 
     dtype = frame.q.dtype
-    mu, zeros = jnp.sum(jnp.where(frame.e > 0, frame.q, 0.0), axis=1), jnp.zeros_like(frame.q)
+    mu, zeros = xp.sum(xp.where(frame.e > 0, frame.q, 0.0), axis=1), xp.zeros_like(frame.q)
     start = _LimitCrossingState(
-        frame.q, mu, frame.q, mu, zeros, zeros, frame.v, jnp.array(jnp.inf, dtype), jnp.array(True),
-        jnp.array(0), jnp.array(0), jnp.array(-1), ~(jnp.all(frame.usable) & target.curve.valid),
+        frame.q, mu, frame.q, mu, zeros, zeros, frame.v, xp.array(xp.inf, dtype), xp.array(True),
+        xp.array(0), xp.array(0), xp.array(-1), ~(xp.all(frame.usable) & target.curve.valid),
     )  # fmt: skip
-    end = lax.while_loop(lambda s: ~s.done, body, start)
+    end = flow.while_loop(lambda s: ~s.done, body, start)
     x, is_valid = sides.each(_end, end.trial, end.full_g)
-    return Crossed(end.trial_mu[0], x, jnp.where(jnp.all(is_valid), end.status, -1))
+    return Crossed(end.trial_mu[0], x, xp.where(xp.all(is_valid), end.status, -1))
 
 
 def _coordinates(minimum: Minimum, poi: Bool[Array, " n"]) -> tuple[Space, Bool[Array, " n"]]:
@@ -182,15 +197,15 @@ def _frame(side: LimitSide) -> _SideFrame:
     e = poi.astype(minimum.x.dtype)
     # A parameter at its bound has no covariance; that of the others and its row of the Hessian give what it would be.
     others = conditional(minimum.covariance, e[None])
-    _, row = jax.jvp(jax.grad(lambda x: minimum.fn(x, minimum.theta)), (minimum.x,), (e,))
-    tangent = jnp.where(poi, 1.0, -(others @ row))
+    row = minimum.curvature_along(e)
+    tangent = xp.where(poi, 1.0, -(others @ row))
     curvature = row @ tangent
-    v = others + jnp.outer(tangent, tangent) / jnp.where(curvature > 0, curvature, 1.0)
+    v = others + xp.outer(tangent, tangent) / xp.where(curvature > 0, curvature, 1.0)
     q = space.internal(minimum.x)
-    slopes = space.slopes(q)[0] if space.has_bounds else jnp.ones_like(q)
+    slopes = space.slopes(q)[0] if space.has_bounds else xp.ones_like(q)
     v = v / (slopes[:, None] * slopes[None, :])
-    usable = (curvature > 0) & jnp.all(jnp.isfinite(v)) & jnp.all(jnp.isfinite(q))
-    aside = jnp.where(is_moving, off_symmetry(conditional(v, e[None])), 0.0)
+    usable = (curvature > 0) & xp.all(xp.isfinite(v)) & xp.all(xp.isfinite(q))
+    aside = xp.where(is_moving, off_symmetry(conditional(v, e[None])), 0.0)
     return _SideFrame(q, v, aside, e, is_moving, minimum.noise, usable)
 
 
@@ -198,8 +213,7 @@ def _evaluate(side: LimitSide, trial: Float[Array, " n"]) -> tuple[Scalar, Float
     """Returns the value above the minimum and the gradient."""
     minimum = side.minimum
     space, _ = _coordinates(minimum, side.poi)
-    rise = lambda q: (minimum.fn(space.external(q), minimum.theta) - minimum.value, None)  # noqa: E731
-    f, g, _ = value_and_grad(rise, trial, "bwd")
+    f, g, _ = value_and_grad(minimum.above(space), trial, "bwd")
     return f, g
 
 
@@ -210,8 +224,8 @@ def _end(
     minimum, poi = side.minimum, side.poi
     space, _ = _coordinates(minimum, poi)
     x = minimum.space.clip(space.external(q))
-    sign = jnp.where(minimum.space.lower_is_nearer(minimum.x), 1.0, -1.0)
-    stay_on_bounds = jnp.all(~minimum.active | poi | (full_g * sign >= 0))
+    sign = xp.where(minimum.space.lower_is_nearer(minimum.x), 1.0, -1.0)
+    stay_on_bounds = xp.all(~minimum.active | poi | (full_g * sign >= 0))
     return x, stay_on_bounds & minimum.near(x, poi)
 
 
@@ -222,7 +236,7 @@ def _model(
     variance = e @ ve
     tangent = ve / variance
     shift = tangent * (e @ vg) - vg
-    across = jnp.maximum(-0.5 * (g @ shift), 0.0)
+    across = xp.maximum(-0.5 * (g @ shift), 0.0)
     return _SideParabola(mu, f - across, g @ tangent, 1 / variance, shift, tangent, across)
 
 
@@ -235,38 +249,39 @@ def _advance(
 ) -> _LimitCrossingState:
     """Accepts or rejects `s.trial`, given its values and gradients, and sets the next trial."""
     curve, size = target.curve, f.dtype.itemsize
-    is_finite = jnp.all(jnp.isfinite(f)) & jnp.all(jnp.isfinite(full_g))
-    full_g = jnp.where(is_finite, full_g, 0.0)
-    g = jnp.where(frame.is_moving, full_g, 0.0)
-    v = jnp.where(s.first | ~is_finite, s.v, jax.vmap(bfgs)(s.v, s.trial - s.q, g - s.g))
-    parabola = jax.vmap(_model)(frame.e, s.trial_mu, jnp.where(is_finite, f, 0.0), g, v)
+    is_finite = xp.all(xp.isfinite(f)) & xp.all(xp.isfinite(full_g))
+    full_g = xp.where(is_finite, full_g, 0.0)
+    g = xp.where(frame.is_moving, full_g, 0.0)
+    v = xp.where(s.first | ~is_finite, s.v, flow.vmap(bfgs)(s.v, s.trial - s.q, g - s.g))
+    parabola = flow.vmap(_model)(frame.e, s.trial_mu, xp.where(is_finite, f, 0.0), g, v)
     height = target.excess(s.trial_mu[0], parabola.value)
-    merit = jnp.where(is_finite, height**2 + jnp.sum(parabola.across), jnp.inf)
+    merit = xp.where(is_finite, height**2 + xp.sum(parabola.across), xp.inf)
     accepted = s.first | (is_finite & ((merit < s.merit) | (s.n_steps == 1)))
 
-    farthest = jnp.max(s.trial_mu) + _MAX_FIRST * jnp.max(1 / jnp.sqrt(parabola.curvature))
-    farthest = jnp.where(s.first, farthest, curve.alternative + _MAX_STEP * (s.trial_mu[0] - curve.alternative))
-    mu = target.limit(parabola, jnp.minimum(farthest, curve.upper))
-    step = parabola.shift + parabola.tangent * (mu - s.trial_mu)[:, None] + jnp.where(s.first, frame.aside, 0.0)
-    trial = jnp.where(frame.e > 0, mu, s.trial + step)  # the parameter of interest is exactly equal on both sides
-    on_curve = jnp.all(parabola.across <= jnp.maximum(_ACROSS_TOLERANCE[size], 2 * frame.noise)) & jnp.all(f > -_LOWER)
-    on_curve &= accepted & ~s.first
+    farthest = xp.max(s.trial_mu) + _MAX_FIRST * xp.max(1 / xp.sqrt(parabola.curvature))
+    farthest = xp.where(s.first, farthest, curve.alternative + _MAX_STEP * (s.trial_mu[0] - curve.alternative))
+    mu = target.limit(parabola, xp.minimum(farthest, curve.upper))
+    step = parabola.shift + parabola.tangent * (mu - s.trial_mu)[:, None] + xp.where(s.first, frame.aside, 0.0)
+    trial = xp.where(frame.e > 0, mu, s.trial + step)  # the parameter of interest is exactly equal on both sides
+    on_curve = xp.all(parabola.across <= xp.maximum(_ACROSS_TOLERANCE[size], 2 * frame.noise)) & xp.all(f > -_LOWER)
+    on_curve = on_curve & (accepted & ~s.first)
     beyond_bound = on_curve & (s.trial_mu[0] >= curve.upper) & (height > 0)
-    is_found = on_curve & ~beyond_bound & (jnp.abs(height) <= _EXCESS_TOLERANCE)
-    is_found &= jnp.abs(mu - s.trial_mu[0]) <= _MU_TOLERANCE[size] * jnp.abs(s.trial_mu[0] - curve.alternative)
-    n_rejected = jnp.where(accepted, 0, s.n_rejected + 1)
-    hopeless = (n_rejected > _MAX_REJECTED) | (s.n_steps >= _MAX_STEPS) | (s.first & ~is_finite) | ~jnp.isfinite(mu)
-    status = jnp.where(beyond_bound, int(LimitStatus.BEYOND_BOUND), jnp.where(is_found, int(LimitStatus.FOUND), -1))
+    is_found = on_curve & ~beyond_bound & (xp.abs(height) <= _EXCESS_TOLERANCE)
+    distance = xp.abs(s.trial_mu[0] - curve.alternative)
+    is_found = is_found & (xp.abs(mu - s.trial_mu[0]) <= _MU_TOLERANCE[size] * distance)
+    n_rejected = xp.where(accepted, 0, s.n_rejected + 1)
+    hopeless = (n_rejected > _MAX_REJECTED) | (s.n_steps >= _MAX_STEPS) | (s.first & ~is_finite) | ~xp.isfinite(mu)
+    status = xp.where(beyond_bound, int(LimitStatus.BEYOND_BOUND), xp.where(is_found, int(LimitStatus.FOUND), -1))
     return _LimitCrossingState(
-        trial=jnp.where(accepted, trial, s.q + _CUT * (s.trial - s.q)),
-        trial_mu=jnp.where(accepted, mu, s.mu + _CUT * (s.trial_mu - s.mu)),
-        q=jnp.where(accepted, s.trial, s.q),
-        mu=jnp.where(accepted, s.trial_mu, s.mu),
-        g=jnp.where(accepted, g, s.g),
-        full_g=jnp.where(accepted, full_g, s.full_g),
+        trial=xp.where(accepted, trial, s.q + _CUT * (s.trial - s.q)),
+        trial_mu=xp.where(accepted, mu, s.mu + _CUT * (s.trial_mu - s.mu)),
+        q=xp.where(accepted, s.trial, s.q),
+        mu=xp.where(accepted, s.trial_mu, s.mu),
+        g=xp.where(accepted, g, s.g),
+        full_g=xp.where(accepted, full_g, s.full_g),
         v=v,
-        merit=jnp.where(accepted, jnp.where(s.first, jnp.inf, merit), s.merit),
-        first=jnp.array(False),
+        merit=xp.where(accepted, xp.where(s.first, xp.inf, merit), s.merit),
+        first=xp.array(False),
         n_rejected=n_rejected,
         n_steps=s.n_steps + 1,
         status=status,

@@ -5,23 +5,29 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._fit.objective import kinks_of
 from .._fit.result import FitResult
 from .._fit.status import Status
+from .._host import xp
+from .._host.hosted import is_for_host
 from .._likelihoods.base import AbstractLikelihood, Function
 from .._parameters.resolve import resolve
 from .._parameters.space import ravel
 from .._profile.conditional_covariance import conditional_shift
 from .._profile.fitted import Fitted
 from .._profile.minimum import Hold, Minimum, at_minimum
+from .._profile.on_host import OnHost, evaluated
 from .._profile.refit import refit
+from .._util.background import Repeats
 from .._util.typing import PyTree
 from .asymptotic import Reference
 from .ratio import Ratio
+
+_GRADIENTS = 50  # of the search for all six limits, of each side
 
 
 class LimitProblem(eqx.Module):
@@ -31,9 +37,9 @@ class LimitProblem(eqx.Module):
     conditional: Ratio  # conditional fits to the data, at 0 (for a tilde statistic) and at the alternative
     data: PyTree
     asimov: Reference
-    index: Int[Array, ""] = eqx.field(converter=jnp.asarray)  # of the parameter of interest
+    index: Int[Array, ""] = eqx.field(converter=xp.asarray)  # of the parameter of interest
     alternative: Float[Array, "1"]
-    alpha: Scalar = eqx.field(converter=jnp.asarray)
+    alpha: Scalar = eqx.field(converter=xp.asarray)
     distances: Float[Array, "5"]  # of the expected limits from the alternative, in standard deviations
 
 
@@ -55,9 +61,12 @@ class LimitSide(NamedTuple):
     data: PyTree
     position: Int[Array, ""]  # of the parameter of interest
     kinks: Float[Array, "m n"] | None  # of the likelihood, which the converted `nll` does not declare
+    known: Minimum | None = None  # on the host
 
     @property
     def minimum(self) -> Minimum:
+        if self.known is not None:
+            return self.known
         minimum = at_minimum(Fitted(self.nll, self.fit, self.data))
         if self.kinks is not None:
             minimum = minimum._replace(space=minimum.space.with_kinks(self.kinks))
@@ -66,20 +75,20 @@ class LimitSide(NamedTuple):
     @property
     def poi(self) -> Bool[Array, " n"]:
         """Marks the parameter of interest among the free parameters."""
-        return jnp.arange(self.fit.values.size) == self.position
+        return xp.arange(self.fit.values.size) == self.position
 
     def at(self, mu: Scalar, near: Float[Array, " n"], skip: Bool[Array, ""], robust: bool) -> _ConditionalFit:
         minimum, poi = self.minimum, self.poi
-        values = jnp.where(poi, mu, near)
+        values = xp.where(poi, mu, near)
         directions = poi[None].astype(minimum.x.dtype)
         shift = conditional_shift(minimum.covariance, directions, values - near)
-        start = minimum.space.clip(jnp.where(poi, values, near + shift))
-        refitted = refit(minimum, Hold(directions, values), jnp.where(poi, values, start), skip, robust)
+        start = minimum.space.clip(xp.where(poi, values, near + shift))
+        refitted = refit(minimum, Hold(directions, values), xp.where(poi, values, start), skip, robust)
         q = 2 * (refitted.value - minimum.fn(minimum.x, minimum.theta))
-        gradient = jax.grad(minimum.fn)(refitted.x, minimum.theta)
+        gradient = minimum.gradient(refitted.x)
         # a fit lower than the free one by more than rounding shows that the free one is not the minimum
-        is_good = (refitted.status == int(Status.VALID)) & jnp.isfinite(q) & (q > -1e-3) & minimum.valid
-        return _ConditionalFit(jnp.maximum(q, 0.0), 2 * jnp.sum(poi * gradient), refitted.x, is_good)
+        is_good = (refitted.status == int(Status.VALID)) & xp.isfinite(q) & (q > -1e-3) & minimum.valid
+        return _ConditionalFit(xp.maximum(q, 0.0), 2 * xp.sum(poi * gradient), refitted.x, is_good)
 
 
 class Sides(NamedTuple):
@@ -102,7 +111,7 @@ class Sides(NamedTuple):
             arrays, static = eqx.partition((side.fit, side.data, *args), eqx.is_array)
             return lax.map(lambda lane: of_lane(*eqx.combine(lane, static)), arrays)
         results = [fn(side, *jax.tree.map(lambda a: a[k], args)) for k, side in enumerate(self.sides)]  # noqa: B023
-        return jax.tree.map(lambda *a: jnp.stack(a), *results)
+        return jax.tree.map(lambda *a: xp.stack(a), *results)
 
     @property
     def asimov(self) -> "Sides":
@@ -135,5 +144,35 @@ def _stacked(a: PyTree, b: PyTree) -> PyTree:
     same_structure = jax.tree.structure(a) == jax.tree.structure(b) and eqx.tree_equal(static, other_static)
     if not same_structure or any(x.shape != y.shape for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)):
         return None
-    dtype = lambda x, y: x.dtype if x.dtype == y.dtype else jnp.result_type(float)  # noqa: E731
-    return eqx.combine(jax.tree.map(lambda x, y: jnp.stack([z.astype(dtype(x, y)) for z in (x, y)]), a, b), static)
+    dtype = lambda x, y: x.dtype if x.dtype == y.dtype else xp.result_type(float)  # noqa: E731
+    return eqx.combine(jax.tree.map(lambda x, y: xp.stack([z.astype(dtype(x, y)) for z in (x, y)]), a, b), static)
+
+
+class SidesOnHost(NamedTuple):
+    """The sides of the data and of the Asimov data, in NumPy."""
+
+    fitted: tuple[OnHost, OnHost]
+    position: Int[np.ndarray, ""]  # of the parameter of interest
+    repeats: Repeats
+
+    def at(self) -> tuple[LimitSide, ...]:
+        """The sides; call it on the host."""
+        position: Any = self.position
+        return tuple(
+            LimitSide(_NOTHING, side.result, side.data, position, None, at_minimum(side)) for side in self.fitted
+        )
+
+
+_NOTHING = Function(lambda params, data: 0.0)
+
+
+def sides_on_host(problem: LimitProblem, kind: Any) -> SidesOnHost | None:
+    """The sides for a search on the host; `None` where it has to be a program."""
+    if not is_for_host(problem):
+        return None
+    fits = (problem.conditional.free, problem.data), (problem.asimov.free, problem.asimov.data)
+    sides = [evaluated(problem.nll, result, data, _GRADIENTS, kind) for result, data in fits]
+    if sides[0] is None or sides[1] is None:
+        return None
+    (first, repeats), (second, _) = sides[0], sides[1]
+    return SidesOnHost((first, second), np.asarray(problem.index), repeats)

@@ -7,8 +7,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
+from .._host.evaluated import evaluated
 from .._util.chunks import sum_over_chunks
-from .._util.jit import jit
 from .._util.typing import PyTree
 from .base import AbstractJoint, AbstractLikelihood
 from .events import as_chunk, rows_of
@@ -105,7 +105,7 @@ def scaled(likelihood: Any, data: PyTree) -> tuple[Any, dict[str, Factor]]:
     return eqx.tree_at(lambda joint: joint.parts, likelihood, parts), factors
 
 
-@jit
+@evaluated
 def _factor(data: Any, chunk_size: int | None, what: str) -> Factor:
     """The factor of the events; NaN if their weights do not add up to a positive number."""
 

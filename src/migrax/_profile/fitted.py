@@ -11,10 +11,10 @@ from jaxtyping import Array
 from .._fit.fit import covariance_kind, fit
 from .._fit.objective import Theta, constant_of, prepare_data
 from .._fit.result import FitResult, check_has_covariance
+from .._host.evaluated import evaluated
 from .._likelihoods.base import AbstractLikelihood, as_likelihood
 from .._parameters.resolve import resolve
 from .._parameters.select import Where, select
-from .._util.jit import jit
 from .._util.tracing import is_concrete, is_concrete_tree
 from .._util.typing import PyTree
 
@@ -109,7 +109,7 @@ def is_of(result: FitResult, nll: AbstractLikelihood, data: PyTree, what: str, s
     return False
 
 
-@jit
+@evaluated
 def _value(nll: AbstractLikelihood, params: PyTree, data: PyTree) -> Array:
     return jnp.asarray(nll(resolve(params), data))
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 from jaxtyping import Array, Bool, Float, Scalar
 
 from .._derivatives.expansion import Objective
@@ -63,6 +64,19 @@ class Minimum(NamedTuple):
         if isinstance(self.fn, Differentiated):
             return Internal(self.fn, space, self.value)
         return lambda q: (self.fn(space.external(q), self.theta) - self.value, None)
+
+    def gradient(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The gradient of the objective."""
+        if isinstance(self.fn, Differentiated):
+            return self.fn.value_and_gradient(x)[1]
+        return jax.grad(self.fn)(x, self.theta)
+
+    def curvature_along(self, direction: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The Hessian at the minimum times a vector."""
+        fn = self.fn
+        if isinstance(fn, Differentiated):
+            return fn.expansion(self.x)[2] @ direction
+        return jax.jvp(jax.grad(lambda x: fn(x, self.theta)), (self.x,), (direction,))[1]
 
     def near(self, x: Float[Array, " n"], held: Bool[Array, " n"]) -> Bool[Array, ""]:
         """Whether the parameters that are not held are so near to the minimum that its errors set the scale of slopes.

@@ -11,11 +11,12 @@ import numpy as np
 
 from .._fit.evaluated import Objective, as_numpy, inputs_of, traced
 from .._fit.objective import check_up
-from .._fit.on_host import is_for_host
 from .._fit.result import FitResult
+from .._host.hosted import is_for_host
 from .._host.xp import on_host
 from .._likelihoods.base import AbstractLikelihood
 from .._util.arrays import to_jax
+from .._util.background import Repeats
 from .._util.jit import jit
 from .._util.typing import PyTree
 
@@ -31,6 +32,16 @@ class OnHost(NamedTuple):
     objective: Objective
 
 
+def evaluated(nll: Any, result: FitResult, data: PyTree, gradients: int, kind: Any) -> tuple[OnHost, Repeats] | None:
+    """A fit with its objective for about so many gradients, and the count of calls of this `kind`; `None` where the
+    call has to be a program."""
+    jaxprs = traced(nll, result.params, data, check_up(result.up), False)
+    if not jaxprs.is_usable or jaxprs.repeats.is_ready(kind):
+        return None
+    functions = jaxprs.at(inputs_of(nll, result.params, data, result.up), gradients)
+    return None if functions is None else (OnHost(nll, as_numpy(result), data, functions[0]), jaxprs.repeats)
+
+
 def direct(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn(fitted, *lanes)`, a function of a `Fitted` and arrays, on the host where it can be, else as a program."""
     program = jit(fn)
@@ -39,21 +50,18 @@ def direct(fn: Callable[..., Any]) -> Callable[..., Any]:
     def call(fitted: Any, *args: Any) -> Any:
         if not is_for_host((fitted, args)):
             return program(fitted, *args)
-        nll, result, data = fitted
-        jaxprs = traced(nll, result.params, data, check_up(result.up), False)
-        static = tuple(None if eqx.is_array(leaf) else leaf for leaf in jax.tree.leaves(args))
-        kind = (fn.__qualname__, *static, tuple(np.shape(leaf) for leaf in jax.tree.leaves(args)))
-        if not jaxprs.is_usable or jaxprs.repeats.is_ready(kind):
-            return program(fitted, *args)
+        leaves = jax.tree.leaves(args)
+        kind = (fn.__qualname__, *((np.shape(leaf), None if eqx.is_array(leaf) else leaf) for leaf in leaves))
+        count = max((np.shape(leaf)[0] for leaf in leaves if np.ndim(leaf)), default=1)
         start_time = time.perf_counter()
-        count = max((np.shape(leaf)[0] for leaf in jax.tree.leaves(args) if np.ndim(leaf)), default=1)
-        functions = jaxprs.at(inputs_of(nll, result.params, data, result.up), count * _GRADIENTS)
-        if functions is None:
+        nll, result, data = fitted
+        found = evaluated(nll, result, data, count * _GRADIENTS, kind)
+        if found is None:
             return program(fitted, *args)
         with on_host():
-            out = fn(OnHost(nll, as_numpy(result), data, functions[0]), *as_numpy(args))
+            out = fn(found[0], *as_numpy(args))
         out = to_jax(out, jax.tree.leaves((fitted, args)))
-        jaxprs.repeats.add(kind, time.perf_counter() - start_time, lambda: program(fitted, *args))
+        found[1].add(kind, time.perf_counter() - start_time, lambda: program(fitted, *args))
         return out
 
     return call

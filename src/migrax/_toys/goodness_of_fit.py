@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .._fit.fit import fit
 from .._fit.objective import prepare_data
 from .._fit.result import FitResult
+from .._host.evaluated import evaluated
 from .._host.hosted import hosted
 from .._likelihoods.base import as_likelihood
 from .._parameters.static import only_arrays, with_all_leaves
@@ -150,7 +151,7 @@ def _chi2_p_value(deviance: Array, ndof: Array) -> Array:
     return gammaincc(jnp.where(ndof > 0, 0.5 * ndof, jnp.nan), jnp.maximum(0.5 * deviance, 0.0))
 
 
-@jit
+@evaluated
 def _deviance(nll: Any, result: FitResult, data: PyTree) -> tuple[Array, Array]:
     value = nll.deviance(result.params, data)
     n_free = jnp.sum(~result.on_bound)

@@ -14,6 +14,7 @@ from ..._fit.hesse import covariance_matrix
 from ..._fit.objective import check_up, constant_of, objective
 from ..._fit.sandwich import sandwich
 from ..._fit.status import Status
+from ..._host.evaluated import evaluated
 from ..._likelihoods.base import AbstractLikelihood
 from ..._parameters.fix import fix
 from ..._parameters.space import ravel
@@ -47,7 +48,7 @@ def look(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: float) -> Lo
     return looked
 
 
-@jit
+@evaluated
 def _look(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar) -> Look:
     fn, theta, x, space = objective(nll, params, data, up)
     goal = jnp.asarray(EDM_GOAL, x.dtype)
@@ -69,7 +70,7 @@ def _look(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar) -> 
     )
 
 
-@jit
+@evaluated
 def values_at(
     nll: AbstractLikelihood, params: PyTree, data: PyTree, index: Int[Array, " k"], points: Float[Array, "m k"]
 ) -> Float[Array, " m"]:
@@ -81,7 +82,7 @@ def values_at(
     return values + constant_of(nll, theta)
 
 
-@jit
+@evaluated
 def deviance(nll: Any, params: PyTree, data: PyTree) -> Scalar:
     """Twice the likelihood relative to the saturated model, for a likelihood that has one."""
     return nll.deviance(params, data)
