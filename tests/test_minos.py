@@ -281,7 +281,7 @@ def test_no_retrace():
     before = traces
     for data, cl in ((COUNTS, 1.0), (COUNTS, 2.0), (COUNTS + 1e-3, 1.5)):
         mx.minos(nll, result, data, cl=cl)
-    assert traces == before + 1
+    assert traces == before  # it goes on with the jaxpr of the fit
 
 
 def test_a_parameter_leaves_its_bound_on_the_way():

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Scalar
 
 from .._derivatives.one_mode import ByDifferences, differentiable
 from .._host.plan import Plan
+from .._host.ways import forced
 from .._host.xp import in_program, on_host
 from .._likelihoods.base import AbstractLikelihood
 from .._parameters.space import resolve_at
@@ -29,6 +30,7 @@ _EXPANSIONS, _GRADIENTS, _LONGEST = 3, 40, 0.5  # the last in seconds
 # Arrays up to this size are compared number by number, to see whether they are those of the last call.
 _SMALL = 1000
 
+_KEPT = 3  # sets of data: a limit goes between those of the fit and the Asimov data
 _NUMBERS = 2  # value and gradient; the Hessian and what depends on the data alone come after them
 
 
@@ -73,7 +75,7 @@ class Traced:
         self._closed, self._residuals, self._has_constant = objective, residuals, has_constant
         self._used = [] if objective is None else _used((objective, residuals))
         self._lock = threading.Lock()
-        self._last: _AtData | None = None
+        self._kept: list[_AtData] = []  # at the data of the last calls, the newest first
         self._programs: Any = None
         self.repeats = Repeats()
 
@@ -86,15 +88,16 @@ class Traced:
         part of a program."""
         leaves = _arrays(inputs)
         with self._lock:
-            last = self._last
-        if last is None or not all(_is_same(last.leaves[i], leaves[i]) for i in self._used):
-            last = self._planned(leaves)
-            with self._lock:
-                self._last = last
-        if not last.is_usable:
+            kept = self._kept
+        found = next((old for old in kept if all(_is_same(old.leaves[i], leaves[i]) for i in self._used)), None)
+        found = self._planned(leaves) if found is None else found
+        with self._lock:
+            self._kept = [found, *(old for old in self._kept if old is not found)][:_KEPT]
+        if not found.is_usable:
             return None
-        cost = _EXPANSIONS * last.expansion.cost + gradients * last.gradient_cost
-        return last.by_numpy if cost < _LONGEST else self._by_programs(last)
+        cost = _EXPANSIONS * found.expansion.cost + gradients * found.gradient_cost
+        way = forced() or ("numpy" if cost < _LONGEST else "kernels")
+        return found.by_numpy if way == "numpy" else self._by_programs(found)
 
     def _planned(self, leaves: list[Any]) -> "_AtData":
         known = {i + 1: np.asarray(leaf) for i, leaf in enumerate(leaves)}

@@ -1,5 +1,6 @@
 """Equations that are evaluated as JAX evaluates them outside of any program, and those that only call others."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,7 +31,11 @@ def evaluate(equation: Any, operands: Sequence[Any]) -> Sequence[Any]:
 
 def is_plain(aval: Any) -> bool:
     """Whether NumPy has the dtype, with the arithmetic that XLA has: no keys of random numbers, no short floats."""
-    dtype = getattr(aval, "dtype", None)
+    return _is_plain_dtype(getattr(aval, "dtype", None))
+
+
+@functools.cache
+def _is_plain_dtype(dtype: Any) -> bool:
     return isinstance(dtype, np.dtype) and (dtype.kind in "biu" or dtype.name in _FLOATS)
 
 

@@ -16,6 +16,7 @@ from .._util.jit import jit, kept
 from .._util.tracing import is_concrete
 from .hosted import is_for_host
 from .plan import Plan
+from .ways import forced
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,7 +47,9 @@ class _Traced:
     @property
     def is_usable(self) -> bool:
         plan = self._plan
-        return plan is not None and not (plan.unknown or plan.has_effects or plan.cost > _LONGEST)
+        if plan is None or plan.unknown or plan.has_effects:
+            return False
+        return plan.cost < _LONGEST if forced() is None else forced() == "numpy"
 
     def __call__(self, leaves: list[Any]) -> Any:
         assert self._plan is not None

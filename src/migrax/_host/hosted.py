@@ -18,6 +18,7 @@ from jax.extend.core import jaxpr_as_fun
 from .._util.tracing import is_concrete, is_tracing
 from .._util.typing import PyTree
 from .plan import Plan
+from .ways import forced
 from .xp import in_program, is_on_host
 
 P = ParamSpec("P")
@@ -133,7 +134,8 @@ def is_for_host(inputs: PyTree) -> bool:
     """Whether a call from Python with these inputs may run on the host: nothing is traced, all is on one CPU."""
     config: Any = jax.config
     return (
-        all(is_local(leaf) for leaf in jax.tree.leaves(inputs) if eqx.is_array(leaf))
+        forced() != "program"
+        and all(is_local(leaf) for leaf in jax.tree.leaves(inputs) if eqx.is_array(leaf))
         and jax.default_backend() == "cpu"
         and not is_tracing()
         and not (config.jax_debug_nans or config.jax_debug_infs or config.jax_disable_jit)

@@ -49,9 +49,8 @@ class _Windows(NamedTuple):
     shape: tuple[int, ...]
     clip: bool
 
-    def places(self, indices: Any) -> tuple[list[Any], Any]:
-        """The index of each element in each dimension of the operand, broadcast against each other, and whether its
-        window lies inside."""
+    def places(self, indices: Any) -> "_Places":
+        """Which elements of the operand they select."""
         batch_shape = indices.shape[:-1]
         ndim = len(batch_shape) + len(self.offset_dims)
         batch_at = [i for i in range(ndim) if i not in self.offset_dims]
@@ -74,7 +73,37 @@ class _Windows(NamedTuple):
             if d in windowed:
                 place = place + _spread(np.arange(size), [self.offset_dims[windowed.index(d)]], ndim)
             places.append(place)
-        return places, np.True_ if self.clip else inside
+        inside = np.True_ if self.clip else inside
+        return _Places(tuple(places), inside, bool(np.all(inside)))
+
+
+class _Places(NamedTuple):
+    elements: tuple[Any, ...]  # the index of each in each dimension of the operand, broadcast against each other
+    inside: Any  # whether its window lies inside
+    all_inside: bool
+    is_single: bool = False  # whether no element is known to be selected twice
+
+    def counted(self, shape: Sequence[int]) -> "_Places":
+        """The same with `is_single` found out, for an operand of this shape."""
+        if not self.all_inside:
+            return self
+        flat = np.ravel(np.ravel_multi_index(np.broadcast_arrays(*self.elements), shape)) if shape else np.zeros(1)
+        return self._replace(is_single=np.unique(flat).size == flat.size)
+
+
+class Indexed:
+    """`use(operand, places, ...)` as a function of the operand and the numbers of a gather or scatter."""
+
+    def __init__(self, windows: _Windows, use: Function):
+        self._windows, self._use = windows, use
+
+    def __call__(self, x: Any, indices: Any, *new: Any) -> Any:
+        return self._use(x, self._windows.places(indices), *new)
+
+    def at(self, indices: Any) -> Function:
+        """The same function for these numbers, whatever it is given for them."""
+        places, use = self._windows.places(indices).counted(self._windows.shape), self._use
+        return lambda x, _, *new: use(x, places, *new)
 
 
 def _spread(x: Any, dims: Sequence[int], ndim: int) -> Any:
@@ -107,12 +136,11 @@ def _gather(equation: Any) -> Function | None:
     out = equation.outvars[0].aval
     fill = _fill_value(np.dtype(out.dtype), equation.params.get("fill_value"))
 
-    def gather(x: Any, indices: Any) -> Any:
-        places, inside = windows.places(indices)
-        found = np.broadcast_to(np.asarray(x)[tuple(places)], out.shape)
-        return found if np.all(inside) else np.where(inside, found, fill)
+    def gather(x: Any, at: _Places) -> Any:
+        found = np.broadcast_to(np.asarray(x)[at.elements], out.shape)
+        return found if at.all_inside else np.where(at.inside, found, fill)
 
-    return gather
+    return Indexed(windows, gather)
 
 
 def _fill_value(dtype: np.dtype, given: Any) -> Any:
@@ -148,21 +176,22 @@ def _scatter(combine: np.ufunc | None) -> Callable[[Any], Function | None]:
         if not any(word in mode for word in ("fill", "drop", "clip", "promise")):
             return None
 
-        def scatter(x: Any, indices: Any, new: Any) -> Any:
+        def scatter(x: Any, at: _Places, new: Any) -> Any:
             out = np.array(x)
-            places, inside = windows.places(indices)
             new = np.asarray(new)
-            index = tuple(np.broadcast_to(place, new.shape) for place in places)
-            if not np.all(inside):
-                kept = np.broadcast_to(inside, new.shape)
+            index = tuple(np.broadcast_to(place, new.shape) for place in at.elements)
+            if not at.all_inside:
+                kept = np.broadcast_to(at.inside, new.shape)
                 index, new = tuple(place[kept] for place in index), new[kept]
             if combine is None:
                 out[index] = new
+            elif at.is_single:
+                out[index] = combine(out[index], new)
             else:
                 combine.at(out, index, new)
             return out
 
-        return scatter
+        return Indexed(windows, scatter)
 
     return rule
 

@@ -234,8 +234,10 @@ def _folded(nodes: Sequence[_Node], constants: Mapping[int, Any]) -> tuple[list[
         if step.is_pure and all(slot in constants for slot in step.ins):
             out = step.run(*(constants[slot] for slot in step.ins))
             constants.update(zip(step.outs, [out] if step.is_single else out, strict=True))
-        else:
-            steps.append(step)
+            continue
+        if isinstance(step.run, indexing.Indexed) and step.ins[1] in constants:
+            step.run = step.run.at(constants[step.ins[1]])
+        steps.append(step)
     return steps, constants
 
 

@@ -15,6 +15,7 @@ from .._fit.result import FitResult
 from .._fit.status import Status
 from .._host import xp
 from .._host.blocks import in_blocks
+from .._host.evaluated import evaluated
 from .._host.hosted import hosted
 from .._parameters.select import Where
 from .._parameters.space import ravel
@@ -233,7 +234,12 @@ def _prefit_of_constraints(fitted: Fitted, index: tuple[int, ...]) -> dict[str, 
     if nll.prefit is None:
         return {}
     nuisances = {result.names[i] for i in index}
-    return {name: (value, error) for name, value, error in nll.prefit(result.params, data) if name in nuisances}
+    return {name: (value, error) for name, value, error in _prefit(nll, result.params, data) if name in nuisances}
+
+
+@evaluated
+def _prefit(nll: Any, params: PyTree, data: PyTree) -> list[tuple[str, Array, Array]]:
+    return list(nll.prefit(params, data))
 
 
 def _prefit_arrays(
@@ -242,14 +248,16 @@ def _prefit_arrays(
     """Values and errors before the fit, in the order of `index`; NaN for parameters without any."""
     n = len(result.names)
     known: Any = np.full((2, n), np.nan, result.values.dtype)
+    place = {name: i for i, name in enumerate(result.names)}
     for name, pair in prefit.items():
         if not (isinstance(pair, tuple | list) and len(pair) == 2):
             raise ValueError(f"prefit[{name!r}] must be a pair (value, error), got {pair!r}")
-        at = np.asarray(positions(result, name, "impacts"))
+        at = np.asarray([place[name]] if name in place else positions(result, name, "impacts"))
         if target in at:
             raise ValueError(f"prefit[{name!r}] is of the parameter of interest: impacts are those of the others")
         for row, numbers in enumerate(pair):
-            flat = jnp.ravel(jnp.asarray(numbers, result.values.dtype))
+            array = np if is_concrete(numbers) else jnp
+            flat = array.ravel(array.asarray(numbers, result.values.dtype))
             if flat.size not in (1, at.size):
                 raise ValueError(f"prefit[{name!r}] has {flat.size} numbers for {at.size} parameters")
             known = _with_numbers(known, row, at, flat)
@@ -259,9 +267,12 @@ def _prefit_arrays(
     return _rows(known, index)
 
 
-@hosted
-def _with_numbers(known: Array, row: int, at: Int[np.ndarray, " m"], numbers: Array) -> Array:
-    return jnp.asarray(known).at[row, at].set(numbers)
+def _with_numbers(known: Any, row: int, at: Int[np.ndarray, " m"], numbers: Any) -> Any:
+    if not isinstance(known, np.ndarray) or not isinstance(numbers, np.ndarray):
+        return jnp.asarray(known).at[row, at].set(numbers)
+    known = known.copy()
+    known[row, at] = numbers
+    return known
 
 
 @hosted

@@ -27,7 +27,7 @@ from .._util.typing import PyTree
 from .crossing import Aim, Found, Side, search
 from .fitted import Fitted, fitted
 from .levels import rise
-from .minimum import at_minimum
+from .minimum import LOWER, at_minimum
 from .on_host import direct
 from .retry import retry
 
@@ -223,7 +223,8 @@ def _lower_minimum(fitted: Fitted, which: Array, crossings: Found, what: str) ->
     nll, result, data = fitted
     lower_fit = fit(nll, update(result.params, crossings.x[lower_lanes[0]]), data, up=result.up)
     names = ", ".join(dict.fromkeys(result.names[i] for i in np.asarray(which)[lower_lanes]))
-    if not bool(lower_fit.valid & (lower_fit.nll < result.nll)):
+    drop = float(result.nll) - float(lower_fit.nll)
+    if not (bool(lower_fit.valid) and drop > LOWER * float(result.up)):
         event = f"{what} met along {names} a lower likelihood than at the minimum of the result"
         reason = (
             f"the fit from there is not valid. {lower_fit.message}"

@@ -62,6 +62,7 @@ class Repeats:
         self._ready: set[Any] = set()
 
     def is_ready(self, key: Any) -> bool:
+        """Whether the faster way is there."""
         return key in self._ready
 
     def add(self, key: Any, seconds: float, prepare: Callable[[], Any]) -> None:

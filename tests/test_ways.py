@@ -1,0 +1,324 @@
+"""The three ways of a direct call (NumPy; NumPy around programs of the likelihood; one program) give the same answers:
+values to 1e-9 of an error, the same statuses, counts, messages and warnings."""
+
+import warnings
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import migrax as mx
+from migrax._host.ways import forced_to
+
+RNG = np.random.default_rng(5)
+EVENTS = jnp.asarray(np.concatenate([RNG.normal(1.0, 0.3, 80), RNG.exponential(2.0, 120)]))
+X = np.linspace(0.0, 4.0, 9)
+POINTS = mx.Points(X, 2.0 * np.exp(-0.7 * X) + 0.3 + 0.1 * np.cos(5 * X), 0.1)
+COUNTS = {"main": jnp.array([21.0, 25.0, 22.0, 14.0]), "b": jnp.asarray(1.0)}
+
+
+def mixture(p, d):
+    signal = jnp.exp(-0.5 * ((d - p["mu"]) / p["sigma"]) ** 2) / p["sigma"] / jnp.sqrt(2 * jnp.pi)
+    background = jnp.exp(-d / p["tau"]) / p["tau"]
+    return -jnp.sum(jnp.log(p["f"] * signal + (1 - p["f"]) * jnp.where(d > 0, background, 1e-9)))
+
+
+def expected(p):
+    return p["mu"] * jnp.array([1.0, 5.0, 9.0, 2.0]) + p["b"] * jnp.array([20.0, 18.0, 15.0, 11.0])
+
+
+def line(p, x):
+    return p["a"] * jnp.exp(-p["k"] * x) + p["c"]
+
+
+def banana(p, _):
+    return 100 * (p["y"] - p["x"] ** 2) ** 2 + (1 - p["x"]) ** 2
+
+
+def saddle(p, _):
+    return (p["x"] ** 2 - 1) ** 2 + p["y"] ** 2
+
+
+def wave(p, d):
+    return 0.5 * jnp.sum((d - jnp.cos(p["phase"] + jnp.arange(6.0)) * p["amplitude"]) ** 2) / 0.04
+
+
+def jump(p, d):
+    return 0.5 * (p["a"] - d) ** 2 + 1.5 * jnp.abs(p["a"] - 1.0) + 0.5 * (p["b"] - p["a"]) ** 2
+
+
+def vectors(p, d):
+    return 0.5 * jnp.sum((p["v"] - d) ** 2) + 0.1 * jnp.sum(p["v"] ** 4) + 0.5 * (p["s"] - jnp.sum(p["v"])) ** 2
+
+
+MIXTURE = {
+    "mu": mx.Parameter(0.9),
+    "sigma": mx.Parameter(0.4, lower=0.01),
+    "tau": mx.Parameter(1.5, lower=0.1),
+    "f": mx.Parameter(0.5, lower=0.0, upper=1.0),
+}
+JOINT = mx.Joint({"main": mx.PoissonNLL(expected), "b": mx.NormalConstraint("b", 0.1)})
+LINE = mx.LeastSquares(line)
+KINKED = mx.Likelihood(jump, kinks={"a": 1.0})
+PROBLEMS = {
+    "mixture": (mixture, MIXTURE, EVENTS),
+    "joint": (JOINT, {"mu": mx.Parameter(1.0, lower=0.0, upper=10.0), "b": mx.Parameter(1.0, lower=0.0)}, COUNTS),
+    "at a bound": (
+        JOINT,
+        {"mu": mx.Parameter(1.0, lower=0.0, upper=10.0), "b": mx.Parameter(1.0, lower=0.0)},
+        COUNTS | {"main": jnp.array([21.0, 15.0, 6.0, 10.0])},
+    ),
+    "least squares": (
+        LINE,
+        {"a": mx.Parameter(1.0), "k": mx.Parameter(1.0, lower=0.0), "c": mx.Parameter(0.0)},
+        POINTS,
+    ),
+    "banana": (banana, {"x": -1.2, "y": 1.0}, None),
+    "saddle": (saddle, {"x": 0.0, "y": 0.3}, None),
+    "period": (
+        wave,
+        {"phase": mx.Parameter(2.5, period=2 * np.pi), "amplitude": mx.Parameter(0.5, lower=0.0)},
+        jnp.cos(2.9 + jnp.arange(6.0)) + 0.1,
+    ),
+    "kink": (KINKED, {"a": 0.3, "b": 0.0}, 1.4),
+    "vectors": (
+        vectors,
+        {"v": mx.Parameter([0.1, 0.2, 0.3], fixed=[False, True, False], lower=-3.0), "s": mx.Parameter(0.0)},
+        jnp.array([1.0, 2.0, -1.0]),
+    ),
+    "not finite": (lambda p, d: jnp.sum(jnp.log(p["a"]) * d), {"a": -1.0}, jnp.ones(3)),
+    "flat": (lambda p, _: (p["a"] + p["b"] - 1) ** 2, {"a": 0.0, "b": 0.0}, None),
+    "falls": (lambda p, _: -p["a"], {"a": 0.0}, None),
+    "float32": (
+        mixture,
+        jax.tree.map(lambda a: a.astype(jnp.float32), MIXTURE),
+        EVENTS.astype(jnp.float32),
+    ),
+}
+SOLVED = ("mixture", "joint", "at a bound", "least squares", "banana", "period", "kink", "vectors")
+WAYS = ("numpy", "kernels")
+
+
+def answers(call, way):
+    """What a call returns, and what it warns of."""
+    with warnings.catch_warnings(record=True) as caught, forced_to(way):
+        warnings.simplefilter("always")
+        return call(), [str(w.message) for w in caught]
+
+
+def fitted(name, way="program", **options):
+    nll, params, data = PROBLEMS[name]
+    return answers(lambda: mx.fit(nll, params, data, **options), way)
+
+
+RESULTS = {}
+
+
+def result_of(name):
+    if name not in RESULTS:
+        RESULTS[name] = fitted(name)[0]
+    return RESULTS[name]
+
+
+def assert_same(found, reference, tolerance=1e-9):
+    """Whole numbers and booleans are equal, others agree to `tolerance` of their size."""
+    assert jax.tree.structure(found) == jax.tree.structure(reference)
+    for (path, a), b in zip(jax.tree_util.tree_flatten_with_path(found)[0], jax.tree.leaves(reference), strict=True):
+        where = jax.tree_util.keystr(path)
+        assert a.dtype == b.dtype, where
+        assert a.shape == b.shape, where
+        a, b = np.asarray(a), np.asarray(b)
+        if b.dtype.kind != "f":
+            np.testing.assert_array_equal(a, b, err_msg=where)
+        elif ".direction" in where:  # an eigenvector, of either sign
+            np.testing.assert_allclose(np.abs(a), np.abs(b), rtol=1e-6, atol=1e-6)
+        elif ".edm" in where:  # far below the goal it is rounding
+            assert np.all(np.abs(a - b) <= 1e-8 + 1e-6 * np.abs(b)), where
+        else:
+            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=where)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_fit(name, way):
+    reference, told_reference = fitted(name)
+    found, told = fitted(name, way)
+    tolerance = 2e-3 if name == "float32" else 1e-9
+    if name in ("not finite", "flat", "falls"):
+        assert found.status == reference.status
+        assert found.message == reference.message
+        assert not bool(found.valid)
+    elif name == "float32":
+        assert bool(found.valid)
+        np.testing.assert_allclose(found.values, reference.values, atol=tolerance * float(np.max(reference.errors)))
+        np.testing.assert_allclose(found.errors, reference.errors, rtol=tolerance)
+    else:
+        assert_same(found, reference)
+        assert repr(found).splitlines()[3:] == repr(reference).splitlines()[3:] or "EDM" in repr(found)
+    assert told == told_reference
+
+
+CALLS = {
+    "hesse": lambda nll, r, d: mx.hesse(nll, r.params, d),
+    "minos": lambda nll, r, d: mx.minos(nll, r, d),
+    "profile": lambda nll, r, d: mx.profile(nll, r, d, r.names[0], 7),
+    "scan": lambda nll, r, d: mx.scan(nll, r, d, r.names[0], 7),
+    "impacts": lambda nll, r, d: mx.impacts(nll, r, d, r.names[0]),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("name", SOLVED)
+def test_calls_from_a_fit(name, call):
+    nll, _, data = PROBLEMS[name]
+    result = result_of(name)
+    if float(result.errors[0]) == 0 and call in ("profile", "scan"):
+        pytest.skip("a parameter at its bound has no error")  # its grid has to be given
+    run = lambda: CALLS[call](nll, result, data)  # noqa: E731
+    reference, told_reference = answers(run, "program")
+    for way in WAYS:
+        found, told = answers(run, way)
+        assert_same(found, reference, tolerance=1e-8)
+        assert told == told_reference
+
+
+TESTS = {
+    "contour": lambda r, d: mx.contour(JOINT, r, d, ("mu", "b"), size=24),
+    "upper limit": lambda r, d: mx.upper_limit(JOINT, r, d, "mu"),
+    "upper limit of p": lambda r, d: mx.upper_limit(JOINT, r, d, "mu", cls=False),
+    "hypotest": lambda r, d: mx.hypotest(JOINT, r, d, "mu", 1.0),
+    "discovery": lambda r, d: mx.discovery(JOINT, r, d, "mu"),
+    "interval": lambda r, d: mx.interval(JOINT, r, d, "mu"),
+    "goodness of fit": lambda r, d: mx.goodness_of_fit(JOINT, r, d),
+    "propagate": lambda r, d: mx.propagate(expected, r),
+}
+
+
+@pytest.mark.parametrize("call", TESTS)
+@pytest.mark.parametrize("name", ["joint", "at a bound"])
+def test_tests_and_limits(name, call):
+    result, data = result_of(name), PROBLEMS[name][2]
+    if name == "at a bound" and call == "contour":
+        return
+    run = lambda: TESTS[call](result, data)  # noqa: E731
+    reference, told_reference = answers(run, "program")
+    for way in WAYS:
+        found, told = answers(run, way)
+        assert_same(found, reference, tolerance=1e-8)
+        assert told == told_reference
+
+
+@pytest.mark.parametrize("solver", [mx.Newton(), mx.Simplex(), mx.Migrad(max_refused=3)])
+def test_solvers(solver):
+    reference, _ = fitted("mixture", solver=solver)
+    for way in WAYS:
+        assert_same(fitted("mixture", way, solver=solver)[0], reference, tolerance=1e-7)
+
+
+@pytest.mark.parametrize("options", [{"hesse": False}, {"max_steps": 2}, {"up": 2.0}, {"hesse": "sandwich"}])
+def test_options(options):
+    nll, params = (
+        mx.UnbinnedNLL(lambda p, x: -0.5 * ((x - p["m"]) / p["s"]) ** 2 - jnp.log(p["s"])),
+        {
+            "m": mx.Parameter(0.0),
+            "s": mx.Parameter(1.0, lower=0.0),
+        },
+    )
+    run = lambda: mx.fit(nll, params, EVENTS, **options)  # noqa: E731
+    reference, told_reference = answers(run, "program")
+    for way in WAYS:
+        found, told = answers(run, way)
+        assert_same(found, reference)
+        assert told == told_reference
+
+
+def test_a_covariance_that_is_given():
+    covariance = result_of("mixture").covariance
+    reference, _ = fitted("mixture", covariance=covariance)
+    for way in WAYS:
+        assert_same(fitted("mixture", way, covariance=covariance)[0], reference)
+
+
+def test_strict_promotion():
+    with jax.numpy_dtype_promotion("strict"):
+        nll = lambda p, d: 0.5 * jnp.sum((d - p["mu"]) ** 2)  # noqa: E731
+        found, reference = (
+            answers(lambda: mx.fit(nll, {"mu": jnp.asarray(0.0)}, EVENTS), way)[0] for way in ("numpy", "program")
+        )
+    assert_same(found, reference)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_new_data_of_the_same_shape(way):
+    """The jaxpr is kept, what was folded at the old data is not."""
+    nll, params, _ = PROBLEMS["joint"]
+    for shift in (0.0, 3.0, 7.0, 0.0):
+        data = COUNTS | {"main": COUNTS["main"] + shift}
+        found, reference = (answers(lambda data=data: mx.fit(nll, params, data), w)[0] for w in (way, "program"))
+        assert_same(found, reference)
+
+
+def test_the_function_is_traced_once():
+    traces = []
+
+    def nll(p, d):
+        traces.append(1)
+        return 0.5 * jnp.sum((d - p["mu"]) ** 2 / p["s"] ** 2) + d.size * jnp.log(p["s"])
+
+    params = {"mu": mx.Parameter(0.0), "s": mx.Parameter(1.0, lower=0.1)}
+    with forced_to("numpy"):
+        result = mx.fit(nll, params, EVENTS)
+        mx.fit(nll, params, EVENTS + 1.0)
+        mx.minos(nll, result, EVENTS)
+        mx.contour(nll, result, EVENTS, ("mu", "s"), size=8)
+        mx.hesse(nll, result.params, EVENTS)
+    assert len(traces) == 1
+
+
+def test_values_that_a_function_captures():
+    """As in a program: a function whose captured values change is traced again."""
+    scale = [1.0]
+    nll = lambda p, d: 0.5 * jnp.sum((d - scale[0] * p["mu"]) ** 2)  # noqa: E731
+    with forced_to("numpy"):
+        first = mx.fit(nll, {"mu": 0.0}, EVENTS)
+        scale[0] = 2.0
+        second = mx.fit(nll, {"mu": 0.0}, EVENTS)
+    np.testing.assert_allclose(first.values, 2 * second.values)
+
+
+def test_what_has_to_be_a_program():
+    """A function that is traced, differentiated or vmapped from outside, or calls back."""
+    with forced_to("numpy"):
+        by_jit = jax.jit(lambda d: mx.fit(mixture, MIXTURE, d).values)(EVENTS)
+        np.testing.assert_allclose(by_jit, result_of("mixture").values, atol=1e-9)
+        nll = lambda p, d: 0.5 * jnp.sum((d - p["mu"]) ** 2)  # noqa: E731
+        assert float(jax.grad(lambda d: mx.fit(nll, {"mu": 0.0}, d).values[0])(EVENTS)[0]) == pytest.approx(
+            1 / EVENTS.size
+        )
+        of_closure = jax.vmap(lambda s: mx.fit(lambda p, d: nll(p, d * s), {"mu": 0.0}, EVENTS).values[0])
+        np.testing.assert_allclose(of_closure(jnp.array([1.0, 2.0])), EVENTS.mean() * jnp.array([1.0, 2.0]))
+
+        def calls_back(p, d):
+            return jax.pure_callback(lambda x: x, jax.ShapeDtypeStruct((), d.dtype), jnp.sum(d)) + p["mu"] ** 2
+
+        assert float(mx.fit(calls_back, {"mu": 1.0}, EVENTS).values[0]) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_an_exception_has_the_users_line():
+    def nll(p, d):
+        return jnp.sum(d) * p["not there"]
+
+    with forced_to("numpy"), pytest.raises(KeyError, match="not there") as raised:
+        mx.fit(nll, {"mu": 0.0}, EVENTS)
+    assert any(entry.name == "nll" for entry in raised.traceback)
+
+
+def test_the_results_are_of_jax():
+    with forced_to("numpy"):
+        result = mx.fit(*PROBLEMS["mixture"])
+        errors = mx.minos(mixture, result, EVENTS, "mu")
+    for leaf in jax.tree.leaves((result, errors)):
+        assert isinstance(leaf, jax.Array)
+    assert eqx.tree_equal(result, jax.tree.map(lambda a: a, result))
