@@ -263,7 +263,7 @@ def test_what_a_function_writes_itself_is_no_change():
     for _ in range(3):
         mx.fit(nll, START)
         mx.hesse(nll, START)
-    assert count == len(seen) == 2  # once a door
+    assert count == len(seen) == 1  # fit and hesse share it
     memory["data"] = B
     np.testing.assert_allclose(mx.fit(nll, START).values, [9.0])
 

@@ -140,6 +140,11 @@ def assert_same(found, reference, tolerance=1e-9):
             np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=where)
 
 
+def assert_same_dtypes(found, reference):
+    for (path, a), b in zip(jax.tree_util.tree_flatten_with_path(found)[0], jax.tree.leaves(reference), strict=True):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), jax.tree_util.keystr(path)
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_fit(name, way):
@@ -151,6 +156,7 @@ def test_fit(name, way):
         assert found.message == reference.message
         assert not bool(found.valid)
     elif name == "float32":
+        assert_same_dtypes(found, reference)
         assert bool(found.valid)
         np.testing.assert_allclose(found.values, reference.values, atol=tolerance * float(np.max(reference.errors)))
         np.testing.assert_allclose(found.errors, reference.errors, rtol=tolerance)
@@ -182,6 +188,27 @@ def test_calls_from_a_fit(name, call):
         found, told = answers(run, way)
         assert_same(found, reference, tolerance=1e-8)
         assert told == told_reference
+
+
+@pytest.mark.parametrize("call", [*CALLS, "contour", "upper limit", "hypotest"])
+def test_float32(call):
+    """The dtypes are those of the program, and the numbers have its digits."""
+    nll, params, data = PROBLEMS["float32"]
+    result = answers(lambda: mx.fit(nll, params, data), "numpy")[0]
+    runs = {
+        "contour": lambda: mx.contour(nll, result, data, ("mu", "f"), size=12),
+        "upper limit": lambda: mx.upper_limit(nll, result, data, "f"),
+        "hypotest": lambda: mx.hypotest(nll, result, data, "f", 0.5),
+    }
+    run = runs.get(call, lambda: CALLS[call](nll, result, data))
+    if call in ("upper limit", "hypotest"):  # a function has no Asimov data
+        nll = mx.Likelihood(mixture, expected_data=lambda p: EVENTS.astype(jnp.float32))
+    (found, told), (reference, told_reference) = (answers(run, way) for way in ("numpy", "program"))
+    assert_same_dtypes(found, reference)
+    assert told == told_reference
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(reference), strict=True):
+        if b.dtype == jnp.float32 and call not in ("upper limit", "hypotest"):
+            np.testing.assert_allclose(a, b, rtol=0.02, atol=0.02)
 
 
 TESTS = {

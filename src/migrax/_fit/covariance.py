@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from .._display.html import matrix_html
 from .._display.latex import matrix_latex
 from .._display.text import matrix_text
-from .._host import xp
+from .._host.hosted import hosted
 from .._parameters.names import unknown_name
 from .._util.frames import data_frame
 from .._util.result import AbstractResult, refuse_many, refuse_traced
@@ -38,20 +38,12 @@ class Covariance(AbstractResult):
     @property
     def errors(self) -> Float[Array, "*batch n"]:
         """The square roots of the variances, shape `(..., n)`."""
-        variance = xp.diagonal(self.matrix, axis1=-2, axis2=-1)
-        return _safe_sqrt(variance)
+        return _errors_of(self.matrix)
 
     @property
     def correlation(self) -> Float[Array, "*batch n n"]:
         """The correlation matrix, shape `(..., n, n)`: 1 on the diagonal, 0 beside a parameter without a variance."""
-        errors = self.errors
-        inverse = jnp.where(errors > 0, 1 / jnp.where(errors > 0, errors, 1.0), 0.0)
-        product = self.matrix * inverse[..., :, None] * inverse[..., None, :]
-        n = errors.shape[-1]
-        one = jnp.eye(n, dtype=bool)
-        return jnp.where(
-            one & jnp.isfinite(errors)[..., None, :], 1.0, jnp.where(jnp.isfinite(self.matrix), product, jnp.nan)
-        )
+        return _correlation_of(self.matrix)
 
     def __getitem__(self, pair: tuple[str, str]) -> Float[Array, "*batch"]:
         """`covariance["mu", "sigma"]`: one entry, or a block for vector parameters, shape `(..., size, size)`."""
@@ -97,9 +89,23 @@ class Covariance(AbstractResult):
         return matrix_html(self.names, np.asarray(self.matrix))
 
 
+@hosted
+def _errors_of(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n"]:
+    return _safe_sqrt(jnp.diagonal(matrix, axis1=-2, axis2=-1))
+
+
+@hosted
+def _correlation_of(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
+    errors = _safe_sqrt(jnp.diagonal(matrix, axis1=-2, axis2=-1))
+    inverse = jnp.where(errors > 0, 1 / jnp.where(errors > 0, errors, 1.0), 0.0)
+    product = matrix * inverse[..., :, None] * inverse[..., None, :]
+    is_known = jnp.eye(errors.shape[-1], dtype=bool) & jnp.isfinite(errors)[..., None, :]
+    return jnp.where(is_known, 1.0, jnp.where(jnp.isfinite(matrix), product, jnp.nan))
+
+
 def _safe_sqrt(x: Array) -> Array:
     positive = x > 0
-    return xp.where(positive, xp.sqrt(xp.where(positive, x, 1.0)), xp.where(x == 0, 0.0, xp.nan))
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), jnp.where(x == 0, 0.0, jnp.nan))
 
 
 def _positions(name: str, names: tuple[str, ...]) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._host.evaluated import evaluated
+from .._host.hosted import hosted
 from .._likelihoods.base import AbstractJoint, AbstractLikelihood
 from .._likelihoods.spread import FINE, NOT_A_SUM, spread_of, treatment
 from .._parameters.space import resolve_at
@@ -68,9 +69,13 @@ def sandwich(
             "positive (the parts of the likelihood disagree by much)",
             stacklevel=stacklevel,
         )
+    return Covariance(*_if_usable(matrix, inverse.valid, faults, positive), inverse.names, "sandwich", inverse.accuracy)
+
+
+@hosted
+def _if_usable(matrix: Array, valid: Array, faults: Array, positive: Array) -> tuple[Array, Array]:
     is_usable = jnp.all(faults == FINE) & positive
-    matrix = jnp.where(is_usable, matrix, jnp.nan)
-    return Covariance(matrix, inverse.valid & is_usable, inverse.names, "sandwich", inverse.accuracy)
+    return jnp.where(is_usable, matrix, jnp.nan), valid & is_usable
 
 
 def _refusal(name: str, fault: int) -> str:

@@ -47,9 +47,11 @@ def in_program() -> Iterator[None]:
 def _where(which: Any, yes: Any, no: Any) -> Any:
     if isinstance(which, bool | np.bool_) and not (np.ndim(yes) or np.ndim(no)):
         picked, other = (yes, no) if which else (no, yes)
-        if isinstance(picked, np.generic):
-            return picked
+        if isinstance(picked, np.generic) or (isinstance(picked, float) and isinstance(other, float)):
+            return picked  # a float of Python takes the dtype of what it meets, as JAX's weak types do
         return np.asarray(picked, getattr(other, "dtype", None))[()]
+    if isinstance(yes, float) and isinstance(no, float):
+        raise TypeError("NumPy has no weak types: give one of two numbers the dtype of the others")
     return np.where(which, yes, no)
 
 
@@ -67,6 +69,8 @@ _ON_HOST: dict[str, Callable[..., Any]] = {
     **{name: _scalar(getattr(np, name)) for name in ("array", "asarray", "zeros", "ones", "full")},
     "where": _where,
     "finfo": _finfo,
+    "nanmax": np.fmax.reduce,  # without NumPy's warning where all are NaN
+    "nanmin": np.fmin.reduce,
 }
 
 

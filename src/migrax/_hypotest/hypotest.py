@@ -219,7 +219,11 @@ def tested(
     method = as_calculator(calculator)
     values = statistic.checked(free.result, index, value, what)
     alternative = method.alternative_of(statistic, free.result, index)
-    if statistic.discovery and is_concrete(values, alternative) and bool(jnp.all(values == alternative)):
+    if (
+        statistic.discovery
+        and is_concrete(values, alternative)
+        and np.array_equal(np.asarray(values), np.asarray(alternative))
+    ):
         raise ValueError(
             f"{what} tests {float(values[0]):g} against itself: a discovery tests the value without a signal, 0, and "
             "alternative= of the calculator is the one with it"

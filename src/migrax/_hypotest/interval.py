@@ -197,20 +197,26 @@ def interval(
 
 def _by_minos(fitted: Fitted, i: int, cl: float, scales: Scales) -> Interval:
     free = fitted.result
-    best, name = free.values[i], free.names[i]
+    best, name = _entry(free.values, i), free.names[i]
     if is_concrete(free.valid) and not bool(free.valid):
         failed = jnp.asarray(int(LimitStatus.FIT_FAILED))
         nan = jnp.full_like(best, jnp.nan)
         return Interval(nan, nan, failed, failed, best, free, None, None, cl, "central", name, scales)
     sides = minos(*fitted, name, cl=cl)
-    lower, lower_status = _end_by_minos(best, sides.lower[0], sides.lower_status[0], free.lower[i])
-    upper, upper_status = _end_by_minos(best, sides.upper[0], sides.upper_status[0], free.upper[i])
+    lower, lower_status = _end_by_minos(free.values, i, sides.lower, sides.lower_status, free.lower)
+    upper, upper_status = _end_by_minos(free.values, i, sides.upper, sides.upper_status, free.upper)
     return Interval(lower, upper, lower_status, upper_status, best, free, None, None, cl, "central", name, scales)
 
 
 @hosted
-def _end_by_minos(best: Array, error: Array, side: Array, bound: Array) -> tuple[Array, Array]:
-    """An end of the interval, and its `LimitStatus`."""
+def _entry(values: Array, i: int) -> Array:
+    return values[i]
+
+
+@hosted
+def _end_by_minos(values: Array, i: int, errors: Array, sides: Array, bounds: Array) -> tuple[Array, Array]:
+    """An end of the interval of parameter `i`, and its `LimitStatus`."""
+    best, error, side, bound = values[i], errors[0], sides[0], bounds[i]
     is_found, at_bound = side == int(Side.FOUND), side == int(Side.AT_LIMIT)
     end = jnp.where(is_found, best + error, jnp.where(at_bound, bound, jnp.nan))
     failure = jnp.where(at_bound, int(LimitStatus.AT_BOUND), int(LimitStatus.FIT_FAILED))

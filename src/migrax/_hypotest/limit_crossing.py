@@ -224,7 +224,7 @@ def _end(
     minimum, poi = side.minimum, side.poi
     space, _ = _coordinates(minimum, poi)
     x = minimum.space.clip(space.external(q))
-    sign = xp.where(minimum.space.lower_is_nearer(minimum.x), 1.0, -1.0)
+    sign = xp.where(minimum.space.lower_is_nearer(minimum.x), xp.ones_like(x), -1.0)
     stay_on_bounds = xp.all(~minimum.active | poi | (full_g * sign >= 0))
     return x, stay_on_bounds & minimum.near(x, poi)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._util.jit import jit
+from .._host.evaluated import evaluated
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from ..distributions import _foreign
@@ -234,7 +234,7 @@ def _has_integral(density: Density, params: PyTree, events: Occupied) -> bool:
     return _log_probabilities(density.distribution(params), jnp.zeros(1), jnp.ones(1)) is not None
 
 
-@jit
+@evaluated
 def _integral(
     density: Density, params: PyTree, inner: tuple[Array, ...], pieces: tuple[Array, ...], flat: bool
 ) -> tuple[Array, Array, Array]:
@@ -254,7 +254,7 @@ def _integral(
     return log_integral - jnp.log(expected), error, expected
 
 
-@jit
+@evaluated
 def _own_integral(
     function: Callable, params: PyTree, inner: tuple[Array, ...], pieces: tuple[Array, ...], flat: bool
 ) -> Array:

@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 _MIN_POINTS = 8
 
 
+@hosted
+def _is_found(status: Array) -> Array:
+    return status <= int(Side.AT_LIMIT)
+
+
+@hosted
+def _closed(values: Array, i: int) -> Array:
+    v = values[..., i]
+    return jnp.concatenate([v, v[..., :1]], axis=-1)
+
+
 class Contour(AbstractResult):
     """The contour of two parameters at `c` confidence levels (no such axis for a single one), `m` points each.
 
@@ -55,7 +66,7 @@ class Contour(AbstractResult):
 
     @property
     def valid(self) -> Bool[Array, "*batch m"]:
-        return self.status <= int(Side.AT_LIMIT)
+        return _is_found(self.status)
 
     @property
     def x(self) -> Float[Array, "*batch m+1"]:
@@ -66,8 +77,7 @@ class Contour(AbstractResult):
         return self._closed(1)
 
     def _closed(self, i: int) -> Array:
-        v = self.values[..., i]
-        return jnp.concatenate([v, v[..., :1]], axis=-1)
+        return _closed(self.values, i)
 
     def to_pandas(self) -> "DataFrame":
         """The points as a `pandas.DataFrame`, one row each: all free parameters, the `rise`, the name of the `status`

@@ -90,7 +90,7 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
         direct=held,
     )
     fast = crossing(minimum, way, z, skip | blocked)
-    sign = xp.where(space.lower_is_nearer(x), 1.0, -1.0)
+    sign = xp.where(space.lower_is_nearer(x), xp.ones_like(x), -1.0)
     stays_at_bounds = xp.all(~minimum.active | held | (fast.gradient * sign >= 0))
     found, x_found, count = fast.found & stays_at_bounds & minimum.near(fast.x, held), fast.x, fast.num_gradients
     if space.has_period:  # after one period the line is back at the minimum: a crossing beyond is a repetition

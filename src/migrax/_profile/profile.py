@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 Grid = ArrayLike | tuple[ArrayLike, ArrayLike]
 
 
+@hosted
+def _is_valid(status: Array) -> Array:
+    return status == int(Status.VALID)
+
+
 class Profile(AbstractResult):
     """The likelihood on a grid of one parameter, shape `(m,)`, or of two, shape `(m, l)`.
 
@@ -62,7 +67,7 @@ class Profile(AbstractResult):
 
     @property
     def valid(self) -> Bool[Array, "*batch"]:
-        return self.status == int(Status.VALID)
+        return _is_valid(self.status)
 
     def to_pandas(self) -> "DataFrame":
         """The points as a `pandas.DataFrame`, one row each: all free parameters, `nll`, `rise`, the name of the
@@ -227,9 +232,8 @@ def _grids(result: FitResult, index: tuple[int, ...], grid: Any, sigmas: float, 
                 if g.size < 5
                 else f"the grid of {name!r} must have one axis, got shape {g.shape}"
             )
-        low, high = result.lower[i], result.upper[i]
-        if is_concrete(g, low, high):
-            values = np.asarray(g)
+        if is_concrete(g, result.lower, result.upper):
+            values, low, high = np.asarray(g), np.asarray(result.lower)[i], np.asarray(result.upper)[i]
             bad = ~((values >= low) & (values <= high)) | ~np.isfinite(values)
             if np.any(bad):
                 raise ValueError(f"the grid of {name!r} leaves its bounds: {values[bad][0]} is not in [{low}, {high}]")

@@ -111,6 +111,6 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
     end = flow.while_loop(lambda s: ~s.done, body, initial)
     # The last step is not evaluated.
     x = space.external(xp.where(end.converged, end.trial, end.q))
-    sign = xp.where(minimum.space.lower_is_nearer(minimum.x), 1.0, -1.0)
+    sign = xp.where(minimum.space.lower_is_nearer(minimum.x), xp.ones_like(x), -1.0)
     stay_at_bounds = xp.all(~minimum.active | which | (end.push * sign >= 0))  # the slopes keep them at their bounds
     return Descent(x, space.external(end.begin), end.converged & stay_at_bounds, end.steps)

@@ -105,7 +105,7 @@ class AbstractFits:
             errors = minos(memory.nll, result, memory.data, names, cl=1.0 if cl is None else cl)
             replace(memory, errors.result)
             memory.merrors.update(_merrors(memory, errors))
-            memory.count(ngrad=np.sum(errors.stats["num_gradients"]))
+            memory.count(ngrad=np.sum(np.asarray(errors.stats["num_gradients"])))
         return self
 
     def scan(self, ncall: int | None = None) -> Any:
