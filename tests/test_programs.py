@@ -1,4 +1,4 @@
-"""How many programs XLA compiles for the first call of each function: those of fits, and nothing around them."""
+"""How many programs XLA compiles for the first call of each function."""
 
 import jax
 import jax.monitoring
@@ -8,6 +8,7 @@ import pytest
 
 import migrax as mx
 from migrax._host.hosted import hosted
+from migrax._host.ways import forced_to
 
 SIGNAL, BACKGROUND = jnp.array([1.0, 5.0, 9.0, 2.0]), jnp.array([20.0, 18.0, 15.0, 11.0])
 PARAMS = {"mu": mx.Parameter(1.0, lower=0.0, upper=10.0), "b": mx.Parameter(1.0, lower=0.0)}
@@ -26,19 +27,42 @@ NLL = mx.Joint({"main": mx.PoissonNLL(expected), "b": mx.NormalConstraint("b", 0
 # Made by JAX to copy an array, or to give it another dtype.
 COPIES = ("stage", "convert_element_type", "broadcast_in_dim", "ravel", "dynamic_slice", "squeeze")
 
+POINTS = mx.Points(np.linspace(0, 4, 9), 2 * np.exp(-0.7 * np.linspace(0, 4, 9)) + 0.3, 0.1)
+LINE = mx.LeastSquares(lambda p, x: p["a"] * jnp.exp(-p["k"] * x))
+DENSITY = mx.UnbinnedNLL(lambda p, x: -0.5 * ((x - p["m"]) / p["s"]) ** 2 - jnp.log(p["s"] * np.sqrt(2 * np.pi)))
+EVENTS = jnp.asarray(np.random.default_rng(0).normal(0, 1, 100))
+SHAPE = {"m": mx.Parameter(0.1), "s": mx.Parameter(1.0, lower=0.1)}
+
+# Direct calls of likelihoods that NumPy evaluates.
 CALLS = {
-    "minos": (lambda r: mx.minos(NLL, r, DATA), ["_sides"]),
-    "profile": (lambda r: mx.profile(NLL, r, DATA, "mu"), ["evaluate"]),
-    "contour": (lambda r: mx.contour(NLL, r, DATA, ["mu", "b"]), ["_sides", "_base_is_inside", "_search_lines"]),
-    "goodness of fit": (lambda r: mx.goodness_of_fit(NLL, r, DATA), ["_deviance", "_value"]),
-    "hypotest": (lambda r: mx.hypotest(NLL, r, DATA, "mu", 1.0), ["_asimov", "_fit", "_value", "evaluate"]),
-    "limit": (
-        lambda r: mx.upper_limit(NLL, r, DATA, "mu"),
-        ["_asimov", "_fit", "_value", "crossings", "evaluate", "limits_at"],
-    ),
-    "propagate": (lambda r: mx.propagate(ratio, r), ["_propagate"]),
-    "print": (lambda r: (str(r), r._repr_html_(), r.to_dict(), r.to_latex()), []),
+    "fit": lambda r: mx.fit(NLL, PARAMS, DATA),
+    "fit of points": lambda r: mx.fit(LINE, {"a": 1.0, "k": 1.0}, POINTS),
+    "fit of events": lambda r: mx.fit(DENSITY, SHAPE, EVENTS),
+    "sandwich": lambda r: mx.fit(DENSITY, SHAPE, EVENTS, hesse="sandwich"),
+    "hesse": lambda r: mx.hesse(NLL, r.params, DATA),
+    "minos": lambda r: mx.minos(NLL, r, DATA),
+    "profile": lambda r: mx.profile(NLL, r, DATA, "mu"),
+    "scan": lambda r: mx.scan(NLL, r, DATA, "mu"),
+    "impacts": lambda r: mx.impacts(NLL, r, DATA, "mu"),
+    "contour": lambda r: mx.contour(NLL, r, DATA, ["mu", "b"]),
+    "goodness of fit": lambda r: mx.goodness_of_fit(NLL, r, DATA),
+    "hypotest": lambda r: mx.hypotest(NLL, r, DATA, "mu", 1.0),
+    "discovery": lambda r: mx.discovery(NLL, r, DATA, "mu"),
+    "interval": lambda r: mx.interval(NLL, r, DATA, "mu"),
+    "limit": lambda r: mx.upper_limit(NLL, r, DATA, "mu"),
+    "limit from a start": lambda r: mx.upper_limit(NLL, PARAMS, DATA, "mu"),
+    "propagate": lambda r: mx.propagate(ratio, r),
+    "minuit": lambda r: _minuit(),
+    "print": lambda r: (str(r), r._repr_html_(), r.to_dict(), r.to_latex()),
 }
+
+
+def _minuit():
+    minuit = mx.Minuit(NLL, PARAMS, DATA)
+    minuit.migrad().hesse().minos()
+    minuit.mnprofile("mu")
+    minuit.mncontour("mu", "b")
+    return str(minuit)
 
 
 _COMPILED: list[str] = []  # the names of all programs, also of those that came from the cache on disk
@@ -64,17 +88,37 @@ def result():
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_programs(name, result):
-    call, programs = CALLS[name]
+def test_a_direct_call_compiles_nothing(name, result):
     jax.clear_caches()  # so that programs of other tests do not count as made before
-    assert sorted(set(compiled_by(lambda: call(result)))) == sorted(programs)
-    assert compiled_by(lambda: call(result)) == []
+    assert compiled_by(lambda: CALLS[name](result)) == []
 
 
-def test_programs_of_a_fit():
+def test_kernels_of_a_long_likelihood():
+    """Value and gradient, and the expansion; all calls share them."""
+    x = jnp.asarray(np.random.default_rng(0).normal(0, 1, 1000))
+    nll = lambda p, x: jnp.sum(0.5 * ((x - p["m"]) / p["s"]) ** 2 + jnp.log(p["s"]))  # noqa: E731
+    y = x + 1.0
     jax.clear_caches()
-    fresh = mx.PoissonNLL(lambda p: p["mu"] * SIGNAL + p["b"] * BACKGROUND)
-    assert compiled_by(lambda: mx.fit(fresh, PARAMS, DATA["main"])) == ["_fit"]
+    found = []
+    with forced_to("kernels"):
+        assert sorted(compiled_by(lambda: found.append(mx.fit(nll, SHAPE, x)))) == ["expansion", "value_and_gradient"]
+        assert compiled_by(lambda: mx.minos(nll, found[0], x)) == []
+        assert compiled_by(lambda: mx.fit(nll, SHAPE, y)) == []
+
+
+def test_the_cost_decides():
+    """What takes NumPy long is compiled."""
+    x = jnp.asarray(np.random.default_rng(0).normal(1.5, 1, 20_000))
+    bumps = lambda p, x: jnp.exp(-0.5 * (x[:, None] - p["m"] * jnp.linspace(0.0, 3.0, 60)) ** 2)  # noqa: E731
+    long = lambda p, x: -jnp.sum(jnp.log(jnp.mean(bumps(p, x), axis=1)))  # noqa: E731
+    jax.clear_caches()
+    programs = compiled_by(lambda: mx.fit(long, {"m": 0.8}, x))
+    assert sorted(programs) == ["expansion", "value_and_gradient"]
+
+
+def test_programs_inside_of_jit():
+    jax.clear_caches()
+    assert compiled_by(lambda: jax.jit(lambda d: mx.fit(NLL, PARAMS, d).values)(DATA)) == ["<lambda>"]
 
 
 class TestHosted:

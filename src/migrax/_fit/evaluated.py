@@ -150,10 +150,21 @@ def _used(jaxprs: tuple[Any, ...]) -> list[int]:
 
 def _programs(closed: Any, residuals: Any) -> list[Callable[..., Any]]:
     """Value, gradient, expansion and residuals as programs."""
-    expansion = jaxpr_as_fun(closed)
-    fns: list[Any] = [lambda *inputs: expansion(*inputs)[:1], lambda *inputs: expansion(*inputs)[:_NUMBERS], expansion]
-    if residuals is not None:
-        fns.append(jaxpr_as_fun(residuals))
+    evaluate = jaxpr_as_fun(closed)
+
+    def value(*inputs: Any) -> list[Array]:
+        return evaluate(*inputs)[:1]
+
+    def value_and_gradient(*inputs: Any) -> list[Array]:
+        return evaluate(*inputs)[:_NUMBERS]
+
+    def expansion(*inputs: Any) -> list[Array]:
+        return evaluate(*inputs)[: _NUMBERS + 1]
+
+    def jacobian(*inputs: Any) -> list[Array]:
+        return jaxpr_as_fun(residuals)(*inputs)
+
+    fns = [value, value_and_gradient, expansion, *([] if residuals is None else [jacobian])]
     return [jit_quick(fn) for fn in fns]
 
 
