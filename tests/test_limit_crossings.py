@@ -10,8 +10,10 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 import migrax as mx
+from migrax._host import blocks
+from migrax._host.ways import forced_to
+from migrax._host.xp import is_on_host
 from migrax._hypotest import limit, limit_root
-from migrax._util import blocks
 
 SIGNAL, BACKGROUND = np.array([5.0, 3.0, 1.0]), np.array([20.0, 40.0, 60.0])
 NOMINAL = {"mu": mx.Parameter(1.0, lower=0.0, upper=20.0), "b": mx.Parameter(np.ones(3), lower=0.0)}
@@ -37,29 +39,39 @@ DATA = {name: {"counts": jnp.array(counts), "b": jnp.ones(3)} for name, counts i
 
 @pytest.fixture
 def missed(monkeypatch):
-    """Whether the crossings were all, or Newton's method was needed, call by call."""
+    """Whether the crossings were all, or Newton's method was needed, call by call: on the host, or in programs."""
     calls = []
-    roots = limit_root.roots
+    roots, on_host = limit_root.roots, limit_root._roots
+
+    def counted(curve, crossed):
+        if is_on_host():
+            calls.append(crossed)
+        return on_host(curve, crossed)
+
     monkeypatch.setattr(limit_root, "roots", lambda *args: calls.append(args[1]) or roots(*args))
+    monkeypatch.setattr(limit_root, "_roots", counted)
     return calls
 
 
-def by_newton(monkeypatch):
-    crossings = limit_root.crossings
-    monkeypatch.setattr(limit_root, "crossings", lambda *a: crossings(*a)._replace(status=jnp.full(6, -1)))
+def by_newton(monkeypatch, way):
+    name = "crossings" if way == "program" else "_crossings"
+    crossings = getattr(limit_root, name)
+    monkeypatch.setattr(limit_root, name, lambda *a: crossings(*a)._replace(status=np.full(6, -1)))
 
 
 def all_of(found):
     return np.append(found.observed, found.expected)
 
 
+@pytest.mark.parametrize("way", ["numpy", "program"])
 @pytest.mark.parametrize("data", DATA)
-def test_the_same_as_by_newton(data, missed, monkeypatch):
-    found = mx.upper_limit(NLL, NOMINAL, DATA[data], "mu")
-    assert found.valid
-    assert not missed
-    by_newton(monkeypatch)
-    slow = mx.upper_limit(NLL, NOMINAL, DATA[data], "mu")
+def test_the_same_as_by_newton(data, way, missed, monkeypatch):
+    with forced_to(way):
+        found = mx.upper_limit(NLL, NOMINAL, DATA[data], "mu")
+        assert found.valid
+        assert not missed
+        by_newton(monkeypatch, way)
+        slow = mx.upper_limit(NLL, NOMINAL, DATA[data], "mu")
     assert len(missed) == 1
     np.testing.assert_allclose(all_of(found), all_of(slow), rtol=1e-9)
     # and CLs there is what it should be
@@ -128,7 +140,7 @@ def test_float32():
 
 @pytest.mark.parametrize("what", ["minos", "impacts", "profile", "contour"])
 def test_blocks_are_the_same(what, monkeypatch):
-    """Of lanes that do not fit into the memory together."""
+    """Of lanes of a program that do not fit into the memory together."""
     result = mx.fit(NLL, NOMINAL, DATA["excess"])
     run = {
         "minos": lambda: mx.minos(NLL, result, DATA["excess"]).lower,
@@ -136,12 +148,14 @@ def test_blocks_are_the_same(what, monkeypatch):
         "profile": lambda: mx.profile(NLL, result, DATA["excess"], "mu", 7).nll,
         "contour": lambda: mx.contour(NLL, result, DATA["excess"], ("mu", "b[0]"), size=12).points,
     }[what]
-    at_once = run()
+    with forced_to("program"):
+        at_once = run()
     monkeypatch.setitem(blocks._BYTES, "cpu", 3 * blocks._COPIES * 16 * 8)  # three lanes
     mapped, lax_map = [], jax.lax.map
     monkeypatch.setattr(jax.lax, "map", lambda *args, **kwargs: mapped.append(args) or lax_map(*args, **kwargs))
     jax.clear_caches()  # the size of a block is no part of a program's key
-    in_blocks = run()
+    with forced_to("program"):
+        in_blocks = run()
     jax.clear_caches()
     assert any(jax.tree.leaves(lanes)[0].shape[1] <= 3 for _, lanes in mapped)
     assert np.all(np.isfinite(at_once))

@@ -13,10 +13,10 @@ from jaxtyping import Array, Float, Scalar
 
 from .._derivatives.one_mode import ByDifferences, differentiable
 from .._host.plan import Plan
-from .._host.ways import forced
+from .._host.ways import Way, forced
 from .._host.xp import in_program, on_host
 from .._likelihoods.base import AbstractLikelihood
-from .._parameters.space import resolve_at
+from .._parameters.space import Space, resolve_at
 from .._solvers.flat import Differentiated, WithJacobian, value_grad_hessian
 from .._util.background import Repeats
 from .._util.jit import jit_quick, kept
@@ -27,6 +27,9 @@ from .objective import Theta, start_and_space, varying_part
 # A fit evaluates an expansion a few times and the gradient some tens of times. NumPy does it if that takes less than a
 # program takes to compile.
 _EXPANSIONS, _GRADIENTS, _LONGEST = 3, 40, 0.5  # the last in seconds
+# Many lanes one after the other are a program if they take longer than this: each step some time, more for each entry
+# of a matrix, and the gradient by XLA, which is so much quicker than NumPy.
+_PATIENCE, _STEP, _ENTRY, _QUICKER = 5.0, 3e-4, 1e-8, 3.0
 # Arrays up to this size are compared number by number, to see whether they are those of the last call.
 _SMALL = 1000
 
@@ -85,7 +88,7 @@ class Traced:
 
     def at(self, inputs: PyTree, gradients: int = _GRADIENTS) -> tuple[Objective, Residuals | None] | None:
         """Returns the functions at the values of the inputs, for about so many gradients; `None` where they have to be
-        part of a program."""
+        part of a program, or where so many of them take the host longer than a program takes to compile."""
         leaves = _arrays(inputs)
         with self._lock:
             kept = self._kept
@@ -95,9 +98,17 @@ class Traced:
             self._kept = [found, *(old for old in self._kept if old is not found)][:_KEPT]
         if not found.is_usable:
             return None
-        cost = _EXPANSIONS * found.expansion.cost + gradients * found.gradient_cost
-        way = forced() or ("numpy" if cost < _LONGEST else "kernels")
-        return found.by_numpy if way == "numpy" else self._by_programs(found)
+        way = forced() or self._way(found, gradients)
+        return None if way == "program" else found.by_numpy if way == "numpy" else self._by_programs(found)
+
+    def _way(self, at: "_AtData", gradients: int) -> Way:
+        if _EXPANSIONS * at.expansion.cost + gradients * at.gradient_cost < _LONGEST:
+            return "numpy"
+        n = self._closed.jaxpr.invars[0].aval.size
+        if gradients <= _GRADIENTS:
+            return "kernels"
+        seconds = gradients * (_STEP + _ENTRY * n**2 + at.gradient_cost / _QUICKER)
+        return "kernels" if seconds < _PATIENCE else "program"
 
     def _planned(self, leaves: list[Any]) -> "_AtData":
         known = {i + 1: np.asarray(leaf) for i, leaf in enumerate(leaves)}
@@ -225,22 +236,29 @@ def traced(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar, wi
             return out
 
         closed = jax.make_jaxpr(expansion)(x, *leaves)
-        jacobian = jax.make_jaxpr(_jacobian_fn(nll, whole))(x, *leaves) if with_residuals else None
+        jacobian = _jacobian(_residuals_of(nll, whole), x, leaves, space) if with_residuals else None
     return Traced(closed, jacobian, has_constant)
 
 
-def _jacobian_fn(nll: Any, whole: Callable[[Any], Theta]) -> Callable[..., tuple[Array, Array]]:
+def _residuals_of(nll: Any, whole: Callable[[Any], Theta]) -> Callable[..., Array]:
     static = eqx.filter(nll, eqx.is_array, inverse=True)
 
-    def jacobian(x: Float[Array, " n"], *leaves: Array) -> tuple[Array, Array]:
+    def residuals(x: Float[Array, " n"], *leaves: Array) -> Array:
         theta = whole(leaves)
+        likelihood: Any = eqx.combine(theta.nll, static)
+        r = likelihood.residuals(resolve_at(theta.params, x), theta.data) / jax.numpy.sqrt(2 * theta.up)
+        return ravel_pytree(r)[0].astype(x.dtype)
 
-        def residuals(x: Array) -> Array:
-            likelihood: Any = eqx.combine(theta.nll, static)
-            r = likelihood.residuals(resolve_at(theta.params, x), theta.data) / jax.numpy.sqrt(2 * theta.up)
-            return ravel_pytree(r)[0].astype(x.dtype)
+    return residuals
 
-        values, linear = jax.linearize(residuals, x)
+
+def _jacobian(residuals: Callable[..., Array], x: Float[Array, " n"], leaves: list[Any], space: Space) -> Any:
+    """The jaxpr of residuals and their Jacobian."""
+    evaluate = jaxpr_as_fun(jax.make_jaxpr(residuals)(x, *leaves))
+    fn = differentiable(lambda x, leaves: evaluate(x, *leaves)[0], x, leaves, space, orders=1)
+
+    def jacobian(x: Array, *leaves: Array) -> tuple[Array, Array]:
+        values, linear = jax.linearize(lambda x: fn(x, leaves), x)
         return values, jax.vmap(linear, out_axes=1)(jax.numpy.eye(x.size, dtype=x.dtype))
 
-    return jacobian
+    return jax.make_jaxpr(jacobian)(x, *leaves)
