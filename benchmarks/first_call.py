@@ -1,108 +1,113 @@
-"""The first fit of a process, compilation included: the tutorial's histogram, migrax beside iminuit.
+"""The first answers of a process, with all that is traced and compiled for them.
 
-Each first fit is timed in a fresh process of its own, after the imports and with the data at hand. iminuit compiles
-the value and the gradient, then runs `migrad()` and `hesse()`. Beside it the time that `import migrax` takes once
-jax, equinox and optimistix are imported.
+Each session is a fresh process, timed after the imports: read the problem, fit and print, then errors, profiles,
+contours, limits. migrax as it is, migrax with each call one XLA program (what a `jit` around it compiles), and iminuit
+with the same likelihood, its value and gradient jitted: `migrad`, `hesse`, `minos`, `mnprofile`, `mncontour`. Beside
+it the time that `import migrax` takes once jax, equinox and optimistix are imported.
 """
 
+import contextlib
 import time
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from . import _tutorial as tutorial
+from migrax._host.ways import forced_to
+
 from ._common import Row, Table, Timing, fresh, main, python
-from ._contestants import Contestant, Minimum, iminuit, migrax, newton
+from ._contestants import MINUIT_SAME, SAME
+from ._first import BESIDE_IMINUIT, CASES, iminuits, minimum, ours
 
 PROCESSES = 5
+WHO = ("migrax", "migrax, one program", "iminuit")
+STEPS = ("read", "fit", "MINOS", "profile of 30", "contour of 100", "limit", "impacts")
 _IMPORT = """import time, jax, equinox, optimistix
 start = time.perf_counter()
 import migrax
 print(time.perf_counter() - start)"""
-_STAGES = {"trace": "jaxpr_trace", "lower": "jaxpr_to_mlir_module", "compile": "backend_compile"}
 
 
-def contestants() -> dict[str, Contestant]:
-    vector = tutorial.of_vector(tutorial.nll)
-    both = (migrax(tutorial.nll, tutorial.params), iminuit(vector, tutorial.LIMITS))
-    return {contestant.name: contestant for contestant in both}
-
-
-def first_fit(name: str) -> Row:
-    """Runs in a fresh process: the seconds of the first fit (wall clock and CPU) and of the second."""
-    contestant, data = contestants()[name], jnp.asarray(tutorial.COUNTS, float)
-    stages = dict.fromkeys(_STAGES, 0.0)
-
-    def listen(event: str, duration_secs: float, **kwargs: Any) -> None:
-        for stage, key in _STAGES.items():
-            stages[stage] += duration_secs if f"/{key}" in event else 0.0
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = jax.block_until_ready(contestant.run(tutorial.START, data))
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    first_stages = dict(stages)
-    start = time.perf_counter()
-    jax.block_until_ready(contestant.run(tutorial.START, data))
-    second = time.perf_counter() - start
-    fit = contestant.read(result)
-    minimum = _minimum()
-    answer = {"complaint": minimum.complaint(fit, contestant.within), "distance": minimum.distance(fit.values)}
-    return {"wall": wall, "cpu": cpu, "second": second, "stages": first_stages} | answer
-
-
-def _minimum() -> Minimum:
-    return newton(tutorial.of_vector(tutorial.nll), tutorial.TRUTH, jnp.asarray(tutorial.COUNTS, float))
+def session(who: str, case: str) -> Row:
+    """Runs in a fresh process: the seconds of each step, and the values of the fit."""
+    way = forced_to("program") if who == WHO[1] else contextlib.nullcontext()
+    seconds = {}
+    with way:
+        steps, values = (iminuits if who == "iminuit" else ours)(case)
+        for name, step in steps:
+            start = time.perf_counter()
+            step()
+            seconds[name] = time.perf_counter() - start
+        again = {}
+        for name, step in steps:
+            if name != "read":
+                start = time.perf_counter()
+                step()
+                again[name] = time.perf_counter() - start
+    return {"seconds": seconds, "again": again, "values": values().tolist()}
 
 
 def _import_seconds() -> float:
     return float(python("-c", _IMPORT).stdout)
 
 
-def _row(name: str, runs: list[Row]) -> Row:
-    complaints = [run["complaint"] for run in runs if run["complaint"]]
-    row: Row = {"name": name, "failed": complaints[0] if complaints else None, "errors_off": runs[0]["distance"]}
-    if not complaints:
-        for key in ("wall", "cpu", "second"):
-            row[key] = Timing.of([run[key] for run in runs]).record()
-        for stage in _STAGES:
-            row[stage] = float(np.median([run["stages"][stage] for run in runs]))
+def _row(case: str, who: str, runs: list[Row], answer: tuple[np.ndarray, np.ndarray], key: str) -> Row:
+    values, errors = answer
+    units = np.where(errors > 0, errors, 1.0)  # one at its bound has no error
+    distance = max(float(np.max(np.abs(np.array(run["values"]) - values) / units)) for run in runs)
+    within = MINUIT_SAME if who == "iminuit" else SAME
+    row: Row = {"case": case, "name": who, "errors_off": distance}
+    row["failed"] = None if distance < within else f"{distance:.2g} errors off"
+    if not row["failed"]:
+        for step in runs[0][key]:
+            row[step] = Timing.of([run[key][step] for run in runs]).record()
     return row
 
 
 def measure() -> Row:
-    runs: dict[str, list[Row]] = {name: [] for name in contestants()}
-    imports = []
-    for _ in range(PROCESSES):
-        for name, done in runs.items():
-            done.append(fresh(first_fit, name))
-        imports.append(_import_seconds())
-    rows = [_row(name, done) for name, done in runs.items()]
-    if not any(row["failed"] for row in rows):
-        for row in rows:
-            row["ratio"] = rows[1]["wall"]["median_s"] / row["wall"]["median_s"]
-    return {"rows": rows, "import_migrax": Timing.of(imports).record(), "migrax_failed": bool(rows[0]["failed"])}
+    first: list[Row] = []
+    again: list[Row] = []
+    for case in CASES:
+        who = [w for w in WHO if w != "iminuit" or case in BESIDE_IMINUIT]
+        runs: dict[str, list[Row]] = {w: [] for w in who}
+        for i in range(PROCESSES):
+            for w in who:
+                if i == 0 or w != WHO[1]:  # programs take long, and it is known why
+                    runs[w].append(fresh(session, w, case))
+        answer = minimum(case)
+        rows = {w: _row(case, w, done, answer, "seconds") for w, done in runs.items()}
+        for w, row in rows.items():
+            if w != WHO[0] and "fit" in row and "fit" in rows[WHO[0]]:
+                row["ratio"] = row["fit"]["median_s"] / rows[WHO[0]]["fit"]["median_s"]
+        first += rows.values()
+        again += [_row(case, w, done, answer, "again") for w, done in runs.items()]
+    imports = Timing.of([_import_seconds() for _ in range(PROCESSES)]).record()
+    failed = any(row["failed"] for row in first if row["name"] == WHO[0])
+    return {"rows": first, "again": again, "import_migrax": imports, "migrax_failed": failed}
 
 
 def tables(record: Row) -> list[Table]:
-    columns = {"name": "", "wall": "first fit, wall", "cpu": "CPU time", "ratio": "faster than iminuit"}
-    columns |= {"trace": "trace, s", "lower": "lower, s", "compile": "XLA, s", "second": "second fit"}
-    columns |= {"errors_off": "errors off", "failed": "failed"}
-    title = f"First fit of a process, with compilation ({PROCESSES} processes each)"
+    columns = {"case": "likelihood", "name": ""} | {step: step for step in STEPS}
+    more = {"ratio": "fit, as long as migrax's", "errors_off": "errors off", "failed": "failed"}
     imported = [{"name": "import migrax, after jax, equinox and optimistix", "time": record["import_migrax"]}]
+    title = f"First answers of a process ({PROCESSES} processes each, one of programs)"
     return [
-        Table(title, record["rows"], columns, chart=("wall",)),
+        Table(title, record["rows"], columns | more, chart=("fit",)),
+        Table("The same calls again, at once", record["again"], columns),
         Table("Import", imported, {"name": "", "time": "time"}),
     ]
 
 
 def check() -> list[str]:
-    data, minimum = jnp.asarray(tutorial.COUNTS, float), _minimum()
-    fits = {name: contestant.fit(tutorial.START, data) for name, contestant in contestants().items()}
-    complaints = {name: minimum.complaint(fit, contestants()[name].within) for name, fit in fits.items()}
-    return [f"{name}: {complaint}" for name, complaint in complaints.items() if complaint]
+    complaints = []
+    for case in BESIDE_IMINUIT[:2]:
+        values, errors = minimum(case)
+        for name, contestant, within in (("migrax", ours, SAME), ("iminuit", iminuits, MINUIT_SAME)):
+            steps, found = contestant(case)
+            for _, step in steps:
+                step()
+            distance = float(np.max(np.abs(found() - values) / errors))
+            if not distance < within:
+                complaints.append(f"{case}, {name}: {distance:.2g} errors off")
+    return complaints
 
 
 if __name__ == "__main__":

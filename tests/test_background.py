@@ -42,7 +42,7 @@ def at_once(monkeypatch):
 
     init = Repeats.__init__
 
-    def with_event(self):
+    def with_event(self, seconds=0.0):
         init(self)
         self._ready = Ready()
 
@@ -87,6 +87,19 @@ def test_the_first_call_is_free_and_short_ones_are_many(monkeypatch):
     jobs[0]()
     assert repeats.is_ready("fit")
     assert not repeats.is_ready("minos")
+
+
+def test_what_takes_long_to_compile_has_to_be_called_longer(monkeypatch):
+    monkeypatch.setenv("MIGRAX_BACKGROUND", "1")
+    jobs = []
+    monkeypatch.setattr(background._WORKER, "submit", jobs.append)
+    repeats = Repeats(20.0)
+    for _ in range(20):
+        repeats.add("fit", 1.0, lambda: None)
+    assert not jobs
+    for _ in range(2):
+        repeats.add("fit", 1.0, lambda: None)
+    assert len(jobs) == 1
 
 
 def test_a_failure_is_silent(monkeypatch, capfd):

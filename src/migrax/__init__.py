@@ -1,7 +1,7 @@
 """migrax: maximum-likelihood fitting inside JAX.
 
-A likelihood is `nll(params, data) -> scalar`. `mx.fit` finds its minimum and the covariance of the parameters as one
-XLA program, which can be jitted, vmapped and differentiated.
+A likelihood is `nll(params, data) -> scalar`. `mx.fit` finds its minimum and the covariance of the parameters: at once
+where it is called from Python, and as one XLA program where it is jitted, vmapped or differentiated.
 
     import jax, jax.numpy as jnp
 
@@ -33,7 +33,7 @@ Toys             `fit_toys` of `Toys`, or of any data with a leading axis, `redu
 Hypotheses       `hypotest`, `HypoTest`; `discovery`, `Discovery`; `upper_limit`, `UpperLimit`, `LimitStatus`;
                  `interval`, `Interval`; `look_elsewhere`, `LookElsewhere`; by `Asymptotic` or `Toys`, with the
                  statistics `QTilde`, `QMu`, `Q0`, `TMu`, `TMuTilde`
-Keeping          `save` and `load` any result; `to_dict`, `to_pandas` and `to_latex` of results
+Keeping          `save` and `load` any result; `to_dict`, `to_pandas` and `to_latex` of results; `cache` of programs
 Distributions    `migrax.distributions`
 Other packages   `migrax.io`: workspaces of pyhf and HS3, iminuit, histograms
 Pictures         `migrax.plot`: data and model, profiles, contours, impacts, limits, toys (matplotlib)

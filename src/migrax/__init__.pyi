@@ -69,6 +69,7 @@ from ._toys.fit_toys import fit_toys as fit_toys, reduce_toys as reduce_toys
 from ._toys.goodness_of_fit import GoodnessOfFit as GoodnessOfFit, goodness_of_fit as goodness_of_fit
 from ._toys.sample import asimov as asimov, sample as sample
 from ._toys.source import Toys as Toys
+from ._util.cache import cache as cache
 from ._util.chunks import chunked_sum as chunked_sum
 from ._util.on_disk import OnDisk as OnDisk
 from .compat.minuit import Minuit as Minuit

@@ -24,9 +24,10 @@ from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .objective import Theta, start_and_space, varying_part
 
-# A fit evaluates an expansion a few times and the gradient some tens of times. NumPy does it if that takes less than a
-# program takes to compile.
-_EXPANSIONS, _GRADIENTS, _LONGEST = 3, 40, 0.5  # the last in seconds
+# A fit evaluates an expansion a few times and the gradient some tens of times. NumPy does it if that takes less than
+# half a second, or than XLA takes to compile: for each step of NumPy some time.
+_EXPANSIONS, _GRADIENTS, _LONGEST, _COMPILES = 3, 40, 0.5, 4e-4
+_PROGRAM = 1e-3  # seconds to compile a whole program, for each equation of the expansion
 # Many lanes one after the other are a program if they take longer than this: each step some time, more for each entry
 # of a matrix, and the gradient by XLA, which is so much quicker than NumPy.
 _PATIENCE, _STEP, _ENTRY, _QUICKER = 5.0, 3e-4, 1e-8, 3.0
@@ -80,7 +81,7 @@ class Traced:
         self._lock = threading.Lock()
         self._kept: list[_AtData] = []  # at the data of the last calls, the newest first
         self._programs: Any = None
-        self.repeats = Repeats()
+        self.repeats = Repeats(0.0 if objective is None else _PROGRAM * len(objective.jaxpr.eqns))
 
     @property
     def is_usable(self) -> bool:
@@ -102,7 +103,8 @@ class Traced:
         return None if way == "program" else found.by_numpy if way == "numpy" else self._by_programs(found)
 
     def _way(self, at: "_AtData", gradients: int) -> Way:
-        if _EXPANSIONS * at.expansion.cost + gradients * at.gradient_cost < _LONGEST:
+        longest = max(_LONGEST, _COMPILES * at.expansion.num_steps)
+        if _EXPANSIONS * at.expansion.cost + gradients * at.gradient_cost < longest:
             return "numpy"
         n = self._closed.jaxpr.invars[0].aval.size
         if gradients <= _GRADIENTS:

@@ -1,4 +1,4 @@
-"""`fit`: maximum-likelihood fitting as one XLA program."""
+"""`fit`: maximum-likelihood fitting, on the host or as one XLA program."""
 
 import functools
 import warnings

@@ -93,6 +93,10 @@ class Plan:
         return new
 
     @property
+    def num_steps(self) -> int:
+        return len(self._steps)
+
+    @property
     def num_outputs(self) -> int:
         return len(self._outputs)
 

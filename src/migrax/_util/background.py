@@ -11,8 +11,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-_AT_EXIT = 30.0  # seconds to wait for XLA, which must not be left at work while the process ends
-
 
 class _Worker:
     def __init__(self):
@@ -36,7 +34,7 @@ class _Worker:
             self._stopped, thread = True, self._thread
         self._jobs.put(None)
         if thread is not None:
-            thread.join(_AT_EXIT)
+            thread.join()  # XLA must not be left at work while the process ends: C++ would abort it
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None and not self._stopped:
@@ -52,11 +50,16 @@ def is_on() -> bool:
 
 
 class Repeats:
-    """Counts the time of calls, and has what answers them faster prepared once they have taken a second."""
+    """Counts the time of calls, and has what answers them faster prepared once they have taken as long as it takes."""
 
-    _ENOUGH = 1.0  # seconds: about what tracing costs, during which the user's own thread is slower
+    _ENOUGH = 1.0  # seconds, at least: about what tracing costs, during which the user's own thread is slower
 
-    def __init__(self):
+    def __init__(self, seconds: float = 0.0):
+        """**Arguments:**
+
+        - `seconds`: what preparing takes, roughly.
+        """
+        self._enough = max(self._ENOUGH, seconds)
         self._seconds: dict[Any, float] = {}
         self._submitted: set[Any] = set()
         self._ready: set[Any] = set()
@@ -68,7 +71,7 @@ class Repeats:
     def add(self, key: Any, seconds: float, prepare: Callable[[], Any]) -> None:
         """Counts a call; the first of each `key` is free, as it is the one that traces."""
         total = self._seconds[key] = self._seconds.get(key, -seconds) + seconds
-        if total < self._ENOUGH or key in self._submitted or not is_on():
+        if total < self._enough or key in self._submitted or not is_on():
             return
         self._submitted.add(key)
 
