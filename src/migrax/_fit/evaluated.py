@@ -35,6 +35,9 @@ _PATIENCE, _STEP, _ENTRY, _QUICKER = 5.0, 3e-4, 1e-8, 3.0
 _SMALL = 1000
 
 _KEPT = 3  # sets of data: a limit goes between those of the fit and the Asimov data
+# Of data of more numbers than the first, one set is kept, as a plan holds what it has computed of them; those of more
+# than the second are for programs.
+_LARGE, _TOO_LARGE = 300_000, 3_000_000
 _NUMBERS = 2  # value and gradient; the Hessian and what depends on the data alone come after them
 
 
@@ -91,12 +94,16 @@ class Traced:
         """Returns the functions at the values of the inputs, for about so many gradients; `None` where they have to be
         part of a program, or where so many of them take the host longer than a program takes to compile."""
         leaves = _arrays(inputs)
+        size = sum(leaves[i].size for i in self._used)
+        if size > _TOO_LARGE:
+            return None
         with self._lock:
             kept = self._kept
         found = next((old for old in kept if all(_is_same(old.leaves[i], leaves[i]) for i in self._used)), None)
         found = self._planned(leaves) if found is None else found
         with self._lock:
-            self._kept = [found, *(old for old in self._kept if old is not found)][:_KEPT]
+            others = [old for old in self._kept if old is not found]
+            self._kept = [found, *others][: _KEPT if size <= _LARGE else 1]
         if not found.is_usable:
             return None
         way = forced() or self._way(found, gradients)
