@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
+from migrax._fit import evaluated
 from migrax._host.ways import forced_to
 
 RNG = np.random.default_rng(5)
@@ -349,3 +350,15 @@ def test_the_results_are_of_jax():
     for leaf in jax.tree.leaves((result, errors)):
         assert isinstance(leaf, jax.Array)
     assert eqx.tree_equal(result, jax.tree.map(lambda a: a, result))
+
+
+def test_plans_of_many_likelihoods_fit_into_memory(monkeypatch):
+    """A script may define a new likelihood in a loop; what was computed of old ones is forgotten, and made again."""
+    monkeypatch.setattr(evaluated._Plans, "_BYTES", 3_000_000)
+    data = jnp.linspace(0.0, 1.0, 50_000)
+    nlls = [lambda p, d, k=k: 0.5 * jnp.sum(jnp.log(1 + d) * (p["m"] - d - k) ** 2) for k in range(12)]
+    with forced_to("numpy"):
+        first = [float(mx.fit(nll, {"m": 0.0}, data).values[0]) for nll in nlls]
+        assert evaluated._PLANS._total <= 3_000_000
+        assert len(evaluated._PLANS._plans) < 12
+        assert [float(mx.fit(nll, {"m": 0.0}, data).values[0]) for nll in nlls] == first

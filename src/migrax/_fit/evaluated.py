@@ -1,6 +1,8 @@
 """The objective of a direct call, evaluated by NumPy, or by programs of its own where that takes NumPy too long."""
 
 import threading
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,9 +37,7 @@ _PATIENCE, _STEP, _ENTRY, _QUICKER = 5.0, 3e-4, 1e-8, 3.0
 _SMALL = 1000
 
 _KEPT = 3  # sets of data: a limit goes between those of the fit and the Asimov data
-# Of data of more numbers than the first, one set is kept, as a plan holds what it has computed of them; those of more
-# than the second are for programs.
-_LARGE, _TOO_LARGE = 300_000, 3_000_000
+_TOO_LARGE = 3_000_000  # numbers: longer data are for programs
 _NUMBERS = 2  # value and gradient; the Hessian and what depends on the data alone come after them
 
 
@@ -103,11 +103,16 @@ class Traced:
         found = self._planned(leaves) if found is None else found
         with self._lock:
             others = [old for old in self._kept if old is not found]
-            self._kept = [found, *others][: _KEPT if size <= _LARGE else 1]
+            self._kept = [found, *others][:_KEPT]
+        _PLANS.add(self, found)
         if not found.is_usable:
             return None
         way = forced() or self._way(found, gradients)
         return None if way == "program" else found.by_numpy if way == "numpy" else self._by_programs(found)
+
+    def forget(self, plan: "_AtData") -> None:
+        with self._lock:
+            self._kept = [kept for kept in self._kept if kept is not plan]
 
     def _way(self, at: "_AtData", gradients: int) -> Way:
         longest = max(_LONGEST, _COMPILES * at.expansion.num_steps)
@@ -155,6 +160,35 @@ class _AtData(NamedTuple):
     gradient_cost: float  # seconds, by NumPy
     by_numpy: tuple[Objective, Residuals | None]
     of_data: tuple[Any, Any]
+
+
+class _Plans:
+    """The plans of all likelihoods by their last use. A plan holds what it has computed of its data; together they may
+    hold so many bytes, as a script may define a new likelihood in a loop."""
+
+    _BYTES, _STEP_BYTES = 2**28, 500
+
+    def __init__(self):
+        self._lock, self._total = threading.Lock(), 0
+        self._plans: OrderedDict[int, tuple[weakref.ref[Traced], _AtData, int]] = OrderedDict()
+
+    def add(self, owner: Traced, plan: _AtData) -> None:
+        """The plan was used now."""
+        with self._lock:
+            if id(plan) in self._plans:
+                self._plans.move_to_end(id(plan))
+                return
+            size = plan.expansion.nbytes + self._STEP_BYTES * plan.expansion.num_steps
+            self._plans[id(plan)] = weakref.ref(owner), plan, size
+            self._total += size
+            while self._total > self._BYTES and len(self._plans) > 1:
+                _, (old_owner, old, size) = self._plans.popitem(last=False)
+                self._total -= size
+                if (traced := old_owner()) is not None:
+                    traced.forget(old)
+
+
+_PLANS = _Plans()
 
 
 def _used(jaxprs: tuple[Any, ...]) -> list[int]:

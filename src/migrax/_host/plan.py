@@ -93,6 +93,11 @@ class Plan:
         return new
 
     @property
+    def nbytes(self) -> int:
+        """The bytes of the constants that it holds, those of the inputs among them."""
+        return sum(getattr(value, "nbytes", 0) for value in self._constants.values())
+
+    @property
     def num_steps(self) -> int:
         return len(self._steps)
 
