@@ -14,16 +14,21 @@ _is_listening = False
 
 
 def cache(folder: str | os.PathLike[str], *, min_seconds: float = 0.5) -> None:
-    """Keeps compiled programs in a folder, so that another process with the same likelihood reads them in a tenth of
-    the time that compiling takes. Call it before the first fit.
+    """Keeps compiled programs in a folder, so that another process with the same likelihood only traces and reads them.
+    Call it before the first fit.
 
     ```python
     mx.cache("~/.cache/migrax")
     ```
 
-    It sets JAX's own persistent cache (`jax_compilation_cache_dir`), looks whether a program that is written can be
-    read, and keeps what took at least `min_seconds` to compile. The programs of one folder belong to one kind of
-    machine, one version of JAX and one set of XLA's flags; others may lie beside them.
+    It sets JAX's own persistent cache (`jax_compilation_cache_dir`), and looks whether a program that is written can be
+    read. Programs belong to one kind of machine, one version of JAX and one set of XLA's flags; others may lie in the
+    same folder.
+
+    **Arguments:**
+
+    - `folder`: where to keep them; it is made if it is not there.
+    - `min_seconds`: what took less to compile is not kept.
 
     **Raises:** `OSError` for a folder that cannot be made; `ValueError` for `min_seconds` below 0.
 
