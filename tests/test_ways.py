@@ -11,6 +11,7 @@ import pytest
 
 import migrax as mx
 from migrax._fit import evaluated
+from migrax._fit.objective import prepare_params
 from migrax._host.ways import forced_to
 
 RNG = np.random.default_rng(5)
@@ -362,3 +363,98 @@ def test_plans_of_many_likelihoods_fit_into_memory(monkeypatch):
         assert evaluated._PLANS._total <= 3_000_000
         assert len(evaluated._PLANS._plans) < 12
         assert [float(mx.fit(nll, {"m": 0.0}, data).values[0]) for nll in nlls] == first
+
+
+class TestWhatAProgramNeverRuns:
+    """Branches that are not taken, errors that do not happen, loops that only a program ends in time."""
+
+    def test_an_error_of_a_condition(self):
+        def nll(p, d):
+            return 0.5 * jnp.sum((d - eqx.error_if(p["m"], p["m"] > 1e9, "m is too large")) ** 2)
+
+        with forced_to("numpy"):
+            result = mx.fit(nll, {"m": 0.0}, EVENTS)
+            np.testing.assert_allclose(result.values[0], EVENTS.mean())
+            of_data = lambda p, d: 0.5 * jnp.sum((eqx.error_if(d, jnp.any(d > 1e9), "no") - p["m"]) ** 2)  # noqa: E731
+            np.testing.assert_allclose(mx.fit(of_data, {"m": 0.0}, EVENTS).values[0], EVENTS.mean())
+            mx.propagate(lambda p: eqx.error_if(p["m"], p["m"] > 1e9, "no"), result)
+            with pytest.raises(eqx.EquinoxRuntimeError, match="no"):
+                mx.fit(of_data, {"m": 0.0}, EVENTS.at[0].set(1e10))
+
+    def test_a_loop_without_end_in_a_branch(self):
+        def nll(p, d):
+            endless = lambda: jax.lax.while_loop(lambda s: s > 0.0, lambda s: s + 1.0, 1.0)  # noqa: E731
+            return jnp.sum((p["m"] - d) ** 2) + 0.0 * jax.lax.cond(p["m"] > 1e6, endless, lambda: 0.0)
+
+        with forced_to("numpy"):
+            np.testing.assert_allclose(mx.fit(nll, {"m": 0.0}, EVENTS).values[0], EVENTS.mean())
+
+    def test_long_loops(self):
+        def nll(p, d):
+            s = jax.lax.while_loop(lambda s: s[0] < 100_000, lambda s: (s[0] + 1, 0.5 * s[1] + d[0]), (0, 0.0))[1]
+            return 0.5 * jnp.sum((p["m"] - d - s) ** 2)
+
+        assert float(mx.fit(nll, {"m": 0.0}, EVENTS).values[0]) == pytest.approx(float(EVENTS.mean() + 2 * EVENTS[0]))
+
+    def test_a_recurrence_over_long_data(self):
+        """It is not computed in Python for each set of data."""
+
+        def nll(p, d):
+            _, y = jax.lax.scan(lambda c, x: (0.9 * c + 0.1 * x,) * 2, 0.0, d)
+            return 0.5 * jnp.sum((y - p["f"]) ** 2)
+
+        data = jnp.asarray(np.random.default_rng(1).normal(0, 1, 300_000))
+        plan = evaluated.traced(*(inputs := _prepared(nll, {"f": 0.5}, data)), False)
+        kept = plan.at(evaluated.inputs_of(*inputs))
+        assert kept is not None
+        assert plan._kept[0].expansion.cost > 0.5
+        assert plan._way(plan._kept[0], 40) == "kernels"
+
+    def test_pairs_of_data(self):
+        """What is computed of data and not needed any more is let go."""
+
+        def nll(p, d):
+            z = d[:, None] - d[None, :]
+            return (p["m"] - jnp.mean(jnp.exp(-0.5 * z**2) * jnp.cos(z) / (1 + jnp.abs(z)))) ** 2
+
+        plan = evaluated.traced(*(inputs := _prepared(nll, {"m": 0.0}, EVENTS)), False)
+        assert plan.at(evaluated.inputs_of(*inputs)) is not None
+        assert plan._kept[0].expansion.nbytes < 10 * EVENTS.nbytes
+
+
+def _prepared(nll, params, data):
+    return mx.Likelihood(nll), prepare_params(params), data, jnp.asarray(0.5)
+
+
+def test_keys_of_random_numbers_as_data():
+    nll = lambda p, k: 0.5 * jnp.sum((jax.random.normal(k, (20,)) - p["m"]) ** 2)  # noqa: E731
+    key = jax.random.key(0)
+    with forced_to("numpy"):
+        np.testing.assert_allclose(mx.fit(nll, {"m": 0.0}, key).values[0], jax.random.normal(key, (20,)).mean())
+
+
+def test_zeros_of_either_sign_are_other_data():
+    nll = lambda p, d: 0.5 * (p["m"] - jnp.sum(jnp.copysign(1.0, d))) ** 2  # noqa: E731
+    with forced_to("numpy"):
+        for sign in (1.0, -1.0, 1.0):
+            np.testing.assert_allclose(mx.fit(nll, {"m": 0.5}, jnp.array([sign * 0.0])).values, [sign])
+
+
+def test_data_that_are_gone():
+    nll = lambda p, d: 0.5 * jnp.sum((d - p["m"]) ** 2)  # noqa: E731
+    with forced_to("numpy"):
+        for size in (5, 5000):
+            data = jnp.arange(float(size))
+            mx.fit(nll, {"m": 0.0}, data)
+            data.delete()
+            np.testing.assert_allclose(mx.fit(nll, {"m": 0.0}, jnp.arange(float(size)) + 1).values, [0.5 * (size + 1)])
+
+
+def test_parameters_are_bound_to_the_device_of_the_data():
+    data = jax.device_put(EVENTS, jax.devices()[0])
+    nll = lambda p, d: 0.5 * jnp.sum((d - p["m"]) ** 2)  # noqa: E731
+    for way in ("numpy", "program"):
+        with forced_to(way):
+            result = mx.fit(nll, {"m": 0.0}, data)
+        assert result.values.committed
+        assert result.params["m"].committed

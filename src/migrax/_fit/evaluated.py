@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Scalar
 
 from .._derivatives.one_mode import ByDifferences, differentiable
+from .._host.control_flow import TooLong
 from .._host.plan import Plan
 from .._host.ways import Way, forced
 from .._host.xp import in_program, on_host
@@ -84,11 +85,16 @@ class Traced:
         self._lock = threading.Lock()
         self._kept: list[_AtData] = []  # at the data of the last calls, the newest first
         self._programs: Any = None
+        self._gave_up = False
         self.repeats = Repeats(0.0 if objective is None else _PROGRAM * len(objective.jaxpr.eqns))
 
     @property
     def is_usable(self) -> bool:
-        return self._closed is not None
+        return self._closed is not None and not self._gave_up
+
+    def give_up(self) -> None:
+        """It has to be a program after all: a loop in it is too long for Python."""
+        self._gave_up = True
 
     def at(self, inputs: PyTree, gradients: int = _GRADIENTS) -> tuple[Objective, Residuals | None] | None:
         """Returns the functions at the values of the inputs, for about so many gradients; `None` where they have to be
@@ -99,7 +105,7 @@ class Traced:
             return None
         with self._lock:
             kept = self._kept
-        found = next((old for old in kept if all(_is_same(old.leaves[i], leaves[i]) for i in self._used)), None)
+        found = next((old for old in kept if all(old.has(i, leaves[i]) for i in self._used)), None)
         found = self._planned(leaves) if found is None else found
         with self._lock:
             others = [old for old in self._kept if old is not found]
@@ -108,7 +114,7 @@ class Traced:
         if not found.is_usable:
             return None
         way = forced() or self._way(found, gradients)
-        return None if way == "program" else found.by_numpy if way == "numpy" else self._by_programs(found)
+        return None if way == "program" else found.by_numpy if way == "numpy" else self._by_programs(found, leaves)
 
     def forget(self, plan: "_AtData") -> None:
         with self._lock:
@@ -128,38 +134,53 @@ class Traced:
         known = {i + 1: np.asarray(leaf) for i, leaf in enumerate(leaves)}
         plan = Plan(self._closed, known)
         jacobian = None if self._residuals is None else Plan(self._residuals, known)
-        gradient = plan.only(range(_NUMBERS))
         # No input is left for what depends on the data alone.
-        rest = iter(plan.only(range(_NUMBERS + 1, plan.num_outputs))(None))
-        constant = next(rest)[()] if self._has_constant else None
-        ndata = next(rest, None)
-        of_data = constant, None if ndata is None else ndata[()]
-        objective = Objective(plan.only([0]).run, gradient.run, plan.run, *of_data)
+        rest = plan.only(range(_NUMBERS + 1, plan.num_outputs))
+        is_usable = rest.cost < _LONGEST and not any(
+            p.has_effects or p.unknown for p in (plan, jacobian) if p is not None
+        )
+        try:
+            of_data = iter(rest(None) if is_usable else ())
+        except TooLong:
+            of_data, is_usable = iter(()), False
+        constant = next(of_data)[()] if self._has_constant and is_usable else None
+        ndata = next(of_data, None)
+        about_data = constant, None if ndata is None else ndata[()]
+        gradient = plan.only(range(_NUMBERS))
+        objective = Objective(plan.only([0]).run, gradient.run, plan.run, *about_data)
         return _AtData(
-            leaves=leaves,
-            is_usable=not any(p.has_effects or p.unknown for p in (plan, jacobian) if p is not None),
+            leaves=[leaf if leaf.size > _SMALL else None for leaf in leaves],
+            contents=[np.asarray(leaf).tobytes() if leaf.size <= _SMALL else None for leaf in leaves],
+            is_usable=is_usable,
             expansion=plan,
             gradient_cost=(gradient if jacobian is None else jacobian).cost,
             by_numpy=(objective, None if jacobian is None else Residuals(jacobian.run)),
-            of_data=of_data,
+            of_data=about_data,
         )
 
-    def _by_programs(self, at: "_AtData") -> tuple[Objective, Residuals | None]:
+    def _by_programs(self, at: "_AtData", leaves: list[Any]) -> tuple[Objective, Residuals | None]:
         if self._programs is None:
             self._programs = _programs(self._closed, self._residuals)
-        value, gradient, expansion, *jacobian = (lambda x, f=f: f(x, *at.leaves) for f in self._programs)
+        value, gradient, expansion, *jacobian = (lambda x, f=f: f(x, *leaves) for f in self._programs)
         return Objective(value, gradient, expansion, *at.of_data), Residuals(jacobian[0]) if jacobian else None
 
 
 class _AtData(NamedTuple):
     """What is known of the functions at certain data."""
 
-    leaves: list[Any]
+    leaves: list[Any]  # long ones
+    contents: list[bytes | None]  # of the others
     is_usable: bool
     expansion: Plan
     gradient_cost: float  # seconds, by NumPy
     by_numpy: tuple[Objective, Residuals | None]
     of_data: tuple[Any, Any]
+
+    def has(self, i: int, leaf: Any) -> bool:
+        """Whether input `i` is this one: long ones are the same object, others the same to the last bit."""
+        if self.contents[i] is None:
+            return self.leaves[i] is leaf
+        return self.contents[i] == np.asarray(leaf).tobytes()
 
 
 class _Plans:
@@ -220,10 +241,6 @@ def _programs(closed: Any, residuals: Any) -> list[Callable[..., Any]]:
 
     fns = [value, value_and_gradient, expansion, *([] if residuals is None else [jacobian])]
     return [jit_quick(fn) for fn in fns]
-
-
-def _is_same(a: Any, b: Any) -> bool:
-    return a is b or (a.size <= _SMALL and np.array_equal(np.asarray(a), np.asarray(b)))
 
 
 def inputs_of(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar) -> PyTree:

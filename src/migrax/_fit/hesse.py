@@ -12,6 +12,7 @@ from .._derivatives.expansion import Objective, inverse
 from .._derivatives.kinks import expand_on_average
 from .._derivatives.one_mode import accuracy_of
 from .._host import flow, xp
+from .._host.control_flow import TooLong
 from .._host.hosted import is_for_host
 from .._host.xp import on_host
 from .._likelihoods.base import AbstractLikelihood, as_likelihood
@@ -100,9 +101,12 @@ def _hesse_on_host(
     if functions is None:
         return None
     start_time = time.perf_counter()
-    with on_host():
-        x, space = start_and_space(nll, as_numpy(params))
-        out = _covariance_at(functions[0], None, x, space)
+    try:
+        with on_host():
+            x, space = start_and_space(nll, as_numpy(params))
+            out = _covariance_at(functions[0], None, x, space)
+    except TooLong:
+        return None
     jaxprs.repeats.add("hesse", time.perf_counter() - start_time, lambda: _hesse(nll, params, data, up))
     return to_jax(out, jax.tree.leaves(inputs))
 

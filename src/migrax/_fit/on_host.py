@@ -10,6 +10,7 @@ import optimistix as optx
 from jaxtyping import Array, Scalar
 
 from .._host import xp
+from .._host.control_flow import TooLong
 from .._host.flow import bounded_while_loop
 from .._host.hosted import is_for_host
 from .._host.xp import on_host
@@ -17,7 +18,7 @@ from .._likelihoods.base import AbstractLikelihood
 from .._solvers import LevenbergMarquardt, Migrad, Newton, Simplex
 from .._util.arrays import to_jax
 from .._util.typing import PyTree
-from .evaluated import as_numpy, inputs_of, traced
+from .evaluated import Objective, Residuals, as_numpy, inputs_of, traced
 from .loop import solve
 from .minimiser import Problem
 from .objective import start_and_space
@@ -55,23 +56,42 @@ def fit_on_host(
     functions = jaxprs.at(inputs_of(nll, params, data, up)) if jaxprs.is_usable else None
     if functions is None:
         return None
+    try:
+        result = _solved(nll, params, data, solver, up, hesse, covariance, max_steps, adjoint, kinks, functions)
+    except TooLong:
+        jaxprs.give_up()
+        return None
+    result = to_jax(result, jax.tree.leaves(inputs))
+    call = (nll, params, data, solver, up, hesse, covariance, max_steps, adjoint, kinks)
+    jaxprs.repeats.add(kind, time.perf_counter() - start_time, lambda: program(*call))
+    return result
+
+
+def _solved(
+    nll: AbstractLikelihood,
+    params: PyTree,
+    data: PyTree,
+    solver: Any,
+    up: Scalar,
+    hesse: bool,
+    covariance: Array | None,
+    max_steps: int | None,
+    adjoint: optx.AbstractAdjoint,
+    kinks: Array | None,
+    functions: tuple[Objective, Residuals | None],
+) -> FitResult:
     fn, residuals = functions
-    given_covariance = covariance
     with on_host():
         x, space = start_and_space(nll, as_numpy(params))
         if kinks is not None:
             space = space.with_kinks(xp.asarray(kinks))
-        if given_covariance is not None:
+        if covariance is not None:
             covariance = xp.asarray(covariance, x.dtype)
         limit = 200 + 100 * x.size + 5 * x.size**2 if max_steps is None else max_steps
         problem = Problem(fn, residuals, None, x, space, covariance, as_numpy(solver), adjoint, limit)
         x, outcome = solve((problem, bounded_while_loop))
         theta = inputs_of(nll, params, data, xp.asarray(up, x.dtype))
-        result = result_of(fn, theta, space, x, outcome, hesse, nll, type(solver).__name__)
-    result = to_jax(result, jax.tree.leaves(inputs))
-    call = (nll, params, data, solver, up, hesse, given_covariance, max_steps, adjoint, kinks)
-    jaxprs.repeats.add(kind, time.perf_counter() - start_time, lambda: program(*call))
-    return result
+        return result_of(fn, theta, space, x, outcome, hesse, nll, type(solver).__name__)
 
 
 def _kind(solver: Any, *options: Any) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from jaxtyping import Array, Float, Scalar
 
 from .._derivatives.expansion import attach
@@ -75,7 +76,7 @@ def result_of(
         up=theta.up,
         chi2=2 * value if nll.is_chi2 else None,
         bad_data=bad_data,
-        _params=only_arrays(to_jax(update(theta.params, x))),
+        _params=only_arrays(to_jax(update(theta.params, x), jax.tree.leaves((theta.params, theta.data)))),
         minos=None,
         names=space.names,
         ndof=None if ndata is None else ndata - space.num_inside(x),

@@ -8,6 +8,12 @@ import numpy as np
 Function = Callable[..., Sequence[Any]]
 Make = Callable[[Any], Function]
 
+_MAX_TRIPS = 20_000  # of a loop whose length depends on values: in Python they take a fraction of a second
+
+
+class TooLong(Exception):
+    """Raised by a loop that is too long for Python, or never ends: it has to be part of a program."""
+
 
 def _cond(equation: Any, make: Make) -> Function:
     branches = [make(branch) for branch in equation.params["branches"]]
@@ -22,7 +28,10 @@ def _while(equation: Any, make: Make) -> Function:
 
     def loop(*operands: Any) -> Sequence[Any]:
         of_condition, of_body, state = operands[: ends[0]], operands[ends[0] : ends[1]], operands[ends[1] :]
+        trips = 0
         while np.any(go := condition(*of_condition, *state)[0]):
+            if (trips := trips + 1) > _MAX_TRIPS:
+                raise TooLong
             moved = body(*of_body, *state)
             # a loop of a batch, whose members end one by one
             state = moved if np.ndim(go) == 0 else [_where(go, a, b) for a, b in zip(moved, state, strict=True)]

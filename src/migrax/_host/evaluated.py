@@ -14,6 +14,7 @@ from .._util.arrays import to_jax
 from .._util.background import Repeats
 from .._util.jit import jit, kept
 from .._util.tracing import is_concrete
+from .control_flow import TooLong
 from .hosted import is_for_host
 from .plan import Plan
 from .ways import forced
@@ -70,7 +71,10 @@ def evaluated(fn: Callable[P, T]) -> Callable[P, T]:
         if not jaxpr.is_usable or jaxpr.repeats.is_ready(()):
             return program(*args)
         start_time = time.perf_counter()
-        out = jaxpr([leaf for leaf in jax.tree.leaves(args) if eqx.is_array(leaf)])
+        try:
+            out = jaxpr([leaf for leaf in jax.tree.leaves(args) if eqx.is_array(leaf)])
+        except TooLong:
+            return program(*args)
         jaxpr.repeats.add((), time.perf_counter() - start_time, lambda: program(*args))
         return out
 

@@ -17,6 +17,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from .._util.tracing import is_concrete, is_tracing
 from .._util.typing import PyTree
+from .bound import is_plain
 from .plan import Plan
 from .ways import forced
 from .xp import in_program, is_on_host
@@ -135,7 +136,7 @@ def is_for_host(inputs: PyTree) -> bool:
     config: Any = jax.config
     return (
         forced() != "program"
-        and all(is_local(leaf) for leaf in jax.tree.leaves(inputs) if eqx.is_array(leaf))
+        and all(is_local(leaf) and is_plain(leaf) for leaf in jax.tree.leaves(inputs) if eqx.is_array(leaf))
         and jax.default_backend() == "cpu"
         and not is_tracing()
         and not (config.jax_debug_nans or config.jax_debug_infs or config.jax_disable_jit)

@@ -5,6 +5,8 @@ last use. Numbers, dtypes and NaN are those of XLA; sums differ in the last digi
 """
 
 import dataclasses
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +25,11 @@ _RULES: dict[str, Callable[[Any], Callable[..., Any] | None]] = {
     **shapes.RULES,
     **special_functions.RULES,
 }
+
+
+# What is computed once: all that takes less than the first (in a branch or a loop, which may never run, only that), of
+# the rest so many seconds in all, in arrays of so many numbers.
+_CHEAP, _FOLD_SECONDS, _FOLD_NUMBERS = 1e-4, 1.0, 5_000_000
 
 
 @dataclasses.dataclass(slots=True)
@@ -58,14 +65,18 @@ class Plan:
     - `cost`: seconds that one evaluation takes, roughly.
     - `unknown`: the names of primitives without a rule, which JAX evaluates one by one.
     - `has_effects`: whether it calls back, prints, or the like.
+
+    What is computed once is what NumPy does without harm: nothing that calls back, no loop that may not end, and only
+    so much of what takes time or memory; the rest is computed at each evaluation, as the cost says.
     """
 
-    def __init__(self, closed: Any, known: Mapping[int, Any] | None = None):
+    def __init__(self, closed: Any, known: Mapping[int, Any] | None = None, *, is_inner: bool = False):
         """**Arguments:**
 
         - `closed`: a `ClosedJaxpr`, as `jax.make_jaxpr` returns.
         - `known`: values of inputs, by position, that are the same in each evaluation. They are left out of the
             arguments of calls.
+        - `is_inner`: whether it is a branch or the body of a loop, which may never run.
         """
         known = {} if known is None else known
         tracer = _Flattened()
@@ -80,7 +91,7 @@ class Plan:
         self._num_slots = tracer.num_slots
         nodes = _needed(tracer.nodes, self._outputs)
         with np.errstate(all="ignore"):
-            self._steps, self._constants = _folded(nodes, tracer.constants)
+            self._steps, self._constants = _folded(nodes, tracer.constants, self._outputs, is_inner)
         self._finish()
 
     def only(self, outputs: Sequence[int]) -> "Plan":
@@ -234,20 +245,44 @@ def _needed(nodes: Sequence[Any], outputs: Sequence[int]) -> list[Any]:
     return kept[::-1]
 
 
-def _folded(nodes: Sequence[_Node], constants: Mapping[int, Any]) -> tuple[list[_Step], dict[int, Any]]:
-    """Steps, and the values in slots, with what depends on constants alone computed."""
+def _folded(
+    nodes: Sequence[_Node], constants: Mapping[int, Any], outputs: Sequence[int], is_inner: bool
+) -> tuple[list[_Step], dict[int, Any]]:
+    """Steps, and the values in slots, with what depends on constants alone computed, and let go when no step is left
+    that reads it."""
     constants = dict(constants)
-    steps = []
+    steps: list[_Step] = []
+    readers = Counter(slot for node in nodes for slot in set(node.ins))
+    readers.update(outputs)
+    seconds_left = 0.0 if is_inner else _FOLD_SECONDS
     for node in nodes:
         step = _step(node)
-        if step.is_pure and all(slot in constants for slot in step.ins):
-            out = step.run(*(constants[slot] for slot in step.ins))
+        if all(slot in constants for slot in step.ins) and _may_fold(step, node, seconds_left):
+            try:
+                out = step.run(*(constants[slot] for slot in step.ins))
+            except control_flow.TooLong:
+                steps.append(step)
+                continue
+            seconds_left -= step.cost if step.cost > _CHEAP else 0.0
             constants.update(zip(step.outs, [out] if step.is_single else out, strict=True))
+            for slot in set(step.ins):
+                readers[slot] -= 1
+                if readers[slot] == 0:
+                    del constants[slot]
             continue
         if isinstance(step.run, indexing.Indexed) and step.ins[1] in constants:
             step.run = step.run.at(constants[step.ins[1]])
         steps.append(step)
     return steps, constants
+
+
+def _may_fold(step: _Step, node: _Node, seconds_left: float) -> bool:
+    if not step.is_pure or step.unknown:
+        return False
+    if step.cost <= _CHEAP and node.equation.primitive.name not in control_flow.RULES:
+        return True
+    largest = max((math.prod(v.aval.shape) for v in node.equation.outvars), default=0)
+    return step.cost <= seconds_left and largest <= _FOLD_NUMBERS
 
 
 def _step(node: _Node) -> _Step:
@@ -260,7 +295,7 @@ def _step(node: _Node) -> _Step:
             inner: list[Plan] = []
 
             def make(closed: Any) -> Callable[..., Sequence[Any]]:
-                inner.append(Plan(closed))
+                inner.append(Plan(closed, is_inner=True))
                 return inner[-1].run
 
             run = control_flow.RULES[name](equation, make)

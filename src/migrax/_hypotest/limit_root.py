@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._fit.evaluated import as_numpy
 from .._host import flow, xp
+from .._host.control_flow import TooLong
 from .._host.xp import on_host
 from .._util.arrays import to_jax
 from .._util.jit import jit
@@ -43,12 +44,15 @@ def _on_host(problem: LimitProblem, tilde: bool, cls: bool) -> tuple[Float[Array
     if sides is None:
         return None
     start_time = time.perf_counter()
-    with on_host():
-        curve = curve_of(as_numpy(problem), tilde, cls, Sides(sides.at()))
-        crossed = _crossings(curve)
-        if not np.all(crossed.status >= 0):
-            crossed = _roots(curve, crossed)
-        limits = np.where(crossed.status == int(LimitStatus.FOUND), crossed.mu, np.nan)
+    try:
+        with on_host():
+            curve = curve_of(as_numpy(problem), tilde, cls, Sides(sides.at()))
+            crossed = _crossings(curve)
+            if not np.all(crossed.status >= 0):
+                crossed = _roots(curve, crossed)
+            limits = np.where(crossed.status == int(LimitStatus.FOUND), crossed.mu, np.nan)
+    except TooLong:
+        return None
     sides.repeats.add(
         kind, time.perf_counter() - start_time, lambda: limits_at(problem, crossings(problem, tilde, cls), tilde, cls)
     )

@@ -12,6 +12,7 @@ import numpy as np
 from .._fit.evaluated import Objective, as_numpy, inputs_of, traced
 from .._fit.objective import check_up
 from .._fit.result import FitResult
+from .._host.control_flow import TooLong
 from .._host.hosted import is_for_host
 from .._host.xp import on_host
 from .._likelihoods.base import AbstractLikelihood
@@ -58,8 +59,11 @@ def direct(fn: Callable[..., Any]) -> Callable[..., Any]:
         found = evaluated(nll, result, data, count * _GRADIENTS, kind)
         if found is None:
             return program(fitted, *args)
-        with on_host():
-            out = fn(found[0], *as_numpy(args))
+        try:
+            with on_host():
+                out = fn(found[0], *as_numpy(args))
+        except TooLong:
+            return program(fitted, *args)
         out = to_jax(out, jax.tree.leaves((fitted, args)))
         found[1].add(kind, time.perf_counter() - start_time, lambda: program(fitted, *args))
         return out
