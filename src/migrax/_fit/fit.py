@@ -28,7 +28,7 @@ from .._util.typing import PyTree
 from .covariance import Covariance
 from .hesse import scale_of
 from .loop import solve, stationarity
-from .minimiser import Problem
+from .minimiser import Problem, step_limit
 from .not_finite import NOT_FINITE, explain
 from .objective import (
     Theta,
@@ -39,7 +39,7 @@ from .objective import (
     prepare_data,
     prepare_params,
 )
-from .on_host import fit_on_host
+from .on_host import FitInputs, fit_on_host
 from .result import FitResult
 from .result_of import result_of
 from .sandwich import Kind, check_kind, sandwich
@@ -295,8 +295,9 @@ def _check_solver(solver: Any, nll: Any) -> Any:
 def _run(*inputs: Any, kinks: Array | None = None) -> FitResult:
     """The fit, on the host where it can be."""
     program: Callable[..., FitResult] = _fit
-    result = fit_on_host(*inputs, kinks=kinks, program=program)
-    return program(*inputs, kinks) if result is None else result
+    call = FitInputs._make((*inputs, kinks))
+    result = fit_on_host(call, program)
+    return program(*call) if result is None else result
 
 
 @jit
@@ -315,10 +316,9 @@ def _fit(
     fn, theta, x, space = objective(nll, params, data, up)
     if kinks is not None:
         space = space.with_kinks(kinks)
-    n = x.size
     if covariance is not None:
         covariance = covariance.astype(x.dtype)
-    limit = 200 + 100 * n + 5 * n**2 if max_steps is None else max_steps
+    limit = step_limit(x.size) if max_steps is None else max_steps
     residuals = (
         _residuals(nll, params, x, theta, space) if isinstance(solver, optx.AbstractLeastSquaresSolver) else None
     )

@@ -24,6 +24,11 @@ Counts = dict[str, Int[Array, ""]]
 _LONGEST = 1e3
 
 
+def step_limit(n: int) -> int:
+    """MINUIT's default limit on the steps for `n` parameters."""
+    return 200 + 100 * n + 5 * n**2
+
+
 class Problem(NamedTuple):
     """The inputs of a solve. The objective is the NLL over 2 UP, so that its inverse Hessian is the covariance."""
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,36 +20,36 @@ from .._util.arrays import to_jax
 from .._util.typing import PyTree
 from .evaluated import Objective, Residuals, as_numpy, inputs_of, traced
 from .loop import solve
-from .minimiser import Problem
+from .minimiser import Problem, step_limit
 from .objective import start_and_space
 from .result import FitResult
 from .result_of import result_of
 
-_FLOATS = ("float32", "float64")
+
+class FitInputs(NamedTuple):
+    """The inputs of a fit's program, in its order."""
+
+    nll: AbstractLikelihood
+    params: PyTree
+    data: PyTree
+    solver: Any
+    up: Scalar
+    hesse: bool
+    covariance: Array | None
+    max_steps: int | None
+    adjoint: optx.AbstractAdjoint
+    kinks: Array | None = None
 
 
-def fit_on_host(
-    nll: AbstractLikelihood,
-    params: PyTree,
-    data: PyTree,
-    solver: Any,
-    up: Scalar,
-    hesse: bool,
-    covariance: Array | None,
-    max_steps: int | None,
-    adjoint: optx.AbstractAdjoint,
-    kinks: Array | None = None,
-    *,
-    program: Callable[..., FitResult],
-) -> FitResult | None:
-    """The result of the `program` of these inputs, or `None` where it has to be that program: for what is traced,
-    spread over devices or on an accelerator, calls back, or has no exact second derivatives; and after many calls."""
-    inputs = (nll, params, data, solver, up, covariance, kinks)
-    if not (_is_ours(solver) and isinstance(adjoint, optx.ImplicitAdjoint) and is_for_host(inputs)):
+def fit_on_host(inputs: FitInputs, program: Callable[..., FitResult]) -> FitResult | None:
+    """The result of `program(*inputs)`, or `None` where it has to be that program: for what is traced, spread over
+    devices or on an accelerator, calls back, or has no exact second derivatives; and after many calls."""
+    nll, params, data, solver, up = inputs[:5]
+    arrays = (nll, params, data, solver, up, inputs.covariance, inputs.kinks)
+    if not (_is_ours(solver) and isinstance(inputs.adjoint, optx.ImplicitAdjoint) and is_for_host(arrays)):
         return None
-    with_residuals = isinstance(solver, optx.AbstractLeastSquaresSolver)
-    jaxprs = traced(nll, params, data, up, with_residuals)
-    kind = _kind(solver, hesse, covariance is None, max_steps, kinks is None)
+    jaxprs = traced(nll, params, data, up, isinstance(solver, optx.AbstractLeastSquaresSolver))
+    kind = _kind(solver, inputs.hesse, inputs.covariance is None, inputs.max_steps, inputs.kinks is None)
     if jaxprs.repeats.is_ready(kind):
         return None
     start_time = time.perf_counter()
@@ -57,41 +57,27 @@ def fit_on_host(
     if functions is None:
         return None
     try:
-        result = _solved(nll, params, data, solver, up, hesse, covariance, max_steps, adjoint, kinks, functions)
+        result = _solved(inputs, *functions)
     except TooLong:
         jaxprs.give_up()
         return None
-    result = to_jax(result, jax.tree.leaves(inputs))
-    call = (nll, params, data, solver, up, hesse, covariance, max_steps, adjoint, kinks)
-    jaxprs.repeats.add(kind, time.perf_counter() - start_time, lambda: program(*call))
+    result = to_jax(result, jax.tree.leaves(arrays))
+    jaxprs.repeats.add(kind, time.perf_counter() - start_time, lambda: program(*inputs))
     return result
 
 
-def _solved(
-    nll: AbstractLikelihood,
-    params: PyTree,
-    data: PyTree,
-    solver: Any,
-    up: Scalar,
-    hesse: bool,
-    covariance: Array | None,
-    max_steps: int | None,
-    adjoint: optx.AbstractAdjoint,
-    kinks: Array | None,
-    functions: tuple[Objective, Residuals | None],
-) -> FitResult:
-    fn, residuals = functions
+def _solved(inputs: FitInputs, fn: Objective, residuals: Residuals | None) -> FitResult:
+    nll, params, data, solver, up = inputs[:5]
     with on_host():
         x, space = start_and_space(nll, as_numpy(params))
-        if kinks is not None:
-            space = space.with_kinks(xp.asarray(kinks))
-        if covariance is not None:
-            covariance = xp.asarray(covariance, x.dtype)
-        limit = 200 + 100 * x.size + 5 * x.size**2 if max_steps is None else max_steps
-        problem = Problem(fn, residuals, None, x, space, covariance, as_numpy(solver), adjoint, limit)
+        if inputs.kinks is not None:
+            space = space.with_kinks(xp.asarray(inputs.kinks))
+        covariance = None if inputs.covariance is None else xp.asarray(inputs.covariance, x.dtype)
+        limit = step_limit(x.size) if inputs.max_steps is None else inputs.max_steps
+        problem = Problem(fn, residuals, None, x, space, covariance, as_numpy(solver), inputs.adjoint, limit)
         x, outcome = solve((problem, bounded_while_loop))
         theta = inputs_of(nll, params, data, xp.asarray(up, x.dtype))
-        return result_of(fn, theta, space, x, outcome, hesse, nll, type(solver).__name__)
+        return result_of(fn, theta, space, x, outcome, inputs.hesse, nll, type(solver).__name__)
 
 
 def _kind(solver: Any, *options: Any) -> Any:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 from .._derivatives.kinks import gradient_at
 from .._fit.coordinates import Held
 from .._fit.loop import solve
-from .._fit.minimiser import Problem
+from .._fit.minimiser import Problem, step_limit
 from .._fit.status import Status
 from .._host import flow, xp
 from .._solvers import Migrad
@@ -180,7 +180,7 @@ def _fit_by_loop(
         _conditional_covariance(minimum, hold),
         Migrad(),
         optx.ImplicitAdjoint(),
-        max_steps=200 + 100 * x.size + 5 * x.size**2,
+        max_steps=step_limit(x.size),
     )
     x, outcome = solve((problem, while_loop))
     count = outcome.counts["num_gradients"] + outcome.counts["num_hessians"]

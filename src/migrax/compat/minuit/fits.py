@@ -10,6 +10,7 @@ import numpy as np
 from ..._display import records
 from ..._fit.covariance import Covariance
 from ..._fit.fit import fit
+from ..._fit.minimiser import step_limit
 from ..._fit.result import FitResult
 from ..._profile.crossing import Side
 from ..._profile.minos import Minos, minos
@@ -129,7 +130,7 @@ class AbstractFits:
         n = free.size
         if n == 0:
             raise RuntimeError("scan: all parameters are fixed")
-        total = 200 + 100 * n + 5 * n**2 if ncall is None else ncall
+        total = step_limit(n) if ncall is None else ncall
         side = max(2, int(total ** (1 / n) + 1e-9))
         if side**n > _MAX_POINTS:
             raise ValueError(f"scan of {n} parameters takes at least {side**n} points: fix some of them")
