@@ -363,3 +363,19 @@ def test_a_toy_that_does_not_determine_a_parameter():
 def test_not_inside_jit():
     with pytest.raises(TypeError, match=r"cannot be inside jax\.jit"):
         jax.jit(lambda toys: mx.fit_toys(NLL, TRUTH, toys).values)(jnp.ones((3, 5)))
+
+
+def test_an_error_of_the_users_own_is_not_taken_for_no_asimov_data():
+    def expected(params):
+        raise TypeError("of the user's own")
+
+    own = mx.Likelihood(lambda p, data: jnp.sum((data - p["mu"]) ** 2), expected_data=expected)
+    with pytest.raises(TypeError, match="of the user's own"):
+        mx.fit_toys(own, {"mu": mx.Parameter(0.0)}, jnp.ones((2, 3)))
+
+
+def test_toys_whose_asimov_data_are_not_known():
+    points = mx.Points(jnp.arange(4.0), jnp.arange(4.0), jnp.ones(4))
+    toys = jax.tree.map(lambda a: jnp.stack([a, a]), points)
+    line = mx.LeastSquares(lambda p, x: p["a"] * x)
+    np.testing.assert_allclose(mx.fit_toys(line, {"a": mx.Parameter(0.0)}, toys).values, 1.0, rtol=1e-6)

@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, Scalar
 from .._derivatives.one_mode import differentiable
 from .._hints.calls import hints
 from .._host import xp
-from .._likelihoods.base import AbstractLikelihood, Function
+from .._likelihoods.base import AbstractJoint, AbstractLikelihood, Function
 from .._parameters.names import Slot, flatten, unknown_name
 from .._parameters.parameter import bounds_of, is_parameter
 from .._parameters.resolve import value_of
@@ -200,7 +200,8 @@ def varying_part(nll: AbstractLikelihood, names: tuple[str, ...]) -> Callable[[A
         likelihood = eqx.combine(theta.nll, static)
         varying = likelihood if likelihood.varying is None else likelihood.varying
         tree = resolve_at(theta.params, x)
-        with hints(nll.function if isinstance(nll, Function) else nll, tree, theta.data, names):
+        function = nll.function if isinstance(nll, Function) else nll
+        with hints(function, tree, theta.data, names, isinstance(nll, AbstractJoint)):
             value = varying(tree, theta.data)
         return check_scalar(value).astype(x.dtype) / (2 * theta.up)
 

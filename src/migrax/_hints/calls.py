@@ -76,18 +76,19 @@ def refuse_data(likelihood: str, args: Sequence[Any], kwargs: Collection[str] = 
 
 
 @contextmanager
-def hints(nll: Any, params: Any, data: Any, names: Sequence[str]) -> Iterator[None]:
+def hints(nll: Any, params: Any, data: Any, names: Sequence[str], is_joint: bool) -> Iterator[None]:
     """Adds a hint for beginners to an error that a likelihood raises.
 
     **Arguments:**
 
     - `params`: the resolved tree; `names`: of its free parameters.
+    - `is_joint`: each part of the likelihood has its own data, so that a tuple of numbers is as it should be.
     """
     try:
         yield
     except Exception as error:
         try:
-            hint = _hint(error, names) or _of_call(error, nll, params, data, names)
+            hint = _hint(error, names) or _of_call(error, nll, params, data, names, is_joint)
         except Exception:  # the user must see the error of the likelihood, whatever happens here
             hint = None
         if hint and hint not in getattr(error, "__notes__", ()):
@@ -120,7 +121,9 @@ def _hint(error: Exception, names: Sequence[str]) -> str | None:
     return None
 
 
-def _of_call(error: Exception, nll: Any, params: Any, data: Any, names: Sequence[str]) -> str | None:
+def _of_call(
+    error: Exception, nll: Any, params: Any, data: Any, names: Sequence[str], is_joint: bool
+) -> str | None:
     """Returns the hint for a likelihood that expects other arguments than those of `nll(params, data)`."""
     if not isinstance(error, TypeError | AttributeError):
         return None
@@ -140,7 +143,7 @@ def _of_call(error: Exception, nll: Any, params: Any, data: Any, names: Sequence
             "functions of a likelihood take the parameters first, as in log_prob(params, x)"
         )
     is_operand_error = isinstance(error, TypeError) and "'dict'" in str(error)
-    if is_operand_error and isinstance(params, dict) and len(taken) == 2 and not hasattr(nll, "parts"):
+    if is_operand_error and isinstance(params, dict) and len(taken) == 2:
         call = ", ".join(f"p[{name!r}]" for name in names[:2])
         return (
             f"migrax: a likelihood is called as nll(params, data), and {taken[0]} is params, a dictionary: take its "
@@ -148,7 +151,7 @@ def _of_call(error: Exception, nll: Any, params: Any, data: Any, names: Sequence
         )
     for what, tree in (("params", params), ("data", data)):
         is_numbers = type(tree) in (list, tuple) and all(eqx.is_array_like(x) and np.ndim(x) == 0 for x in tree)
-        if is_numbers and tree and not hasattr(nll, "parts"):
+        if is_numbers and tree and not (is_joint and what == "data"):
             kind = type(tree).__name__
             return f"migrax: {what} is a {kind} of separate numbers: for one vector give an array, jnp.array(...)"
     if data is None and "NoneType" in str(error):

@@ -18,6 +18,7 @@ from jaxtyping import Array, ArrayLike, Float, Scalar
 from .._hints.calls import check_callable, given, refuse_data
 from .._parameters.resolve import resolve
 from .._util.typing import PyTree
+from .._util.unavailable import Unavailable
 from .spread import At, information, spread_of, treatment
 
 Parts = dict[str, Callable[[Any, Any], ArrayLike]] | tuple[Callable[[Any, Any], ArrayLike], ...]
@@ -407,7 +408,7 @@ class Joint(AbstractJoint):
 def _require(name: str | int, part: AbstractLikelihood, method: str) -> Callable[..., Any]:
     bound = getattr(part, method)
     if bound is None:
-        raise TypeError(f"the part {name!r} ({part.name}) has no {method}: see mx.Likelihood")
+        raise Unavailable(f"the part {name!r} ({part.name}) has no {method}: see mx.Likelihood")
     return bound
 
 

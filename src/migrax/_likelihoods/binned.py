@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 from .._derivatives.one_mode import jacobian
 from .._parameters.resolve import resolve
 from .._util.typing import PyTree
+from .._util.unavailable import Unavailable
 from ..distributions._quadrature import log_sum
 from . import counts as _counts
 from .base import AbstractLikelihood
@@ -165,5 +166,5 @@ class BinnedNLL(AbstractLikelihood):
 
 def _with_total(data: Any, what: str) -> Any:
     if data is None:
-        raise TypeError(f"{what} needs data, whose total it takes: give it data=counts")
+        raise Unavailable(f"{what} needs data, whose total it takes: give it data=counts")
     return data

@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from .._util.unavailable import Unavailable
 from ..distributions import Mixture, Poisson, Product, Truncated, _foreign
 from ..distributions._interval import quantiles
 from ..distributions._panels import gauss, grid
@@ -38,7 +39,7 @@ def expected_events(d: Any, total: Array) -> Events:
     """
     shape = _foreign.event_shape(d)
     if shape not in ((), (1,), (2,)):
-        raise TypeError(
+        raise Unavailable(
             f"unbinned Asimov data are of one or two observables, got events of shape {shape}: use a histogram "
             "(mx.PoissonNLL), or draw a large sample (mx.sample)"
         )
@@ -62,9 +63,9 @@ def _edges(d: Any, rule: _Rule) -> list[Float[Array, " edges"]]:
         component_edges = [_edges(component, rule) for component in d.components]
         return [jnp.concatenate(axes) for axes in zip(*component_edges, strict=True)]
     if isinstance(d, Poisson):
-        raise TypeError("unbinned Asimov data are of continuous observables, got a Poisson distribution of counts")
+        raise Unavailable("unbinned Asimov data are of continuous observables, got a Poisson distribution of counts")
     if _foreign.event_shape(d):
-        raise TypeError(
+        raise Unavailable(
             f"unbinned Asimov data of two observables are those of mx.distributions.Product, got {type(d).__name__}"
         )
     log_integral = lambda low, high: _foreign.log_integral(d, low, high, "the distribution")  # noqa: E731

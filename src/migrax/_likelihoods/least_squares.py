@@ -15,6 +15,7 @@ from .._util.chunks import chunked_sum
 from .._util.poisson_draw import draw_poisson
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
+from .._util.unavailable import Unavailable
 from .base import AbstractLikelihood
 from .counts import floats
 from .fault import Fault
@@ -191,7 +192,7 @@ class LeastSquares(AbstractLikelihood):
     def needs_scale(self, data: Any, what: str, otherwise: str = "") -> None:
         """**Raises:** `TypeError` if the errors of the points are unknown."""
         if self.scale_is_unknown(data):
-            raise TypeError(f"{what} {_NEEDS_SCALE}{otherwise}")
+            raise Unavailable(f"{what} {_NEEDS_SCALE}{otherwise}")
 
     def __call__(self, params: PyTree, data: Points) -> Scalar:
         """chi2/2 of the points `data`."""
@@ -348,6 +349,6 @@ def _check_points(data: Any) -> None:
 
 def _needed(data: Points | None, what: str) -> Points:
     if data is None:
-        raise TypeError(f"{what} needs the points, whose x and errors it takes: give it data=points")
+        raise Unavailable(f"{what} needs the points, whose x and errors it takes: give it data=points")
     _check_points(data)
     return data

@@ -12,6 +12,7 @@ from jaxtyping import Array
 from .._host.evaluated import evaluated
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
+from .._util.unavailable import Unavailable
 from ..distributions import _foreign
 from ..distributions._panels import Axis, integral_with_error
 from ..distributions._quadrature import log_sum
@@ -267,7 +268,7 @@ def _log_probabilities(d: Any, low: Array, high: Array) -> Array | None:
     """The logs of the probabilities of intervals; `None` unless the distribution and its components provide them."""
     try:
         return _foreign.log_integral(d, low, high, "the distribution")
-    except TypeError:
+    except Unavailable:
         return None
 
 

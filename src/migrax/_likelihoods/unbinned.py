@@ -14,6 +14,7 @@ from .._parameters.resolve import resolve
 from .._util.poisson_draw import draw_poisson
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
+from .._util.unavailable import Unavailable
 from ..distributions import _foreign
 from .base import AbstractLikelihood
 from .event_range import EventRange, as_range, check_observables
@@ -111,7 +112,7 @@ class UnbinnedNLL(AbstractLikelihood):
         without `data`.
         """
         if data is None:
-            raise TypeError("Asimov data of UnbinnedNLL need a number of events: mx.asimov(nll, params, data=events)")
+            raise Unavailable("Asimov data of UnbinnedNLL need a number of events: mx.asimov(nll, params, data=events)")
         total = as_events(data, "UnbinnedNLL").total
         return _expected(self.distribution, resolve(params), total, "UnbinnedNLL")
 
@@ -314,12 +315,14 @@ def draw(distribution: Callable[[Any], Any] | None, params: PyTree, key: Array, 
     **Raises:** `TypeError` without a distribution, or if it cannot be drawn from.
     """
     if distribution is None:
-        raise TypeError(f"{what} cannot sample from a log density: give it distribution(params), or use mx.Likelihood")
+        raise Unavailable(
+            f"{what} cannot sample from a log density: give it distribution(params), or use mx.Likelihood"
+        )
     n = like if isinstance(like, int) else like.size
     return _foreign.sample(distribution_of(distribution, params), key, (n,))
 
 
 def _expected(distribution: Callable[[Any], Any] | None, params: PyTree, total: Array, what: str) -> Events:
     if distribution is None:
-        raise TypeError(f"{what} has no Asimov data of a log density: give it distribution(params)")
+        raise Unavailable(f"{what} has no Asimov data of a log density: give it distribution(params)")
     return expected_events(distribution_of(distribution, params), total)

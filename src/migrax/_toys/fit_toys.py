@@ -26,6 +26,7 @@ from .._util.jit import jit
 from .._util.progress import bar
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
+from .._util.unavailable import Unavailable
 from .plan import Job, Plan, plan
 from .sample import asimov
 from .scheduler import batches
@@ -277,7 +278,7 @@ def _expected_covariance(nll: Any, params: PyTree, toy_source: Source, data: PyT
     if nll.expected_data is not None:
         try:
             return _inverse_at_asimov(nll, params, toy_source.origin, data, up)
-        except TypeError:  # a part of the likelihood has no Asimov data
+        except Unavailable:  # a part of the likelihood has no Asimov data
             pass
     return _inverse_mean_hessian(nll, params, toy_source.batch(0, min(_COVARIANCE_TOYS, toy_source.n)), up)
 

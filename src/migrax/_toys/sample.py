@@ -11,6 +11,7 @@ from .._likelihoods.base import AbstractLikelihood, as_likelihood
 from .._parameters.resolve import resolve
 from .._util.explicit_sharding import without_explicit_types
 from .._util.typing import PyTree
+from .._util.unavailable import Unavailable
 
 _SAMPLE = "sample=lambda params, key: ..."
 
@@ -89,5 +90,5 @@ def asimov(likelihood: Any, params: PyTree, *, data: PyTree = None) -> PyTree:
 def _method(likelihood: AbstractLikelihood, name: str, how: str) -> Any:
     method = getattr(likelihood, name)
     if method is None:
-        raise TypeError(f"{likelihood.name} has no {name}: a plain function gets one by mx.Likelihood(nll, {how})")
+        raise Unavailable(f"{likelihood.name} has no {name}: a plain function gets one by mx.Likelihood(nll, {how})")
     return method

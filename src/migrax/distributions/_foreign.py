@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
+from .._util.unavailable import Unavailable
+
 
 def check_density(d: Any, what: str) -> None:
     """**Raises:** `TypeError` unless `d` is an object with a `log_prob`."""
@@ -27,7 +29,7 @@ def event_shape(d: Any) -> tuple[int, ...]:
 def log_integral(d: Any, low: ArrayLike, high: ArrayLike, what: str) -> Array:
     """`d.log_integral(low, high)`. **Raises:** `TypeError` if `d` has no `log_integral`."""
     if not callable(getattr(d, "log_integral", None)):
-        raise TypeError(
+        raise Unavailable(
             f"{what} is a {type(d).__name__} of {type(d).__module__}, which has no log_integral(low, high): its "
             "probability in a bin is not known. Use the distribution of mx.distributions, or "
             "mx.distributions.Normalized(d.log_prob, low, high)"
@@ -42,7 +44,7 @@ def sample(d: Any, key: Array, shape: tuple[int, ...]) -> Array:
     **Raises:** `TypeError` if it has no `sample`.
     """
     if not callable(getattr(d, "sample", None)):
-        raise TypeError(f"{type(d).__name__} has no sample")
+        raise Unavailable(f"{type(d).__name__} has no sample")
     names = inspect.signature(d.sample).parameters
     if "seed" in names:
         return d.sample(sample_shape=shape, seed=key)

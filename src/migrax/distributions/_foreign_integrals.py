@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.unavailable import Unavailable
 from ._base import AbstractDistribution
 from ._foreign import check_density, event_shape, sample
 
@@ -21,9 +22,9 @@ class Foreign(AbstractDistribution):
         """**Raises:** `TypeError` unless `of` has one observable and a `log_prob` and a `cdf`."""
         check_density(of, "the distribution")
         if event_shape(of) != ():
-            raise TypeError(f"a {type(of).__name__} has several observables: cut each of them by itself")
+            raise Unavailable(f"a {type(of).__name__} has several observables: cut each of them by itself")
         if not callable(getattr(of, "cdf", None)):
-            raise TypeError(
+            raise Unavailable(
                 f"a {type(of).__name__} of {type(of).__module__} has no cdf, so that its integral over a range is not "
                 "known: take that of mx.distributions, or mx.distributions.Normalized(d.log_prob, low, high)"
             )

@@ -15,6 +15,7 @@ from ..._fit.result import FitResult
 from ..._profile.crossing import Side
 from ..._profile.minos import Minos, minos
 from ..._solvers import Simplex
+from ..._util.unavailable import Unavailable
 from .keys import positions
 from .memory import Memory, numbers_of, refuse_traced
 from .pure import deviance, look, values_at
@@ -261,7 +262,7 @@ def _deviance_per_ndof(memory: Memory) -> float | None:
         return None
     try:
         value = float(deviance(memory.likelihood, memory.tree(), memory.data))
-    except TypeError:  # a sum of likelihoods, one of which has none
+    except Unavailable:  # a sum of likelihoods, one of which has none
         return None
     return value / ndof if math.isfinite(value) else None
 

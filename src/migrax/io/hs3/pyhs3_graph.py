@@ -13,6 +13,7 @@ from jaxtyping import Array, Scalar
 from ..._parameters.parameter import Parameter
 from ..._parameters.resolve import resolve
 from ..._util.typing import PyTree
+from ..._util.unavailable import Unavailable
 from .._node import Node, shown
 from .document import Analysis, Document
 from .parameters import parameter
@@ -59,11 +60,11 @@ class PyHS3(eqx.Module):
 
     def expected_data(self, params: PyTree, data: Any = None) -> NoReturn:
         """**Raises:** `TypeError`, as pyhs3's graph has no Asimov data."""
-        raise TypeError(f"pyhs3's graph has no Asimov data, which asymptotic tests and limits need. {_NATIVE}")
+        raise Unavailable(f"pyhs3's graph has no Asimov data, which asymptotic tests and limits need. {_NATIVE}")
 
     def sample(self, params: PyTree, key: Array, data: Any = None) -> NoReturn:
         """**Raises:** `TypeError`, as pyhs3's graph draws no toys."""
-        raise TypeError(f"pyhs3's graph draws no toys. {_NATIVE}")
+        raise Unavailable(f"pyhs3's graph draws no toys. {_NATIVE}")
 
     def __repr__(self) -> str:
         return f"PyHS3({self.analysis!r}; poi={self.poi!r})"
