@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
+from migrax._host import trips
 from migrax._host.hosted import hosted
 from migrax._host.ways import forced_to
 
@@ -187,3 +188,23 @@ class TestHosted:
 class Unhashable:
     items = (1, 2, 3)
     __hash__ = None
+
+
+@pytest.mark.parametrize("name", ["fit", "minos", "limit"])
+def test_what_takes_python_too_long_becomes_a_program(name, monkeypatch):
+    """Loops of a direct call have a number of trips; a call that needs more is a program, and so are later ones."""
+    nll = mx.Joint({"main": mx.PoissonNLL(expected), "b": mx.NormalConstraint("b", 0.1)})  # no program of it is kept
+    call = {
+        "fit": lambda: mx.fit(nll, PARAMS, DATA).values,
+        "minos": lambda: mx.minos(nll, result, DATA).upper,
+        "limit": lambda: mx.upper_limit(nll, result, DATA, "mu").observed,
+    }[name]
+    with forced_to("numpy"):
+        result = mx.fit(nll, PARAMS, DATA)
+        on_host = call()
+    monkeypatch.setattr(trips, "MAX_TRIPS", 3)
+    answers = []
+    assert compiled_by(lambda: answers.append(call()))
+    assert compiled_by(lambda: answers.append(call())) == []
+    for answer in answers:
+        np.testing.assert_allclose(answer, on_host, rtol=1e-9)

@@ -14,8 +14,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Scalar
 
 from .._derivatives.one_mode import ByDifferences, differentiable
-from .._host.control_flow import TooLong
 from .._host.plan import Plan
+from .._host.trips import TooLong
 from .._host.ways import Way, forced
 from .._host.xp import in_program, on_host
 from .._likelihoods.base import AbstractLikelihood

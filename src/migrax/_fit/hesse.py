@@ -12,8 +12,8 @@ from .._derivatives.expansion import Objective, inverse
 from .._derivatives.kinks import expand_on_average
 from .._derivatives.one_mode import accuracy_of
 from .._host import flow, xp
-from .._host.control_flow import TooLong
 from .._host.hosted import is_for_host
+from .._host.trips import TooLong
 from .._host.xp import on_host
 from .._likelihoods.base import AbstractLikelihood, as_likelihood
 from .._parameters.resolve import resolve

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._derivatives.expansion import Expansion
 from .._host import flow, xp
+from .._host.plain import plain
 from .._host.xp import is_on_host
 from .._parameters.space import Space
 from .._solvers import LevenbergMarquardt, Migrad
@@ -136,7 +137,7 @@ def _run_on_host(
 ) -> tuple[Any, Counts, Any, Any]:
     """The loop of Optimistix's `minimise` and `least_squares`: the point, the counts, whether the solver terminated,
     and how."""
-    solver, y, steps = problem.solver, start, 0
+    solver = plain(problem.solver)
     fn: Any
     if problem.residuals is not None:
         assert isinstance(problem.residuals, WithJacobian)
@@ -145,10 +146,15 @@ def _run_on_host(
     else:
         assert isinstance(problem.fn, Differentiated)
         fn = Affine(Internal(problem.fn, problem.space, offset), origin, root)
-    state = solver.init(fn, y, None, options, None, None, frozenset())
-    while steps < problem.burst and not state.terminate:
-        y, state, _ = solver.step(fn, y, None, options, state, frozenset())
-        steps += 1
+    state = plain(solver.init(fn, start, None, options, None, None, frozenset()))
+
+    def body(carry: tuple[Any, Any, int]) -> tuple[Any, Any, int]:
+        y, state, steps = carry
+        return *solver.step(fn, y, None, options, state, frozenset())[:2], steps + 1
+
+    _, state, steps = flow.bounded_while_loop(
+        lambda carry: not carry[1].terminate, body, (start, state, 0), max_steps=problem.burst
+    )
     stats = {"num_steps": steps, **solver.stats(state)}
     counts: Any = {key: np.asarray(stats[key])[()] for key in no_counts()}
     return state.x, counts, state.terminate, state.ending

@@ -10,9 +10,9 @@ import optimistix as optx
 from jaxtyping import Array, Scalar
 
 from .._host import xp
-from .._host.control_flow import TooLong
 from .._host.flow import bounded_while_loop
 from .._host.hosted import is_for_host
+from .._host.trips import OutOfTrips, TooLong
 from .._host.xp import on_host
 from .._likelihoods.base import AbstractLikelihood
 from .._solvers import LevenbergMarquardt, Migrad, Newton, Simplex
@@ -58,6 +58,9 @@ def fit_on_host(inputs: FitInputs, program: Callable[..., FitResult]) -> FitResu
         return None
     try:
         result = _solved(inputs, *functions)
+    except OutOfTrips:
+        jaxprs.repeats.set_ready(kind)
+        return None
     except TooLong:
         jaxprs.give_up()
         return None

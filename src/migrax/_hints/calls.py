@@ -121,9 +121,7 @@ def _hint(error: Exception, names: Sequence[str]) -> str | None:
     return None
 
 
-def _of_call(
-    error: Exception, nll: Any, params: Any, data: Any, names: Sequence[str], is_joint: bool
-) -> str | None:
+def _of_call(error: Exception, nll: Any, params: Any, data: Any, names: Sequence[str], is_joint: bool) -> str | None:
     """Returns the hint for a likelihood that expects other arguments than those of `nll(params, data)`."""
     if not isinstance(error, TypeError | AttributeError):
         return None

@@ -5,14 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from .trips import MAX_TRIPS, TooLong
+
 Function = Callable[..., Sequence[Any]]
 Make = Callable[[Any], Function]
-
-_MAX_TRIPS = 20_000  # of a loop whose length depends on values: in Python they take a fraction of a second
-
-
-class TooLong(Exception):
-    """Raised by a loop that is too long for Python, or never ends: it has to be part of a program."""
 
 
 def _cond(equation: Any, make: Make) -> Function:
@@ -30,7 +26,7 @@ def _while(equation: Any, make: Make) -> Function:
         of_condition, of_body, state = operands[: ends[0]], operands[ends[0] : ends[1]], operands[ends[1] :]
         trips = 0
         while np.any(go := condition(*of_condition, *state)[0]):
-            if (trips := trips + 1) > _MAX_TRIPS:
+            if (trips := trips + 1) > MAX_TRIPS:
                 raise TooLong
             moved = body(*of_body, *state)
             # a loop of a batch, whose members end one by one

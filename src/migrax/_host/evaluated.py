@@ -14,9 +14,9 @@ from .._util.arrays import to_jax
 from .._util.background import Repeats
 from .._util.jit import jit, kept
 from .._util.tracing import is_concrete
-from .control_flow import TooLong
 from .hosted import is_for_host
 from .plan import Plan
+from .trips import TooLong
 from .ways import forced
 
 P = ParamSpec("P")

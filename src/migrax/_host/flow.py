@@ -8,7 +8,7 @@ import numpy as np
 import optimistix as optx
 from jax import lax
 
-from .xp import is_on_host
+from .xp import is_on_host, trips
 
 T = TypeVar("T")
 
@@ -30,15 +30,18 @@ def select(which: Any, yes: T, no: T) -> T:
 def while_loop(condition: Callable[[T], Any], body: Callable[[T], T], state: T) -> T:
     if not is_on_host():
         return lax.while_loop(condition, body, state)
+    count = trips().count
     while condition(state):
+        count()
         state = body(state)
     return state
 
 
 def bounded_while_loop(condition: Callable[[T], Any], body: Callable[[T], T], state: T, *, max_steps: int) -> T:
     """On the host: the loop that Optimistix hands to the function of an adjoint."""
-    steps = 0
+    steps, count = 0, trips().count
     while steps < max_steps and condition(state):
+        count()
         state = body(state)
         steps += 1
     return state

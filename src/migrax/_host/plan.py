@@ -16,6 +16,7 @@ import numpy as np
 from . import control_flow, elementwise, indexing, linear_algebra, reductions, shapes, special_functions
 from .bound import bound, called, is_plain
 from .cost import TRIPS, UNKNOWN, seconds
+from .trips import TooLong
 
 _RULES: dict[str, Callable[[Any], Callable[..., Any] | None]] = {
     **elementwise.RULES,
@@ -260,7 +261,7 @@ def _folded(
         if all(slot in constants for slot in step.ins) and _may_fold(step, node, seconds_left):
             try:
                 out = step.run(*(constants[slot] for slot in step.ins))
-            except control_flow.TooLong:
+            except TooLong:
                 steps.append(step)
                 continue
             seconds_left -= step.cost if step.cost > _CHEAP else 0.0

@@ -15,18 +15,31 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-_HOST = ContextVar("on_host", default=False)  # each thread has its own
+from .trips import Trips
+
+_HOST: ContextVar[Trips | None] = ContextVar("on_host", default=None)  # each thread has its own
+_BOOLS = (bool, np.bool_)
 
 
 def is_on_host() -> builtins.bool:
     """Whether algorithms run in NumPy now."""
-    return _HOST.get()
+    return _HOST.get() is not None
+
+
+def trips() -> Trips:
+    """Of the call that runs in NumPy now."""
+    trips = _HOST.get()
+    assert trips is not None
+    return trips
 
 
 @contextlib.contextmanager
 def on_host() -> Iterator[None]:
-    """Algorithms called within run in NumPy: their inputs must be NumPy's arrays. What is not finite is no warning."""
-    token = _HOST.set(True)
+    """Algorithms called within run in NumPy: their inputs must be NumPy's arrays. What is not finite is no warning.
+
+    **Raises:** `TooLong` where a loop has so many trips that the algorithm should be a program.
+    """
+    token = _HOST.set(Trips())
     try:
         with np.errstate(all="ignore"):
             yield
@@ -37,7 +50,7 @@ def on_host() -> Iterator[None]:
 @contextlib.contextmanager
 def in_program() -> Iterator[None]:
     """Within `on_host`, a part that JAX traces."""
-    token = _HOST.set(False)
+    token = _HOST.set(None)
     try:
         yield
     finally:
@@ -45,7 +58,7 @@ def in_program() -> Iterator[None]:
 
 
 def _where(which: Any, yes: Any, no: Any) -> Any:
-    if isinstance(which, bool | np.bool_) and not (np.ndim(yes) or np.ndim(no)):
+    if type(which) in _BOOLS and not (getattr(yes, "ndim", 0) or getattr(no, "ndim", 0)):
         picked, other = (yes, no) if which else (no, yes)
         if isinstance(picked, np.generic) or (isinstance(picked, float) and isinstance(other, float)):
             return picked  # a float of Python takes the dtype of what it meets, as JAX's weak types do
@@ -79,7 +92,7 @@ def _either(name: str) -> Callable[..., Any]:
 
     @functools.wraps(in_program)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return (on_host if _HOST.get() else in_program)(*args, **kwargs)
+        return (in_program if _HOST.get() is None else on_host)(*args, **kwargs)
 
     return call
 
@@ -96,7 +109,7 @@ def __getattr__(name: str) -> Any:
 
 def set_at(a: Any, index: Any, value: Any) -> Any:
     """A copy of the array with `value` at `index`."""
-    if not _HOST.get():
+    if _HOST.get() is None:
         return jnp.asarray(a).at[index].set(value)
     copy = np.array(a)
     copy[index] = value
@@ -105,14 +118,14 @@ def set_at(a: Any, index: Any, value: Any) -> Any:
 
 def split_by_size(a: Any, sizes: Sequence[int]) -> Sequence[Any]:
     """The parts of a vector, of these sizes."""
-    if not _HOST.get():
+    if _HOST.get() is None:
         return lax.split(a, sizes)
     return np.split(a, np.cumsum(sizes)[:-1])
 
 
 def eigh(a: Any) -> tuple[Any, Any]:
     """Eigenvalues, ascending, and eigenvectors of a symmetric matrix; NaN for one that is not finite."""
-    if not _HOST.get():
+    if _HOST.get() is None:
         return jnp.linalg.eigh(a)
     if not np.all(np.isfinite(a)):
         return np.full(a.shape[0], np.nan, a.dtype), np.full(a.shape, np.nan, a.dtype)
@@ -122,7 +135,7 @@ def eigh(a: Any) -> tuple[Any, Any]:
 
 def cholesky(a: Any) -> Any:
     """The lower root of a symmetric matrix; NaN where it is not positive definite."""
-    if not _HOST.get():
+    if _HOST.get() is None:
         return jnp.linalg.cholesky(a)
     try:
         return np.linalg.cholesky(0.5 * (a + a.T))
@@ -132,7 +145,7 @@ def cholesky(a: Any) -> Any:
 
 def solve(a: Any, b: Any) -> Any:
     """The solution of a linear system; not finite where the matrix is singular."""
-    if not _HOST.get():
+    if _HOST.get() is None:
         return jnp.linalg.solve(a, b)
     try:
         return np.linalg.solve(a, b)

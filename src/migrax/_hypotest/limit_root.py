@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._fit.evaluated import as_numpy
 from .._host import flow, xp
-from .._host.control_flow import TooLong
+from .._host.trips import TooLong
 from .._host.xp import on_host
 from .._util.arrays import to_jax
 from .._util.jit import jit
@@ -52,6 +52,7 @@ def _on_host(problem: LimitProblem, tilde: bool, cls: bool) -> tuple[Float[Array
                 crossed = _roots(curve, crossed)
             limits = np.where(crossed.status == int(LimitStatus.FOUND), crossed.mu, np.nan)
     except TooLong:
+        sides.repeats.set_ready(kind)
         return None
     sides.repeats.add(
         kind, time.perf_counter() - start_time, lambda: limits_at(problem, crossings(problem, tilde, cls), tilde, cls)

@@ -12,8 +12,8 @@ import numpy as np
 from .._fit.evaluated import Objective, as_numpy, inputs_of, traced
 from .._fit.objective import check_up
 from .._fit.result import FitResult
-from .._host.control_flow import TooLong
 from .._host.hosted import is_for_host
+from .._host.trips import TooLong
 from .._host.xp import on_host
 from .._likelihoods.base import AbstractLikelihood
 from .._util.arrays import to_jax
@@ -63,6 +63,7 @@ def direct(fn: Callable[..., Any]) -> Callable[..., Any]:
             with on_host():
                 out = fn(found[0], *as_numpy(args))
         except TooLong:
+            found[1].set_ready(kind)
             return program(fitted, *args)
         out = to_jax(out, jax.tree.leaves((fitted, args)))
         found[1].add(kind, time.perf_counter() - start_time, lambda: program(fitted, *args))

@@ -7,6 +7,7 @@ import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._host import flow, xp
+from .._util.fields import with_fields
 from .._util.typing import PyTree
 from .base import DIVERGED, NOT_FINITE, SUCCEEDED, AbstractEDMSolver, AbstractState, scalar_option, zeros_like_struct
 from .flat import flatten, flatten_fn, value_and_aux
@@ -127,7 +128,8 @@ class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
         done = done & (self.settled(options, x, f, width, spread))
         all_nonfinite = complete & ~xp.isfinite(f)
         ending = xp.where(done & ~varies, DIVERGED, state.ending)
-        new = _SimplexState(
+        new = with_fields(
+            state,
             vertices=vertices,
             values=values,
             size=size,

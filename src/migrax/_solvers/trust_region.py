@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._host import flow, xp
+from .._util.fields import with_fields
 from .._util.typing import PyTree
 from .base import (
     CONFIRMS,
@@ -143,7 +144,8 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState[Any]])
         stuck = ~done & (~(plan.predicted > 0) | xp.all(x + plan.step == x))
         nonfinite_start = state.first & ~finite
         ending = xp.where(stuck, DIVERGED, state.ending)
-        new = TrustRegionState(
+        new = with_fields(
+            state,
             first=xp.array(False),
             x=x,
             f=f,

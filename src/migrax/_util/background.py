@@ -68,6 +68,10 @@ class Repeats:
         """Whether the faster way is there."""
         return key in self._ready
 
+    def set_ready(self, key: Any) -> None:
+        """The faster way is taken from now on: a call had to prepare it."""
+        self._ready.add(key)
+
     def add(self, key: Any, seconds: float, prepare: Callable[[], Any]) -> None:
         """Counts a call; the first of each `key` is free, as it is the one that traces."""
         total = self._seconds[key] = self._seconds.get(key, -seconds) + seconds
