@@ -89,10 +89,11 @@ def limit(fitted: Peak, counts: np.ndarray, ax: Any) -> None:
     shape = mx.distributions.Normal(1.5, 0.1).bin_integrals(fitted.edges)
     params = TwoPeaks(fitted, events=mx.Parameter(10.0, lower=0.0), shape=shape)
     nll = mx.PoissonNLL(TwoPeaks.expected)
-    found = mx.upper_limit(nll, params, counts, "events")
+    result = mx.fit(nll, params, counts)
+    found = mx.upper_limit(nll, result, counts, "events")
     print(found, "\n")
-    values = jnp.linspace(0.0, 1.2 * float(found.expected[-1]), 61)
-    mx.plot.cls_scan(jax.jit(jax.vmap(lambda n: mx.hypotest(nll, params, counts, "events", n)))(values), ax)
+    values = np.linspace(0.0, 1.2 * float(found.expected[-1]), 61)
+    mx.plot.cls_scan([mx.hypotest(nll, result, counts, "events", n) for n in values], ax)
     ax.set_xlabel("events of a second peak")
 
 

@@ -49,6 +49,22 @@ def test_cls_scan(tests):
 
 
 @pytest.mark.usefixtures("close_figures")
+def test_a_list_of_results(tests, limits):
+    """Direct calls, one after the other, make the picture of the vmapped ones."""
+    each = [mx.hypotest(NLL, PARAMS, DATA, "mu", mu) for mu in VALUES]
+    drawn, expected = lines(mx.plot.cls_scan(each)), lines(mx.plot.cls_scan(tests))
+    for name, line in expected.items():
+        np.testing.assert_allclose(drawn[name].get_ydata(), line.get_ydata(), rtol=1e-7)
+    singles = [jax.tree.map(lambda a, i=i: a[i], limits) for i in range(3)]
+    drawn, expected = lines(mx.plot.limit_band(range(3), singles)), lines(mx.plot.limit_band(range(3), limits))
+    assert np.array_equal(drawn["Observed"].get_ydata(), expected["Observed"].get_ydata())
+    with pytest.raises(ValueError, match="of one parameter, of the same shape"):
+        mx.plot.cls_scan([each[0], tests])
+    with pytest.raises(TypeError, match="cls_scan takes a HypoTest, got list"):
+        mx.plot.cls_scan([])
+
+
+@pytest.mark.usefixtures("close_figures")
 def test_limit_band(limits):
     ax = mx.plot.limit_band([3.0, 1.0, 2.0], limits, xlabel="Mass [GeV]")  # in any order
     drawn = lines(ax)
@@ -76,7 +92,7 @@ def test_bad_input(tests, limits):
         mx.plot.limit_band([1.0, 2.0], limits)
     with pytest.raises(ValueError, match="many results along one axis"):
         mx.plot.limit_band(1.0, jax.tree.map(lambda a: a[0], limits))
-    with pytest.raises(ValueError, match=r"jax\.vmap"):
+    with pytest.raises(ValueError, match=r"mx\.hypotest"):
         mx.plot.cls_scan(jax.tree.map(lambda a: a[0], tests))
 
 

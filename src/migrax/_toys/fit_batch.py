@@ -1,5 +1,6 @@
 """Programs that fit one batch of toys: first in lockstep, then by the full fit where a lane did not converge."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +13,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._fit.fit import fit, robust
 from .._fit.result import FitResult
-from .._profile.minos import minos as find_minos
+from .._likelihoods.base import as_likelihood
+from .._profile.crossing import Side
+from .._profile.fitted import Fitted
+from .._profile.minos import Minos, minos, quick_minos
 from .._solvers import Migrad
 from .._util.jit import jit
 from .._util.typing import PyTree
@@ -36,8 +40,9 @@ def fit_part(
     result, trusted = fit_lanes(nll, params, toys, starts, wanted, covariance, up, hesse, lanes)
     if kind != "sandwich" and minos is None:
         return result, trusted
-    complete_one = lambda result, toy: _completed(nll, toy, result, kind, minos)  # noqa: E731
-    return in_parts(jax.vmap(complete_one), (result, toys), jnp.sum(wanted), wanted.shape[0], lanes), trusted
+    complete_one = lambda result, toy: _completed(nll, toy, result, kind, minos, quick_minos)  # noqa: E731
+    result, found = in_parts(jax.vmap(complete_one), (result, toys), jnp.sum(wanted), wanted.shape[0], lanes)
+    return result, trusted & found
 
 
 @jit
@@ -47,14 +52,22 @@ def fit_sharded(
     return shard_lanes(mesh, lambda shared, rows: fit_part(shared, rows, options, lanes))(shared, rows)
 
 
-def _completed(nll: Any, toy: PyTree, result: FitResult, kind: str | None, minos: tuple[int, ...] | None) -> FitResult:
-    """Adds MINOS errors to the result of one toy and replaces the inverse Hessian by the robust covariance."""
+def _completed(
+    nll: Any,
+    toy: PyTree,
+    result: FitResult,
+    kind: str | None,
+    minos: tuple[int, ...] | None,
+    find_minos: Callable[[Fitted, tuple[int, ...]], Minos],
+) -> tuple[FitResult, Bool[Array, ""]]:
+    """Adds MINOS errors to the result of one toy and replaces the inverse Hessian by the robust covariance. Also
+    returns whether no search of MINOS failed."""
+    found = jnp.array(True)
     if minos is not None:
-        errors = find_minos(nll, result, toy, [result.names[i] for i in minos])
-        nan = jnp.full_like(result.values, jnp.nan)
-        sides = [nan.at[jnp.asarray(minos)].set(side) for side in (errors.lower, errors.upper)]
-        result = eqx.tree_at(lambda r: r.minos, result, (sides[0], sides[1]), is_leaf=lambda x: x is None)
-    return robust(nll, result, toy) if kind == "sandwich" else result
+        errors = find_minos(Fitted(as_likelihood(nll), result, toy), minos)
+        result = errors.result
+        found = ~jnp.any((errors.lower_status == int(Side.FAILED)) | (errors.upper_status == int(Side.FAILED)))
+    return robust(nll, result, toy) if kind == "sandwich" else result, found
 
 
 def refit_failed(job: Job, toys: PyTree, result: FitResult, trusted: Bool[np.ndarray, " toys"]) -> FitResult:
@@ -76,6 +89,10 @@ def refit_failed(job: Job, toys: PyTree, result: FitResult, trusted: Bool[np.nda
     return result
 
 
+def _full_minos(fitted: Fitted, index: tuple[int, ...]) -> Minos:
+    return minos(*fitted, [fitted.result.names[i] for i in index])
+
+
 @jit
 def _refit(
     nll: Any, params: PyTree, toys: PyTree, indices: Array, count: Array, up: Array, options: tuple[Any, ...]
@@ -86,7 +103,7 @@ def _refit(
     def fit_one(k: Array) -> FitResult:
         toy = jax.tree.map(lambda a: a[indices[k]], toys)
         result = fit(nll, params, toy, solver=Migrad(), up=up, hesse="sandwich" if kind == "sandwich" else hesse)
-        return _completed(nll, toy, result, None, minos)
+        return _completed(nll, toy, result, None, minos, _full_minos)[0]
 
     results = jax.tree.map(lambda a: jnp.zeros((_REFIT_SIZE, *a.shape), a.dtype), eqx.filter_eval_shape(fit_one, 0))
     fit_into = lambda k, results: jax.tree.map(lambda a, new: a.at[k].set(new), results, fit_one(k))  # noqa: E731

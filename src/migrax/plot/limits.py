@@ -1,7 +1,9 @@
 """CLs against the tested value, and limits against a parameter of the signal, with their expected bands."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import jax
 import numpy as np
 from jaxtyping import ArrayLike
 
@@ -11,18 +13,19 @@ from ._axes import ACCENT, LINE, ONE_SIGMA, TWO_SIGMA, axes, concrete, limit_y, 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+T = TypeVar("T", HypoTest, UpperLimit)
 
-def cls_scan(tests: HypoTest, ax: "Axes | None" = None, *, cl: float | None = 0.95) -> "Axes":
+
+def cls_scan(tests: HypoTest | Sequence[HypoTest], ax: "Axes | None" = None, *, cl: float | None = 0.95) -> "Axes":
     """CLs, observed and expected with its bands, against the tested value.
 
     ```python
-    tests = jax.vmap(lambda mu: mx.hypotest(nll, params, data, "mu", mu))(jnp.linspace(0.0, 3.0, 31))
-    mx.plot.cls_scan(tests)
+    mx.plot.cls_scan([mx.hypotest(nll, result, data, "mu", mu) for mu in np.linspace(0.0, 3.0, 31)])
     ```
 
     **Arguments:**
 
-    - `tests`: vmapped tests of one parameter of interest. Those that are not valid leave gaps.
+    - `tests`: tests of one parameter of interest, a sequence of them or vmapped. Those that are not valid leave gaps.
     - `ax`: where to draw; default: a new figure.
     - `cl`: the confidence level at which a line is drawn, or `None`.
 
@@ -30,7 +33,7 @@ def cls_scan(tests: HypoTest, ax: "Axes | None" = None, *, cl: float | None = 0.
 
     **Raises:** `TypeError` for any other object, `ValueError` for a single test.
     """
-    _check(tests, HypoTest, "cls_scan", "jax.vmap(lambda mu: mx.hypotest(nll, params, data, poi, mu))(values)")
+    tests = _many(tests, HypoTest, "cls_scan", "[mx.hypotest(nll, result, data, poi, mu) for mu in values]")
     values = concrete(tests.value)
     if values.shape[-1] != 1:
         raise ValueError(f"cls_scan is of one parameter of interest, got {values.shape[-1]}")
@@ -51,7 +54,9 @@ def cls_scan(tests: HypoTest, ax: "Axes | None" = None, *, cl: float | None = 0.
     return ax
 
 
-def limit_band(x: ArrayLike, limits: UpperLimit, ax: "Axes | None" = None, *, xlabel: str | None = None) -> "Axes":
+def limit_band(
+    x: ArrayLike, limits: UpperLimit | Sequence[UpperLimit], ax: "Axes | None" = None, *, xlabel: str | None = None
+) -> "Axes":
     """Upper limits, observed and expected with their bands, against a parameter of the signal such as a mass.
 
     ```python
@@ -62,7 +67,7 @@ def limit_band(x: ArrayLike, limits: UpperLimit, ax: "Axes | None" = None, *, xl
     **Arguments:**
 
     - `x`: shape `(n,)`.
-    - `limits`: `n` vmapped limits. Those that are not found leave gaps.
+    - `limits`: `n` limits, a sequence of them or vmapped. Those that are not found leave gaps.
     - `ax`: where to draw; default: a new figure. Its axes may be logarithmic, before or after.
     - `xlabel`: what `x` is, with its unit.
 
@@ -70,7 +75,7 @@ def limit_band(x: ArrayLike, limits: UpperLimit, ax: "Axes | None" = None, *, xl
 
     **Raises:** `TypeError` for any other object, `ValueError` for a single limit, or if their number differs.
     """
-    _check(limits, UpperLimit, "limit_band", "jax.vmap(lambda signal: mx.upper_limit(...))(signals)")
+    limits = _many(limits, UpperLimit, "limit_band", "[mx.upper_limit(...) for signal in signals]")
     positions, observed = concrete(x), concrete(limits.observed)
     if positions.shape != observed.shape:
         raise ValueError(f"limit_band got {observed.size} limits, and x of shape {positions.shape}")
@@ -97,9 +102,16 @@ def _bands(ax: "Axes", x: np.ndarray, observed: np.ndarray, expected: np.ndarray
     ax.plot(x, observed, color=LINE, marker=marker, markersize=3.5, linewidth=1.2, label="Observed")
 
 
-def _check(result: Any, kind: type, what: str, origin: str) -> None:
+def _many(result: Any, kind: type[T], what: str, origin: str) -> T:
+    """Many results as one. **Raises:** `TypeError` for any other object, `ValueError` for a single one."""
+    if isinstance(result, Sequence) and result and all(isinstance(one, kind) for one in result):
+        shapes = {np.shape(leaf) for one in result for leaf in jax.tree.leaves(one.status)}
+        if len({one.name for one in result}) > 1 or len(shapes) > 1:
+            raise ValueError(f"{what} takes results of one parameter, of the same shape: {origin}")
+        result = jax.tree.map(lambda *leaves: np.stack(leaves), *result)
     if not isinstance(result, kind):
         raise TypeError(f"{what} takes a {kind.__name__}, got {type(result).__name__}: {origin}")
     shape = np.shape(result.cls if isinstance(result, HypoTest) else result.observed)
     if len(shape) != 1:
         raise ValueError(f"{what} takes many results along one axis, got shape {shape}: {origin}")
+    return result
