@@ -33,25 +33,30 @@ PYTHONS := $(PYTHON)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint bench docs notebooks clean
+.PHONY: help demo test test-all coverage lint bench docs notebooks clean
 # Two pip runs must not fill one environment at once.
 .NOTPARALLEL:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.stamp-demo ## run the demonstration, notebooks/demo.py
 	@$(BIN)/python notebooks/demo.py
 
-# Compiling is most of the tests' time: what took over half a second to compile is kept for the next run. The tests of a
-# file share compiled programs, so they stay with one worker.
-test: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.jax_cache
-test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.5
-test: $(VENV)/.stamp-test ## run the tests with two workers; make test ARGS="-k migrad" hands on options
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -q $(ARGS)
+# What took over half a second to compile is kept for the next run. The tests of a file share compiled programs, so they
+# stay with one worker.
+test test-all: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.jax_cache
+test test-all: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.5
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile -q
 
-coverage: ## run the tests with the coverage of lines and branches, which takes a third longer
-	@$(MAKE) --no-print-directory test EXTRAS_test=test,tqdm,peers,coverage ARGS="--cov $(ARGS)"
+test: $(VENV)/.stamp-test ## run the fast tests, each feature once; make test ARGS="-k migrad" hands on options
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.stamp-test ## run all tests: also grids, long scans, other packages, the pages of docs/
+	@$(PYTEST) $(ARGS)
+
+coverage: ## run all tests with the coverage of lines and branches, which takes a third longer
+	@$(MAKE) --no-print-directory test-all EXTRAS_test=test,tqdm,peers,coverage ARGS="--cov $(ARGS)"
 
 lint: $(VENV)/.stamp-lint ## check style, formatting, imports and types
 	@$(BIN)/ruff check .

@@ -39,8 +39,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", "ignore:migrax is made for float64:UserWarning")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests go last."""
+    """All cases of a grid but the first are slow; slow tests go last."""
+    seen: set[str] = set()
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        if function in seen and item.get_closest_marker("grid") is not None:
+            item.add_marker("slow")
+        seen.add(function)
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 

@@ -57,6 +57,7 @@ LIKELIHOODS = {
 DATA = {"counts": (COUNTS, COUNTS), "weighted": (WEIGHTED, PAIRS)}
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("kind", LIKELIHOODS)
@@ -215,6 +216,7 @@ def test_bad_input(case):
         call()
 
 
+@pytest.mark.slow
 def test_vmap_and_derivatives():
     toys = jnp.stack([jnp.asarray(COUNTS), jnp.asarray(COUNTS[::-1])])
     nll = mx.BinnedNLL(log_expected=log_shape)

@@ -168,6 +168,7 @@ KINDS = {
 
 
 # each kind compiles a likelihood of its own: that is what is tested
+@pytest.mark.grid
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fit_sees_other_data(kind):
     nll, change = KINDS[kind]()

@@ -113,6 +113,7 @@ def test_where_output_goes_is_checked_before_the_work(case, monkeypatch):
     assert message in run(*arguments, code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_picture_that_fails_loses_nothing(tmp_path, monkeypatch):
     def fails(*_):
         raise OSError("the disk is full")

@@ -81,6 +81,7 @@ WHERE = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", WHERE)
 def test_what_is_constrained(case):
     where, width, data, value = WHERE[case]
@@ -140,6 +141,7 @@ SAMPLED = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", SAMPLED)
 def test_moments_of_toys(case):
     constraint, mean, variance = SAMPLED[case]
@@ -235,6 +237,7 @@ def test_a_dressed_function():
     mx.fit(nll, params, jnp.arange(5.0), up=1.0)  # whose units are its own
 
 
+@pytest.mark.slow
 def test_global_observables_have_derivatives():
     fit = lambda b: mx.fit(JOINT, START, {"counts": OBSERVED, "b": b}).values  # noqa: E731
     jacobian = jax.jit(jax.jacrev(fit))(1.05)
@@ -299,6 +302,7 @@ BAD = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(case):
     call, error, message = BAD[case]

@@ -124,6 +124,7 @@ def rosenbrock(p, _):
     return 0.5 * ((1 - p["x"]) ** 2 + 100 * (p["y"] - p["x"] ** 2) ** 2) + rest
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("nuisances", [False, True])
 @pytest.mark.parametrize("cl", [0.3, 0.95])
 def test_banana(cl, nuisances):
@@ -142,6 +143,7 @@ def test_banana(cl, nuisances):
     assert spread.max() < 1.3 * np.median(spread)
 
 
+@pytest.mark.slow
 def test_a_banana_is_refused_where_nobody_can_look():
     result = mx.fit(rosenbrock, {"x": 0.0, "y": 0.0})
     contour = jax.jit(lambda r: mx.contour(rosenbrock, r, None, ("x", "y"), cl=0.95, size=8))(result)
@@ -292,6 +294,7 @@ def test_printing():
     assert repr(ellipses()) == "Contour(of v[1] and w, shape=(3, 40), valid=120 of 120 (100 %): 120 found)"
 
 
+@pytest.mark.slow
 def test_vmap():
     """Many fits at once; each lane as the contour alone."""
     shifts = jnp.array([1.0, 1.3])

@@ -64,6 +64,7 @@ def test_forward_and_reverse_agree_with_refits():
     np.testing.assert_allclose(forward[1][2], -fit(DATA)["sigma"].value, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_values_are_the_implicit_function():
     result = fit(DATA)
 
@@ -79,6 +80,7 @@ def test_values_are_the_implicit_function():
     np.testing.assert_allclose(FORWARD(DATA, 1.0)[0][6], explicit, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_once_more_through_the_gradient():
     def sigma(scale):
         return fit(DATA * scale + jnp.arange(12.0) * (scale - 1))["sigma"].value
@@ -89,6 +91,7 @@ def test_once_more_through_the_gradient():
         np.testing.assert_allclose(jax.jit(second)(1.0), by_difference, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradient_of_an_error_once_more():
     def error(scale):
         return fit(DATA * scale).errors[2]
@@ -98,6 +101,7 @@ def test_gradient_of_an_error_once_more():
     np.testing.assert_allclose(jax.jit(jax.grad(jax.grad(error)))(1.0), 0.75 * error(1.0), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_at_a_bound():
     """A parameter at its bound does not move with the data, and moves one to one with the bound."""
 
@@ -118,6 +122,7 @@ def test_at_a_bound():
     np.testing.assert_allclose(jax.grad(lambda u: fit(DATA, upper=u).values[0])(9.0), 0.0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_under_vmap():
     toys = jnp.stack([DATA, DATA + 1, DATA * 1.5])
     many = jax.jit(jax.vmap(jax.jacrev(outputs)))(toys)
@@ -126,6 +131,7 @@ def test_under_vmap():
         np.testing.assert_allclose(many[i], one(toys[i]), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_failed_lane_has_a_zero_derivative_and_touches_no_other():
     toys = jnp.stack([DATA, DATA.at[0].set(jnp.nan), DATA + 2])
     good = jax.jit(jax.vmap(jax.jacfwd(lambda n: fit(n).values)))(jnp.stack([DATA, DATA + 1, DATA + 2]))
@@ -164,6 +170,7 @@ def test_templates_and_closures_are_differentiable():
     np.testing.assert_allclose(jax.grad(as_closure)(template), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_checkpointed_adjoint():
     def mean(d, adjoint):
         return mx.fit(
@@ -207,6 +214,7 @@ EMPTY = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", EMPTY)
 def test_by_the_counts_of_empty_bins(name):
     """A count above none moves a fit: refits with a little more in one bin."""

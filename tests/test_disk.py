@@ -25,6 +25,7 @@ def memmap(tmp_path):
     return np.load(tmp_path / "x.npy", mmap_mode="r")
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("source", SOURCES)
 def test_the_same_fit(source, memmap):
     reference = mx.fit(NLL, START, X)
@@ -45,6 +46,7 @@ def test_minos_and_an_extended_fit(memmap):
     np.testing.assert_allclose(minos.upper, reference.upper, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_weights(memmap):
     """Tuples of x and weight: the sandwich is summed chunk by chunk, too."""
     weight = np.random.default_rng(1).choice([-0.5, 1.0, 3.0], X.size)

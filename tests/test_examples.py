@@ -25,6 +25,7 @@ def blocks(text):
     return BLOCK.findall(inspect.cleandoc(text))
 
 
+@pytest.mark.slow
 def test_readme():
     """In a process of its own, compiled as users' programs are: that takes half of the time, as it draws many toys."""
     users = {**os.environ, "XLA_FLAGS": "", "JAX_ENABLE_X64": "0"}  # the README switches float64 on
@@ -83,6 +84,7 @@ EXAMPLES = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_docstring(name):
     thing, given = EXAMPLES[name]
@@ -109,6 +111,7 @@ def test_every_public_name_is_documented(name):
             assert f"`{parameter}" in doc or f", `{parameter}" in doc, f"{name} does not explain {parameter}"
 
 
+@pytest.mark.slow
 def test_typed_use():
     runpy.run_path(str(ROOT / "tests" / "typed_use.py"))
 

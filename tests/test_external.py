@@ -39,6 +39,7 @@ def in_jax(p, data):
     return jnp.sum(0.5 * ((data - p["mu"]) / p["sigma"]) ** 2 + jnp.log(p["sigma"]))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("nll", [NLL, mx.External(normal_of_a_tree)], ids=["where", "tree"])
 def test_closed_form(nll):
     result = mx.fit(nll, PARAMS, X)
@@ -56,6 +57,7 @@ def test_direct_call_and_derivative():
     np.testing.assert_allclose([found["mu"], found["sigma"]], gradient)
 
 
+@pytest.mark.slow
 def test_hesse_minos_and_toys():
     result = mx.fit(NLL, PARAMS, X)
     np.testing.assert_allclose(mx.hesse(NLL, result.params, X).errors, ERRORS, rtol=1e-6)

@@ -59,6 +59,7 @@ SOLVERS = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 def test_any_minimiser(solver):
     same(mx.fit(nll, start(), DATA, solver=solver))
@@ -71,6 +72,7 @@ def test_a_minimiser_that_stops_short_is_not_believed():
     assert mx.Status(int(result.status)) is mx.Status.NOT_CONVERGED
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     "solver",
     [None, mx.LevenbergMarquardt(), optx.LevenbergMarquardt(1e-8, 1e-8), optx.Dogleg(1e-8, 1e-8), mx.Migrad()],

@@ -65,6 +65,7 @@ class TestEntries:
         assert mx.names(mx.fix(some, lambda p: p.v[1:])) == ("mu",)
         assert mx.minos(Model.nll, held, DATA, "v").names == ("v[1]",)
 
+    @pytest.mark.slow
     def test_vmap_and_grad(self):
         some = mx.fix(MODEL, "v[0]", 2.0)
         shifts = jnp.arange(3.0)
@@ -127,6 +128,7 @@ def test_a_tree_of_plain_numbers():
     assert mx.names(fixed) == ("b",)
 
 
+@pytest.mark.slow
 def test_the_value_may_be_traced():
     def profiled(mu):
         return mx.fit(Model.nll, mx.fix(MODEL, "mu", mu), DATA).nll

@@ -37,6 +37,7 @@ def test_scans_by_root(name):
     assert np.sum(~seen) == (2 if name == "unbinned_crystalball" else 0)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", ["paper_gaussian", "paper_product", "paper_histfactory"])
 def test_models_of_the_paper(name):
     """ROOT normalises the product numerically, to 1e-4."""
@@ -50,6 +51,7 @@ def test_models_of_the_paper(name):
     np.testing.assert_allclose(found, expected["twice_delta_nll"], rtol=expected["rtol"], atol=expected["atol"])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("kind", ["correlated", "uncorrelated"])
 def test_the_same_as_from_pyhf(kind):
     name = str(hs3.FOLDER / "pairs" / f"simplemodel_{kind}-background")
@@ -178,6 +180,7 @@ class TestFittedPoints:
             mx.fit(nll, params, jnp.ones(3))
 
 
+@pytest.mark.slow
 def test_simultaneous_fit():
     nll, params, data = mx.io.from_hs3(simultaneous())
     other, same = by_hand()
@@ -256,6 +259,7 @@ class TestExtended:
         assert nll.poi == "s"
         assert "model: ExtendedUnbinnedNLL" in repr(nll)
 
+    @pytest.mark.slow
     def test_global_observables_are_data(self, extended):
         nll, params, data = extended
         toys = mx.sample(nll, params, jax.random.key(0), 4000, data=data)
@@ -270,6 +274,7 @@ class TestExtended:
         assert name == "scale"
         np.testing.assert_allclose([value, error], [1.0, 0.1])
 
+    @pytest.mark.slow
     def test_vmap(self, extended):
         nll, params, data = extended
         moved = jax.vmap(lambda m: mx.fit(nll, params, data | {"scale_constraint": m})["scale"].value)
@@ -391,6 +396,7 @@ PARTS = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("kind", PARTS)
 def test_other_distributions(kind):
     keys, values, expected = PARTS[kind]
@@ -416,6 +422,7 @@ def test_other_distributions(kind):
     np.testing.assert_allclose(nll(mx.resolve(params), data), -jnp.sum(mixture.log_prob(jnp.array(x))), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_rates_and_counts():
     """Counts in bins of an extended distribution; the density at the centres as RooFit has it, and the integrals."""
     counts = [3.0, 12.0, 9.0, 2.0]
@@ -791,6 +798,7 @@ def test_choices():
         assert mx.io.from_hs3(spec)[0].parameters_of_interest == ("s",)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", ["extended", "histfactory"])
 def test_fuzz(name):
     spec = EXTENDED if name == "extended" else hs3.read("pairs/simplemodel_uncorrelated-background_hs3.json")

@@ -54,6 +54,7 @@ def same(spec, interpolation, patch=None, n=100):
     return nll, params, data, model
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", CASES)
 def test_same_likelihood(case):
     spec, patch, interpolation = CASES[case]
@@ -72,6 +73,7 @@ def test_same_likelihood(case):
     assert float(mx.fit(nll, params, data).valid) == 1
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("bins", [256, 2000, 10_000])
 def test_500_parameters(bins):
     rng = np.random.default_rng(0)
@@ -125,6 +127,7 @@ class TestSbottom:
         off = np.array([values[name] for name in result.names]) - np.asarray(result.values)
         assert np.max(np.abs(off) / errors) < 3e-3
 
+    @pytest.mark.slow
     def test_toys(self, fitted):
         nll, _, _, result = fitted
         toys = mx.fit_toys(nll, result.params, mx.Toys(64, jax.random.key(0)), covariance=result.covariance)
@@ -138,6 +141,7 @@ class TestSbottom:
 class TestLikelihood:
     spec = SMALL["channels of different lengths"][0]
 
+    @pytest.mark.slow
     def test_what_is_expected(self):
         nll, params, _ = mx.io.from_pyhf(self.spec)
         assert set(nll.channels) == {"SR", "CR", "VR", "WR"}
@@ -154,6 +158,7 @@ class TestLikelihood:
         with pytest.raises(ValueError, match="has 2 bins, the yields have shape"):
             nll.with_template("SR", "signal", jnp.ones(3))
 
+    @pytest.mark.slow
     def test_lists_are_counts_too(self):
         nll, params, data = mx.io.from_pyhf(self.spec)
         plain = {part: {name: np.asarray(x).tolist() for name, x in d.items()} for part, d in data.items()}
@@ -162,6 +167,7 @@ class TestLikelihood:
         failed = mx.fit(nll, params, plain)
         assert not bool(failed.valid)
 
+    @pytest.mark.slow
     def test_another_template(self):
         """Variations move with it: the workspace that has it from the start."""
         changed = copy.deepcopy(self.spec)
@@ -177,6 +183,7 @@ class TestLikelihood:
         at = mx.resolve(params) | {"norm": jnp.array(0.7), "shape": jnp.array(-1.7)}
         np.testing.assert_allclose(ours(at, data), other(at, data), rtol=1e-13)
 
+    @pytest.mark.slow
     def test_slope_by_a_template(self):
         """Of the expected CLs with respect to the signal, by `with_template`."""
         nll, params, data = mx.io.from_pyhf(SMALL["normsys code 4"][0])
@@ -211,6 +218,7 @@ class TestLikelihood:
         error = np.where(np.asarray(batch.errors) > 0, batch.errors, 1.0)
         np.testing.assert_allclose(((fits.values - batch.values) / error)[good], 0, atol=1e-4)
 
+    @pytest.mark.slow
     def test_constants_are_added(self):
         nll, params, data = mx.io.from_pyhf(self.spec)
         result = mx.fit(nll, params, data)
@@ -245,6 +253,7 @@ class TestLikelihood:
         assert small.values.dtype == jnp.float32
         assert bool(small.valid)
 
+    @pytest.mark.slow
     def test_wrong_data(self):
         nll, params, data = mx.io.from_pyhf(self.spec)
         for bad, message in (
@@ -282,6 +291,7 @@ def _mask(parameter):
 
 
 class TestPatches:
+    @pytest.mark.slow
     def test_path_and_list(self, tmp_path):
         spec, patch = sbottom()
         whole = tmp_path / "workspace.json"

@@ -87,6 +87,7 @@ def test_robust_errors_are_of_another_fit(result):
     np.testing.assert_allclose(found.cls, CALLS["hypotest"](result).cls, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_result_under_vmap_and_jit(result):
     values = jnp.array([0.5, 1.0, 2.5])
     test = lambda value: mx.hypotest(NLL, result, DATA, "s", value).cls  # noqa: E731

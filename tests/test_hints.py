@@ -170,6 +170,7 @@ def test_what_makes_a_likelihood_infinite(case):
     assert sentence in result.message
 
 
+@pytest.mark.slow
 def test_a_python_loop_over_events_is_told_before_it_is_compiled():
     x = np.linspace(0.5, 1.5, 300)
 

@@ -68,6 +68,7 @@ def compare(fn, x, *rest):
 QUICK = ("Bernstein", "Cauchy", "Exponential", "Gamma", "Mixture", "Poisson", "Student t")
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in DENSITIES])
 def test_density(name):
     make, p = DENSITIES[name]
@@ -155,6 +156,7 @@ def objective_of(nll, params, data):
     return fn, x, theta
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_likelihood(name):
     fn, x, theta = objective_of(*LIKELIHOODS[name])

@@ -83,6 +83,7 @@ def both():
     return ours, theirs
 
 
+@pytest.mark.slow
 def test_what_is_expected_of_counts_and_measurements(both):
     """The likelihood of pyhf's workspace of the same numbers, whose code is tested against pyhf."""
     (nll, _, data), (same, params, observed) = both
@@ -203,6 +204,7 @@ def test_broken_documents(case):
         mx.io.from_hs3(spec(change))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("how", ["edges", "bounds"])
 def test_edges_of_bins(both, how):
     def change(s):

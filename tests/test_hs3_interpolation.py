@@ -85,6 +85,7 @@ def expected(change, **values):
     return np.asarray(nll.parts["channels"].expected(VALUES | values)["SR"]["background"])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", ["normsys", "histosys"])
 def test_each_form_is_roofits(kind, form):
@@ -180,6 +181,7 @@ def test_the_argument_is_for_what_says_nothing():
     np.testing.assert_allclose(found, right, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_derivatives_jit_and_a_fit_of_mixed_codes():
     nll, params, data = mx.io.from_hs3(spec(mixed))
     at = jnp.array([1.2, 0.3, -0.8, 0.97, 1.02, 1.01])

@@ -265,6 +265,7 @@ class TestLimit:
         exact = optimize.brentq(lambda s: log_cls(s) - np.log(0.05), n / 10 - 10 + 0.5, n / 10 + 5)
         np.testing.assert_allclose(found.observed, exact, rtol=1e-7)
 
+    @pytest.mark.slow
     def test_second_derivatives(self):
         """Of the limit on a normal measurement, in closed form."""
 
@@ -341,6 +342,7 @@ class TestJax:
         assert str(many).endswith("and 20 more")
         assert str(jax.tree.map(lambda a: a[:0], found)) == "HypoTest(mu, shape=(0,))"
 
+    @pytest.mark.slow
     def test_bad_data_fail_alone(self, hello):
         nll, params, data = hello
         counts = jnp.array([[51.0, 48.0], [np.nan, 48.0], [60.0, 55.0]])
@@ -354,6 +356,7 @@ class TestJax:
         assert title == "Upper limits on mu at 95 % (CLs): 3 limits, 1 of them with something missing"
         assert ["fit failed" in row for row in table[3:6]] == [False, True, False]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("what", ["hypotest", "discovery", "upper_limit"])
     def test_derivatives(self, what, hello):
         """By the counts, and by the signal's template: against finite differences; forward and reverse."""

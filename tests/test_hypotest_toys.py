@@ -28,6 +28,7 @@ def hello():
 
 
 class TestPValues:
+    @pytest.mark.grid
     @pytest.mark.parametrize("n", [0, 2, 5, 9])
     def test_counting(self, n):
         """Integers: q̃ is a function of n that falls up to 4 + 2 mu, so that p(s+b) = P(k <= n)."""
@@ -47,6 +48,7 @@ class TestPValues:
         np.testing.assert_allclose(test.expected_p_sb, p_sb, rtol=0.1, atol=5e-3)
         np.testing.assert_allclose(test.expected_cls, p_sb / p_b, rtol=0.1, atol=5e-3)
 
+    @pytest.mark.grid
     @pytest.mark.parametrize("importance", [False, True])
     def test_discovery(self, importance):
         toys = mx.Toys(20_000, KEY, importance=importance, alternative=3.0)
@@ -56,6 +58,7 @@ class TestPValues:
         np.testing.assert_allclose(found.significance, stats.norm.isf(found.p_value), rtol=1e-6)
         np.testing.assert_allclose(found.expected_p_value[2], stats.poisson.sf(9, 4.0), rtol=0.1)
 
+    @pytest.mark.grid
     @pytest.mark.parametrize("n", [25.0, 40.0])
     def test_tiny_p_values(self, n):
         """6.6 and 11 standard deviations, by 4000 toys a point, to a few percent."""
@@ -70,6 +73,7 @@ class TestPValues:
         assert np.isnan(plain.significance)
         assert "No toy is as extreme" in str(plain)
 
+    @pytest.mark.slow
     def test_asymptotics_where_they_hold(self):
         """Many events, one nuisance parameter: p-values, band, and importance sampling agree."""
         nll = mx.Joint(
@@ -95,6 +99,7 @@ class TestPValues:
         np.testing.assert_allclose(np.log(heavy.p_sb), np.log(exact.p_sb), rtol=0.03)
         within(heavy.p_b, heavy.p_b_error, float(exact.p_b))
 
+    @pytest.mark.slow
     def test_no_excess(self):
         """All toys are beyond: 1, and never above it, with weights that fluctuate."""
         nll = mx.PoissonNLL(lambda p: p["s"] + 3.0 * jnp.ones(1))
@@ -107,6 +112,7 @@ class TestPValues:
             test = mx.hypotest(nll, {"s": mx.Parameter(1.0, lower=0.0)}, jnp.array([9.0]), "s", 2.0, calculator=toys)
             assert max(float(test.p_sb), float(test.p_b)) <= 1
 
+    @pytest.mark.slow
     def test_several_parameters(self):
         nll = mx.PoissonNLL(lambda p: p["x"])
         params = {"x": mx.Parameter(jnp.array([100.0, 200.0, 300.0]), lower=0.1)}
@@ -122,6 +128,7 @@ class TestPValues:
         )
         within(test.p_sb, test.p_sb_error, stats.chi2.sf(float(test.statistic), 2))
 
+    @pytest.mark.slow
     def test_global_observables_fluctuate(self, hello, monkeypatch):
         """Each toy has its own, drawn around the conditional nuisance parameters of its hypothesis."""
         nll, params, data = hello
@@ -140,6 +147,7 @@ class TestPValues:
 
 
 class TestFailures:
+    @pytest.mark.slow
     def test_failed_toys_do_not_count(self, hello, monkeypatch):
         """One in ten cannot be fitted: the others are the same, and p-values are theirs."""
         nll, params, data = hello
@@ -186,6 +194,7 @@ class TestFailures:
         assert good.mean() > 0.9
         assert np.all(np.asarray(test.toys.tested.values)[good] >= 0)
 
+    @pytest.mark.slow
     def test_not_a_density(self, hello):
         """Importance sampling sees that what is drawn is not what the likelihood describes."""
         nll, params, data = hello
@@ -195,6 +204,7 @@ class TestFailures:
 
 
 class TestJax:
+    @pytest.mark.slow
     def test_jit_and_vmap(self):
         """The same toys inside of a compiled function, one value a lane."""
         toys = mx.Toys(100, KEY, importance=True)
@@ -205,6 +215,7 @@ class TestJax:
             np.testing.assert_allclose([found.p_sb[k], found.p_b[k]], [one.p_sb, one.p_b], rtol=1e-6)
             np.testing.assert_allclose(found.toys.tested.values[k], one.toys.tested.values, rtol=1e-6, atol=1e-7)
 
+    @pytest.mark.slow
     def test_derivatives_are_refused(self, hello):
         nll, params, data = hello
         with pytest.raises(TypeError, match="p-values by toys are steps"):
@@ -214,6 +225,7 @@ class TestJax:
 
 
 class TestLimit:
+    @pytest.mark.slow
     def test_hello_world(self, hello):
         nll, params, data = hello
         plain = mx.upper_limit(nll, params, data, "mu")
@@ -304,6 +316,7 @@ class TestNoisyRoot:
 
 class TestInterval:
     # G. J. Feldman and R. D. Cousins, Phys. Rev. D 57 (1998) 3873, table X: a normal measurement x0 of mu >= 0, 90 %
+    @pytest.mark.grid
     @pytest.mark.parametrize(
         ("x0", "lower", "upper"), [(-1.0, 0.0, 0.81), (0.0, 0.0, 1.64), (1.0, 0.0, 2.64), (3.0, 1.37, 4.64)]
     )
@@ -321,6 +334,7 @@ class TestInterval:
             assert int(found.lower_status) == int(LimitStatus.AT_BOUND)
         assert "Feldman-Cousins interval of mu at 90 %" in str(found)
 
+    @pytest.mark.slow
     def test_central(self, hello):
         nll, params, data = hello
         data = data | {"n": jnp.array([65.0, 70.0])}
@@ -334,6 +348,7 @@ class TestInterval:
         within(toys.lower, toys.lower_error, float(plain.lower))
         within(toys.upper, toys.upper_error, float(plain.upper))
 
+    @pytest.mark.slow
     def test_at_the_bound(self, hello):
         nll, params, data = hello
         found = mx.interval(nll, params, data | {"n": jnp.array([40.0, 41.0])}, "mu")
@@ -344,6 +359,7 @@ class TestInterval:
         both = inside(jnp.array([[40.0, 41.0], [65.0, 70.0]]))
         np.testing.assert_allclose(both[0], found.upper, rtol=1e-7)
 
+    @pytest.mark.slow
     def test_nothing_allowed(self):
         """Few events on a large background: the central interval is empty, and says so at both ends."""
         nll = mx.PoissonNLL(lambda p: p["s"] + 3.0 * jnp.ones(1))
@@ -363,6 +379,7 @@ class TestLookElsewhere:
         params = {"b": mx.Parameter(30.0, lower=1.0), "s": mx.Parameter(1.0), "m": mx.Parameter(5.0, 0.0, 10.0)}
         return nll, params
 
+    @pytest.mark.slow
     def test_agree(self):
         """Gross and Vitells, and toys, on the same excess of two and a half standard deviations."""
         nll, params = self.model()

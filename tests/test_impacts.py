@@ -96,6 +96,7 @@ def test_printing():
     assert "<td>1.20</td>" in impacts._repr_html_()
 
 
+@pytest.mark.slow
 def test_vmap():
     def one(n):
         return mx.impacts(skewed, mx.fit(skewed, START, n), n, "mu", "nu")

@@ -22,6 +22,7 @@ def test_import_brings_nothing_but_a_list_of_names():
     assert {name for name in found if name.startswith("migrax")} == {"migrax", "migrax._util", "migrax._util.lazy"}
 
 
+@pytest.mark.slow
 def test_all_public_names_need_no_optional_package():
     found = modules_after("import migrax as mx; [getattr(mx, name) for name in mx.__all__]")
     assert "migrax._fit.fit" in found

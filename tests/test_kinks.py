@@ -208,6 +208,7 @@ def test_morph_at_an_inner_anchor():
     assert float(result["m"].value) == 2.0
 
 
+@pytest.mark.slow
 def test_limit_and_minos_against_scipy():
     for k in (0, 2):
         counts, data = COUNTS[k], data_of(COUNTS[k])
@@ -271,6 +272,7 @@ def test_derivatives_on_a_kink():
     np.testing.assert_allclose(grad, [0.0, slope], atol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_derivative_of_a_limit():
     """With a parameter on its kink, against a difference. At nominal data, where the limit itself has a kink (its
     Asimov data follow other templates on either side), it is finite."""
@@ -282,6 +284,7 @@ def test_the_derivative_of_a_limit():
     assert np.isfinite(float(derivative(1.0, BACKGROUND)))
 
 
+@pytest.mark.slow
 def test_toys_end_on_kinks():
     """Of 200 toys about a third has a minimum on a kink. The NLL is the lowest one of SciPy, or of another minimum."""
     drawn = mx.sample(NLL, PARAMS, jax.random.key(1), 200)
@@ -305,6 +308,7 @@ def test_kinks_of_an_unknown_parameter_are_refused():
         mx.Likelihood(lambda p, d: p["alpha"] ** 2, kinks=[0.0])
 
 
+@pytest.mark.slow
 def test_a_minimum_on_kinks_where_only_the_curvature_jumps():
     """Of Asimov data: all slopes are 0 there, on either side, and the second derivatives are not the same. Rounding
     puts each parameter on one side or the other, and this is no reason to call the minimum singular."""

@@ -213,6 +213,7 @@ NEVER = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", NEVER)
 @pytest.mark.parametrize(
     "solver",

@@ -125,6 +125,7 @@ class TestTemplates:
         assert {"s", "b"} <= {text.get_text() for text in ax.get_legend().get_texts()}
 
 
+@pytest.mark.slow
 def test_toys_of_goodness_of_fit_inside_jit():
     nll = mx.PoissonNLL(lambda p: p["mu"] * SHAPE)
     counts, key = jnp.array([9.0, 44.0, 31.0, 18.0]), jax.random.key(2)

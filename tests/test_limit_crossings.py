@@ -63,6 +63,7 @@ def all_of(found):
     return np.append(found.observed, found.expected)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("way", ["numpy", "program"])
 @pytest.mark.parametrize("data", DATA)
 def test_the_same_as_by_newton(data, way, missed, monkeypatch):
@@ -113,6 +114,7 @@ def test_p_value_alone(missed):
     np.testing.assert_allclose(mx.hypotest(NLL, NOMINAL, DATA["excess"], "mu", found.observed).p_sb, 0.05, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_inside_jit_and_grad():
     """The derivative by a count, against differences of the limit."""
 
@@ -138,6 +140,7 @@ def test_float32():
     np.testing.assert_allclose(all_of(found), all_of(exact), rtol=1e-3)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("what", ["minos", "impacts", "profile", "contour"])
 def test_blocks_are_the_same(what, monkeypatch):
     """Of lanes of a program that do not fit into the memory together."""

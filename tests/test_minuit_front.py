@@ -928,6 +928,7 @@ def test_a_deeper_minimum_is_adopted():
     assert m.merrors["x"].is_valid
 
 
+@pytest.mark.slow
 def test_looks_without_a_fit(fitted, peer):
     m, reference = new(), theirs()
     grid = [3.0, 5.0, 7.0]

@@ -14,6 +14,7 @@ from nist import PROBLEMS
 # Eckerle4's curve is the same with the signs of its first two parameters flipped; every start below finds NIST's signs.
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_certified(name):
     """Parameters to 6 digits and standard errors to 5, with the errors of the points known and with unit errors."""

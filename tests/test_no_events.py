@@ -32,6 +32,7 @@ DATA = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", DATA)
 def test_the_likelihood_is_that_of_the_number(case):
     """-log L = s, whose slope is 1."""
@@ -60,6 +61,7 @@ def test_a_yield_goes_to_its_bound():
     np.testing.assert_allclose(profile.rise, [2.0, 4.0], rtol=1e-9)  # in units of an error's
 
 
+@pytest.mark.slow
 def test_the_limit_by_toys_is_the_closed_form():
     """CLs is P(0 | s) / P(0 | 0) = exp(-s): 0.05 at 2.996."""
     s = -np.log(0.05)
@@ -87,6 +89,7 @@ def test_a_shape_is_not_determined():
     assert "Along mu" in result.message
 
 
+@pytest.mark.slow
 def test_toys_and_asimov_data():
     toys = mx.sample(MIXTURE, {"s": 0.2, "b": 0.3}, jax.random.key(1), 20)
     fits = mx.fit_toys(MIXTURE, BOTH, toys)

@@ -94,6 +94,7 @@ def test_fit_and_errors(mode):
         assert "Covariance accurate" in str(result)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("mode", LIKELIHOODS)
 def test_derivative_of_a_fit(mode):
     """Of the mean and the width by a scale of the data: themselves."""
@@ -114,6 +115,7 @@ def test_minos_of_a_gradient_that_is_differentiated_once():
     np.testing.assert_allclose([found.lower[0], found.upper[0]], [-up, up], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_many_fits():
     x = np.random.default_rng(1).normal(0.5, 1.5, (4, 200))
     fits = jax.jit(jax.vmap(lambda x: mx.fit(with_checkpoints, PARAMS, x)))(x)

@@ -95,6 +95,7 @@ def test_minos_far_round(h):
     np.testing.assert_allclose(np.ravel(errors["d"][:2]), [-right, right], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_minos_all_round():
     result = mx.fit(modulation, start(), data(0.2))
     errors = mx.minos(modulation, result, data(0.2), "d")

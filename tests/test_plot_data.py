@@ -236,11 +236,13 @@ PICTURES = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", PICTURES)
 def test_picture(fits, name, tmp_path):
     check_picture(f"data_{name}", lambda: mx.plot.data_and_model(*fits[name], **PICTURES[name]), tmp_path)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", PICTURES)
 def test_mplhep(fits, name):
     check_mplhep(name, lambda: mx.plot.data_and_model(*fits[name], **PICTURES[name]))

@@ -299,6 +299,7 @@ def test_picture(found, name, tmp_path):
     check_picture(name, lambda: PICTURES[name](found), tmp_path, dpi=dpi)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", PICTURES)
 def test_mplhep(found, name):
     check_mplhep(name, lambda: PICTURES[name](found))

@@ -174,6 +174,7 @@ def test_several_parameters_of_interest_have_toys_alone(by_toys):
     ]
 
 
+@pytest.mark.slow
 def test_discovery():
     test = mx.discovery(NLL, PARAMS, DATA, "mu", calculator=mx.Toys(500, jax.random.key(1), importance=True))
     ax = mx.plot.toy_distributions(test, asymptotic=eqx.tree_at(lambda t: t.toys, test, None))

@@ -36,6 +36,7 @@ def test_frequencies(mean):
     assert abs(np.mean((drawn - mean) ** 2) - mean) < 4 * np.sqrt(fourth / N)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("mean", [0.5, 20.0, 150.0, 1e3, 5e4, 1e7])
 def test_distribution_function(mean):
     """Inversion: the count changes where the uniform number crosses scipy's distribution function."""
@@ -66,6 +67,7 @@ def test_nothing_and_nonsense():
     assert drawn[0] == 0
 
 
+@pytest.mark.slow
 def test_the_same_vmapped():
     """Over keys, over means, over both, nested; and whatever stands beside a mean."""
     means = jnp.array([[0.3, 5.0, 90.0, 700.0], [2.0, 2.0, 1e5, 0.0], [40.0, 1.0, 300.0, 9.0]])
@@ -91,6 +93,7 @@ def test_in_float32():
     assert abs(float(drawn.mean()) - 30) < 4 * np.sqrt(30 / 10_000)
 
 
+@pytest.mark.slow
 def test_beside_derivatives():
     """A toy drawn inside of what is differentiated is a constant there."""
     nll = mx.PoissonNLL(lambda p: p["mu"] * jnp.ones(3))

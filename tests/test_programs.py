@@ -88,6 +88,7 @@ def result():
     return mx.fit(NLL, PARAMS, DATA)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", CALLS)
 def test_a_direct_call_compiles_nothing(name, result):
     jax.clear_caches()  # so that programs of other tests do not count as made before

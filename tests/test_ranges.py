@@ -18,6 +18,7 @@ def sidebands(tau=4.0):
     return Truncated(Exponential(1 / tau), SIDES)
 
 
+@pytest.mark.slow
 def test_the_closed_form():
     d = sidebands()
     x = np.array([-1.0, 0.0, 2.0, 4.0, 5.0, 6.0, 8.0, 10.0, 11.0])
@@ -128,6 +129,7 @@ START = {"tau": mx.Parameter(4.0, lower=0.1), "s": mx.Parameter(50.0, lower=0.0)
 UNBINNED = mx.ExtendedUnbinnedNLL(distribution=model, range=SIDES)
 
 
+@pytest.mark.slow
 def test_asimov_data_are_those_of_fine_bins():
     data = mx.asimov(UNBINNED, START)
     np.testing.assert_allclose(data.total, 550.0, rtol=1e-12)
@@ -222,6 +224,7 @@ def test_the_weights_of_blinded_bins_are_not_looked_at():
     np.testing.assert_allclose(result.values, 38.0 / np.sum(MU[MASK]), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_pictures_of_bins_with_gaps():
     import matplotlib.pyplot as plt
 

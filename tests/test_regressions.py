@@ -61,6 +61,7 @@ KINKS = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("solver", [mx.Migrad(), mx.Simplex()], ids=["Migrad", "Simplex"])
 @pytest.mark.parametrize("name", KINKS)
 def test_a_kink_is_called_one(name, solver):
@@ -217,6 +218,7 @@ def test_an_event_with_two_observables_is_named_by_its_row():
     assert "The density is 0 at data[1]." in result.message
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("upper", [None, 5.0])
 def test_minimum_on_a_bound_that_nothing_pushes_to(upper):
     """The unbounded minimum is on the bound to rounding: the bound was held and let go in turn ("flat direction")."""

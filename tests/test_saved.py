@@ -123,6 +123,7 @@ def same(a, b):
     assert repr(a) == repr(b)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", RESULTS)
 def test_a_file(case, tmp_path):
     result = made(case)

@@ -70,6 +70,7 @@ TREES = {
 }
 
 
+@pytest.mark.grid
 @each
 @pytest.mark.parametrize("tree", TREES)
 def test_any_pytree(name, tree):
@@ -113,6 +114,7 @@ def _banana_aux(y, args):
     return _banana(y, args), y
 
 
+@pytest.mark.grid
 @each
 @pytest.mark.parametrize("max_steps", [1, 2, 3, 7])
 def test_max_steps_and_aux_of_the_returned_point(name, max_steps):
@@ -131,6 +133,7 @@ def test_throw(name):
         solve(name, _banana, START, max_steps=7, throw=True)
 
 
+@pytest.mark.grid
 @each
 def test_best_so_far(name):
     """It keeps the best point of those evaluated: the very answer, not the point before it."""
@@ -173,6 +176,7 @@ def test_stepping_by_hand():
 # Precision and strictness
 
 
+@pytest.mark.grid
 @pytest.mark.float32
 @each
 def test_float32_stays_float32(name):
@@ -335,6 +339,7 @@ def _answer(args):
     return args["a"] ** 2
 
 
+@pytest.mark.grid
 @each
 @pytest.mark.parametrize(
     "transform", [jax.grad, jax.jacfwd, lambda f: jax.jit(jax.grad(f))], ids=["grad", "fwd", "jit"]
@@ -349,6 +354,7 @@ def test_derivative_of_the_answer(name, transform):
     np.testing.assert_allclose(transform(fitted)(args)["a"], jax.grad(_answer)(args)["a"], rtol=1e-4)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("metric", [None, jnp.eye(2)], ids=["Hessian", "metric"])
 def test_derivative_through_the_iterates_of_migrad(metric):
     """`optx.RecursiveCheckpointAdjoint`: with a metric the derivative of what was computed, by finite differences. The
@@ -371,6 +377,7 @@ def _lane(y, data):
     return 10 * (y[1] - y[0] ** 2), data["a"] - y[0], 0.1 * (y[0] * y[1] - data["b"])
 
 
+@pytest.mark.grid
 @each
 def test_a_bad_lane_leaves_the_others_alone(name):
     """Bit for bit the same, though the bad lane is refused steps until it gives up."""
@@ -389,6 +396,7 @@ def test_a_bad_lane_leaves_the_others_alone(name):
         np.testing.assert_array_equal(solution.value[2], START)
 
 
+@pytest.mark.grid
 @each
 def test_vmap_is_one_after_the_other(name):
     data = {"a": jnp.linspace(0.5, 2.0, 3), "b": jnp.linspace(-1.0, 1.0, 3)}
@@ -448,6 +456,7 @@ def test_inside_jit_and_as_its_argument(name):
     np.testing.assert_allclose(run(SOLVERS[name], 1.0), [1, 1], atol=1e-3)
 
 
+@pytest.mark.grid
 @each
 def test_the_function_is_traced_once(name):
     count = 0

@@ -133,6 +133,7 @@ def _success(solution):
     return bool(solution.result == optx.RESULTS.successful)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("solver", EVERY)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_answer(name, solver):
@@ -152,6 +153,7 @@ def test_the_answer(name, solver):
     assert evaluations == int(solution.stats["num_steps"]) <= problem.evaluations[solver]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("solver", EVERY)
 @pytest.mark.parametrize("name", NEVER)
 def test_no_regular_minimum(name, solver):
@@ -159,6 +161,7 @@ def test_no_regular_minimum(name, solver):
     assert _success(_minimise(name, start, solver)) == (solver in successes)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("solver", EVERY)
 def test_an_offset_does_not_matter(solver):
     """The same answer to 1e-4 of an error, and on nearly the same way (x is one error long, y two)."""
@@ -197,6 +200,7 @@ def test_never_content_with_a_small_step(steepness, solver):
         assert at_minimum
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("mode", ["fwd", "bwd"])
 @pytest.mark.parametrize("name", ["Misra1a", "BoxBOD", "MGH09", "Rat43", "Eckerle4"])
 def test_levenberg_marquardt_on_nist(name, mode):

@@ -44,6 +44,7 @@ def same(got, wanted):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_stored_and_read_again(tmp_path, reference):
     same(run(tmp_path / "toys"), reference)
     files = sorted((tmp_path / "toys").glob("batch-*"))

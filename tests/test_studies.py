@@ -30,6 +30,7 @@ def fits():
     return mx.fit_toys(NLL, TRUTH, mx.Toys(NUM, KEY), minos=True)
 
 
+@pytest.mark.slow
 def test_pulls_of_ten_thousand_toys(fits):
     """Unit width and zero mean within errors. (MINOS: the width of 2,000 events in bins is not Gaussian to 1 %.)"""
     minos = mx.pull_study(fits, TRUTH)
@@ -76,6 +77,7 @@ def test_bias(fits):
     assert np.all(np.abs(study.spread / study.claimed - 1) < 5 * study.spread_error / study.spread)
 
 
+@pytest.mark.slow
 def test_failed_toys_do_not_count():
     """A tenth of the toys is poisoned: the figures are those of the others, and the number is told."""
     toys = np.array(mx.sample(NLL, TRUTH, KEY, 300))
@@ -93,6 +95,7 @@ def test_failed_toys_do_not_count():
     assert np.all(np.isfinite(pulls[good]))
 
 
+@pytest.mark.slow
 def test_all_failed():
     toys = np.full((5, 40), np.nan)
     for study in (mx.pull_study, mx.bias, mx.coverage_study):
@@ -211,6 +214,7 @@ BAD = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(case):
     call, error, message = BAD[case]

@@ -29,6 +29,7 @@ def saturated(n):
     return np.sum(np.where(n > 0, n * np.log(np.maximum(n, 1)), 0.0) - n - gammaln(n + 1))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("method", ["da", "jsc", "asy"])
 @pytest.mark.parametrize("weighted", [False, True], ids=["counts", "weighted"])
 def test_as_iminuit(method, weighted):
@@ -92,6 +93,7 @@ CORNERS = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", CORNERS)
 def test_the_profiled_root(case):
     """Against the minimum over all A by brute force."""
@@ -111,6 +113,7 @@ def test_the_profiled_root(case):
     np.testing.assert_allclose(value, best.nll, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("method", ["da", "jsc", "asy", "bb"])
 def test_derivatives(method):
     """First and second ones against finite differences, also with respect to the templates."""

@@ -90,6 +90,7 @@ def test_without_second_derivatives(toys, single):
     assert int(jnp.max(fits.stats["num_hessians"])) == 0
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("hesse", [True, False])
 @pytest.mark.parametrize("upper", [None, 200.0])
 def test_at_a_bound(upper, hesse):
@@ -131,6 +132,7 @@ def test_weighted_events_have_the_sandwich():
 class TestStarts:
     """Fits that start elsewhere end at the same minima."""
 
+    @pytest.mark.slow
     def test_values(self, toys, fits):
         starts = np.tile([0.0, 450.0, 1.4], (N, 1))
         found = mx.fit_toys(NLL, TRUTH, toys, starts=starts, batch_size=128)
@@ -144,6 +146,7 @@ class TestStarts:
             assert np.max(np.abs(found.values - fits.values) / fits.errors) < 1e-6
             assert int(jnp.max(found.stats["num_gradients"])) == 1
 
+    @pytest.mark.slow
     def test_asimov(self):
         """Toys of one mean, fitted with another: the start is where they are expected to end."""
         fixed = TRUTH | {"mu": mx.Parameter(0.5, fixed=True)}
@@ -190,6 +193,7 @@ def test_minos_of_each(toys, single):
         mx.fit_toys(NLL, TRUTH, few, minos="nu")
 
 
+@pytest.mark.slow
 def test_fixed_parameters(toys):
     params = TRUTH | {"sigma": mx.Parameter(1.2, lower=0.01, fixed=True)}
     fits = mx.fit_toys(NLL, params, toys, batch_size=128)
@@ -219,6 +223,7 @@ def test_many_parameters():
         assert float(jnp.mean(fits.stats["num_gradients"])) < 7
 
 
+@pytest.mark.slow
 def test_a_wrong_covariance_changes_nothing(toys, fits):
     """Errors a thousand times too small or too large: more steps, the same minima."""
     for factor in (1e-6, 1e6):
@@ -249,6 +254,7 @@ class TestMemory:
         np.testing.assert_allclose(found.values, fits.values, rtol=1e-9, atol=1e-10)
         assert min(sizes) == 64
 
+    @pytest.mark.slow
     def test_smaller_pieces_while_a_batch_is_under_way(self, toys, fits, monkeypatch):
         """Another thread's shrinking loses no toy of a batch that has begun."""
         inside = scheduler.Calls._inputs
@@ -264,6 +270,7 @@ class TestMemory:
         assert found.values.shape == (N, 3)
         np.testing.assert_allclose(found.values, fits.values, rtol=1e-9, atol=1e-10)
 
+    @pytest.mark.slow
     def test_measured(self, toys, fits, monkeypatch):
         """What the compiler says that a batch takes decides before anything runs."""
         monkeypatch.setattr(scheduler, "budget", lambda *_: 200_000)
@@ -305,12 +312,14 @@ def test_traces_of_the_model(toys):
     assert len(calls) == first
 
 
+@pytest.mark.slow
 def test_threads_see_the_settings_of_a_with_statement(toys, fits):
     with jax.default_matmul_precision("highest"):
         found = mx.fit_toys(NLL, TRUTH, toys, batch_size=128)
     np.testing.assert_allclose(found.values, fits.values, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_progress(toys, capsys, monkeypatch):
     """Toys, failures, the time left; nothing where the output is a file."""
     poisoned = np.array(toys)
@@ -345,6 +354,7 @@ def test_bad_input(case):
         call()
 
 
+@pytest.mark.slow
 def test_a_toy_that_does_not_determine_a_parameter():
     """No event at all: the slope is anything. As mx.fit says, so does fit_toys."""
     x = jnp.linspace(0.1, 3.9, 20)

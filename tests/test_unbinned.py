@@ -272,6 +272,7 @@ def test_toys_of_a_mixture_with_yields():
     np.testing.assert_allclose(pulls.std(axis=0), 1.0, atol=0.15)
 
 
+@pytest.mark.slow
 def test_a_toy_that_does_not_fit_is_no_toy():
     """Too few rows: NaN throughout, and no fit to it is valid."""
     nll = mx.ExtendedUnbinnedNLL(distribution=mixture, max_events=100)

@@ -83,6 +83,7 @@ def test_a_line_is_exact():
     np.testing.assert_allclose(again.matrix, covariance, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_jit_vmap_grad_and_masks():
     fit = lambda y: mx.fit(LINE, AB, mx.Points(X, y))  # noqa: E731
     ys = jnp.stack([jnp.asarray(Y), 2 * jnp.asarray(Y)])

@@ -147,6 +147,7 @@ def assert_same_dtypes(found, reference):
         assert (a.dtype, a.shape) == (b.dtype, b.shape), jax.tree_util.keystr(path)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_fit(name, way):
@@ -177,6 +178,7 @@ CALLS = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("name", SOLVED)
 def test_calls_from_a_fit(name, call):
@@ -190,6 +192,7 @@ def test_calls_from_a_fit(name, call):
         assert told == told_reference
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("call", [*CALLS, "contour", "upper limit", "hypotest"])
 def test_float32(call):
     """The dtypes are those of the program, and the numbers have its digits."""
@@ -223,6 +226,7 @@ TESTS = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("call", TESTS)
 @pytest.mark.parametrize("name", ["joint", "at a bound"])
 def test_tests_and_limits(name, call):
@@ -237,6 +241,7 @@ def test_tests_and_limits(name, call):
         assert told == told_reference
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("solver", [mx.Newton(), mx.Simplex(), mx.Migrad(max_refused=3)])
 def test_solvers(solver):
     reference, _ = fitted("mixture", solver=solver)
@@ -244,6 +249,7 @@ def test_solvers(solver):
         assert_same(fitted("mixture", way, solver=solver)[0], reference, tolerance=1e-7)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("options", [{"hesse": False}, {"max_steps": 2}, {"up": 2.0}, {"hesse": "sandwich"}])
 def test_options(options):
     nll, params = (
@@ -315,6 +321,7 @@ def test_values_that_a_function_captures():
     np.testing.assert_allclose(first.values, 2 * second.values)
 
 
+@pytest.mark.slow
 def test_what_has_to_be_a_program():
     """A function that is traced, differentiated or vmapped from outside, or calls back."""
     with forced_to("numpy"):
@@ -424,6 +431,7 @@ def _prepared(nll, params, data):
     return mx.Likelihood(nll), prepare_params(params), data, jnp.asarray(0.5)
 
 
+@pytest.mark.slow
 def test_keys_of_random_numbers_as_data():
     nll = lambda p, k: 0.5 * jnp.sum((jax.random.normal(k, (20,)) - p["m"]) ** 2)  # noqa: E731
     key = jax.random.key(0)

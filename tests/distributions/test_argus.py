@@ -52,14 +52,17 @@ class TestArgus:
     def test_bins(self, case):
         checks.check_bins(case, [0.0, 0.2, 0.5, 3.0, 5.0, 5.2, END])
 
+    @pytest.mark.grid
     def test_samples(self, case):
         checks.check_samples(case)
 
 
+@pytest.mark.slow
 def test_finite():
     checks.check_finite(CASES["typical"], [-1e4, -1.0, 0.0, 1.0, 1.01, 5.0, 5.25, 6.0, 5e4])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("c", [-1e3, -2.0, 0.0, 1e3])
 @pytest.mark.parametrize("power", [-0.95, 0.0, 30.0])
 def test_norm(c, power):

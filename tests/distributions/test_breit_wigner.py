@@ -79,6 +79,7 @@ class TestResonances:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
+    @pytest.mark.grid
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 

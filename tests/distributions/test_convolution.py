@@ -48,6 +48,7 @@ def test_normals():
     checks.check_bins(CASE, [-8.0, -1.0, 0.3, 0.5, 8.0])
 
 
+@pytest.mark.slow
 def test_samples():
     checks.check_samples(CASE._replace(cdf=stats.norm(0.4, np.hypot(0.9, 0.5)).cdf))
     d = Convolution(Exponential(1.0), Normal(0.0, 0.2), -2.0, 20.0)
@@ -62,6 +63,7 @@ def test_finite():
     checks.check_finite(case, [-1e4, -8.0, -5.0, 0.3, 0.5, 7.0, 8.0, 9.0, 1e4])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(("n", "tolerance"), [(128, 1e-5), (256, 2e-7), (1024, 1e-9)])
 def test_voigt(n, tolerance):
     # a stranger, by its density; of the tails beyond half the range a part is lost, so the width is small
@@ -71,6 +73,7 @@ def test_voigt(n, tolerance):
     np.testing.assert_allclose(ratio, 0.0, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_steps_get_better_as_the_square_of_the_cell():
     exact = stats.exponnorm(1 / 0.3, scale=0.3)
     errors = []
@@ -90,6 +93,7 @@ def test_a_signal_narrower_than_a_cell():
     np.testing.assert_allclose(line.log_prob(x), stats.norm(0.3, 0.5).logpdf(x), atol=0.5 * (16 / 1024) * 1 / 0.5**2)
 
 
+@pytest.mark.slow
 def test_tails_stay_finite():
     d = Convolution(Normal(0.0, 0.1), Normal(0.0, 0.1), -8.0, 8.0)
     value, gradient = jax.value_and_grad(
@@ -101,6 +105,7 @@ def test_tails_stay_finite():
     assert np.isnan(d.log_prob(np.nan))
 
 
+@pytest.mark.slow
 def test_the_range():
     # what lies outside is neither in the density nor brought back at the other end
     d = Convolution(HistogramTemplate([1.0], [-3.0, 3.0]), Normal(0.0, 0.5), 0.0, 4.0)

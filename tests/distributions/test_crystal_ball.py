@@ -102,15 +102,18 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 class TestCrystalBall:
+    @pytest.mark.grid
     def test_log_prob(self, case):
         checks.check_log_prob(case)
 
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
+    @pytest.mark.grid
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
+    @pytest.mark.grid
     def test_bins(self, case):
         low, high = (float(k) for k in (case.knots[0], case.knots[-1]))
         checks.check_bins(case, [low, -3.0, -0.5, 0.3, 0.5, 5.0, high])
@@ -126,6 +129,7 @@ def test_finite():
     checks.check_finite(CASES["single"], [-1e4, -40.0, -1.5, 0.0, 0.3, 0.5, 3.0, 1e4])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("n", [1 - 1e-9, 1.0, 1 + 1e-9])
 def test_smooth_at_n_one(n):
     """Values and derivatives in n at 1, against differences across it."""

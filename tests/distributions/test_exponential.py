@@ -54,6 +54,7 @@ class TestExponential:
     def test_samples(self, case):
         checks.check_samples(case)
 
+    @pytest.mark.grid
     def test_finite(self, case):
         checks.check_finite(case, [-50.0, -1.0, -0.5, 0.0, 0.1, 2.0, 3.0, 4.0, 1e4])
 

@@ -143,12 +143,14 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 class TestExtremes:
+    @pytest.mark.grid
     def test_log_prob(self, case):
         checks.check_log_prob(case)
 
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
+    @pytest.mark.grid
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
@@ -165,6 +167,7 @@ def test_finite(name):
     checks.check_finite(CASES[name], [-1e4, -40.0, -2.7, -1.0, 0.0, 0.3, 0.31, 3.29, 3.3, 40.0, 1e4])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("kind", [GeneralizedExtremeValue, GeneralizedPareto])
 @pytest.mark.parametrize("xi", [0.0, 1e-9, -1e-9])
 def test_smooth_at_zero(kind, xi):

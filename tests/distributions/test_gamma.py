@@ -64,6 +64,7 @@ class TestGamma:
         checks.check_samples(case)
 
 
+@pytest.mark.slow
 def test_finite():
     checks.check_finite(CASES["typical"], [-1e4, -30.0, 0.0, 1e-4, 0.4, 4.0, 50.0, 5e3, 1e4])
 

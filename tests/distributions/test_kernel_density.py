@@ -55,12 +55,14 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 class TestKernelDensity:
+    @pytest.mark.grid
     def test_log_prob(self, case):
         checks.check_log_prob(case)
 
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
+    @pytest.mark.grid
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
@@ -69,11 +71,13 @@ class TestKernelDensity:
         checks.check_bins(case, [low, 0.5, 1.0, 4.0, high])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", ["weighted", "reflected"])
 def test_finite(name):
     checks.check_finite(CASES[name], [-1e4, -50.0, 0.0, 0.5, 3.0, 5.0, 50.0, 1e4])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("weighted", [False, True])
 def test_as_scipy(weighted):
     rng = np.random.default_rng(0)
@@ -93,6 +97,7 @@ SAMPLED = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", SAMPLED)
 def test_samples(name):
     d = SAMPLED[name]()
@@ -102,6 +107,7 @@ def test_samples(name):
     np.testing.assert_allclose(d.log_integral(-INF, INF), 0.0, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_boundaries():
     flat = np.linspace(0.0, 1.0, 2001)
     reflected = KernelDensity(flat, 0.05, low=0.0, high=1.0)
@@ -116,6 +122,7 @@ def test_boundaries():
     np.testing.assert_allclose(at(0.0, INF), KernelDensity(EVENTS, 0.4, low=0.0).log_prob(jnp.array([0.3, 2.0])))
 
 
+@pytest.mark.slow
 def test_chunks():
     # 4000 events times 4000 points are 16 chunks: the same as all at once, with both derivatives
     rng = np.random.default_rng(0)

@@ -52,6 +52,7 @@ def test_log_prob():
     checks.check_log_prob(CASE)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("x", [-8.0, -2.0, 0.0, 1.5, 6.0, 15.0, 40.0, 1e3, 1e8])
 def test_derivatives_by_x(x):
     """Two of the density; and the first one of the tail, which is the density, so that all is right that vanishes at
@@ -68,6 +69,7 @@ def test_derivatives_by_x(x):
     np.testing.assert_allclose(slope, (1 if x < 1.36 else -1) * np.exp(exact[0] - tail), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_derivatives_by_the_parameters():
     f = lambda p, x: Landau(*p).log_prob(x)  # noqa: E731
     point = jnp.array(CASE.params)
@@ -82,6 +84,7 @@ def test_derivatives_by_the_parameters():
         )
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("low", "high"),
     [(-8.0, -7.9999), (-6.0, -5.0), (-0.3, 0.4), (1.0, 1.7), (1.36, 1.37), (20.0, 20.01), (1e4, 1e4 + 1), (5e3, 8e3)],
@@ -129,6 +132,7 @@ def test_samples():
     checks.check_samples(CASE._replace(cdf=scipy_landau(0.4, 1.5).cdf))
 
 
+@pytest.mark.slow
 def test_finite():
     checks.check_finite(CASE, [-1e4, -300.0, -30.0, -1.0, 0.4, 0.41, 3.0, 5e3, 2e4])
 

@@ -65,9 +65,11 @@ class TestMixture:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
+    @pytest.mark.grid
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
+    @pytest.mark.grid
     def test_bins(self, case):
         checks.check_bins(case, [-INF, -2.0, -1.0, 0.1, 4.0, INF])
 
@@ -170,6 +172,7 @@ def test_nonsense(kind, message, make):
         make(Normal(0.0, 1.0))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("stranger", [Numpyro, TFP])
 def test_of_other_libraries(stranger):
     d, ours = (

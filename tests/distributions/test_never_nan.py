@@ -120,6 +120,7 @@ def derivatives(make):
     return jax.jit(both)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("family", FAMILIES)
 def test_distributions(family):
     make, strategies, points = FAMILIES[family]
@@ -161,6 +162,7 @@ LIKELIHOODS = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_likelihoods(name):
     nll, strategies = LIKELIHOODS[name]

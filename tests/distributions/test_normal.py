@@ -30,6 +30,7 @@ def test_log_bin_integrals(a, b):
     assert abs(got - exact(float(a), float(b))) < 1e-12 * max(1, abs(got))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(("a", "b"), BINS)
 def test_derivatives_of_log_bin_integrals(a, b):
     a, b = float(a), float(b)
@@ -51,6 +52,7 @@ def test_derivatives_of_log_bin_integrals(a, b):
     np.testing.assert_allclose(got, np.array(second, float), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_infinite_edges():
     edges = jnp.array([-jnp.inf, -1.0, 2.0, jnp.inf])
     p = Normal(0.3, 1.0).bin_integrals(edges)

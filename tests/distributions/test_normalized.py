@@ -48,6 +48,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 class TestNormalized:
+    @pytest.mark.grid
     def test_log_prob(self, case):
         checks.check_log_prob(case)
 
@@ -62,6 +63,7 @@ class TestNormalized:
         checks.check_bins(case, [low, low + 0.1, low + 1.0, low + 1.5, high])
 
 
+@pytest.mark.slow
 def test_samples():
     def cdf(x):
         return (1 - np.exp(-0.7 * x) + 4 / 0.7 * (1 - np.exp(-0.7 * x) * (1 + 0.7 * x))) / (1 + 4 / 0.7)
@@ -100,6 +102,7 @@ class Slope(eqx.Module):
         return jnp.log(1 + self.slope * x)
 
 
+@pytest.mark.slow
 def test_parameters_in_a_module():
     x = jnp.array([0.2, 1.5])
     at = lambda d: d.log_prob(x)  # noqa: E731
@@ -113,6 +116,7 @@ def test_parameters_in_a_module():
     np.testing.assert_allclose(lanes.log_integral(x, 2.0)[1], d.log_integral(x, 2.0), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_steps():
     d = Normalized(
         lambda x: jnp.where(x < 1, 0.0, jnp.where(x < 2, -jnp.inf, jnp.log(3.0))), 0.0, 4.0, breaks=[2.0, 1.0]
@@ -150,6 +154,7 @@ def test_the_error_is_honest(kind, scale):
     assert np.all(error < np.maximum(1e5 * true, 1e-10) + 0.01 * (kind == "Cauchy") + 1e-4)  # and says something
 
 
+@pytest.mark.slow
 def test_warnings():
     with pytest.warns(UserWarning, match=r"relative error of up to .*more panels than 4"):
         Normalized(lambda x: -1e5 * x**2, -1.0, 1.0, panels=4)
@@ -165,6 +170,7 @@ def test_warnings():
         assert np.isnan(Normalized(lambda x: -x, 0.0, 1.0).log_prob(jnp.nan))
 
 
+@pytest.mark.slow
 def test_two_observables():
     def make(rho):
         def log_density(x):

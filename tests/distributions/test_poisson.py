@@ -60,6 +60,7 @@ class TestPoisson:
     def test_log_prob(self, case):
         checks.check_log_prob(case)
 
+    @pytest.mark.grid
     def test_derivatives(self, case):
         """Of log_prob; those of the intervals are below."""
         x = jnp.array(POINTS)
@@ -72,6 +73,7 @@ class TestPoisson:
         np.testing.assert_allclose(in_x, exact, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("rate", INTERVALS)
 def test_log_integral(rate):
     low, high = jnp.array(INTERVALS[rate]).T
@@ -119,6 +121,7 @@ def test_finite():
     checks.check_finite(CASES[3.7], [-1e4, -1.0, 0.0, 0.5, 1.0, 3.0, 16.0, 100.0, 4e4])
 
 
+@pytest.mark.slow
 def test_shapes():
     d = Poisson(jnp.array([[0.5], [1000.0]]))
     assert d.log_prob(jnp.arange(4)).shape == d.log_integral(0.0, jnp.arange(4)).shape == (2, 4)

@@ -59,20 +59,24 @@ class TestQGaussian:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
+    @pytest.mark.grid
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
     def test_bins(self, case):
         checks.check_bins(case, [-INF, -2.3, -1.0, 0.3, 0.5, 1.4, INF])
 
+    @pytest.mark.grid
     def test_samples(self, case):
         checks.check_samples(case)
 
 
+@pytest.mark.slow
 def test_finite():
     checks.check_finite(CASES["finite support"], [-1e4, -30.0, -1.0, 0.0, 0.4, 2.4, 3.0, 2e4])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("e", [0.0, 1e-12, -1e-12, 1e-5, -1e-5])
 def test_smooth_at_the_normal_distribution(e):
     """Values and two derivatives by q, of both, against the expansion in e = q - 1."""

@@ -62,6 +62,7 @@ def compare(got, fn, p, low, high):
         assert error < (2e-14, 1e-12, 1e-11)[n], (n, float(error))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("fn", "p", "length", "scale", "near", "far"),
     [
@@ -96,6 +97,7 @@ def test_log_panels(fn, p, low, high, panels):
     compare(lambda p: log_panels(lambda t: fn(p, t), low, high, panels), fn, p, low, high)
 
 
+@pytest.mark.slow
 def test_derivatives_by_the_ends_and_empty_intervals():
     """Minus the density over the integral; nothing at all where there is no interval."""
     f = lambda x: log_tail(lambda t: -0.5 * t**2, x, 0.2, "above")  # noqa: E731
@@ -120,6 +122,7 @@ def test_derivatives_by_the_ends_and_empty_intervals():
             assert jax.hessian(g)(at) == 0
 
 
+@pytest.mark.slow
 def test_log_unimodal():
     """Any interval of a gamma density, in one call: narrow ones, those around the mode, far ones, the whole."""
     low = jnp.array([-INF, -INF, 0.5, 7.999, 8.5, 20.0, 20.0, 200.0, -50.0, 3.0])

@@ -61,6 +61,7 @@ class TestStudentT:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
+    @pytest.mark.grid
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
@@ -71,6 +72,7 @@ class TestStudentT:
         checks.check_samples(case)
 
 
+@pytest.mark.slow
 def test_finite():
     checks.check_finite(CASES["typical"], [-1e4, -30.0, -1.0, 0.4, 0.41, 3.0, 5e3, 2e4])
 
@@ -90,6 +92,7 @@ def test_normal_at_infinity():
     np.testing.assert_allclose(limit.log_bin_integrals(edges), normal.log_bin_integrals(edges), rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_cauchy_in_its_centre():
     """Between edges at and around the centre, where the pieces of the integral meet."""
     x = np.array([-0.9, -0.7, -0.5, -1e-9, 0.0, 1e-9, 0.5, 0.6, 0.70, 0.72, 1.0])

@@ -91,6 +91,7 @@ class TestPieces:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
+    @pytest.mark.grid
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
@@ -103,6 +104,7 @@ def test_samples(name):
     checks.check_samples(CASES[name])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", ["histogram", "tip", "morph", "exponential morph"])
 def test_finite(name):
     checks.check_finite(CASES[name], [-1e4, -1.5, -1.0, -0.5, 0.0, 0.3, 3.0, 3.5, 1e4])

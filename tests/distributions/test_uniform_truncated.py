@@ -93,12 +93,14 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 class TestRanges:
+    @pytest.mark.grid
     def test_log_prob(self, case):
         checks.check_log_prob(case)
 
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
+    @pytest.mark.grid
     def test_derivatives(self, case):
         if case.moving:
             checks.check_derivatives(case)
@@ -107,9 +109,11 @@ class TestRanges:
         low, high = (float(k) for k in (case.knots[0], case.knots[-1]))
         checks.check_bins(case, [low, *sorted(case.points), high])
 
+    @pytest.mark.grid
     def test_samples(self, case):
         checks.check_samples(case)
 
+    @pytest.mark.grid
     def test_finite(self, case):
         if case is CASES["normal around its peak"]:
             checks.check_finite(case, [-1e4, -11.0, -1.0, 0.3, 2.0, 3.0, 15.3, 15.4, 40.0, 1e4])
@@ -136,6 +140,7 @@ def test_no_range_is_the_base():
     np.testing.assert_allclose(Truncated(Normal(0.3, 2.0)).log_prob(x), Normal(0.3, 2.0).log_prob(x), rtol=1e-15)
 
 
+@pytest.mark.slow
 def test_samples_30_sigma_off():
     draws = jax.jit(lambda k: Truncated(Normal(0.0, 1.0), 30.0, jnp.inf).sample(k, (5000,)))(jax.random.key(3))
     assert float(jnp.min(draws)) > 30

@@ -61,12 +61,14 @@ class TestVoigt:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
+    @pytest.mark.grid
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
     def test_bins(self, case):
         checks.check_bins(case, [-INF, -20.0, -1.0, 0.3, 0.5, 4.0, INF])
 
+    @pytest.mark.grid
     def test_samples(self, case):
         # 20,000 integrals take seconds
         grid = np.sinh(np.linspace(-16.0, 16.0, 2001)) * max(case.params[1:]) / 10
@@ -74,6 +76,7 @@ class TestVoigt:
         checks.check_samples(case._replace(cdf=lambda x: np.interp(x, grid, values)))
 
 
+@pytest.mark.slow
 def test_finite():
     checks.check_finite(CASES["typical"], [-1e4, -30.0, -1.0, 0.4, 0.41, 3.0, 5e3, 2e4])
 
@@ -87,6 +90,7 @@ CURVATURES = jax.jit(jax.vmap(jax.hessian(standard), (None, 0)))
 GAMMAS = [0.0, 1e-12, 1e-6, 1e-3, 0.1, 0.5, 1.0, 3.0, 8.0, 11.0, 12.0, 30.0, 1e3, 1e6]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_any_ratio_of_widths(gamma):
     """Values and two derivatives by sigma and gamma, on a grid that crosses where the formulas meet."""
