@@ -180,6 +180,7 @@ STATUSES = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", STATUSES)
 def test_never_valid(case):
     nll, data, message = STATUSES[case]

@@ -48,6 +48,7 @@ def test_the_second_process_reads(tmp_path):
     assert warned == 0
 
 
+@pytest.mark.slow
 def test_short_compilations_are_not_kept(tmp_path):
     run(tmp_path, "1000")
     assert run(tmp_path, "1000") == (0, 0)

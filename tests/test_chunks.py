@@ -37,6 +37,7 @@ def image(n, seed=1):
 TRUE = {"amp": 1.0, "x0": 0.0, "y0": 0.0, "sx": 0.5, "sy": 0.5, "b": 0.0}
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("chunk_size", [1, 7, 100, 441, 10_000])
 def test_the_same_value_gradient_and_hessian(chunk_size):
     rows = tuple(jnp.asarray(a) for a in image(21))

@@ -228,6 +228,7 @@ def test_by_the_counts_of_empty_bins(name):
     np.testing.assert_allclose(jax.jacfwd(fitted)(counts), more, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_tiny_expectations_of_empty_bins_have_derivatives():
     """Whose logs' derivatives would overflow."""
     scale = jnp.array([1e-300, 1e-160, 1e-80, 1.0])

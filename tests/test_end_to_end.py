@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import migrax as mx
 
@@ -36,6 +37,7 @@ def of_cut(cut):
     return expected_limit(SIGNAL - cut, BACKGROUND - cut)
 
 
+@pytest.mark.slow
 def test_a_cut():
     """Gradient descent ends where the lowest point of a scan is."""
     scan = np.linspace(0.2, 1.8, 33)
@@ -54,6 +56,7 @@ def test_a_cut():
     np.testing.assert_allclose(of_cut(0.7)[1], numeric, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network():
     """Its weights, trained on the expected limit alone from a bad start, do better than the best cut: the signal has an
     upper end, too."""

@@ -49,6 +49,7 @@ def tree(values):
     return {"b": scale(values[0])} if len(values) == 1 else {"a": mx.Parameter(values[0]), "b": scale(values[1])}
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", SHAPES)
 def test_parameters_come_back(name):
     distribution, truth, start, errors, near = SHAPES[name]
@@ -62,6 +63,7 @@ def test_parameters_come_back(name):
         np.testing.assert_allclose(result.errors, errors, rtol=1e-7)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("distribution", "params", "near"), [(peak_on_a_slope, PEAK, 1e-7), (two_observables, TWO, 1e-4)]
 )
@@ -89,6 +91,7 @@ def shifted(p):
     return mx.Parameter(1.02 * p.value, lower=p.lower)
 
 
+@pytest.mark.slow
 def test_under_jit_vmap_and_grad():
     nll = mx.UnbinnedNLL(distribution=lambda p: D.Normal(p["mu"], p["sigma"]))
     like = jnp.zeros(N)

@@ -69,6 +69,7 @@ def test_small_counts_need_toys():
     assert f"({2000 - int(toys.num_failed)} toys" in str(toys)
 
 
+@pytest.mark.slow
 def test_toys_agree_with_chi2_for_large_counts():
     result = mx.fit(FLAT, {"mu": 90.0}, COUNTS)
     asymptotic = mx.goodness_of_fit(FLAT, result, COUNTS)
@@ -77,6 +78,7 @@ def test_toys_agree_with_chi2_for_large_counts():
     assert int(toys.num_failed) == 0
 
 
+@pytest.mark.slow
 def test_failed_toys_do_not_count():
     """A fifth of the toys is NaN: the p-value is that of the others."""
 

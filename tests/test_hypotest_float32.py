@@ -79,6 +79,7 @@ def test_interval():
     np.testing.assert_allclose([found.lower, found.upper], [0.10186, 1.19287], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_by_toys():
     plain = mx.hypotest(NLL, PARAMS, DATA, "mu", 1.0)
     found = mx.hypotest(NLL, PARAMS, DATA, "mu", 1.0, calculator=mx.Toys(1000, jax.random.key(0)))

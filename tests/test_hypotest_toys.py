@@ -179,6 +179,7 @@ class TestFailures:
         assert not bool(test.valid)
         assert all(np.all(np.isnan(x)) for x in (test.p_sb, test.p_b, test.cls, test.expected_cls, test.cls_error))
 
+    @pytest.mark.slow
     def test_another_minimum(self):
         """A toy whose conditional fit is lower than its free one is fitted again from there: q is never negative."""
         nll = mx.Likelihood(

@@ -20,6 +20,7 @@ def nll(p, counts):
 PARAMS = {"s": mx.Parameter(20.0, lower=0.0), "b": mx.Parameter(jnp.array([9.0, 10.0, 11.0]), 0.1, 100.0)}
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("hessian", [True, False])
 def test_the_same_fit(hessian):
     m = mx.io.to_iminuit(nll, PARAMS, DATA, hessian=hessian)

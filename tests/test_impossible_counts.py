@@ -105,6 +105,7 @@ def test_asymptotic_limit(n):
     np.testing.assert_allclose([value, slope], [wanted, -wanted], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_nothing_is_expected_and_something_seen():
     """The ratio is infinite and the p-value 0; nothing seen is what is expected: p = 1."""
     test = lambda n, s, statistic: mx.hypotest(  # noqa: E731
@@ -133,6 +134,7 @@ def test_asymptotic_discovery_is_refused():
     assert (float(exact.value), int(exact.status)) == (np.inf, int(mx.Status.VALID))
 
 
+@pytest.mark.slow
 def test_toys_from_a_point_without_counts():
     """Drawn there, and fitted from there: the fit of a count is the count."""
     zero = {"s": mx.Parameter(0.0, lower=0.0)}

@@ -92,6 +92,7 @@ def fitted(name):
     return result, mx.minos(nll, result, data)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", MODELS)
 def test_beside_iminuit(name):
     nll, start, data = MODELS[name]
@@ -141,6 +142,7 @@ def decays(edges):
     return expected
 
 
+@pytest.mark.slow
 def test_a_likelihood_that_levels_off_has_no_crossing_far_out():
     """The longer the lifetime, the more decays outside the range, and the likelihood rises no further than that of a
     flat line, 14.845 above the minimum. Its slopes there are tiny, and are no sign of a minimum of the others."""

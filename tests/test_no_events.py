@@ -101,6 +101,7 @@ def test_toys_and_asimov_data():
         assert float(mx.asimov(nll, params, data=data).total) == 0.0
 
 
+@pytest.mark.slow
 def test_pictures():
     import matplotlib.pyplot as plt
 

@@ -22,6 +22,7 @@ def drawn(monkeypatch):
     return figures
 
 
+@pytest.mark.slow
 def test_toys(tmp_path, drawn, monkeypatch):
     path = tmp_path / "pulls.png"
     done = run("toys", HIFA, "-n", 50, "--plot", path)

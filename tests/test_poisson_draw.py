@@ -50,6 +50,7 @@ def test_distribution_function(mean):
     assert np.all(high[:, 0] > k)
 
 
+@pytest.mark.slow
 def test_tails():
     """To the last numbers below 1: eight standard deviations."""
     from migrax._util.poisson_draw import _invert

@@ -10,21 +10,15 @@ import migrax as mx
 from migrax._host import trips
 from migrax._host.hosted import hosted
 from migrax._host.ways import forced_to
+from problems import PROBLEMS, expected
 
-SIGNAL, BACKGROUND = jnp.array([1.0, 5.0, 9.0, 2.0]), jnp.array([20.0, 18.0, 15.0, 11.0])
-PARAMS = {"mu": mx.Parameter(1.0, lower=0.0, upper=10.0), "b": mx.Parameter(1.0, lower=0.0)}
-DATA = {"main": jnp.array([21.0, 25.0, 22.0, 14.0]), "b": jnp.asarray(1.0)}
-
-
-def expected(p):
-    return p["mu"] * SIGNAL + p["b"] * BACKGROUND
+NLL, PARAMS, DATA = PROBLEMS["joint"]
 
 
 def ratio(p):
     return p["mu"] / p["b"]
 
 
-NLL = mx.Joint({"main": mx.PoissonNLL(expected), "b": mx.NormalConstraint("b", 0.1)})
 # Made by JAX to copy an array, or to give it another dtype.
 COPIES = ("stage", "convert_element_type", "broadcast_in_dim", "ravel", "dynamic_slice", "squeeze")
 

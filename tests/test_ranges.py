@@ -53,6 +53,7 @@ def test_far_in_a_tail():
     np.testing.assert_allclose(d.log_prob(30.5), stats.norm.logpdf(30.5) - reference - np.log(whole), rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_ends_that_are_parameters():
     def log_prob(a, b):
         return Truncated(Exponential(0.25), [(0.0, a), (b, 10.0)]).log_prob(2.0)
@@ -158,6 +159,7 @@ BLINDED = {"poisson": mx.PoissonNLL(shape, mask=MASK), "binned": mx.BinnedNLL(la
 ONE = {"mu": mx.Parameter(0.9, lower=0.0, upper=5.0)}
 
 
+@pytest.mark.slow
 def test_blinded_bins_count_for_nothing():
     """What stands in them may be anything; the closed form is that of the others."""
     nll, used = BLINDED["poisson"], SEEN[MASK]

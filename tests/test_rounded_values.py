@@ -84,6 +84,7 @@ def test_a_million_events_in_chunks():
         check_fit(mx.fit(chunked, started(np.float32), X))
 
 
+@pytest.mark.slow
 def test_inside_of_jit_of_a_result_from_outside():
     """It is warned of while it is traced, and nothing is found."""
     params = started(np.float32)

@@ -58,6 +58,7 @@ def test_weighted_events():
     np.testing.assert_allclose(doubled.errors, result.errors, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_covers_where_the_hessian_does_not():
     """Weights that are 0.2 or 5: the pulls of 2000 weighted samples have unit width with the sandwich alone."""
     rng = np.random.default_rng(8)

@@ -157,6 +157,7 @@ OLDER_FILES = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", OLDER_FILES)
 def test_a_file_with_older_names(case, tmp_path):
     mx.save(tmp_path / "kept", made(case))
@@ -177,6 +178,7 @@ def test_older_names():
     assert int(half.failed) == int(half.num_failed) == 2
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", RESULTS)
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r))], ids=["deepcopy", "pickle"])
 def test_copies(case, copied):

@@ -47,6 +47,7 @@ def test_pulls_of_ten_thousand_toys(fits):
         assert np.all(np.abs(study.mean) < 0.06)
 
 
+@pytest.mark.slow
 def test_coverage_of_ten_thousand_toys(fits):
     study = mx.coverage_study(fits, TRUTH)
     for kind in (study.hesse, study.minos):

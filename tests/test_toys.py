@@ -69,6 +69,7 @@ def test_drawn_where_they_are_fitted(fits):
     np.testing.assert_allclose(np.concatenate(parts), fits.values, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_bad_toys_change_no_other(toys, fits):
     bad = np.arange(0, N, 10)
     poisoned = np.array(toys)

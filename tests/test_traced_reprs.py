@@ -27,6 +27,7 @@ TRACED = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", TRACED)
 def test_traced(result, case):
     call, shown = TRACED[case]
@@ -44,6 +45,7 @@ def test_traced(result, case):
     assert shown in texts[-1]
 
 
+@pytest.mark.slow
 def test_many_lanes(result):
     lanes = jax.tree.map(lambda x: jnp.stack([x, x + 1.0]), DATA)
     with_one = jax.vmap(lambda d: mx.minos(NLL, mx.fit(NLL, PARAMS, d), d))(lanes)
@@ -59,6 +61,7 @@ def test_a_direction_of_many_parameters():
     assert "and 2 more" in flat.message
 
 
+@pytest.mark.slow
 def test_no_toy_is_worse():
     nll = mx.PoissonNLL(lambda p: p["mu"] * SHAPE)
     bad = jnp.array([90.0, 4.0, 50.0])
@@ -72,6 +75,7 @@ LANES = jnp.array([[9.0, 12.0], [8.0, 17.0]])
 START = {"s": mx.Parameter(1.0)}
 
 
+@pytest.mark.slow
 def test_discoveries_and_intervals_of_many_lanes():
     found = jax.vmap(lambda d: mx.discovery(SIGNAL, START, d, "s"))(LANES)
     lines = str(found).splitlines()

@@ -64,6 +64,7 @@ def random_starts():
     return np.array(draws)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(("nll", "at_least"), [(tutorial_nll, 190), (stable_nll, 200)], ids=["tutorial", "PoissonNLL"])
 def test_200_random_starts(nll, at_least):
     """iminuit converges from 178 of them with the tutorial's likelihood, and calls six wrong ends valid."""
@@ -75,6 +76,7 @@ def test_200_random_starts(nll, at_least):
     assert np.sum(valid) >= at_least
 
 
+@pytest.mark.slow
 def test_expected_data_and_sample():
     result = mx.fit(stable_nll, start(), DATA)
     at = mx.resolve(result.params)

@@ -73,6 +73,7 @@ def test_profile():
     assert np.isnan(found.rise[-1])
 
 
+@pytest.mark.slow
 def test_jit_vmap_and_grad():
     """Of a test of hypotheses, over the values tested."""
 
@@ -105,6 +106,7 @@ def test_errors_and_impacts():
     assert bool(found.valid[0])
 
 
+@pytest.mark.slow
 def test_limit_and_its_derivative():
     """Of a signal that is not negative, against CLs by SciPy, and its derivative by the counts."""
     bounded = PARAMS | {"mu": mx.Parameter(0.5, lower=0.0)}
@@ -143,6 +145,7 @@ def test_limit_and_its_derivative():
     np.testing.assert_allclose(slope, differences, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_toys_drawn_where_the_held_fit_cannot_start():
     """Toys without a deficit, fitted with one: with the nuisance parameter of the one the other is impossible."""
     key, n = jax.random.key(3), 64

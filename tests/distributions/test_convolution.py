@@ -86,6 +86,7 @@ def test_steps_get_better_as_the_square_of_the_cell():
     assert errors[0] / errors[2] > 4
 
 
+@pytest.mark.slow
 def test_a_signal_narrower_than_a_cell():
     # nothing is lost, but its place is known to half a cell only
     x = np.linspace(-0.7, 1.3, 21)

@@ -183,6 +183,7 @@ def test_scipy():
     np.testing.assert_allclose(CrystalBall(0.0, 1.0, 0.8, 2.5).cdf(x), stats.crystalball.cdf(x, 0.8, 2.5), 1e-12)
 
 
+@pytest.mark.slow
 def test_edges_where_the_pieces_join():
     """An edge of a bin at the peak, or at the beginning of a tail, has the derivative of both its bins."""
     d = CrystalBall(0.0, 1.0, 1.0, 2.0)

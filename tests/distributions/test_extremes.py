@@ -199,6 +199,7 @@ def test_outside():
         assert d.log_integral(1.0, 1.0) == d.log_integral(1.0, 0.5) == -INF
 
 
+@pytest.mark.slow
 def test_exponential():
     x = jnp.array([-1.0, 0.1, 2.0, 30.0])
     for d in (Weibull(1.0, 2.0), GeneralizedPareto(0.0, 2.0, 0.0)):

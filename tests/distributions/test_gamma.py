@@ -69,6 +69,7 @@ def test_finite():
     checks.check_finite(CASES["typical"], [-1e4, -30.0, 0.0, 1e-4, 0.4, 4.0, 50.0, 5e3, 1e4])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("shape", [0.05, 0.9, 1e6])
 def test_derivatives_by_the_shape(shape):
     """Two of them, against mpmath's incomplete gamma functions, and for the large one its quadrature."""

@@ -66,6 +66,7 @@ class TestKernelDensity:
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
+    @pytest.mark.grid
     def test_bins(self, case):
         low, high = float(case.knots[0]), float(case.knots[-1])
         checks.check_bins(case, [low, 0.5, 1.0, 4.0, high])

@@ -124,6 +124,7 @@ def test_far_tails():
     assert slope > 0
 
 
+@pytest.mark.slow
 def test_bins():
     checks.check_bins(CASE, [-INF, -4.0, -1.0, 0.3, 0.5, 4.0, 50.0, INF])
 

@@ -24,6 +24,7 @@ def exact(a, b):
     return mpmath.log(mpmath.ncdf(b) - mpmath.ncdf(a))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(("a", "b"), BINS)
 def test_log_bin_integrals(a, b):
     got = float(Normal(0.0, 1.0).log_bin_integrals(jnp.array([a, b], float))[0])
