@@ -245,3 +245,12 @@ def test_covariance_of_something_else(case):
 def test_covariance_that_is_not_symmetric():
     with pytest.raises(ValueError, match="symmetric"):
         mx.fit(lambda p, d: jnp.sum((p["a"] - 1) ** 2), {"a": jnp.ones(2)}, covariance=[[1.0, 0.3], [0.1, 1.0]])
+
+
+def test_another_result_in_place_of_parameters():
+    nll, params = mx.PoissonNLL(lambda p: p["mu"] * jnp.ones(2)), {"mu": 5.0}
+    data = jnp.array([4.0, 5.0])
+    minos = mx.minos(nll, mx.fit(nll, params, data), data)
+    for call in (mx.fit, lambda *args: mx.hypotest(*args, "mu", 1.0), mx.hesse):
+        with pytest.raises(TypeError, match=r"got a Minos: pass result\.params of the fit"):
+            call(nll, minos, data)

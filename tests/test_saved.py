@@ -611,7 +611,7 @@ def test_where_there_is_no_tree(tmp_path):
     mx.save(tmp_path / "f", made("profile"))
     with pytest.raises(ValueError, match="holds a Profile, which has no tree of parameters: leave params out"):
         mx.load(tmp_path / "f", params=start())
-    with pytest.raises(TypeError, match=r"got a result: pass result\.params"):
+    with pytest.raises(TypeError, match=r"got a FitResult: pass result\.params"):
         mx.load(tmp_path / "f", params=fit())
 
 
@@ -890,3 +890,13 @@ def test_without_pandas(monkeypatch):
     for case in ("fit", "fits of toys, with minos", "minos", "limit", "bias"):
         with pytest.raises(ImportError, match="pip install pandas"):
             made(case).to_pandas()
+
+
+def test_a_store_of_toys_says_what_it_is(tmp_path):
+    store = tmp_path / "toys"
+    mx.fit_toys(mx.PoissonNLL(lambda p: p["mu"] * jnp.ones(2)), {"mu": 5.0}, mx.Toys(4, jax.random.key(0)), store=store)
+    for path in sorted(store.iterdir()):
+        with pytest.raises(ValueError, match=r"toys is a store of toys: mx\.fit_toys"):
+            mx.load(path)
+    with pytest.raises(IsADirectoryError, match="is a store of toys"):
+        mx.load(store)

@@ -390,3 +390,8 @@ def test_toys_whose_asimov_data_are_not_known():
     toys = jax.tree.map(lambda a: jnp.stack([a, a]), points)
     line = mx.LeastSquares(lambda p, x: p["a"] * x)
     np.testing.assert_allclose(mx.fit_toys(line, {"a": mx.Parameter(0.0)}, toys).values, 1.0, rtol=1e-6)
+
+
+def test_a_number_of_toys_without_a_key():
+    with pytest.raises(TypeError, match=r"as in mx\.Toys\(300, jax\.random\.key\(0\)\); got none"):
+        mx.Toys(300)

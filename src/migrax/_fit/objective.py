@@ -20,6 +20,7 @@ from .._parameters.parameter import bounds_of, is_parameter
 from .._parameters.resolve import value_of
 from .._parameters.space import Space, ravel, resolve_at
 from .._util.arrays import as_arrays, numbers_to_arrays
+from .._util.result import AbstractResult
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .estimate import Estimate
@@ -54,8 +55,9 @@ def prepare_params(params: PyTree) -> PyTree:
 
     **Raises:** `ValueError` naming the parameter whose value is not finite or outside its bounds.
     """
-    if isinstance(params, FitResult | Estimate):
-        raise TypeError("params is a tree of parameters, got a result: pass result.params")
+    if isinstance(params, AbstractResult | Estimate):
+        where = "" if isinstance(params, FitResult) else " of the fit"
+        raise TypeError(f"params is a tree of parameters, got a {type(params).__name__}: pass result.params{where}")
     flatten(params)  # detects one Parameter at two paths, before a map over the tree copies it
     params = numbers_to_arrays(params, integers=False)
     leaves, slots, _ = flatten(params)

@@ -49,7 +49,7 @@ class Toys(eqx.Module):
     """
 
     n: int = eqx.field(static=True)
-    key: Array
+    key: Array = None  # pyright: ignore[reportAssignmentType]  # without one, the error says where to take it from
     params: PyTree = None
     alternative: float | None = eqx.field(static=True, default=None, kw_only=True)
     importance: bool = eqx.field(static=True, default=False, kw_only=True)
@@ -61,7 +61,8 @@ class Toys(eqx.Module):
             hint = f"; write {int(self.n)}" if isinstance(self.n, float) and self.n >= 1 else ""
             raise ValueError(f"the number of toys must be a whole number of at least 1, got {self.n!r}{hint}")
         if not isinstance(self.key, jax.Array):
-            raise TypeError(f"toys need a key, as in mx.Toys(1000, jax.random.key(0)); got {type(self.key).__name__}")
+            given = "none" if self.key is None else type(self.key).__name__
+            raise TypeError(f"toys need a key, as in mx.Toys({self.n}, jax.random.key(0)); got {given}")
         typed = jnp.issubdtype(self.key.dtype, jax.dtypes.prng_key)
         if not typed and self.key.dtype != jnp.uint32:
             raise TypeError(f"toys need a key of jax.random, got an array of {self.key.dtype}")

@@ -23,6 +23,7 @@ from .write import Writer
 # Of the tree and its nodes. A file of a larger one is refused; one of a smaller one must still be read.
 _FORMAT = 1
 _HEADER = "migrax"
+_MANIFEST = "manifest.json"  # of a store of toys (`_toys/store.py`)
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
@@ -118,6 +119,11 @@ def _path(path: Any, what: str) -> Path:
         order = "a path and a result, in this order" if what == "save" else "a path"
         raise TypeError(f"{what} takes {order}; got {type(path).__name__}")
     found = Path(os.fsdecode(path))
+    store = found if found.is_dir() else found.parent
+    is_of_store = found == store or found.name == _MANIFEST or found.name.startswith("batch-")
+    if what == "load" and is_of_store and (store / _MANIFEST).exists():
+        error = IsADirectoryError if found.is_dir() else ValueError
+        raise error(f"{store} is a store of toys: mx.fit_toys(nll, params, toys, store=...) returns its fits")
     if found.is_dir():
         raise IsADirectoryError(f"{found} is a directory; {what} takes the path of a file")
     return found
