@@ -611,7 +611,7 @@ def test_where_there_is_no_tree(tmp_path):
     mx.save(tmp_path / "f", made("profile"))
     with pytest.raises(ValueError, match="holds a Profile, which has no tree of parameters: leave params out"):
         mx.load(tmp_path / "f", params=start())
-    with pytest.raises(TypeError, match=r"got a FitResult: pass result\.params"):
+    with pytest.raises(TypeError, match=r"got a result: pass result\.params"):
         mx.load(tmp_path / "f", params=fit())
 
 
