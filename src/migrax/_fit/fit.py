@@ -206,7 +206,7 @@ def _declaration_text(kinks: np.ndarray, owners: list[str]) -> str:
 
 
 def _values_text(values: list[float]) -> str:
-    # All digits: a kink that is declared at a slightly different value has no effect.
+    # With all digits, because a kink that is declared at a slightly different value has no effect.
     shown = ", ".join(repr(value).removesuffix(".0") for value in values[:_MAX_NAMED])
     return shown if len(values) == 1 else f"[{shown}{', ...' if len(values) > _MAX_NAMED else ''}]"
 

@@ -117,7 +117,7 @@ def _covariance_at(
 ) -> tuple[Covariance, Float[Array, " n"]]:
     at = expand_on_average(fn, x, theta, space.kinks)
     metric = decompose(at.hessian, at.gradient)
-    # The value is not tested: for long data it would cost a third more.
+    # The value is not tested, because this would make long data a third slower.
     usable = metric.positive_definite & xp.all(xp.isfinite(at.gradient))
     matrix = covariance_matrix(at.hessian, metric, xp.zeros(x.shape, bool), usable)
     accuracy = accuracy_of(fn, x, theta, metric.root())

@@ -264,7 +264,7 @@ def _minos_of(result: FitResult, crossings: Found, index: tuple[int, ...], level
     offset = points[:, jnp.arange(k), at] - result.values[at]
     space = ravel(result.params)[1]
     if space.has_period:
-        # A periodic parameter at its limit: the likelihood rises as far nowhere, and no conditional fit was made there.
+        # A periodic parameter at its limit: the NLL does not rise far enough anywhere, so no conditional fit was made.
         is_whole_period = (status == int(Side.AT_LIMIT)) & jnp.isfinite(space.period[at])
         others = jnp.arange(points.shape[-1]) != at[:, None]
         points = space.wrap(jnp.where(is_whole_period[..., None] & others, jnp.nan, points))

@@ -80,7 +80,7 @@ class Profile(AbstractResult):
         k, shape = len(self.names), np.shape(self.nll)
         lanes, count = shape[: len(shape) - k], int(np.prod(shape[len(shape) - k :]))
         found: dict[str, Any] = {name: self.points[..., i] for i, name in enumerate(self.free_names)}
-        for i, (name, grid) in enumerate(zip(self.names, self.grid, strict=True)):  # there where a point failed, too
+        for i, (name, grid) in enumerate(zip(self.names, self.grid, strict=True)):  # known even if a point failed
             found[name] = grid if k == 1 else np.expand_dims(np.asarray(grid), len(lanes) + 1 - i)
         others = {"nll": self.nll, "rise": self.rise, "status": names_of(Status, self.status), "valid": self.valid}
         columns = {

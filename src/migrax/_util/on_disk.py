@@ -81,8 +81,8 @@ class OnDisk(eqx.Module):
         return len(jtu.tree_leaves(self._shapes))
 
     def chunk(self, i: Array) -> tuple[PyTree, Bool[Array, " rows"]]:
-        """Returns, inside a traced function, the `i`-th chunk, padded with its last row to full length, and a mask of
-        the rows that are data."""
+        """Returns the `i`-th chunk, inside a traced function. It is padded with its last row to full length, and comes
+        with a mask of the rows that are data."""
         shapes = (self._shapes, jax.ShapeDtypeStruct((), np.int32))
         rows, n = jax.pure_callback(self._reader, shapes, i, vmap_method="sequential")
         return rows, jnp.arange(self.chunk_size) < n

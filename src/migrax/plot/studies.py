@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 
 def pulls(study: PullStudy, name: str | None = None, ax: "Axes | None" = None, *, bins: int | None = None) -> "Axes":
-    """Draws the pulls of one parameter in toys, with the standard normal distribution, which they follow if the estimate
-    is unbiased and its errors are right.
+    """Draws the pulls of one parameter in toys, with the standard normal distribution.
+
+    The pulls follow this distribution if the estimate is unbiased and its errors are right.
 
     ```python
     fits = mx.fit_toys(nll, result.params, mx.Toys(10_000, jax.random.key(0)))

@@ -30,7 +30,7 @@ def corner(results: Iterable[Profile | Contour | Minos], ax: Any = None) -> np.n
 
     **Arguments:**
 
-    - `results`: profiles of one parameter each, contours of the pairs, and the result of `mx.minos` if its crossings are
+    - `results`: profiles of one parameter each, contours of the pairs, and a result of `mx.minos` if its crossings are
         to be shown, in any order. Parameters are arranged in the order in which they first occur. Missing results leave
         empty panels.
     - `ax`: an array of axes of shape `(k, k)` for `k` parameters; default: a new figure.
