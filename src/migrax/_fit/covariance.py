@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 class Covariance(AbstractResult):
     """The covariance matrix of the free parameters, in the user's units.
 
-    Vmapped fits have it with leading axes. `kind` says what it is: `"hesse"`, the inverse of the second derivatives, or
-    the robust `"sandwich"`. `accuracy` is `None` where these are exact; where they are differences of exact gradients
-    (`mx.External`, and functions that JAX differentiates only once) an estimate of the relative error of the standard
-    errors, shape `(...)`; NaN where nobody estimated it (toys).
+    **Attributes**; for vmapped fits, arrays have the batch axes in front:
+
+    - `matrix`: shape `(n_free, n_free)`, in the order of `names`.
+    - `valid`: whether it can be used; for `"hesse"`, whether the second derivatives are positive definite.
+    - `kind`: `"hesse"` for the inverse of the second derivatives, `"sandwich"` for the robust covariance, or `"scaled"`
+        for the inverse of the second derivatives times chi2/ndof (see `mx.LeastSquares`).
+    - `accuracy`: `None` if the second derivatives are exact. If they are differences of exact gradients (`mx.External`,
+        and functions that JAX can differentiate only once), an estimate of the relative error of the standard errors,
+        one number for each fit; NaN where it is not estimated (toys).
     """
 
     matrix: Float[Array, "*batch n n"]
@@ -42,7 +47,7 @@ class Covariance(AbstractResult):
 
     @property
     def correlation(self) -> Float[Array, "*batch n n"]:
-        """The correlation matrix, shape `(..., n, n)`: 1 on the diagonal, 0 beside a parameter without a variance."""
+        """The correlation matrix, shape `(..., n, n)`: 1 on the diagonal, 0 with a parameter whose variance is 0."""
         return _correlation_of(self.matrix)
 
     def __getitem__(self, pair: tuple[str, str]) -> Float[Array, "*batch"]:
@@ -55,10 +60,10 @@ class Covariance(AbstractResult):
         return jnp.squeeze(block, tuple(drop))
 
     def to_pandas(self) -> "DataFrame":
-        """The matrix as a `pandas.DataFrame` with the names of the parameters for rows and columns. Of many fits, each
-        has its rows, and their number, `lane`, comes before the names.
+        """The matrix as a `pandas.DataFrame` with the names of the parameters for rows and columns. For many fits, each
+        fit has its own rows, and the first level of the index, `lane`, is the number of the fit.
 
-        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        **Raises:** `ImportError` without pandas; `TypeError` inside `jax.jit`.
         """
         refuse_traced(self, "to_pandas")
         columns = {name: self.matrix[..., i] for i, name in enumerate(self.names)}
@@ -67,7 +72,7 @@ class Covariance(AbstractResult):
     def to_latex(self) -> str:
         """The matrix as a LaTeX `tabular`, which needs no package.
 
-        **Raises:** `ValueError` for many fits, `TypeError` inside of `jax.jit`.
+        **Raises:** `ValueError` for many fits, `TypeError` inside `jax.jit`.
         """
         refuse_traced(self, "to_latex")
         refuse_many(self, np.shape(self.valid), "to_latex")

@@ -15,16 +15,16 @@ from .._util.typing import PyTree
 
 
 class Estimate(AbstractResult):
-    """One parameter of a fit: what `result["mu"]` is.
+    """One parameter of a fit, as `result["mu"]` returns it.
 
-    **Attributes**, each of the parameter's shape (many fits: their axes come first), in the user's units:
+    **Attributes**, each of the parameter's shape (after the axes of a batch of fits), in the user's units:
 
-    - `value`, `error`: the fitted value and its standard error: 0 for a parameter that is fixed or lies on its bound,
-        NaN where there is no valid covariance.
+    - `value`, `error`: the fitted value and its standard error. The error is 0 for a parameter that is fixed or lies on
+        its bound, and NaN if there is no valid covariance.
     - `lower`, `upper`: the bounds, infinite where there is none.
-    - `at_limit`: whether it is at a bound or nearer to it than half its error.
+    - `at_limit`: whether the value is at a bound, or closer to it than half its error.
 
-    A single number outside of `jax.jit` is one of NumPy (`np.float64` is a Python `float`, which `json` takes).
+    Outside `jax.jit` a single number is a NumPy scalar (`np.float64` is a Python `float`, which `json` accepts).
     """
 
     value: Array

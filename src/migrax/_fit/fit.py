@@ -89,42 +89,44 @@ def fit(
 
     - `nll`: the function to minimise, minus the log of the likelihood (or chi2/2), called with the resolved
         parameters and the data. A plain function, an unbound method of an `eqx.Module`, or a likelihood of migrax.
-    - `params`: the start, any pytree. If it contains `mx.Parameter`s, these float and all else is constant; otherwise
-        every floating-point leaf floats.
-    - `data`: any pytree, passed to `nll` as it is. Pass it here, not by closure: new data in a closure compile again
-        (and inside your own `jax.jit` are not seen at all, which is JAX's rule).
-    - `solver`: any `optx.AbstractMinimiser`, default `mx.Migrad()`; others are `mx.Newton()`, `mx.Simplex()`, those of
-        Optimistix and your own, all in coordinates in which the Hessian at the start is the identity. For a likelihood
-        with residuals (`mx.LeastSquares`) also an `optx.AbstractLeastSquaresSolver`, default `mx.LevenbergMarquardt()`.
-    - `up`: by how much `nll` rises over one error: 0.5 for minus log L, 1.0 for a user's own chi2. migrax's likelihoods
-        are minus log L, and so is `mx.LeastSquares` (chi2/2): keep the default for them.
-    - `hesse`: if `False`, `covariance` is `None` and `errors` are NaN in the result. (The second derivatives at the
-        minimum are computed all the same: `valid` rests on them.) `"sandwich"` takes the robust covariance H⁻¹JH⁻¹
-        in place of the inverse Hessian: for weighted events, or a model that is only approximate. migrax's likelihoods
-        provide their J: from the squared scores of events, and from the known errors of counts, points and constraints.
-        A function must be a sum over ten or more rows of its data, or have a method `terms(params, data)` that returns
-        one number for each event; `mx.Likelihood(nll, events=...)` says what the rows are. `True` chooses what is right
-        for the likelihood: the sandwich for unbinned likelihoods of weighted events.
+    - `params`: the start values, any pytree. If it contains `mx.Parameter`s, these float and everything else is
+        constant; otherwise every floating-point leaf floats.
+    - `data`: any pytree, passed to `nll` as it is. Pass the data here, not in a closure of `nll`: new data in a closure
+        need a new compilation (and inside your own `jax.jit` they are not noticed at all, by the rules of JAX).
+    - `solver`: any `optx.AbstractMinimiser`, default `mx.Migrad()`. Others are `mx.Newton()`, `mx.Simplex()`, those of
+        Optimistix and your own; all work in coordinates in which the Hessian at the start is the identity. For a
+        likelihood with residuals (`mx.LeastSquares`) also an `optx.AbstractLeastSquaresSolver`, and the default is
+        `mx.LevenbergMarquardt()`.
+    - `up`: the rise of `nll` over one error: 0.5 for minus log L, 1.0 for a chi2 of your own. migrax's likelihoods are
+        minus log L, and so is `mx.LeastSquares` (chi2/2): keep the default for them.
+    - `hesse`: the kind of covariance. `True` chooses the right one for the likelihood: the sandwich for unbinned
+        likelihoods of weighted events, otherwise the inverse Hessian. `"sandwich"` is the robust covariance H⁻¹JH⁻¹,
+        for weighted events or a model that is only approximate. migrax's likelihoods provide J: from the squared scores
+        of events, and from the known errors of counts, points and constraints. A plain function must be a sum over ten
+        or more rows of its data, or have a method `terms(params, data)` that returns one number for each event;
+        `mx.Likelihood(nll, events=...)` says what the rows are. With `False`, `covariance` is `None` and `errors` are
+        NaN in the result (the second derivatives at the minimum are still computed, because `valid` depends on them).
     - `covariance`: an estimate of the result's covariance, such as that of an earlier fit, of shape `(n_free, n_free)`.
         No Hessian is then computed at the start, which saves time when the start is good. It is only a guess: NaN
         entries are ignored, and impossible correlations are reduced.
-    - `max_steps`: limit on the solver's steps each time it is run, default MINUIT's 200 + 100 n + 5 n².
+    - `max_steps`: the largest number of steps in each run of the solver; default MINUIT's 200 + 100 n + 5 n².
         With fewer than about 15 a fit may not even leave its start.
     - `adjoint`: how to differentiate, default `optx.ImplicitAdjoint()`.
     - `throw`: if `True`, a fit that is not valid raises `mx.FitError` (under `jax.jit` a runtime error without its
         details).
 
-    **Returns:** a `FitResult`. Check `valid` first: the derivatives of a fit without a minimum to differentiate are
-    zero. A valid minimum is a local one; for a likelihood that may have several, `jax.vmap` the fit over starts and
-    take the lowest.
+    **Returns:** a `FitResult`. Check `valid` first. The derivatives of a fit that did not find a minimum are zero. A
+    valid minimum is a local one: for a likelihood that may have several, `jax.vmap` the fit over starts and take the
+    lowest.
 
-    **Raises:** `ValueError` or `TypeError` for invalid input, with the name of the parameter. Numerical failures are
-    a status of the result.
+    **Raises:** `ValueError` or `TypeError` for invalid input, with the name of the parameter; `mx.FitError` with
+    `throw=True`. Otherwise numerical failures are a status of the result.
 
-    **Warns** of an unbinned density of one or two observables that is not normalised over the range of the events
-    (outside of `jax.jit` and `jax.vmap`), of starts in float32 for data in float64, of 10⁴ data or more in float32 for
-    starts in float64, of kinks that are not declared but found (by a fit that is called directly and fails without
-    them), and, for the sandwich, of a function without rows whose second derivative is taken for J.
+    **Warns** if an unbinned density of one or two observables is not normalised over the range of the events (checked
+    outside `jax.jit` and `jax.vmap`); if starts are in float32 but data in float64, or 10⁴ or more data in float32 but
+    starts in float64; if `up=1` is given for a likelihood of migrax; if a fit (outside `jax.jit`) is valid only with
+    kinks that it found and that are not declared; and, for the sandwich, if J of a function without rows is
+    approximated by its second derivative.
     """
     likelihood: Any = as_likelihood(nll)
     params, given_data, data = prepare_params(params), data, prepare_data(data)
@@ -204,7 +206,7 @@ def _declaration_text(kinks: np.ndarray, owners: list[str]) -> str:
 
 
 def _values_text(values: list[float]) -> str:
-    # All digits: a kink that is declared at a slightly different value has no effect.
+    # With all digits, because a kink that is declared at a slightly different value has no effect.
     shown = ", ".join(repr(value).removesuffix(".0") for value in values[:_MAX_NAMED])
     return shown if len(values) == 1 else f"[{shown}{', ...' if len(values) > _MAX_NAMED else ''}]"
 

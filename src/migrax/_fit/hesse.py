@@ -58,7 +58,7 @@ def hesse(
 
     - `nll`: `nll(params, data) -> scalar`, minus the log of the likelihood.
     - `params`: a tree of `mx.Parameter`s or of floats; the derivatives are taken at its values.
-    - `data`: the data that `nll` takes.
+    - `data`: the data, passed to `nll` as they are.
     - `up`: 0.5 for minus log L (and for chi2/2), 1.0 for a chi2.
     - `kind`: `"hesse"`, or `"sandwich"` for the robust covariance H⁻¹JH⁻¹ of weighted events or of a likelihood that is
         only approximate (see `mx.fit`). For migrax's likelihoods it is scaled by 2 `up`, as `"hesse"` is.
@@ -67,8 +67,9 @@ def hesse(
 
     Bounds are ignored: unlike in the covariance of `mx.fit`, a parameter on its bound has a variance here.
 
-    **Returns:** a `Covariance`, `matrix` of shape `(n_free, n_free)` = 2 UP H⁻¹. It is NaN, and not `valid`, where the
-    Hessian is not finite or not positive definite.
+    **Returns:** a `Covariance`, whose `matrix`, of shape `(n_free, n_free)`, is 2 UP H⁻¹ (times chi2/ndof for points
+    with unknown errors, see `mx.LeastSquares`). It is NaN, and not `valid`, if the Hessian is not finite or not
+    positive definite.
 
     **Raises:** `ValueError`, `TypeError` as `mx.fit` does.
     """
@@ -116,7 +117,7 @@ def _covariance_at(
 ) -> tuple[Covariance, Float[Array, " n"]]:
     at = expand_on_average(fn, x, theta, space.kinks)
     metric = decompose(at.hessian, at.gradient)
-    # The value is not tested: for long data it would cost a third more.
+    # The value is not tested, because this would make long data a third slower.
     usable = metric.positive_definite & xp.all(xp.isfinite(at.gradient))
     matrix = covariance_matrix(at.hessian, metric, xp.zeros(x.shape, bool), usable)
     accuracy = accuracy_of(fn, x, theta, metric.root())

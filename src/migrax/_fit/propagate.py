@@ -15,8 +15,8 @@ from .result import FitResult, check_has_covariance
 
 
 def propagate(fn: Callable[[Any], PyTree], result: FitResult) -> tuple[PyTree, Float[Array, "..."]]:
-    """The value of a function of the fitted parameters and its covariance to first order, J C Jᵀ, with the exact
-    Jacobian J.
+    """The value of a function of the fitted parameters, and its covariance to first order, J C Jᵀ, where J is the exact
+    Jacobian and C the covariance of the fit.
 
     ```python
     value, covariance = mx.propagate(lambda p: p["a"] + p["b"] * x, result)
@@ -25,15 +25,17 @@ def propagate(fn: Callable[[Any], PyTree], result: FitResult) -> tuple[PyTree, F
 
     **Arguments:**
 
-    - `fn`: `fn(params) -> out`, called with the resolved parameters as a likelihood is; `out` is any pytree of `m` real
-        numbers in all.
-    - `result`: the result of `mx.fit`. For vmapped fits, all are propagated, with the same leading axes.
+    - `fn`: `fn(params) -> out`, called with the resolved parameters, as a likelihood is; `out` is any pytree that holds
+        `m` real numbers in total.
+    - `result`: the result of `mx.fit`. Vmapped fits are all propagated; the values and covariances returned then have
+        the same batch axes.
 
-    **Returns:** `fn` at the fitted values, and the covariance of its numbers: shape `(m, m)` in the order of
-    `jax.flatten_util.ravel_pytree`, or the variance alone, shape `()`, if `out` is one number. NaN where the fit has no
-    valid covariance.
+    **Returns:** `(value, covariance)`: `fn` at the fitted values, and the covariance of its `m` numbers, of shape
+    `(m, m)` in the order of `jax.flatten_util.ravel_pytree`; if `out` is one number, its variance, of shape `()`. The
+    covariance is NaN where the fit has no valid covariance.
 
-    **Raises:** `TypeError` unless `result` is a fit and `fn` returns real numbers; `ValueError` for `hesse=False`.
+    **Raises:** `TypeError` unless `result` is a fit and `fn` returns real numbers; `ValueError` for a result of
+    `fit(hesse=False)`.
     """
     check_has_covariance(result, "propagate")
 

@@ -48,30 +48,31 @@ class Note:
 
 
 class FitResult(AbstractResult):
-    """What `mx.fit` returns. Vmapped fits have every array with leading axes.
+    """The result of a fit: what `mx.fit` returns. For vmapped fits, every array has the batch axes in front.
 
     **Attributes:**
 
-    - `params`: the tree that was given to `fit` with the fitted values in it: ready to be the next start.
+    - `params`: the tree that was given to `fit`, with the fitted values in it; it can be the start of the next fit.
     - `names`: the names of the free parameters, one per number.
-    - `values`, `errors`: shape `(n_free,)`, in the user's units and in the order of `names` (that of JAX's pytrees: a
-        dict's entries come in the order of its sorted keys). The error of a parameter that lies on its bound is 0: to
-        first order it cannot move. NaN where there is no valid covariance.
+    - `values`, `errors`: shape `(n_free,)`, in the user's units and in the order of `names` (that of JAX's pytrees: the
+        entries of a dict are ordered by key). The error of a parameter on its bound is 0, because to first order it
+        cannot move. Errors are NaN if there is no valid covariance.
+    - `lower`, `upper`: shape `(n_free,)`, the bounds of the free parameters; infinite where there is none.
     - `covariance`: a `Covariance`, or `None` for `fit(hesse=False)`.
-    - `nll`: the minimum of the function, in its own units. `chi2` is twice that for `mx.LeastSquares`, else `None`;
-        `ndof` is the number of data less that of the free parameters (one that lies on its bound is free no more),
-        where the likelihood knows it, else `None`.
+    - `nll`: the minimum of the function, in its own units. `chi2` is twice that for `mx.LeastSquares`, else `None`.
+    - `ndof`: the number of data minus the number of free parameters (a parameter on its bound does not count as free);
+        `None` if the likelihood does not know the number of data.
     - `message`: how the fit ended, in words.
     - `edm`: the estimated vertical distance to the minimum before the last Newton step, in units of the function.
-    - `valid`: whether this is a minimum that can be trusted; `status` (an `mx.Status` number) says why not.
-    - `at_limit`: shape `(n_free,)`, whether a parameter is at a bound or nearer to it than half its error.
-    - `on_kink`: shape `(n_free,)`, whether a parameter lies on a kink that the likelihood knows of (interpolation codes
-        0 and 1, `mx.Likelihood(kinks=...)`), where the slopes of the two sides bracket zero. Its error is that of the
-        rise to both sides; MINOS gives each side's own.
+    - `valid`: whether this is a minimum that can be trusted; if not, `status` (an `mx.Status` number) says why.
+    - `at_limit`: shape `(n_free,)`, whether a parameter is at a bound, or closer to it than half its error.
+    - `on_kink`: shape `(n_free,)`, whether a parameter lies on a declared kink of the likelihood (interpolation codes
+        0 and 1, `mx.Likelihood(kinks=...)`), where the slope changes sign. Its error follows from the mean rise to
+        the two sides; MINOS gives a separate error for each side.
     - `stats`: `num_steps`, `num_values`, `num_gradients` (each with its value), `num_hessians` (each with value and
         gradient).
-    - `minos`: `None`, or the lower and upper errors of `mx.minos` (its `result` has them), each of shape `(n_free,)`.
-    - `direction`: shape `(n_free,)`, for a fit that is not valid: the direction that the data do not determine or in
+    - `minos`: the lower and upper errors, each of shape `(n_free,)`, in the `result` of `mx.minos`; else `None`.
+    - `direction`: shape `(n_free,)`, for a fit that is not valid: the direction that the data do not determine, or in
         which the function curves down, in units of `1/sqrt(second derivative)`. Zero for a valid fit.
     """
 
@@ -112,9 +113,11 @@ class FitResult(AbstractResult):
             raise AttributeError(other_packages.of_result(name, dir(self)), name=name)
 
     def __getitem__(self, where: Where) -> Estimate:
-        """`result["mu"]`: one parameter's value, error and limits. Takes a name or a function that picks a node.
+        """`result["mu"]`: the value, error and bounds of one parameter, by name or by a function that picks a node.
 
         The error of a fixed parameter is 0.
+
+        **Raises:** `TypeError` for anything else, such as an integer; `ValueError` for an unknown name.
         """
         if not (isinstance(where, str | list | tuple) or callable(where)):
             raise TypeError(
@@ -139,16 +142,16 @@ class FitResult(AbstractResult):
     def sample(self, key: Array, n: int | None = None) -> Float[Array, "*batch draws n"]:
         """Draws the free parameters from the normal distribution of the fit's values and covariance.
 
-        They do not heed the bounds; a parameter at a limit stays there.
+        The draws ignore the bounds, but a parameter on a bound (with an error of 0) stays there.
 
         **Arguments:**
 
         - `key`: a key of `jax.random`.
-        - `n`: how many; `None` for one draw without the axis.
+        - `n`: the number of draws; `None` for one draw without this axis.
 
-        **Returns:** shape `(n, n_free)` (a batch of fits: its axes come first), NaN where there is no valid covariance.
+        **Returns:** shape `(n, n_free)`, after the axes of a batch of fits; NaN where there is no valid covariance.
 
-        **Raises:** `ValueError` for `fit(hesse=False)`.
+        **Raises:** `ValueError` for `fit(hesse=False)`; `TypeError` for an invalid key or number.
         """
         if self.covariance is None:
             raise ValueError("sample needs the covariance: fit with hesse=True")
@@ -192,29 +195,31 @@ class FitResult(AbstractResult):
 
     @property
     def message(self) -> str:
-        """How the fit ended, in words, with the direction or the entry of the data that is to blame.
+        """How the fit ended, in words, with the direction or the entry of the data that is the cause.
 
-        **Raises:** `ValueError` for a batch of fits: take one lane, `jax.tree.map(lambda x: x[3], results)`.
+        **Raises:** `ValueError` for a batch of fits: select one, `jax.tree.map(lambda x: x[3], results)`; `TypeError`
+        inside `jax.jit`.
         """
         return message(self.status, self.direction, self.names, self.bad_data, self.data_paths, self.blame.text)
 
     def to_pandas(self) -> "DataFrame":
-        """One fit as a `pandas.DataFrame` with one row a parameter, fixed ones too: `value`, `error`, `minos_lower`,
-        `minos_upper`, the bounds `lower` and `upper`, `fixed`, `at_limit`; NaN is what is not known. Many fits as one
-        with one row a fit: the values of the free parameters by name, their errors (`mu_error`) and, where there are
-        some, MINOS errors (`mu_minos_lower`, `mu_minos_upper`), `nll`, `valid`, and the name of the `status`.
+        """The parameters as a `pandas.DataFrame`. For one fit it has one row per parameter (also for fixed ones), with
+        `value`, `error`, `minos_lower`, `minos_upper`, the bounds `lower` and `upper`, `fixed` and `at_limit`; unknown
+        numbers are NaN. For many fits it has one row per fit, with the values of the free parameters by name, their
+        errors (`mu_error`), MINOS errors if there are any (`mu_minos_lower`, `mu_minos_upper`), `nll`, `valid`, and the
+        name of the `status`.
 
-        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        **Raises:** `ImportError` without pandas; `TypeError` inside `jax.jit`.
         """
         refuse_traced(self, "to_pandas")
         return frame_of(self)
 
     def to_latex(self) -> str:
         """The parameters as a LaTeX `tabular`, which needs no package: values and errors rounded by the rule of the
-        Particle Data Group, with the errors of MINOS where there are some. Of many fits, the mean and the spread of
-        each parameter over those that are valid.
+        Particle Data Group, with MINOS errors if there are any. For many fits, the mean and the spread of each
+        parameter over the valid fits.
 
-        **Raises:** `TypeError` inside of `jax.jit`.
+        **Raises:** `TypeError` inside `jax.jit`.
         """
         refuse_traced(self, "to_latex")
         return latex.batch_latex(self._batch()) if np.ndim(self.nll) else latex.parameters_latex(self.parameter_rows())

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 class Status(enum.IntEnum):
     """The status of a fit. Only `VALID` is a minimum that can be trusted.
 
-    `result.status` is an integer array (one per lane of vmapped fits); `mx.Status(int(result.status)).message` says
-    what to do, and `np.bincount(result.status)` counts the statuses of many fits.
+    `result.status` is an integer array (one number for each of vmapped fits). `mx.Status(int(result.status)).message`
+    says what it means and what to do; `np.bincount(result.status)` counts the statuses of many fits.
     """
 
     VALID = 0

@@ -28,7 +28,8 @@ class Asymptotic(AbstractCalculator):
 
     **Arguments:**
 
-    - `alternative`: the parameter of interest of the Asimov data. Default: 0 for limits, 1 for discovery.
+    - `alternative`: the value of the parameter of interest in the Asimov data, which represent the alternative
+        hypothesis. Default: 0 for limits, 1 for discovery.
     """
 
     alternative: float | None = eqx.field(static=True, default=None)

@@ -39,18 +39,19 @@ class Discovery(AbstractTabled):
 
     **Attributes:**
 
-    - `p_value`, `significance`: of the data; the significance is that of a one-sided normal tail.
-    - `expected_significance`: the median of the alternative, and `expected_p_value`, shape `(5,)`, the p-value where
-        the data are 2, 1, 0, -1, -2 standard deviations off: the first is the lowest.
+    - `p_value`, `significance`: the observed ones; the significance is the number of standard deviations of a one-sided
+        normal tail with this p-value.
+    - `expected_significance`: the median if there is a signal. `expected_p_value`: shape `(5,)`, the p-value for data
+        at 2, 1, 0, -1, -2 standard deviations from this median, in ascending order.
     - `statistic`: q_0 of the data.
-    - `best`: the fitted signal.
-    - `status`: an `mx.Status`; unless it is `VALID`, all numbers are NaN. `valid`: whether it is.
+    - `best`: the fitted signal, in the units of the parameter.
+    - `status`: an `mx.Status` number; unless it is `VALID`, all numbers are NaN. `valid`: whether it is `VALID`.
     - `fits`: the `StatisticValue` of the data, with the fits.
-    - `alternative`: the signal that is expected where something is.
-    - `p_value_error`, `expected_p_value_error`, `significance_error`, `toys`: by toys, the standard errors, and the
-        toys as in `HypoTest`; else `None`. Where no toy is beyond, the p-value is 0 within its error, and the
-        significance is NaN.
-    - `scales`: of weighted events, the factors of the likelihood by part (see `mx.effective`); else `None`.
+    - `alternative`: the value of the parameter for the expected signal. `name`: the parameter.
+    - `p_value_error`, `expected_p_value_error`, `significance_error`, `toys`: with toys, the standard errors due to
+        their finite number, and the toys as in `HypoTest`; else `None`. If no toy has a statistic as large as the data,
+        the p-value is 0 within its error, and the significance is NaN.
+    - `scales`: for weighted events, the scale factors of the parts of the likelihood (see `mx.effective`); else `None`.
     """
 
     p_value: Float[Array, ""]
@@ -87,11 +88,11 @@ class Discovery(AbstractTabled):
         return _one(self) if np.ndim(self.p_value) == 0 else _many(self)
 
     def to_pandas(self) -> "DataFrame":
-        """`p_value` and `significance` as a `pandas.DataFrame`: a row of what is observed, and five of what is expected
-        (of the significance there is the median alone); by toys with the errors; and the name of the `status`. Of many
-        tests, each has its rows, and their number, `lane`, comes before the names.
+        """`p_value` and `significance` as a `pandas.DataFrame`: one row with the observed and five with the expected
+        ones (for the significance only the median), with their errors if there are toys, and the name of the `status`.
+        For many tests, the first level of the index, `lane`, is the number of the test.
 
-        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        **Raises:** `ImportError` without pandas; `TypeError` inside `jax.jit`.
         """
         refuse_traced(self, "to_pandas")
         median = np.where([n == 0 for n in formulas.BANDS], np.asarray(self.expected_significance)[..., None], np.nan)
@@ -157,11 +158,11 @@ def discovery(
     **Arguments:**
 
     - `likelihood`, `params`, `data`, `poi`: as for `mx.hypotest`.
-    - `value`: the value without a signal.
-    - `calculator`: default `mx.Asymptotic()`, which expects a signal of strength 1; `mx.Asymptotic(alternative=2.0)`
-        expects another one. By toys, `mx.Toys(n, key, importance=True)` reaches five standard deviations with some
+    - `value`: the value of the parameter without a signal.
+    - `calculator`: default `mx.Asymptotic()`, with an expected signal of strength 1; `mx.Asymptotic(alternative=2.0)`
+        sets another one. With toys, `mx.Toys(n, key, importance=True)` reaches five standard deviations with a few
         thousand toys.
-    - `solver`, `covariance`: of the free fit to the data, as for `mx.fit`.
+    - `solver`, `covariance`: for the free fit to the data, as for `mx.fit`.
 
     **Returns:** a `Discovery`; all numbers are NaN, with a status that says why, unless all fits are valid.
 

@@ -35,23 +35,23 @@ if TYPE_CHECKING:
 
 
 class HypoTest(AbstractTabled):
-    """The test of one value of a parameter.
+    """The test of one value of a parameter (or one value each of `k` parameters).
 
-    **Attributes:**
+    **Attributes**, numbers of shape `()` unless stated otherwise:
 
     - `statistic`: the test statistic of the data.
-    - `p_sb`: the p-value of the value tested; `p_b` that of the alternative (for limits: without a signal); `cls` their
-        ratio, NaN for a test of discovery.
-    - `expected_cls`: shape `(5,)`, where the data are those of the alternative or off by -2, -1, 1, 2 standard
-        deviations: the first is the lowest. `expected_p_sb` likewise. NaN for two-sided statistics.
-    - `best`: the fitted parameter of interest.
-    - `status`: an `mx.Status`; unless it is `VALID`, all numbers are NaN. `valid`: whether it is.
+    - `p_sb`: the p-value of the tested hypothesis. `p_b`: the probability under the alternative hypothesis (for limits:
+        without a signal) of a statistic at least as large. `cls`: the ratio `p_sb / p_b`; NaN for a test of discovery.
+    - `expected_cls`, `expected_p_sb`: shape `(5,)`, for data at -2, -1, 0, 1, 2 standard deviations from the median of
+        the alternative, in ascending order of the p-value. NaN for two-sided statistics.
+    - `best`: shape `(k,)`, the fitted parameter of interest, in its units.
+    - `status`: an `mx.Status` number; unless it is `VALID`, all numbers are NaN. `valid`: whether it is `VALID`.
     - `fits`: the `StatisticValue` of the data, with the fits.
-    - `name`, `value`, `alternative`: the parameter, the value tested and that of the other hypothesis.
-    - `p_sb_error`, `p_b_error`, `cls_error`, `expected_p_sb_error`, `expected_cls_error`: by toys, the standard errors
-        that the number of toys leaves; else `None`.
-    - `scales`: of weighted events, the factors of the likelihood by part (see `mx.effective`); else `None`.
-    - `toys`: by toys, their statistics, weights and statuses (`toys.tested`, `toys.alternative`); else `None`.
+    - `name`: the parameter. `value`, `alternative`: shape `(k,)`, its tested value and that of the other hypothesis.
+    - `p_sb_error`, `p_b_error`, `cls_error`, `expected_p_sb_error`, `expected_cls_error`: with toys, the standard
+        errors due to the finite number of toys; else `None`.
+    - `scales`: for weighted events, the scale factors of the parts of the likelihood (see `mx.effective`); else `None`.
+    - `toys`: with toys, their statistics, weights and statuses (`toys.tested`, `toys.alternative`); else `None`.
     """
 
     statistic: Float[Array, ""]
@@ -80,7 +80,7 @@ class HypoTest(AbstractTabled):
 
     @property
     def errors(self) -> Errors | None:
-        """An older name: `errors.cls` is `cls_error`, and so for the other four; `None` without toys."""
+        """The older name of the errors: `errors.cls` is `cls_error`, for example; `None` without toys."""
         if self.cls_error is None:
             return None
         return Errors(*(getattr(self, f"{name}_error") for name in Errors._fields))
@@ -99,11 +99,11 @@ class HypoTest(AbstractTabled):
         return _one(self) if np.ndim(self.p_sb) == 0 else _many(self)
 
     def to_pandas(self) -> "DataFrame":
-        """The p-values as a `pandas.DataFrame`: a row of what is observed, and five of what is expected. Its columns
-        are `p_sb`, `p_b` (of the data alone), `cls`, by toys `p_sb_error`, `p_b_error` and `cls_error`, and the name of
-        the `status`. Of many tests, each has its rows, and their number, `lane`, comes before the names.
+        """The p-values as a `pandas.DataFrame`: one row with the observed and five rows with the expected ones. Its
+        columns are `p_sb`, `p_b` (observed only), `cls`, with toys `p_sb_error`, `p_b_error` and `cls_error`, and the
+        name of the `status`. For many tests, the first level of the index, `lane`, is the number of the test.
 
-        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        **Raises:** `ImportError` without pandas; `TypeError` inside `jax.jit`.
         """
         refuse_traced(self, "to_pandas")
         columns = {
@@ -178,18 +178,19 @@ def hypotest(
     ```
 
     Works under `jax.jit` and `jax.vmap` (over values, data, templates), and is differentiable with respect to all of
-    these. With toys it works there, too, but is fastest outside of them and has no derivative.
+    these. With toys it also works under `jax.jit` and `jax.vmap`, but is faster outside, and has no derivative.
 
     **Arguments:**
 
-    - `likelihood`, `data`: as for `mx.fit`; the likelihood needs Asimov data.
+    - `likelihood`, `data`: as for `mx.fit`. The likelihood must provide Asimov data or, with toys, be one that toys can
+        be drawn from.
     - `params`: the start of the free fit, as for `mx.fit`, or the `mx.FitResult` of these data, which replaces the free
         fit.
     - `poi`: the parameter of interest, by name or as for `mx.fix`; several for `mx.TMu()`.
-    - `value`: the tested value, one number for each parameter of interest.
-    - `statistic`: default `mx.QTilde()`.
-    - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`.
-    - `solver`, `covariance`: of the free fit to the data, as for `mx.fit`.
+    - `value`: the tested value, one number for each parameter of interest, in its units.
+    - `statistic`: the test statistic; default `mx.QTilde()`.
+    - `calculator`: how p-values are computed: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`.
+    - `solver`, `covariance`: for the free fit to the data, as for `mx.fit`.
 
     **Returns:** a `HypoTest`; all numbers are NaN, with a status that says why, unless all fits are valid.
 

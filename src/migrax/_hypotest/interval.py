@@ -48,14 +48,15 @@ class Interval(AbstractTabled):
     **Attributes:**
 
     - `lower`, `upper`: its ends, in the parameter's units.
-    - `lower_status`, `upper_status`: an `mx.LimitStatus` for each: `FOUND`, or `AT_BOUND` for an interval that reaches
-        to the parameter's bound, which then is the end; all others are NaN.
-    - `lower_error`, `upper_error`: by toys, the standard errors of the ends that the number of toys leaves; else
+    - `lower_status`, `upper_status`: an `mx.LimitStatus` number for each end: `FOUND`, or `AT_BOUND` if the interval
+        extends to a bound of the parameter, which is then the end. With any other status the end is NaN.
+    - `valid`: whether both ends have one of these two statuses.
+    - `lower_error`, `upper_error`: with toys, the standard errors of the ends due to the finite number of toys; else
         `None`.
-    - `best`: the fitted parameter.
-    - `scales`: of weighted events, the factors of the likelihood by part (see `mx.effective`); else `None`.
+    - `best`: the fitted parameter, in its units.
+    - `scales`: for weighted events, the scale factors of the parts of the likelihood (see `mx.effective`); else `None`.
     - `free`: the free fit.
-    - `cl`, `kind`, `name`: what was asked for.
+    - `cl`, `kind`, `name`: the confidence level, the kind of interval, and the parameter.
     """
 
     lower: Float[Array, ""]
@@ -73,7 +74,7 @@ class Interval(AbstractTabled):
 
     @property
     def valid(self) -> Bool[Array, ""]:
-        """Whether both ends are there."""
+        """Whether both ends are found or at a bound."""
         return jnp.isfinite(self.lower) & jnp.isfinite(self.upper)
 
     def __repr__(self) -> str:
@@ -90,10 +91,10 @@ class Interval(AbstractTabled):
         return _one(self) if np.ndim(self.lower) == 0 else _many(self)
 
     def to_pandas(self) -> "DataFrame":
-        """The intervals as a `pandas.DataFrame`, one row each: `best`, `lower`, `upper`, by toys with their errors, the
+        """The intervals as a `pandas.DataFrame`, one row each: `best`, `lower`, `upper`, with toys their errors, the
         names of both statuses (of `mx.LimitStatus`), `valid`.
 
-        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        **Raises:** `ImportError` without pandas; `TypeError` inside `jax.jit`.
         """
         refuse_traced(self, "to_pandas")
         columns = {"best": self.best, "lower": self.lower, "upper": self.upper}
@@ -149,29 +150,35 @@ def interval(
     solver: optx.AbstractMinimiser[Any, Any, Any] | None = None,
     covariance: Covariance | ArrayLike | None = None,
 ) -> Interval:
-    """Returns a confidence interval of one parameter, with the others fitted at each value.
+    """Returns a confidence interval of one parameter, with all other parameters fitted at each of its values.
 
     ```python
     mx.interval(likelihood, params, data, "mu", cl=0.9, kind="feldman-cousins", calculator=mx.Toys(1000, key))
     ```
 
+    There are two kinds:
+
     - `"central"`: the p-value at each end is (1 - `cl`) / 2. With `mx.Asymptotic()` the ends are the crossings at which
-        the profile likelihood has risen by the quantile of chi2, as in `mx.minos`; with toys, the p-values are those of
-        the one-sided likelihood ratios.
-    - `"feldman-cousins"`: all values whose likelihood ratio to the best fit within the parameter's bounds is not among
-        the 1 - `cl` most extreme ones of toys (G. J. Feldman and R. D. Cousins, Phys. Rev. D 57 (1998) 3873), with the
-        other parameters of the toys from the conditional fit at each value (M. A. Acero et al., arXiv:2207.14353). The
-        interval becomes one-sided where it must, and is never empty. With toys only.
+        the profile of the NLL has risen by UP times the quantile of chi2, as in `mx.minos`; with toys, the p-values are
+        those of the one-sided likelihood ratios.
+    - `"feldman-cousins"`: a value belongs to the interval unless its likelihood ratio to the best fit within the
+        parameter's bounds is among the fraction 1 - `cl` of the most extreme ones in toys (G. J. Feldman and R. D.
+        Cousins, Phys. Rev. D 57 (1998) 3873). The toys are drawn with the other parameters from the conditional fit at
+        this value (M. A. Acero et al., arXiv:2207.14353). The interval becomes one-sided where necessary, and is never
+        empty. With toys only.
 
     **Arguments:**
 
     - `likelihood`, `params`, `data`, `poi`: as for `mx.hypotest`, with one parameter of interest.
-    - `cl`: the confidence level: a probability or, from 1 on, a number of standard deviations.
+    - `cl`: the confidence level: a probability below 1, or a number of standard deviations from 1 on. The default is
+        one standard deviation.
+    - `kind`: `"central"`, the default, or `"feldman-cousins"`.
     - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`: `n` toys are drawn and fitted at each of about
-        ten values. With toys it is not available inside `jax.jit` and `jax.vmap`, and has no derivative.
-    - `solver`, `covariance`: of the free fit to the data, as for `mx.fit`.
+        ten values of the parameter. With toys it is not available inside `jax.jit` and `jax.vmap`, and has no
+        derivative.
+    - `solver`, `covariance`: for the free fit to the data, as for `mx.fit`.
 
-    **Returns:** an `Interval`.
+    **Returns:** an `Interval`; an end that is not found is NaN, with a status that says why.
 
     **Raises:** as `mx.hypotest`; `ValueError` for a `cl` out of range, an unknown `kind`, several parameters, too few
     toys, or Feldman-Cousins intervals without toys.

@@ -44,17 +44,19 @@ if TYPE_CHECKING:
 class UpperLimit(AbstractTabled):
     """Upper limits on a parameter.
 
-    **Attributes:**
+    **Attributes**; limits are in the units of the parameter:
 
-    - `observed`: of the data.
-    - `expected`: shape `(5,)`, where the data are those of the alternative, or -2, -1, 1, 2 standard deviations off.
-    - `status`, `expected_status`: an `mx.LimitStatus` for each; unless it is `FOUND` the limit is NaN.
-    - `valid`: whether all six are found.
-    - `cl`: the confidence level.
+    - `observed`: the limit of the data.
+    - `expected`: shape `(5,)`, the limits for data at -2, -1, 0, 1, 2 standard deviations from the median of the
+        alternative, in ascending order.
+    - `status`, `expected_status`: an `mx.LimitStatus` number for each limit, of shapes `()` and `(5,)`; unless it is
+        `FOUND`, the limit is NaN.
+    - `valid`: whether all six limits are found.
+    - `name`: the parameter. `cl`: the confidence level. `cls`: whether these are limits of CLs.
     - `best`: the fitted parameter.
-    - `free`: the free fit of the data. `asimov`: that of the Asimov data; `None` for limits by toys.
-    - `observed_error`, `expected_error`: by toys, the standard errors that the number of toys leaves; else `None`.
-    - `scales`: of weighted events, the factors of the likelihood by part (see `mx.effective`); else `None`.
+    - `free`: the free fit of the data. `asimov`: that of the Asimov data; `None` with toys.
+    - `observed_error`, `expected_error`: with toys, the standard errors due to the finite number of toys; else `None`.
+    - `scales`: for weighted events, the scale factors of the parts of the likelihood (see `mx.effective`); else `None`.
     """
 
     observed: Float[Array, ""]
@@ -96,11 +98,11 @@ class UpperLimit(AbstractTabled):
         return _one(self) if np.ndim(self.observed) == 0 else _many(self)
 
     def to_pandas(self) -> "DataFrame":
-        """The limits as a `pandas.DataFrame`: a row of what is observed, and five of what is expected. Its columns are
-        `limit`, by toys `limit_error`, and the name of the `status` (an `mx.LimitStatus`). Of many limits, each has its
-        rows, and their number, `lane`, comes before the names: `frame["limit"].unstack()` has a row for each.
+        """The limits as a `pandas.DataFrame`: one row with the observed and five rows with the expected limits. Its
+        columns are `limit`, with toys `limit_error`, and the name of the `status` (of `mx.LimitStatus`). For many
+        results, the first level of the index, `lane`, is their number: `frame["limit"].unstack()` has one row for each.
 
-        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        **Raises:** `ImportError` without pandas; `TypeError` inside `jax.jit`.
         """
         refuse_traced(self, "to_pandas")
         columns = {"limit": with_expected(self.observed, self.expected)}
@@ -160,30 +162,33 @@ def upper_limit(
     solver: optx.AbstractMinimiser[Any, Any, Any] | None = None,
     covariance: Covariance | ArrayLike | None = None,
 ) -> UpperLimit:
-    """Returns the observed and expected upper limits on a parameter: CLs (the p-value, if not `cls`) is 1 - `cl` there.
+    """Returns the observed and expected upper limits on a parameter, the values at which CLs is 1 - `cl`.
 
     ```python
     mx.upper_limit(likelihood, params, data, "mu").observed
     ```
 
-    All six limits are roots, found together to rounding without a grid or a range. Works under `jax.jit` and
-    `jax.vmap`, and is differentiable with respect to data and templates: d(limit) = -d(CLs) / (dCLs/dmu).
+    All six limits are roots, which are found together, with the accuracy of rounding and without a grid or a range.
+    Works under `jax.jit` and `jax.vmap`, and is differentiable with respect to data and templates:
+    d(limit) = -d(CLs) / (dCLs/dmu).
 
     **Arguments:**
 
     - `likelihood`, `params`, `data`, `poi`: as for `mx.hypotest`, with one parameter of interest. The limit cannot
         exceed its upper bound.
-    - `cl`: the confidence level: a probability or, from 1 on, a number of standard deviations (2 is 0.9545).
-    - `cls`: `False` for the limit of the p-value alone (CLs+b), which can exclude signals without sensitivity.
+    - `cl`: the confidence level: a probability below 1, or a number of standard deviations from 1 on (2 is 0.9545).
+    - `cls`: `False` for limits at which the p-value (CLs+b) is 1 - `cl` instead of CLs. These can exclude signals to
+        which the experiment is not sensitive.
     - `statistic`: `mx.QTilde()`, the default, or `mx.QMu()`.
     - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`: `n` toys are drawn and fitted at each of about
-        ten values. With toys it is not available inside `jax.jit` and `jax.vmap`, and has no derivative.
-    - `solver`, `covariance`: of the free fit to the data, as for `mx.fit`.
+        ten values of the parameter. With toys it is not available inside `jax.jit` and `jax.vmap`, and has no
+        derivative.
+    - `solver`, `covariance`: for the free fit to the data, as for `mx.fit`.
 
     **Returns:** an `UpperLimit`; a limit that is not found is NaN, with a status that says why.
 
-    **Raises:** as `mx.hypotest`; `ValueError` for a `cl` out of range, or too few toys for it; `TypeError` for another
-    statistic.
+    **Raises:** as `mx.hypotest`; `ValueError` for a `cl` out of range, or too few toys for it; `TypeError` for any
+    other statistic.
     """
     statistic = QTilde() if statistic is None else statistic
     calculator = Asymptotic() if calculator is None else calculator

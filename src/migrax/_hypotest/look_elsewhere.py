@@ -34,21 +34,25 @@ _GROWTH = 0.3  # limit on the relative growth of the number of up-crossings by t
 
 
 class LookElsewhere(AbstractTabled):
-    """A search for an excess over a range of a parameter (a mass).
+    """A search for an excess over a range of a parameter, such as a mass.
 
-    **Attributes**, of `m` points and `n` toys:
+    **Attributes**, for `m` points and `n` toys:
 
-    - `grid`, `statistic`: shape `(m,)`, the points and q_0 of the data there; NaN where a fit failed.
-    - `at`: the point of the largest excess; `local_p_value`, `local_significance` there.
-    - `p_value`, `significance`: of an excess as large as that anywhere: the local p-value plus the expected number of
-        up-crossings (Gross and Vitells), an upper bound that is close where it is small. `p_value_error` comes from
-        the number of toys.
-    - `trials`: the global p-value over the local one.
-    - `level`, `crossings`, `crossings_error`: where up-crossings are counted, their mean number in toys without a
-        signal, and its standard error.
-    - `toys`: shape `(n,)`, the largest q_0 of each toy; NaN for those that failed, `num_failed` of `total`.
-    - `toy_p_value`, `toy_p_value_error`, `toy_significance`: the fraction of toys whose largest excess is as large.
-    - `status`: shape `(m,)`, an `mx.Status` for each point of the data.
+    - `grid`, `statistic`: shape `(m,)`, the points, in the units of the parameter, and q_0 of the data at each of them;
+        NaN where a fit failed.
+    - `at`: the point of the largest excess. `local_p_value`, `local_significance`: those at this point.
+    - `p_value`, `significance`: the global ones, for an excess as large as this anywhere in the range. The p-value is
+        the local one plus the expected number of up-crossings (Gross and Vitells), an upper bound that is close to the
+        p-value if it is small. `p_value_error`: its standard error due to the finite number of toys.
+    - `trials`: the trials factor, the global p-value divided by the local one.
+    - `level`, `crossings`, `crossings_error`: the level whose up-crossings are counted, their mean number in toys
+        without a signal, and its standard error.
+    - `toys`: shape `(n,)`, the largest q_0 of each toy; NaN for toys with a failed fit. `num_failed`: the number of
+        these toys; `total`: the number of all toys.
+    - `toy_p_value`, `toy_p_value_error`, `toy_significance`: the fraction of toys whose largest excess is at least as
+        large as that of the data, its standard error, and the significance.
+    - `status`: shape `(m,)`, an `mx.Status` number for each point of the data.
+    - `name`, `where`: the names of the signal strength and of the scanned parameter.
     """
 
     grid: Float[np.ndarray, " m"]
@@ -85,8 +89,8 @@ class LookElsewhere(AbstractTabled):
         return self._table().html()
 
     def to_pandas(self) -> "DataFrame":
-        """The scan as a `pandas.DataFrame`, one row a point of the grid: the parameter that is scanned, the `statistic`
-        of the data and the name of the `status`.
+        """The scan as a `pandas.DataFrame`, one row per point of the grid: the scanned parameter, the `statistic` of
+        the data and the name of the `status`.
 
         **Raises:** `ImportError` without pandas.
         """
@@ -127,28 +131,29 @@ def look_elsewhere(
     *,
     level: float = 0.5,
 ) -> LookElsewhere:
-    """Returns the global significance of the largest excess over a range.
+    """Returns the global significance of the largest excess in a range of a parameter.
 
     ```python
     mx.look_elsewhere(likelihood, params, data, "signal", "mass", jnp.linspace(110.0, 150.0, 81), mx.Toys(100, key))
     ```
 
-    With `where` fixed to each point of the grid, q_0 tests `poi` = 0 in the data and in toys without a signal (drawn
-    with the other parameters of the conditional fit to the data). The mean number of up-crossings of a low level u_0,
-    for which about ten toys suffice, gives the global p-value at the height u of the excess:
+    With `where` fixed at each point of the grid, q_0 tests `poi` = 0 in the data and in toys without a signal (drawn
+    with the other parameters from the conditional fit to the data). The mean number <N(u_0)> of up-crossings of a low
+    level u_0, for which about ten toys are enough, gives the global p-value for an excess with q_0 = u:
 
         p = p_local + <N(u_0)> exp(-(u - u_0) / 2)
 
-    (E. Gross and O. Vitells, Eur. Phys. J. C 70 (2010) 525, eqs. 3 and 6; p_local is half the tail of chi2, as only
-    excesses count). The fraction of toys with an excess as large is returned, too; it needs many toys.
+    (E. Gross and O. Vitells, Eur. Phys. J. C 70 (2010) 525, eqs. 3 and 6; p_local is half the tail of chi2, because
+    only excesses count, not deficits). The fraction of toys with an excess at least as large is also returned; it needs
+    many toys.
 
     **Arguments:**
 
     - `likelihood`, `params`, `data`: as for `mx.fit`; the likelihood must be one that toys can be drawn from.
     - `poi`: the strength of the signal; 0 means no signal.
-    - `where`: the parameter that is scanned, which has no meaning without a signal.
-    - `grid`: its values, shape `(m,)`, ascending and so dense that q_0 changes little between neighbours: at most half
-        the width of the signal apart.
+    - `where`: the parameter that is scanned, which has no effect without a signal.
+    - `grid`: its values, shape `(m,)`, ascending. They must be so dense that q_0 changes little between neighbours: at
+        most half the width of the signal apart.
     - `toys`: `mx.Toys(n, key)`, each with `m` fits.
     - `level`: u_0. A low level is crossed often, so that few toys suffice.
 
@@ -157,7 +162,8 @@ def look_elsewhere(
     **Raises:** `ValueError` for unknown or fixed parameters, a grid that is not ascending or leaves the bounds, or a
     level that is not positive; `TypeError` inside `jax.jit`, or without toys.
 
-    **Warns** if every second point of the grid sees many fewer up-crossings, so that the grid misses some, too.
+    **Warns** if every second point of the grid shows far fewer up-crossings than all points: the grid is then too
+    coarse and probably misses some as well.
     """
     likelihood = as_likelihood(likelihood)
     check_kinds(Q0(), toys)

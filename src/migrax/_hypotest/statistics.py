@@ -34,15 +34,16 @@ def poi_positions(free: FitResult, poi: Where | None, what: str) -> tuple[int, .
 
 
 class StatisticValue(AbstractResult):
-    """A test statistic of some data.
+    """The value of a test statistic for some data.
 
     **Attributes:**
 
     - `value`: the statistic; NaN unless all of its fits are valid.
-    - `tested`, `best`: the parameter of interest tested and fitted, shape `(k,)` for `k` of them.
-    - `free`: the `FitResult` with the parameter free.
-    - `conditional`: the parameters of the fit with it held, a tree ready for `mx.asimov` and `mx.sample`.
-    - `status`: an `mx.Status`: that of the free fit or, where this is valid, of the conditional ones.
+    - `tested`, `best`: shape `(k,)`, the tested and the fitted values of the `k` parameters of interest.
+    - `free`: the `FitResult` with the parameters of interest free.
+    - `conditional`: the tree of parameters fitted with the parameters of interest held at the tested values, ready for
+        `mx.asimov` and `mx.sample`.
+    - `status`: an `mx.Status` number: that of the free fit or, if this is valid, that of the conditional fits.
     """
 
     value: Float[Array, ""]
@@ -160,7 +161,7 @@ class TMuTilde(AbstractStatistic):
 
 
 class Q0(AbstractStatistic):
-    """The statistic q_0 (CCGV eq. 12) for discovery: an estimate below the tested value is no evidence."""
+    """The statistic q_0 (CCGV eq. 12) for discovery; it is 0 if the fitted value is below the tested one."""
 
     discovery = True
 
@@ -170,7 +171,7 @@ class Q0(AbstractStatistic):
 
 
 class QMu(AbstractStatistic):
-    """The statistic q_mu (CCGV eq. 14) for upper limits: an estimate above the tested value is no evidence."""
+    """The statistic q_mu (CCGV eq. 14) for upper limits; it is 0 if the fitted value is above the tested one."""
 
     def of(self, best: Array, value: Array, rise: Array, at_zero: Array) -> Array:
         del at_zero

@@ -30,10 +30,10 @@ class ToyStatistics(AbstractResult):
 
     **Attributes**, of `n` toys drawn at each of `k` points (one, or three for importance sampling):
 
-    - `values`: shape `(k, n)`; NaN for a toy one of whose fits failed, which does not count.
-    - `weights`: shape `(k, n)`, of each toy under this hypothesis; 1 without importance sampling.
-    - `status`: shape `(k, n)`, an `mx.Status` for each.
-    - `total`, `num_failed`: how many toys there are, and how many do not count.
+    - `values`: shape `(k, n)`, the statistic of each toy; NaN if one of its fits failed: such a toy does not count.
+    - `weights`: shape `(k, n)`, the weight of each toy under this hypothesis; 1 without importance sampling.
+    - `status`: shape `(k, n)`, an `mx.Status` number for each toy.
+    - `total`, `num_failed`: the number of toys, and the number of those that do not count.
     """
 
     values: Float[Array, "k n"]
@@ -57,7 +57,7 @@ class ToyStatistics(AbstractResult):
         return self.num_failed
 
     def told(self) -> str:
-        """How many there were, and what became of those that do not count."""
+        """The number of toys, and how those that do not count failed."""
         status = np.ravel(np.asarray(self.status))
         counts = status_counts(status[status != int(Status.VALID)])
         if not counts:
@@ -213,7 +213,7 @@ def _mean(toys: ToyStatistics, x: Float[Array, "... k n"]) -> tuple[Array, Array
 
 
 def toy_test(test: Test, points: tuple[PyTree, PyTree], calculator: Toys) -> ToyTest:
-    """Returns the statistic of toys drawn at `points`, the parameters of the tested hypothesis and of the alternative.
+    """Returns the statistics of toys drawn at `points`, the parameters of the tested hypothesis and of the alternative.
 
     **Raises:** `ValueError` if importance sampling shows that the likelihood is not a density.
     """

@@ -25,14 +25,14 @@ Parts = dict[str, Callable[[Any, Any], ArrayLike]] | tuple[Callable[[Any, Any], 
 
 
 class AbstractLikelihood(eqx.Module):
-    """Minus the log of a likelihood, in units in which an error is a rise by 1/2.
+    """Minus the log of a likelihood, in units in which it rises by 1/2 over one standard error.
 
     A final class defines `__call__` and those of the methods below that are meaningful for it; the others are `None`. A
-    method that only some instances provide is a property that may be `None`. `params` are resolved.
+    method that only some instances provide is a property that may be `None`. All methods take resolved `params`.
 
     - `sample(params, key, data=None)`: data drawn at `params`; `data` provides what is not drawn (the number of events,
         the coordinates of points).
-    - `expected_data(params, data=None)`: the Asimov data, whose fit gives `params`.
+    - `expected_data(params, data=None)`: the Asimov data, a fit to which gives `params`.
     - `resample(key, data)`: a bootstrap sample of the data.
     - `prediction(params, data=None)`: the model's expectation for each number of the data.
     - `pulls(params, data)`: (observed - expected) / standard deviation, for pictures.
@@ -43,8 +43,8 @@ class AbstractLikelihood(eqx.Module):
         processed in chunks of `chunk_size`.
     - `faults(params, data)`: `Fault` codes, for messages.
     - `complaints(params, data)`: sentences that `mx.fit` issues as warnings when it is not traced.
-    - `varying(params, data)` and `constant(data)`, whose sum is the value: a fit minimises the first alone, which is
-        cheaper and loses no digits to the other.
+    - `varying(params, data)` and `constant(data)`, whose sum is the value: a fit minimises only the first, which is
+        cheaper and more accurate, because no digits are lost to a large constant.
     - `prefit(params, data)`: names, values and errors of constrained parameters.
     - `covariance_kind(data)`: the appropriate covariance for these data, "hesse", "sandwich" or "scaled" (see
         `mx.fit(hesse=...)`).
@@ -399,7 +399,7 @@ class Joint(AbstractJoint):
     - `parts`: a dictionary of likelihoods (of migrax, or plain functions `nll(params, data)`), or a sequence of them.
         The data are a dictionary with the same keys, or a tuple of the same length.
 
-    **Raises:** `TypeError` for parts that cannot be called this way, `ValueError` without a part.
+    **Raises:** `TypeError` for parts that cannot be called this way, `ValueError` if there is no part.
     """
 
     parts: Parts = eqx.field(converter=_parts)

@@ -21,9 +21,9 @@ from .spread import At, of_log_slopes
 
 
 class BinnedNLL(AbstractLikelihood):
-    """Counts `n` of `N` events that fall into the bins with the probabilities `p = mu(params) / sum(mu)`: multinomial.
+    """The multinomial likelihood of counts `n` of `N` events in bins with the probabilities `p = mu(params) / sum(mu)`.
 
-    Only the shape of the expectation matters. Its value is minus the log of the likelihood relative to the saturated
+    Only the shape of the expectation matters. The value is minus the log of the likelihood relative to the saturated
     model,
 
         sum(n log(n / (N p))),
@@ -40,10 +40,13 @@ class BinnedNLL(AbstractLikelihood):
 
     - `expected`: `expected(params) -> mu`, an array proportional to the probabilities of the bins, of any shape, or
     - `log_expected`: `log_expected(params) -> log(mu)`. Preferable where a probability may be very small.
-    - `mask`: `None`, or booleans of the shape of the counts: `True` for the bins that are used. `N` and the sum of the
-        probabilities are those of these bins.
+    - `mask`: `None`, or booleans of the shape of the counts: `True` for the bins that are used. `N` and the
+        normalisation of the probabilities then refer to these bins only.
 
-    **Raises:** `TypeError` unless exactly one is given and can be called with the parameters alone.
+    The data are an array of counts, or `mx.Counts` for weighted events.
+
+    **Raises:** `TypeError` unless exactly one of `expected` and `log_expected` is given, and can be called with the
+    parameters alone.
     """
 
     expected: Callable[[Any], Array] | None = None

@@ -116,10 +116,10 @@ class _AbstractNormal(AbstractLikelihood):
 
 
 class NormalConstraint(_AbstractNormal):
-    """Parameters that were measured elsewhere as `data`, with normal errors, correlated or not.
+    """A constraint on parameters that were measured elsewhere, with normal errors, which may be correlated.
 
-    Its value is half of (data - parameters)ᵀ C⁻¹ (data - parameters). The measured values are data and not part of the
-    constraint, so that each toy draws its own.
+    The value is half of (data - parameters)ᵀ C⁻¹ (data - parameters), where `data` are the measured values (the global
+    observables). These are data and not part of the constraint, so that each toy draws its own.
 
     ```python
     nll = mx.Joint({"counts": mx.PoissonNLL(expected), "lumi": mx.NormalConstraint("lumi", 0.017)})
@@ -129,8 +129,8 @@ class NormalConstraint(_AbstractNormal):
     **Arguments:**
 
     - `where`: the parameter or parameters: a name, a function that picks nodes, or a list of these, as for `mx.minos`.
-    - `width`: their standard deviation, a number or one per selected number; or, of shape `(n, n)`, their covariance
-        matrix, in the order in which `where` selects them.
+    - `width`: the standard deviation of the measured values, one number for all or shape `(n,)` for `n` selected
+        numbers; or their covariance matrix, of shape `(n, n)`, in the order in which `where` selects them.
 
     **Raises:** `ValueError` if the width is not positive, or the covariance not symmetric and positive definite;
     `TypeError` for a `where` that picks nothing.
@@ -153,16 +153,16 @@ class NormalConstraint(_AbstractNormal):
 
 
 class LogNormalConstraint(_AbstractNormal):
-    """Positive parameters that were measured elsewhere as `data`, with a relative error: log(data) is normal around
-    log(parameter).
+    """A constraint on positive parameters that were measured elsewhere with a relative error: log(data) is normally
+    distributed around log(parameter).
 
-    Its value is half the sum of (log(data / parameter) / width)²; NaN for a parameter that is not positive.
+    The value is half the sum of (log(data / parameter) / width)²; NaN for a parameter that is not positive.
 
     **Arguments:**
 
     - `where`: the parameter or parameters, as for `mx.NormalConstraint`.
-    - `width`: the standard deviation of the log: log(1.1) for an error by a factor of 1.1. A number, or one per
-        selected number; or the covariance matrix of the logs.
+    - `width`: the standard deviation of the log: log(1.1) for an error by a factor of 1.1. One number for all, or shape
+        `(n,)` for `n` selected numbers; or the covariance matrix of the logs, of shape `(n, n)`.
 
     **Raises:** as `mx.NormalConstraint`.
     """
@@ -184,14 +184,15 @@ class LogNormalConstraint(_AbstractNormal):
 
 
 class PoissonConstraint(AbstractLikelihood):
-    """Parameters whose multiples `scale * parameter` are the expectations of counts `data`, as in a control region.
+    """A constraint on parameters by Poisson counts `data` with the expectations `scale * parameter` (a control region).
 
-    Its value is that of `mx.PoissonNLL`. In HistFactory's shape systematics `scale` is called tau.
+    The value is that of `mx.PoissonNLL`. In HistFactory's shape systematics `scale` is called tau.
 
     **Arguments:**
 
     - `where`: the parameter or parameters, as for `mx.NormalConstraint`.
-    - `scale`: the count that is expected for a parameter of 1: a positive number, or one per selected number.
+    - `scale`: the count that is expected if the parameter is 1: a positive number for all, or shape `(n,)` for `n`
+        selected numbers.
 
     **Raises:** `ValueError` if the scale is not positive; `TypeError` for a `where` that picks nothing.
     """

@@ -24,7 +24,7 @@ class Counts(eqx.Module):
         """**Arguments:**
 
         - `value`: the sum of the weights in each bin, of any shape; may be negative.
-        - `variance`: the sum of the squares of the weights, of the same shape. `None`: plain counts.
+        - `variance`: the sum of the squares of the weights in each bin, of the same shape. `None`: plain counts.
 
         **Raises:** `ValueError` for shapes that differ, or a variance that is negative, not finite, or 0 in a bin that
         is not empty.

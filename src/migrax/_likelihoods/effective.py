@@ -49,14 +49,14 @@ class EffectiveNLL(AbstractLikelihood):
 
 
 def effective(likelihood: Callable[[Any, Any], Any], data: PyTree) -> Any:
-    """The likelihood, with that of weighted events scaled to their effective number.
+    """Scales the likelihood of weighted events to their effective number, so that its shape gives correct errors.
 
     Minus log L of an `mx.UnbinnedNLL` or `mx.ExtendedUnbinnedNLL` is multiplied by sum(w) / sum(w²) of its events, so
-    that it rises like that of their effective number sum(w)² / sum(w²) of unweighted events: MINOS errors, profiles,
-    contours and limits can then be derived from it. Each part of an `mx.Joint` has its own factor, so that each part
-    contributes according to its information, and the minimum of the sum may move. This is exact if all weights of a
-    part are the same; if they differ, it holds as far as they are independent of what the parameters describe (the
-    sandwich errors are right in that case, too; a comparison of the two tells).
+    that it rises like that of sum(w)² / sum(w²) unweighted events, which is their effective number: MINOS errors,
+    profiles, contours and limits can then be derived from it. Each part of an `mx.Joint` has its own factor, so that
+    each part contributes according to its information, and the minimum of the sum may move. This is exact if all
+    weights of a part are the same. If they differ, it is right only if they are independent of what the parameters
+    describe. The sandwich errors are right in either case: compare the two to check this.
 
     ```python
     scaled = mx.effective(nll, events)
@@ -71,7 +71,7 @@ def effective(likelihood: Callable[[Any, Any], Any], data: PyTree) -> Any:
     - `likelihood`: a likelihood of migrax, or a function.
     - `data`: the data that it will be fitted to, which provide the weights.
 
-    **Returns:** a likelihood of the same parameters and data; `likelihood` itself where no events have weights.
+    **Returns:** a likelihood of the same parameters and data; `likelihood` itself if no events have weights.
     """
     return scaled(likelihood, data)[0]
 

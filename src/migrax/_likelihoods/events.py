@@ -41,9 +41,9 @@ class Events(eqx.Module):
     ):
         """**Arguments:**
 
-        - `x`: shape `(n,)`, or `(n, dim)` for several observables per event.
+        - `x`: the measured values, shape `(n,)`, or `(n, dim)` for several observables per event.
         - `weight`: `None`, or shape `(n,)`; negative weights are used as they are.
-        - `mask`: `None`, or shape `(n,)`: `True` for the rows that are events. The contents of the others are ignored.
+        - `mask`: `None`, or booleans of shape `(n,)`: `True` for rows that are events. Other rows are ignored.
             (If no row is an event, the density is evaluated at `x = 0`.)
         - `expected`: `True` for Asimov data: the weights are the numbers of events that are expected at each `x`, so
             that the errors of a fit are those of that many unweighted events.

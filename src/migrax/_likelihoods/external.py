@@ -35,10 +35,10 @@ class External(AbstractWithOwnDraws):
     mx.fit(nll, {"mu": mx.Parameter(0.0), "sigma": mx.Parameter(1.0, lower=0.0)}, data)
     ```
 
-    It is called back from compiled programs, also under `jax.jit` and `jax.vmap` (there one lane after the other), and
-    may be a term of `mx.Joint`, or be added to a likelihood of migrax by `+`. Second derivatives are fourth-order
-    differences of its gradients, some seven gradients per parameter; `result.covariance.accuracy` estimates the
-    accuracy of the errors.
+    Compiled programs call the function on the host, also under `jax.jit` and `jax.vmap` (there for one fit after the
+    other). It may be a term of `mx.Joint`, or be added to a likelihood of migrax by `+`. Second derivatives are
+    fourth-order differences of its gradients, which take about seven gradients per parameter;
+    `result.covariance.accuracy` estimates the accuracy of the errors.
 
     **Arguments:**
 
@@ -48,16 +48,17 @@ class External(AbstractWithOwnDraws):
         a flat array in the order of the tree. It must not call JAX.
     - `where`: the parameters that it takes, names or functions that pick nodes, as for `mx.NormalConstraint`; `None`:
         all of them.
-    - `sample`: `sample(params, key) -> data`, one toy, in JAX; `None`: there are no toys.
-    - `expected_data`: `expected_data(params) -> data`, the Asimov data, in JAX.
+    - `sample`: `sample(params, key) -> data`, one toy, written in JAX; `None`: toys cannot be drawn.
+    - `expected_data`: `expected_data(params) -> data`, the Asimov data, written in JAX.
 
-    The data are passed as NumPy arrays. A fit has derivatives with respect to bounds and to the contents of other terms
-    of a `Joint`, but not with respect to the data of this one (`TypeError`), and its errors have none (NaN).
+    The data are passed as NumPy arrays. The fitted values can be differentiated with respect to bounds and to the
+    contents of other terms of a `Joint`, but not with respect to the data of this term (`TypeError`). The derivatives
+    of their errors are NaN.
 
     **Raises:** `TypeError` for functions that cannot be called this way; `ValueError` (as JAX's runtime error, with its
     location) for a gradient of another shape.
 
-    **Warns**, from `mx.fit`, if the gradient is not that of the value.
+    **Warns**, from `mx.fit`, if the gradient does not agree with the value.
     """
 
     value_and_gradient: Callable[[Any, Any], Any] = eqx.field(static=True)

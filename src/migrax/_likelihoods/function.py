@@ -27,13 +27,13 @@ class Likelihood(AbstractWithOwnDraws):
     - `nll`: `nll(params, data) -> scalar`, minus log L.
     - `sample`: `sample(params, key) -> data`, one toy.
     - `expected_data`: `expected_data(params) -> data`, the Asimov data.
-    - `events`: for the robust covariance (`hesse="sandwich"`, and together with weighted events): `True` for a sum over
-        rows of the data that are events, weighted or not, whose squared slopes add up; `False` for counts, or a
-        measurement whose errors the likelihood includes, for which the second derivative is the covariance of the
-        slope. Default: rows, if there are ten or more and they add up to `nll`.
+    - `events`: how the robust covariance is computed (`hesse="sandwich"`, and together with weighted events): `True` if
+        `nll` is a sum over rows of the data that are events, weighted or not: the squares of their slopes are then
+        added. `False` for counts, or a measurement whose errors the likelihood includes: the covariance of the slope is
+        then the second derivative. Default: `True` if there are ten or more rows whose terms add up to `nll`.
     - `kinks`: where the slope of `nll` jumps, as that of `jnp.abs`, `jnp.maximum` or `jnp.where` does: for the name of
-        a parameter one position or a list of them, as in `{"alpha": 0.0}`. A fit that ends or starts there has not
-        failed.
+        a parameter one position or a list of positions, as in `{"alpha": 0.0}`. A fit that ends or starts at a declared
+        kink can be valid.
 
     The functions are called with the resolved parameters.
 

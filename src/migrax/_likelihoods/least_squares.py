@@ -30,8 +30,10 @@ _LOSS_NEEDS_ERRORS = "a loss that is not 'linear' says what is far off in units 
 
 
 class Points(eqx.Module):
-    """Measured points: `y` with standard errors `yerr` at `x`, which may have standard errors `xerr` of its own; or `y`
-    with a covariance matrix; or without errors, which are then equal and unknown."""
+    """Measured points: `y` with standard errors `yerr` at `x`, which may have standard errors `xerr` as well.
+
+    Instead of `yerr`, `y` may have a covariance matrix; or no errors, which are then taken as equal and unknown.
+    """
 
     x: Float[Array, "n *dim"]
     y: Float[Array, " n"]
@@ -56,14 +58,15 @@ class Points(eqx.Module):
         - `x`: shape `(n,)`, or `(n, dim)` for several coordinates per point.
         - `y`: shape `(n,)`.
         - `yerr`: a positive number or shape `(n,)`, in the units of `y`; or
-        - `covariance`: the covariance matrix of `y`, shape `(n, n)`, in its units squared. With neither, all points
-            have equal weight, and the errors of a fit come from their scatter around the curve: see `mx.LeastSquares`.
+        - `covariance`: the covariance matrix of `y`, shape `(n, n)`, in the squared units of `y`. With neither, all
+            points have equal weight, and the errors of a fit follow from their scatter around the curve: see
+            `mx.LeastSquares`.
         - `xerr`: `None`, or a number or an array of the shape of `x`, in the units of `x`.
         - `mask`: `None`, or booleans of shape `(n,)`: `True` for the points that are used.
 
         **Raises:** `ValueError` for shapes that do not fit together, errors that are not positive, a covariance that is
-        not symmetric and positive definite; `TypeError` for neither or both of `yerr` and
-        `covariance`, and for quantities with a unit.
+        not symmetric and positive definite; `TypeError` for both `yerr` and `covariance`, for `xerr` with neither of
+        them, and for quantities with a unit.
         """
         for name, value in (("x", x), ("y", y), ("yerr", yerr), ("xerr", xerr), ("covariance", covariance)):
             refuse_strangers(value, f"{name} is")
@@ -133,7 +136,9 @@ def check_covariance(matrix: Array, what: str) -> None:
 
 
 class LeastSquares(AbstractLikelihood):
-    """A curve `model(params, x)` through points with errors. Its value is chi2/2, so that it adds to any other term.
+    """The likelihood of points with errors around a curve `model(params, x)`.
+
+    The value is chi2/2, which is minus log L up to a constant, so that it can be added to other likelihoods.
 
         chi2 = sum((y - f(x))^2 / (yerr^2 + (f'(x) xerr)^2))
 
@@ -148,10 +153,10 @@ class LeastSquares(AbstractLikelihood):
 
     **Unknown errors.** Without errors of `y`, or with `scale_covariance=True`, which treats them as relative, the
     covariance of `mx.fit` and `mx.hesse` is multiplied by chi2/ndof at the minimum, as
-    `scipy.optimize.curve_fit(absolute_sigma=False)` does; so is `up` of the result, the rise that MINOS, profiles and
-    contours use. The errors are then those of the scatter, and chi2 says nothing about the quality of the fit.
-    Everything that needs a likelihood in absolute units (`mx.Joint`, toys, Asimov data, tests, limits, the goodness of
-    fit) is refused.
+    `scipy.optimize.curve_fit(absolute_sigma=False)` does. The `up` of the result, the rise that MINOS, profiles and
+    contours use, is multiplied by it as well. The errors then follow from the scatter of the points, and chi2 says
+    nothing about the quality of the fit. Functions that need a likelihood in absolute units (`mx.Joint`, toys, Asimov
+    data, tests, limits, the goodness of fit) raise an error.
 
     **Arguments:**
 
@@ -164,8 +169,8 @@ class LeastSquares(AbstractLikelihood):
         with a covariance matrix.
     - `scale_covariance`: `True` if the errors of the points are known only up to a common factor.
 
-    **Raises:** `TypeError` if `model` cannot be called with two arguments, `ValueError` for an unknown loss, or one
-    that is not linear if the errors are unknown.
+    **Raises:** `TypeError` if `model` cannot be called with two arguments; `ValueError` for an unknown loss, or for a
+    loss other than `"linear"` if the errors are unknown.
     """
 
     model: Callable[[Any, Array], Array]

@@ -18,15 +18,15 @@ from .spread import At, of_log_means, of_means
 
 
 class PoissonNLL(AbstractLikelihood):
-    """Counts `n` with expectations `mu(params)`, each Poisson-distributed: a histogram whose total is free.
+    """The likelihood of independent Poisson-distributed counts `n` with expectations `mu(params)`, as in a histogram.
 
-    Its value is minus the log of the likelihood relative to the saturated model,
+    The value is minus the log of the likelihood relative to the saturated model,
 
         sum(mu - n + n log(n / mu)),
 
-    which differs from -log L by a constant of the data alone. Twice its minimum is the Poisson deviance, which
-    follows a chi2 distribution for large counts (S. Baker and R. D. Cousins, Nucl. Instrum. Meth. 221 (1984) 437).
-    Each bin's term vanishes where `mu = n`: no large number is added and lost in rounding.
+    which differs from -log L by a constant that depends only on the data. Twice its minimum is the Poisson deviance,
+    which follows a chi2 distribution for large counts (S. Baker and R. D. Cousins, Nucl. Instrum. Meth. 221 (1984)
+    437). The term of a bin vanishes where `mu = n`, so that no digits are lost to large constants.
 
     ```python
     def log_expected(params):
@@ -37,9 +37,9 @@ class PoissonNLL(AbstractLikelihood):
     mx.fit(mx.PoissonNLL(log_expected=log_expected), params, counts)
     ```
 
-    For a histogram of weighted events (`mx.Counts(value, variance)`) counts and expectations are scaled so that they
-    have the variance of Poisson numbers (G. Bohm and G. Zech, Nucl. Instrum. Meth. A 748 (2014) 1); a bin whose weights
-    add up to 0 or less has a Gaussian term.
+    For a histogram of weighted events (`mx.Counts(value, variance)`) counts and expectations are scaled so that the
+    counts have the variance of Poisson numbers (G. Bohm and G. Zech, Nucl. Instrum. Meth. A 748 (2014) 1); a bin whose
+    weights add up to 0 or less has a Gaussian term.
 
     **Arguments:**
 
@@ -48,7 +48,10 @@ class PoissonNLL(AbstractLikelihood):
         expectation underflows to 0 still has a gradient.
     - `mask`: `None`, or booleans of the shape of the counts: `True` for the bins that are used.
 
-    **Raises:** `TypeError` unless exactly one is given and can be called with the parameters alone.
+    The data are an array of counts of the shape of the expectation, or `mx.Counts` for weighted events.
+
+    **Raises:** `TypeError` unless exactly one of `expected` and `log_expected` is given, and can be called with the
+    parameters alone.
     """
 
     expected: Callable[[Any], Array] | None = None

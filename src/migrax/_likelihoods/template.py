@@ -43,42 +43,43 @@ def _components(components: Any) -> Any:
 
 
 class TemplateNLL(AbstractLikelihood):
-    """Counts `n` from a mixture of components, whose shapes are known from simulated events only.
+    """The likelihood of counts `n` from a mixture of components, whose shapes are known from simulated events only.
 
     ```python
     nll = mx.TemplateNLL({"signal": simulated_signal, "background": simulated_background})
     mx.fit(nll, {"signal": mx.Parameter(100.0, lower=0.0), "background": mx.Parameter(500.0, lower=0.0)}, counts)
     ```
 
-    The parameters are the yields: the number of events of a component in the histogram, over all bins. The errors of
-    the fit include those of the templates (also that of the total number of simulated events: they are errors of
-    yield / simulated events, and larger than those of the yield itself if the simulation is smaller than the data), by
-    one of these methods:
+    The parameters are the yields: the number of events of a component in all bins together. The errors of the fit
+    include the statistical errors of the templates, also that of the total number of simulated events: they are errors
+    of yield / simulated events, which are larger than those of the yield itself if the simulation is smaller than the
+    data. There are four methods:
 
-    - `"da"`: H. Dembinski and A. Abdelmotteleb, Eur. Phys. J. C 82 (2022) 1043. One factor a bin with a
-        Poisson-like constraint, found in closed form.
-    - `"jsc"`: J. S. Conway, PHYSTAT 2011, arXiv:1103.0354: one factor a bin with a normal constraint.
-    - `"asy"`: C. A. Argüelles, A. Schneider and T. Yuan, JHEP 06 (2019) 030, equation 3.15: marginalised. It has no
-        saturated model, hence no goodness of fit.
+    - `"da"`: H. Dembinski and A. Abdelmotteleb, Eur. Phys. J. C 82 (2022) 1043: one factor per bin with a Poisson-like
+        constraint, profiled in closed form.
+    - `"jsc"`: J. S. Conway, PHYSTAT 2011, arXiv:1103.0354: one factor per bin with a normal constraint.
+    - `"asy"`: C. A. Argüelles, A. Schneider and T. Yuan, JHEP 06 (2019) 030, equation 3.15: marginalised over the
+        expectation of each bin. It has no saturated model, hence no goodness of fit.
     - `"bb"`: R. J. Barlow and C. Beeston, Comput. Phys. Commun. 77 (1993) 219: one parameter for each bin of each
         template, profiled exactly.
 
     The first three have the names of iminuit's `Template`. The values of the first two are half of iminuit's; that of
-    `"asy"` is relative to the saturated Poisson model, its only difference from iminuit's. In a bin that is empty in
-    all templates `"bb"` assigns the events to the strongest component; the others leave such bins out, as iminuit does,
-    and `mx.fit` warns if there are events in them.
+    `"asy"` differs from iminuit's only in that it is relative to the saturated Poisson model. In a bin that is empty in
+    all templates, `"bb"` assigns the events to the strongest component; the others leave such bins out, as iminuit
+    does, and `mx.fit` warns if there are events in them.
 
     **Arguments:**
 
-    - `components`: by name, a template: an array of simulated counts, or `mx.Counts(value, variance)` of weighted
-        events; or a function `expected(params)` of expected counts without an error of their own.
+    - `components`: a dictionary of the components by name. Each is a template (an array of simulated counts, or
+        `mx.Counts(value, variance)` of weighted events), or a function `expected(params)` that returns expected counts
+        without a statistical error. All have the shape of the data.
     - `yields`: `yields(params)`, a dictionary with the expected number of events of each template. Default: the
-        parameters of the templates' names, `params["signal"]` or `params.signal`.
-    - `method`: see above.
+        parameters with the names of the templates, `params["signal"]` or `params.signal`.
+    - `method`: one of the methods above.
     - `mask`: `None`, or booleans of the shape of the counts: `True` for the bins that are used.
 
-    **Raises:** `TypeError` or `ValueError` for components that are not templates, of different shapes, empty or (method
-    `"bb"`) negative; an unknown method.
+    **Raises:** `TypeError` or `ValueError` for components that are not templates, that have different shapes, or that
+    are empty or (with the method `"bb"`, or without a variance) negative; for an unknown method.
     """
 
     components: dict[str, Counts | Callable[[Any], Array]] = eqx.field(converter=_components)

@@ -36,9 +36,9 @@ from .spread import At, of_events
 
 
 class UnbinnedNLL(AbstractLikelihood):
-    """Events `x`, each with the density `exp(log_prob(params, x))`, normalised to 1: their number is not used.
+    """The likelihood of events `x`, each with the density `exp(log_prob(params, x))`, which is normalised to 1.
 
-    Its value is -sum(weight log_prob(x)).
+    The value is -sum(weight log_prob(x)). The number of events is not used as information.
 
     ```python
     nll = mx.UnbinnedNLL(lambda p, x: mx.distributions.Normal(p["mu"], p["sigma"]).log_prob(x))
@@ -47,7 +47,7 @@ class UnbinnedNLL(AbstractLikelihood):
     ```
 
     With weights (`mx.Events(x, weight)`) the errors of `mx.fit` are those of the sandwich (see `mx.fit`), which are
-    right for any weights; the inverse Hessian's are not.
+    right for any weights, unlike those of the inverse Hessian.
 
     **Arguments:**
 
@@ -55,10 +55,11 @@ class UnbinnedNLL(AbstractLikelihood):
     - `distribution`: `distribution(params)`, any object with a `log_prob(x)`: from `mx.distributions`, numpyro, TFP.
     - `chunk_size`: if given, the sum is streamed over this many events at a time (see `mx.chunked_sum`).
     - `range`: where events are accepted, `(low, high)`, a list of these (sidebands), or for two observables such a list
-        for each, `([(0, 4), (6, 10)], [(0, 1)])`. `mx.fit` checks whether the density is normalised there; without it,
-        as far as the events allow. Nothing else depends on it.
+        for each, `([(0, 4), (6, 10)], [(0, 1)])`. It is only used by `mx.fit` to check whether the density is
+        normalised there; without it, the check uses the range of the events.
 
-    **Raises:** `TypeError` unless exactly one is given and can be called this way; `ValueError` for an invalid range.
+    **Raises:** `TypeError` unless exactly one of `log_prob` and `distribution` is given, and can be called this way;
+    `ValueError` for an invalid range.
     """
 
     log_prob: Callable[[Any, Array], Array] | None = None
@@ -105,8 +106,8 @@ class UnbinnedNLL(AbstractLikelihood):
         return x if events.mask is None else Events(x, mask=events.mask)
 
     def expected_data(self, params: PyTree, data: Events | Array | None = None) -> Events:
-        """The Asimov data of as many events as `data` has (its sum of weights): `mx.Events` at some thousand `x`, with
-        the expected numbers as weights.
+        """The Asimov data for as many events as `data` has (the sum of its weights): `mx.Events` at a few thousand `x`,
+        with the expected numbers of events as weights.
 
         **Raises:** `TypeError` without a `distribution`, or for one whose probabilities in intervals are unknown;
         without `data`.
@@ -138,9 +139,9 @@ class UnbinnedNLL(AbstractLikelihood):
 
 
 class ExtendedUnbinnedNLL(AbstractLikelihood):
-    """Events `x` with a density scaled to the expected number of events, which is Poisson-distributed.
+    """The extended likelihood of events `x`, whose number is Poisson-distributed with the expectation `total(params)`.
 
-    Its value is total(params) - sum(weight log_density(x)) (R. J. Barlow, Nucl. Instrum. Meth. A 297 (1990) 496).
+    The value is total(params) - sum(weight log_density(x)) (R. J. Barlow, Nucl. Instrum. Meth. A 297 (1990) 496).
 
     ```python
     def log_density(p, x):
@@ -163,15 +164,15 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
 
     **Arguments:**
 
-    - `log_density`: `log_density(params, x) -> (n,)`, the log of the density of each event, whose integral over the
-        range of `x` is `total(params)`.
-    - `total`: `total(params)`, the expected number of events.
+    - `log_density`: `log_density(params, x) -> (n,)`, the log of the density of events at each `x`. The integral of the
+        density over the range of `x` must be `total(params)`.
+    - `total`: `total(params)`, the expected number of events, a scalar.
     - `distribution`: instead of `log_density`, `distribution(params)`, any object with a `log_prob(x)` normalised to 1;
         if it has a `total` (`mx.distributions.Mixture` with yields), this is the expected number of events.
     - `chunk_size`: if given, the sum is streamed over this many events at a time (see `mx.chunked_sum`).
-    - `max_events`: the rows of the arrays that `sample` returns, of which the unused ones are masked. Default: enough
-        for the total, if its value is known, that is outside `jax.jit`.
-    - `range`: as for `mx.UnbinnedNLL`; the integral over it must be the total.
+    - `max_events`: the number of rows of the arrays that `sample` returns; unused rows are masked. Default: enough for
+        the expected number, which must be known (so it is needed inside `jax.jit`).
+    - `range`: as for `mx.UnbinnedNLL`; the integral of the density over it must be the total.
 
     **Raises:** `TypeError` if they cannot be called this way; `ValueError` for an invalid range.
     """
@@ -232,7 +233,7 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
     def sample(self, params: PyTree, key: Array, data: Events | Array | None = None) -> Events:
         """A Poisson-distributed number of events, drawn at `params`: `mx.Events` with a mask.
 
-        A toy with more events than rows consists of NaN only, so that no fit to it is valid.
+        A toy with more events than rows consists of NaN only, so that a fit to it is not valid.
 
         **Raises:** `TypeError` without a `distribution`, for weighted events, or if the number of rows is unknown.
         """
@@ -258,7 +259,7 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
         return int(np.ceil(mean + 8 * np.sqrt(mean) + 10))
 
     def expected_data(self, params: PyTree, data: Events | Array | None = None) -> Events:
-        """The Asimov data: `mx.Events` at some thousand `x`, with the expected numbers as weights.
+        """The Asimov data: `mx.Events` at a few thousand `x`, with the expected numbers of events as weights.
 
         **Raises:** `TypeError` without a `distribution`, or for one whose probabilities in intervals are unknown.
         """

@@ -16,7 +16,7 @@ from .select import Where, pick
 
 
 def fix(params: PyTree, where: Where, value: ArrayLike | None = None) -> PyTree:
-    """The tree `params` with the parameters of `where` fixed, at `value` if one is given.
+    """The tree `params` with the parameters in `where` fixed, at `value` if one is given.
 
     ```python
     conditional = mx.fit(nll, mx.fix(result.params, "mu", 0.0), data)
@@ -37,7 +37,12 @@ def fix(params: PyTree, where: Where, value: ArrayLike | None = None) -> PyTree:
 
 
 def release(params: PyTree, where: Where) -> PyTree:
-    """The tree `params` with the fixed parameters of `where` free again. Its arguments are those of `mx.fix`."""
+    """The tree `params` with the fixed parameters in `where` free again, at their present values.
+
+    **Arguments:** `params`, `where`: as for `mx.fix`.
+
+    **Raises:** `ValueError` for unknown names; `TypeError` for a `FitResult` in place of its `params`.
+    """
     return _set_fixed(params, where, False, None)
 
 

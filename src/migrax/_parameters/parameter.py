@@ -29,8 +29,8 @@ class Parameter(eqx.Module):
     A parameter's name is its path in the tree: `mu`, `signal.mu`, `gamma[3]`. A likelihood is called with each
     `Parameter` replaced by its array ("resolved"): a model uses `self.mu`, never `self.mu.value`.
 
-    A phase has a `period`: `mx.Parameter(0.0, period=2 * jnp.pi)` has no bounds, and is reported within one period,
-    [-period/2, period/2), or [lower, lower + period) if `lower` is given.
+    A parameter such as a phase may have a `period`: `mx.Parameter(0.0, period=2 * jnp.pi)` has no bounds, and is
+    reported within one period, [-period/2, period/2), or [lower, lower + period) if `lower` is given.
 
     The presence of a bound or a period and whether the parameter is fixed are static (changing them may retrace a
     jitted fit). The value, the bounds and the period are arrays: changing them never retraces, and they may be traced

@@ -14,7 +14,7 @@ def value_of(leaf: Any) -> Array:
 
 
 def resolve(params: PyTree) -> PyTree:
-    """The tree `params` as a likelihood is called with it: each `Parameter` replaced by its array.
+    """The tree `params` with each `Parameter` replaced by its array, as a likelihood is called with it.
 
     **Raises:** `TypeError` for the result of a fit in place of its `params`.
     """

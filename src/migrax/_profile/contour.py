@@ -41,20 +41,21 @@ def _closed(values: Array, i: int) -> Array:
 
 
 class Contour(AbstractResult):
-    """The contour of two parameters at `c` confidence levels (no such axis for a single one), `m` points each.
+    """The contours of two parameters at `c` confidence levels, with `m` points each; no axis `c` for a single level.
 
     **Attributes:**
 
     - `names`: the two parameters.
     - `values`: shape `(c, m, 2)`, the points, counterclockwise, in the user's units; NaN where the search failed.
-    - `x`, `y`: shape `(c, m + 1)`, the same, with the first point once more at the end, for drawing.
-    - `points`: shape `(c, m, n_free)`, all free parameters there.
-    - `status`: shape `(c, m)`, an `mx.Side` each: found; at limit (the region ends at a parameter's bound, before the
-        likelihood has risen as far); new minimum; failed.
-    - `valid`: shape `(c, m)`, whether a point was found or is at a limit.
-    - `rise`: shape `(c,)`, by how many times UP the likelihood has risen: the quantile of chi2 with two degrees of
+    - `x`, `y`: shape `(c, m + 1)`, the same points with the first one repeated at the end, for drawing.
+    - `points`: shape `(c, m, n_free)`, all free parameters at these points.
+    - `status`: shape `(c, m)`, an `mx.Side` number for each point. `AT_LIMIT` means that the region ends at a bound of
+        a parameter, because the NLL does not rise far enough before it.
+    - `valid`: shape `(c, m)`, whether a point is `FOUND` or `AT_LIMIT`.
+    - `rise`: shape `(c,)`, the rise of the NLL on the contour in units of UP: the quantile of chi2 with two degrees of
         freedom.
-    - `result`: the fit that it belongs to. Another one than was given if a deeper minimum was met.
+    - `result`: the fit that the contours belong to. If a deeper minimum was found, this is the fit of that minimum, not
+        the one that was given.
     """
 
     points: Float[Array, "*batch m n"]
@@ -80,10 +81,10 @@ class Contour(AbstractResult):
         return _closed(self.values, i)
 
     def to_pandas(self) -> "DataFrame":
-        """The points as a `pandas.DataFrame`, one row each: all free parameters, the `rise`, the name of the `status`
-        (an `mx.Side`), `valid`. Of several levels, the number of each, `curve`, comes before that of the point.
+        """The points as a `pandas.DataFrame`, one row per point: all free parameters, the `rise`, the name of the
+        `status` (of `mx.Side`), `valid`. For several levels, the first level of the index, `curve`, is their number.
 
-        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        **Raises:** `ImportError` without pandas; `TypeError` inside `jax.jit`.
         """
         refuse_traced(self, "to_pandas")
         *curves, count = np.shape(self.status)
@@ -117,23 +118,25 @@ def contour(
 ) -> Contour:
     """The contour of the profile likelihood of two parameters.
 
-    All points are found at once, with the accuracy of `mx.minos`: those with the smallest and the largest value of each
-    parameter are points of `mx.minos`, the others lie on rays in between, evenly spread along the ellipse through them.
-    A contour that some rays meet more than once (a banana) is followed step by step, which takes a second or more; not
-    under `jax.jit`, `jax.vmap` or differentiation, where its points fail, and not along a bound.
+    All points are found at once, with the accuracy of `mx.minos`. The points with the smallest and the largest value of
+    each parameter are found as by `mx.minos`; the others lie on rays between them, evenly spread along the ellipse
+    through these four. A contour that some rays cross more than once (a banana) is followed step by step, which takes a
+    second or more. This is not possible under `jax.jit`, `jax.vmap` or differentiation, where the points of such a
+    contour fail, nor along a bound.
 
     **Arguments:**
 
     - `nll`, `data`: as they were given to `mx.fit`.
     - `result`: the result of `mx.fit`.
     - `where`: two parameters: their names, or functions that pick nodes.
-    - `cl`: the confidence level of the region for both parameters, a probability or, from 1 on, a number of standard
-        deviations (1 is 0.6827); or a sequence of levels. The default is that of iminuit's `mncontour`.
+    - `cl`: the joint confidence level of the region for both parameters: a probability below 1, or a number of standard
+        deviations from 1 on (1 is 0.6827); or a sequence of levels. The default, 0.68, is that of iminuit's
+        `mncontour`.
     - `size`: the number of points, at least 8.
     - `refit`: if `True`, a result that is not valid is fitted again first. Otherwise it raises an error.
 
-    **Returns:** a `Contour`. A point that is not found has its own status and is NaN; the others are not affected.
-    Differentiable as computed: the points move along with the rays that they lie on.
+    **Returns:** a `Contour`. A point that is not found has its own status and is NaN; the others are not affected. The
+    derivatives of a point include the motion of the ray that it lies on.
 
     **Raises:** `ValueError`, `TypeError` unless two different free parameters are given, for a `cl` out of range, for
     too few points, for an invalid result.

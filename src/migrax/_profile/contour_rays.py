@@ -103,7 +103,7 @@ def _fan(x: Float[Array, "4 n"], status: Int[Array, "4"], index: Int[np.ndarray,
     phi, fraction, previous, places = _ray_angles(delta, size)
     ellipse = lambda phi: jnp.stack([jnp.cos(phi), jnp.cos(phi - delta)], axis=-1)  # noqa: E731
     offsets = u - ellipse(jnp.stack([0.0 * delta, delta, 0.0 * delta + jnp.pi, jnp.pi + delta]))
-    # the ellipse, deformed so that it passes through the four extremes
+    # the ellipse is deformed so that it passes through the four extremes
     deformed = (
         ellipse(phi) + (1 - fraction)[:, None] * offsets[previous] + fraction[:, None] * offsets[(previous + 1) % 4]
     )

@@ -16,7 +16,13 @@ _STRIDE = 1 / 16  # of a period: the longest step of the bracketing
 
 
 class Side(enum.IntEnum):
-    """The status of a crossing."""
+    """The status of one side of a MINOS error, or of one point of a contour.
+
+    - `FOUND`: the NLL has risen by the amount that was asked for.
+    - `AT_LIMIT`: it does not rise that far before a bound of the parameter; the error or the region ends at the bound.
+    - `NEW_MINIMUM`: the search found a point with an NLL below the minimum of the fit.
+    - `FAILED`: no crossing was found.
+    """
 
     FOUND = 0
     AT_LIMIT = 1

@@ -34,7 +34,7 @@ class Line(NamedTuple):
 class Bracketed(NamedTuple):
     x: Float[Array, " n"]
     found: Bool[Array, ""]
-    at_limit: Bool[Array, ""]  # the likelihood has not risen as far at the end of the line
+    at_limit: Bool[Array, ""]  # the NLL does not rise far enough before the end of the line
     new_minimum: Bool[Array, ""]
     num_gradients: Int[Array, ""]
 

@@ -55,9 +55,9 @@ def fitted(nll: Any, result: Any, data: PyTree, what: str, refit: bool) -> Fitte
 
     **Raises:** `TypeError`, `ValueError` unless `result` is one valid fit with a covariance (or traced).
 
-    **Warns** where the result is of other data, which are fitted then (MINOS, contours and profiles walk away from its
-    point, and tell); where the shape of the likelihood does not describe the data (weighted events); and where the
-    rounding of its values hides a rise by UP.
+    **Warns** if the result belongs to other data, which are then fitted first (MINOS, contours and profiles start from
+    its point and find this out themselves); if the shape of the likelihood does not describe the data (weighted
+    events); and if the rounding of its values hides a rise by UP.
     """
     _check_kind(result, what)
     nll = as_likelihood(nll)

@@ -38,17 +38,18 @@ if TYPE_CHECKING:
 class Impacts(AbstractTabled):
     """The impacts of `k` nuisance parameters on a parameter of interest.
 
-    **Attributes**, each of shape `(k,)` but where it is said:
+    **Attributes**, of shape `(k,)` unless stated otherwise; impacts are in the units of the parameter of interest:
 
     - `names`: the nuisance parameters; `poi`: the parameter of interest.
-    - `postfit_down`, `postfit_up`: by how much the parameter of interest moves if the nuisance parameter is fixed one
-        fitted error below, above its fitted value and all others are fitted again.
-    - `prefit_down`, `prefit_up`: the same for its error before the fit; NaN without one.
-    - `linear`: the impact to first order, from the covariance: correlation times the error of `poi`.
-    - `pulls`: (fitted value - value before the fit) / error before the fit; NaN without one.
-    - `constraints`: fitted error / error before the fit; NaN without one.
+    - `postfit_down`, `postfit_up`: the shift of the parameter of interest if the nuisance parameter is fixed one fitted
+        error below or above its fitted value and all other parameters are fitted again. NaN if this refit fails.
+    - `prefit_down`, `prefit_up`: the same for the error before the fit; NaN if there is none.
+    - `linear`: the impact to first order, from the covariance: the correlation times the error of `poi`.
+    - `pulls`: (fitted value - value before the fit) / error before the fit; NaN if there is no such error.
+    - `constraints`: fitted error / error before the fit; NaN if there is no such error.
     - `status`: shape `(k, 4)`, an `mx.Status` number for each refit: postfit down and up, prefit down and up.
-    - `valid`: whether all refits that were asked for are.
+    - `has_prefit`: whether there is an error before the fit.
+    - `valid`: whether the postfit refits and, if there is an error before the fit, the prefit refits are valid.
     """
 
     postfit_down: Float[Array, "*batch k"]
@@ -86,10 +87,10 @@ class Impacts(AbstractTabled):
         return impacts_table(self._records(), self.poi)
 
     def to_pandas(self) -> "DataFrame":
-        """The impacts as a `pandas.DataFrame`, one row a nuisance parameter, a column for each attribute. Of many fits,
-        each has its rows, and their number, `lane`, comes before the names.
+        """The impacts as a `pandas.DataFrame`, one row per nuisance parameter, one column per attribute. For many fits,
+        each fit has its own rows, and the first level of the index, `lane`, is the number of the fit.
 
-        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        **Raises:** `ImportError` without pandas; `TypeError` inside `jax.jit`.
         """
         refuse_traced(self, "to_pandas")
         shown = ("pulls", "constraints", "postfit_down", "postfit_up", "prefit_down", "prefit_up", "linear", "valid")
@@ -124,8 +125,8 @@ def impacts(
     errors: Literal["hesse", "minos"] = "hesse",
     refit: bool = False,
 ) -> Impacts:
-    """The shifts of the parameter of interest `poi` when each nuisance parameter is fixed one error up or down and all
-    others are fitted again; for all nuisance parameters in one call.
+    """The impact of each nuisance parameter on the parameter of interest `poi`: the shift of `poi` when the nuisance
+    parameter is fixed one error above or below its value and all other parameters are fitted again.
 
     ```python
     mx.impacts(nll, result, data, "mu", prefit={"alpha": (0.0, 1.0)})  # constrained to 0 ± 1
@@ -137,19 +138,19 @@ def impacts(
     - `result`: the result of `mx.fit`.
     - `poi`: the parameter of interest: one free parameter, or one entry of a vector.
     - `where`: the nuisance parameters. Default: all free parameters except the parameter of interest.
-    - `prefit`: value and error before the fit of the constrained ones (those of the constraint), by name; for a vector
-        parameter, arrays of its shape, or numbers. The constraints of an `mx.Joint` provide their own; values given
-        here take precedence.
-    - `errors`: the errors after the fit: `"hesse"`, or `"minos"` for the asymmetric ones.
+    - `prefit`: by name, a pair `(value, error)` before the fit for each constrained parameter: the value and error of
+        its constraint; for a vector parameter, arrays of its shape, or numbers. The constraints of an `mx.Joint`
+        provide their own; values given here take precedence.
+    - `errors`: the errors after the fit: `"hesse"`, or `"minos"` for asymmetric errors.
     - `refit`: if `True`, a result that is not valid is fitted again first. Otherwise it raises an error.
 
-    **Returns:** an `Impacts`. Where a refit fails, or a nuisance parameter would leave its bounds, this impact is NaN
-    and has its own status; the others are not affected.
+    **Returns:** an `Impacts`. If a refit fails, or a nuisance parameter would leave its bounds, this impact is NaN and
+    has its own status; the others are not affected.
 
     **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, a `poi` among the nuisance parameters, errors
     before the fit that are not positive, an invalid result.
 
-    **Warns** where the result is one of other data (or of another likelihood): these are fitted then.
+    **Warns** if the result belongs to other data or another likelihood: the given ones are then fitted first.
     """
     checked = fitted(nll, result, data, "impacts", refit)
     target, result = checked.positions(poi, "impacts"), checked.result

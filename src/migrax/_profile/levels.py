@@ -12,7 +12,7 @@ from .._util.tracing import is_concrete
 
 # Probabilities as printed in tables, which stand for one, two and three standard deviations.
 _ROUNDED = {0.6827: 1.0, 0.9545: 2.0, 0.9973: 3.0}
-_MAX_SIGMAS = 20.0  # standard deviations: a larger number is meant in percent
+_MAX_SIGMAS = 20.0  # standard deviations: a larger number was probably meant in percent
 
 
 def rise(cl: ArrayLike, dof: int = 1) -> Float[Array, "..."]:

@@ -47,22 +47,23 @@ class MinosError(NamedTuple):
 
 
 class Minos(AbstractTabled):
-    """The asymmetric errors of `k` parameters, from where the likelihood has risen by UP times the quantile of chi2.
+    """The asymmetric errors of `k` parameters: the distances at which the NLL has risen by UP times a quantile of chi2.
 
     **Attributes:**
 
     - `names`: the `k` parameters.
-    - `lower`, `upper`: shape `(k,)`, signed offsets from the fitted values, in the user's units. NaN where the search
-        failed.
-    - `lower_status`, `upper_status`: shape `(k,)`, an `mx.Side` each: found, at limit (the likelihood has not risen as
-        far at the parameter's bound; the error goes up to the bound), new minimum, failed. For a parameter with a
-        period, at limit means that the likelihood rises as far nowhere: the interval is the whole period, half of it to
-        each side, and of `lower_points` and `upper_points` all else is NaN.
-    - `valid`: shape `(k,)`, whether both sides were found or are at a limit.
-    - `lower_points`, `upper_points`: shape `(k, n_free)`, all free parameters at the crossings.
-    - `stats`: `num_gradients`, shape `(k, 2)`, evaluated for the lower and the upper side.
-    - `result`: the fit that they belong to, with the errors in its table. Another one than was given if a deeper
-        minimum was met.
+    - `lower`, `upper`: shape `(k,)`, signed offsets from the fitted values (negative for `lower`), in the user's
+        units. NaN where the search failed.
+    - `lower_status`, `upper_status`: shape `(k,)`, an `mx.Side` number for each. `AT_LIMIT` means that the NLL does not
+        rise far enough before the parameter's bound, so that the error extends to the bound. For a parameter with a
+        period it means that the NLL does not rise far enough anywhere: the interval is the whole period, half of it on
+        each side, and the other parameters in `lower_points` and `upper_points` are NaN.
+    - `valid`: shape `(k,)`, whether both sides are `FOUND` or `AT_LIMIT`.
+    - `lower_points`, `upper_points`: shape `(k, n_free)`, all free parameters at the crossings; NaN if not valid.
+    - `rise`: how far the NLL rises to the crossings, in units of UP.
+    - `stats`: `num_gradients`, shape `(k, 2)`, the gradients evaluated for the lower and the upper side.
+    - `result`: the fit that the errors belong to, which also shows them in its table. If a deeper minimum was found,
+        this is the fit of that minimum, not the one that was given.
     """
 
     lower: Float[Array, "*batch k"]
@@ -94,11 +95,11 @@ class Minos(AbstractTabled):
         return minos_table(self._records())
 
     def to_pandas(self) -> "DataFrame":
-        """The errors as a `pandas.DataFrame`, one row a parameter: `lower`, `upper`, how both searches ended (the names
-        of `mx.Side`), and whether both are valid. Of many fits, each has its rows, and their number, `lane`, comes
-        before the names.
+        """The errors as a `pandas.DataFrame`, one row per parameter: `lower`, `upper`, `lower_status`, `upper_status`
+        (names of `mx.Side`), and `valid`. For many fits, each fit has its own rows, and the first level of the index,
+        `lane`, is the number of the fit.
 
-        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        **Raises:** `ImportError` without pandas; `TypeError` inside `jax.jit`.
         """
         refuse_traced(self, "to_pandas")
         columns = {"lower": self.lower, "upper": self.upper, **self._words()}
@@ -132,9 +133,9 @@ class Minos(AbstractTabled):
         ]
 
     def __getitem__(self, name: str) -> MinosError:
-        """`minos["mu"].upper`: the errors of one parameter, numbers, or for a vector parameter arrays `(size,)`.
+        """`minos["mu"].upper`: the errors of one parameter, numbers or, for a vector parameter, arrays `(size,)`.
 
-        **Raises:** `ValueError` for a name that is not there.
+        **Raises:** `ValueError` for an unknown name.
         """
         if name in self.names:
             i: Any = self.names.index(name)
@@ -158,12 +159,13 @@ def minos(
     cl: ArrayLike = 0.6827,
     refit: bool = False,
 ) -> Minos:
-    """The asymmetric errors of MINOS, where the profile likelihood has risen by as much as the confidence level
-    requires.
+    """The asymmetric errors of MINOS: the distances from the minimum at which the profile of the NLL has risen by the
+    amount that belongs to the confidence level.
 
-    All crossings are found at once, each as one root of the rise of the likelihood and of its derivatives with respect
-    to the other parameters (D. J. Venzon and S. H. Moolgavkar, Appl. Statist. 37 (1988) 87), or by bracketing where
-    that fails. Works under `jax.jit`, `jax.vmap` and differentiation as `mx.fit` does.
+    All crossings are found at once. Each is a root of a system of equations: the NLL has risen by this amount, and its
+    derivatives with respect to the other parameters are zero (D. J. Venzon and S. H. Moolgavkar, Appl. Statist. 37
+    (1988) 87). Where this search fails, the crossing is bracketed. Works under `jax.jit`, `jax.vmap` and
+    differentiation, as `mx.fit` does.
 
     ```python
     errors = mx.minos(nll, result, data)
@@ -175,12 +177,12 @@ def minos(
     - `nll`, `data`: as they were given to `mx.fit`.
     - `result`: the result of `mx.fit`.
     - `where`: the parameters: a name, a function that picks nodes, or a sequence of these. Default: all free ones.
-    - `cl`: the confidence level: a probability or, from 1 on, a number of standard deviations. The default is one
-        standard deviation.
+    - `cl`: the confidence level: a probability below 1, or a number of standard deviations from 1 on. The default is
+        one standard deviation.
     - `refit`: if `True`, a result that is not valid is fitted again first. Otherwise it raises an error.
 
-    **Returns:** a `Minos`. If the likelihood is found to be lower than at the minimum, the fit is repeated from there
-    with a warning, and `Minos.result` is the new one; under `jax.jit` that side has the status `NEW_MINIMUM`.
+    **Returns:** a `Minos`. If the search finds a point with an NLL below the minimum, the fit is repeated from there
+    with a warning, and `Minos.result` is the new fit; under `jax.jit` that side has the status `NEW_MINIMUM`.
 
     **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, a `cl` out of range, an invalid result.
     """
@@ -262,7 +264,7 @@ def _minos_of(result: FitResult, crossings: Found, index: tuple[int, ...], level
     offset = points[:, jnp.arange(k), at] - result.values[at]
     space = ravel(result.params)[1]
     if space.has_period:
-        # A periodic parameter at its limit: the likelihood rises as far nowhere, and no conditional fit was made there.
+        # A periodic parameter at its limit: the NLL does not rise far enough anywhere, so no conditional fit was made.
         is_whole_period = (status == int(Side.AT_LIMIT)) & jnp.isfinite(space.period[at])
         others = jnp.arange(points.shape[-1]) != at[:, None]
         points = space.wrap(jnp.where(is_whole_period[..., None] & others, jnp.nan, points))

@@ -41,19 +41,19 @@ def _is_valid(status: Array) -> Array:
 
 
 class Profile(AbstractResult):
-    """The likelihood on a grid of one parameter, shape `(m,)`, or of two, shape `(m, l)`.
+    """The NLL on a grid of one parameter, shape `(m,)`, or of two parameters, shape `(m, l)`.
 
     **Attributes:**
 
     - `names`: the one or two parameters.
-    - `grid`: their values, one array `(m,)`, `(l,)` for each, in the user's units.
+    - `grid`: a tuple with the values of each parameter, arrays of shape `(m,)` and `(l,)`, in the user's units.
     - `nll`: shape `(m,)` or `(m, l)`, in its own units; NaN where the point failed.
-    - `rise`: the same above the minimum of the result that was given, in units of UP: what chi2 is compared with.
-        Negative where the likelihood is lower than there, and so no error can be read off it.
-    - `new_minimum`: whether it is, at any point that is valid.
-    - `points`: shape `(m, n_free)` or `(m, l, n_free)`, all free parameters there.
-    - `status`: an `mx.Status` number for each point: that of its fit, or whether the NLL is finite in a scan.
-    - `valid`: where the status is `VALID`.
+    - `rise`: the same shape, `nll` minus the minimum of the given result, in units of UP, to be compared with quantiles
+        of chi2. Where it is negative, the NLL is below that minimum, and no error can be read off the profile.
+    - `new_minimum`: whether the NLL is below that minimum at any valid point.
+    - `points`: shape `(m, n_free)` or `(m, l, n_free)`, all free parameters at each point.
+    - `status`: an `mx.Status` number for each point: that of its fit or, in a scan, whether the NLL is finite.
+    - `valid`: for each point, whether its status is `VALID`.
     """
 
     nll: Float[Array, "*batch"]
@@ -70,17 +70,17 @@ class Profile(AbstractResult):
         return _is_valid(self.status)
 
     def to_pandas(self) -> "DataFrame":
-        """The points as a `pandas.DataFrame`, one row each: all free parameters, `nll`, `rise`, the name of the
-        `status`, `valid`. Points of two parameters come row by row of the grid. Of many fits, the number of each,
-        `lane`, comes before that of the point.
+        """The points as a `pandas.DataFrame`, one row per point: all free parameters, `nll`, `rise`, the name of the
+        `status`, `valid`. A grid of two parameters is in row-major order. For many fits, the first level of the index,
+        `lane`, is the number of the fit.
 
-        **Raises:** `ImportError` without pandas; `TypeError` inside of `jax.jit`.
+        **Raises:** `ImportError` without pandas; `TypeError` inside `jax.jit`.
         """
         refuse_traced(self, "to_pandas")
         k, shape = len(self.names), np.shape(self.nll)
         lanes, count = shape[: len(shape) - k], int(np.prod(shape[len(shape) - k :]))
         found: dict[str, Any] = {name: self.points[..., i] for i, name in enumerate(self.free_names)}
-        for i, (name, grid) in enumerate(zip(self.names, self.grid, strict=True)):  # there where a point failed, too
+        for i, (name, grid) in enumerate(zip(self.names, self.grid, strict=True)):  # known even if a point failed
             found[name] = grid if k == 1 else np.expand_dims(np.asarray(grid), len(lanes) + 1 - i)
         others = {"nll": self.nll, "rise": self.rise, "status": names_of(Status, self.status), "valid": self.valid}
         columns = {
@@ -110,21 +110,22 @@ def profile(
     sigmas: float = 2.0,
     refit: bool = False,
 ) -> Profile:
-    """The profile likelihood along one or two parameters, minimised over all others at each point, all points at once.
+    """The profile likelihood along one or two parameters: the NLL minimised over all others at each point of a grid.
 
-    Where there are several conditional minima, each point has the lowest one known: if points lie below the minimum of
-    the fit, or one jumps, all are refitted from the points of their neighbours until none becomes lower. (Not inside
-    `jax.jit`, where each is fitted once, starting on the tangent at the minimum of the fit.) For a parameter with a
-    period the grid may lie anywhere.
+    All points are fitted at once. If there are several conditional minima, each point has the lowest one that is known:
+    if a point lies below the minimum of the fit, or the profile jumps, all points are refitted from those of their
+    neighbours until none becomes lower. (Inside `jax.jit` each point is fitted only once, from a start that is
+    extrapolated linearly from the minimum of the fit.) For a parameter with a period the grid may lie anywhere.
 
     **Arguments:**
 
     - `nll`, `data`: as they were given to `mx.fit`.
     - `result`: the result of `mx.fit`.
     - `where`: one parameter (or one entry of a vector parameter), or two.
-    - `grid`: the values, an array (not a range), or two arrays for two parameters; or a number of evenly spaced points
-        (or two numbers).
-    - `sigmas`: the range of evenly spaced points, in errors to both sides, within the bounds.
+    - `grid`: the values, an array (not the ends of a range), or a tuple of two arrays for two parameters; or the number
+        of evenly spaced points (for two parameters, one number for both or two numbers).
+    - `sigmas`: how far evenly spaced points extend to both sides of the fitted value, in units of its error; they stay
+        within the bounds.
     - `refit`: if `True`, a result that is not valid is fitted again first. Otherwise it raises an error.
 
     **Returns:** a `Profile`. A point whose fit fails has its own status and is NaN; the others are not affected.
@@ -132,8 +133,8 @@ def profile(
     **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, an empty grid, values outside the bounds, an
     invalid result.
 
-    **Warns** where the likelihood is lower than at the minimum of the result: fit again from there. Inside `jax.jit`
-    check `Profile.new_minimum`.
+    **Warns** if the NLL is below the minimum of the result at any point: fit again from there. Inside `jax.jit` check
+    `Profile.new_minimum` instead.
     """
     return _profile_or_scan(fitted(nll, result, data, "profile", refit), where, grid, sigmas, "profile")
 
@@ -148,12 +149,13 @@ def scan(
     sigmas: float = 2.0,
     refit: bool = False,
 ) -> Profile:
-    """The likelihood along one or two parameters with all others held at their fitted values. Faster than
-    `mx.profile`, but no error can be read off it.
+    """The NLL along one or two parameters with all others held at their fitted values.
+
+    This is faster than `mx.profile`, but no error can be read off it, because correlations are ignored.
 
     **Arguments:** `nll`, `result`, `data`, `where`, `grid`, `sigmas` and `refit` as for `mx.profile`.
 
-    **Returns:** a `Profile`. A point at which the likelihood is not finite has a status that says so and is NaN.
+    **Returns:** a `Profile`. A point at which the NLL is not finite has a status that says so and is NaN.
 
     **Raises**, **Warns** as `mx.profile`.
     """

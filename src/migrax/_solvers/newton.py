@@ -22,10 +22,10 @@ class Newton(  # pyright: ignore[reportIncompatibleVariableOverride]
 ):
     """Newton's method with the exact Hessian, in a trust region whose coordinates are scaled by the Hessian's diagonal.
 
-    The fastest solver for few parameters, and one that leaves saddles: where the Hessian has a negative eigenvalue, the
-    step follows its eigenvector. It terminates successfully when the Hessian has no negative eigenvalue (and a positive
-    one) and the estimated vertical distance to the minimum (EDM) is below 0.002 `tol` `up`, never because a step was
-    small.
+    This is the fastest solver for few parameters. It also leaves saddle points: where the Hessian has a negative
+    eigenvalue, the step follows its eigenvector. It terminates successfully when the Hessian has no negative (and at
+    least one positive) eigenvalue and the estimated vertical distance to the minimum (EDM) is below 0.002 `tol` `up`,
+    never because a step was small.
 
     Each step evaluates the value and the gradient once, and the Hessian if the point is accepted.
 

@@ -45,10 +45,10 @@ class _SimplexState(AbstractState[Aux]):
 class Simplex(  # pyright: ignore[reportIncompatibleVariableOverride]
     AbstractEDMSolver[Y, Scalar, Aux, _SimplexState[Any]], optx.AbstractMinimiser[Y, Aux, _SimplexState[Any]]
 ):
-    """The downhill simplex method: values only, for a function that is rough or has no gradient.
+    """The downhill simplex method, which uses values only: for a function that is rough or has no gradient.
 
-    Each step is one evaluation. It stops when the values at the vertices differ by less than 0.002 `tol` `up` and the
-    vertices are close together (1e-3 of the largest simplex), so that it does not stop at a symmetric start.
+    Each step takes one evaluation. It stops when the values at the vertices differ by less than 0.002 `tol` `up` and
+    the vertices are close together (1e-3 of the largest simplex), so that it does not stop at a symmetric start.
 
     Supports the following `options`:
 

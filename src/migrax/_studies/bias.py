@@ -14,18 +14,19 @@ from .table import AbstractStudy
 
 
 class Bias(AbstractStudy):
-    """The bias and the spread of the fitted values.
+    """The bias and the spread of the fitted values over many toys.
 
-    **Attributes**, of `k` parameters, shape `(k,)` and in the parameters' units:
+    **Attributes**, for `k` parameters, of shape `(k,)` and in the parameters' units; `*_error` are standard errors due
+    to the finite number of toys:
 
     - `names`: the parameters.
     - `truth`: the true values.
-    - `bias`, `bias_error`: mean of the values less the true ones.
+    - `bias`, `bias_error`: the mean of the fitted values minus the true value.
     - `relative`, `relative_error`: the bias in units of the spread.
-    - `spread`, `spread_error`: standard deviation of the values.
-    - `claimed`, `claimed_error`: mean of the errors that the fits claim, over those that are not 0.
-    - `count`: how many toys these are.
-    - `total`, `num_failed`: how many toys there were, and how many are left out because their fit is not valid.
+    - `spread`, `spread_error`: the standard deviation of the fitted values.
+    - `claimed`, `claimed_error`: the mean of the errors of the fits, without errors of 0 (parameters on a bound).
+    - `count`: the number of toys that are used.
+    - `total`, `num_failed`: the number of toys, and of those that are left out because their fit is not valid.
     """
 
     truth: Float[np.ndarray, " k"]
@@ -58,8 +59,8 @@ class Bias(AbstractStudy):
 
 
 def bias(nll: Any, params: PyTree, toys: PyTree = None, *, truth: PyTree = None, **options: Any) -> Bias:
-    """Returns the bias of the fits of many toys, their mean minus the true value, and compares their spread with the
-    errors of the fits.
+    """Returns the bias of the fitted values over many toys (their mean minus the true value), and compares their spread
+    with the errors of the fits.
 
     ```python
     mx.bias(nll, result.params, mx.Toys(10_000, jax.random.key(0)))
@@ -68,14 +69,14 @@ def bias(nll: Any, params: PyTree, toys: PyTree = None, *, truth: PyTree = None,
 
     **Arguments:**
 
-    - `nll`, `params`, `toys`: as for `mx.fit_toys`; or its result and the true parameters.
+    - `nll`, `params`, `toys`: as for `mx.fit_toys`; or only two arguments, its result and the tree of true parameters.
     - `truth`: a tree with the true values, if they differ from those at which the toys are drawn.
     - `options`: those of `mx.fit_toys`.
 
     **Returns:** a `Bias`.
 
-    **Raises:** as `mx.fit_toys` does; `TypeError`, `ValueError` for fits that are not those of many toys, or if a true
-    value is not known.
+    **Raises:** as `mx.fit_toys` does; `TypeError`, `ValueError` if the first argument is a result that is not one of
+    many toys, or if a true value is missing.
     """
     return _bias(fits_of("bias", nll, params, toys, truth, options))
 

@@ -23,15 +23,15 @@ from .table import AbstractStudy
 class Bootstrap(AbstractStudy):
     """The spread of the fits to many bootstrap samples.
 
-    **Attributes**, of `k` parameters and `n` samples, in the parameters' units:
+    **Attributes**, for `k` parameters and `n` samples, in the parameters' units:
 
     - `names`: the parameters.
-    - `values`: shape `(n, k)`, NaN where the fit failed.
-    - `estimate`: shape `(k,)`, of the fit to the data themselves.
-    - `error`, `error_error`: shape `(k,)`, the standard deviation of the values, and its standard error.
-    - `bias`, `bias_error`: shape `(k,)`, their mean less the estimate.
-    - `covariance`: shape `(k, k)`.
-    - `total`, `num_failed`: how many samples there were, and how many are left out because their fit is not valid.
+    - `values`: shape `(n, k)`, the fitted values; NaN where the fit failed.
+    - `estimate`: shape `(k,)`, the values of the fit to the data themselves.
+    - `error`, `error_error`: shape `(k,)`, the standard deviation of `values`, and its standard error.
+    - `bias`, `bias_error`: shape `(k,)`, the mean of `values` minus `estimate`, and its standard error.
+    - `covariance`: shape `(k, k)`, the covariance matrix of `values`.
+    - `total`, `num_failed`: the number of samples, and of those that are left out because their fit is not valid.
     - `kind`: `"parametric"` or `"poisson"`.
     """
 
@@ -49,8 +49,10 @@ class Bootstrap(AbstractStudy):
     statuses: tuple[tuple[str, int], ...] = eqx.field(static=True)
 
     def interval(self, cl: float = 0.6827) -> Float[np.ndarray, "2 k"]:
-        """The central percentile interval of a probability `cl`, lower and upper ends (B. Efron and R. Tibshirani, An
-        Introduction to the Bootstrap (1993), 13.3).
+        """The central percentile intervals with the probability `cl` (B. Efron and R. Tibshirani, An Introduction to
+        the Bootstrap (1993), 13.3).
+
+        **Returns:** shape `(2, k)`: the lower and the upper ends.
 
         **Raises:** `ValueError` unless 0 < `cl` < 1.
         """
@@ -91,7 +93,7 @@ def bootstrap(
     kind: Literal["parametric", "poisson"] = "parametric",
     **options: Any,
 ) -> Bootstrap:
-    """Returns errors from fits to many samples that resemble the data.
+    """Returns the errors of parameters from fits to many bootstrap samples, which are random variations of the data.
 
     ```python
     mx.bootstrap(nll, result, data, 2000, jax.random.key(0), kind="poisson")
@@ -100,18 +102,19 @@ def bootstrap(
     **Arguments:**
 
     - `nll`, `data`: as they were given to `mx.fit`.
-    - `result`: what `mx.fit` returned.
+    - `result`: the result of `mx.fit`.
     - `n`: the number of samples.
     - `key`: a key of `jax.random`.
-    - `kind`: `"parametric"` draws toys of the fitted model. `"poisson"` resamples the data: each event counts a Poisson
-        number of mean 1 times. Events and points (with independent errors) get weights, bins get Poisson counts, and
-        the global observables of constraints are drawn around the measured ones. It does not assume the model.
-    - `options`: those of `mx.fit_toys`.
+    - `kind`: `"parametric"` draws toys from the fitted model. `"poisson"` resamples the data without using the model:
+        each event is counted k times, where k is a Poisson number with mean 1. To this end events and points (with
+        independent errors) get weights, bins get Poisson counts, and the global observables of constraints are drawn
+        around the measured ones.
+    - `options`: those of `mx.fit_toys`, except `hesse` and `minos`.
 
     **Returns:** a `Bootstrap`.
 
-    **Raises:** `TypeError` for data that cannot be resampled, or if `result` is not the result of one fit; `ValueError`
-    for an unknown kind or a result that is not valid.
+    **Raises:** `TypeError` for data that cannot be resampled, an unknown option, or if `result` is not the result of
+    one fit; `ValueError` for an unknown kind or a result that is not valid.
     """
     if not isinstance(result, FitResult) or np.ndim(result.nll) != 0:
         raise TypeError("bootstrap takes the result of one fit, as in mx.bootstrap(nll, result, data, 1000, key)")

@@ -19,12 +19,14 @@ _ONE_SIGMA = math.erf(math.sqrt(0.5))
 
 
 class Coverage(AbstractResult):
-    """Of one kind of intervals, shape `(k,)` each.
+    """The coverage of one kind of intervals.
 
-    - `fraction`: of the toys whose interval holds the true value; `low`, `high`: Wilson's interval for it, one standard
-        deviation wide on either side.
-    - `above`, `below`: the fractions of the toys whose interval lies above, below the true value.
-    - `count`: how many toys these are.
+    **Attributes**, each of shape `(k,)`:
+
+    - `fraction`: the fraction of toys whose interval contains the true value. `low`, `high`: Wilson's interval for this
+        fraction, one standard deviation to each side.
+    - `above`, `below`: the fractions of toys whose interval lies above or below the true value.
+    - `count`: the number of toys that are used.
     """
 
     fraction: Float[np.ndarray, " k"]
@@ -36,15 +38,16 @@ class Coverage(AbstractResult):
 
 
 class CoverageStudy(AbstractStudy):
-    """How often the intervals of each parameter hold the true value.
+    """How often the intervals of each parameter contain the true value.
 
     **Attributes:**
 
     - `names`: the `k` parameters.
-    - `hesse`: the `Coverage` of value ± error, and `minos` that of MINOS intervals or `None`.
+    - `hesse`: the `Coverage` of value ± error, with arrays `fraction`, `low`, `high`, `above`, `below` and `count` of
+        shape `(k,)`. `minos`: that of MINOS intervals, or `None`.
     - `cl`: the confidence level of the intervals.
-    - `total`, `num_failed`: how many toys there were, and how many are left out because their fit is not valid. Where a
-        MINOS side was not found, that interval is left out, too: see `minos.count`.
+    - `total`, `num_failed`: the number of toys, and of those that are left out because their fit is not valid. A MINOS
+        interval of which one side was not found is left out as well: see `minos.count`.
     """
 
     hesse: Coverage
@@ -85,9 +88,12 @@ class CoverageStudy(AbstractStudy):
 def coverage_study(
     nll: Any, params: PyTree, toys: PyTree = None, *, truth: PyTree = None, **options: Any
 ) -> CoverageStudy:
-    """Returns the coverage of intervals of one standard deviation (68.27 %): value ± error and, with `minos=True`, the
-    intervals of MINOS. A parameter on a bound has no Hesse error: its interval is the bound alone, which contains the
-    true value only if that is on the bound, too. Near bounds use MINOS intervals.
+    """Returns the coverage of intervals of one standard deviation (68.27 %), as the fraction of toys whose interval
+    contains the true value.
+
+    The intervals are value ± error and, with `minos=True`, those of MINOS. A parameter on a bound has a Hesse error of
+    0: its interval is the bound alone, which contains the true value only if that lies on the bound, too. Near bounds
+    use MINOS intervals.
 
     ```python
     mx.coverage_study(nll, result.params, mx.Toys(10_000, jax.random.key(0)), minos=True)
@@ -96,14 +102,14 @@ def coverage_study(
 
     **Arguments:**
 
-    - `nll`, `params`, `toys`: as for `mx.fit_toys`; or its result and the true parameters.
+    - `nll`, `params`, `toys`: as for `mx.fit_toys`; or only two arguments, its result and the tree of true parameters.
     - `truth`: a tree with the true values, if they differ from those at which the toys are drawn.
     - `options`: those of `mx.fit_toys`, such as `minos="mu"`.
 
     **Returns:** a `CoverageStudy`.
 
-    **Raises:** as `mx.fit_toys` does; `TypeError`, `ValueError` for fits that are not those of many toys, or if a true
-    value is not known.
+    **Raises:** as `mx.fit_toys` does; `TypeError`, `ValueError` if the first argument is a result that is not one of
+    many toys, or if a true value is missing.
     """
     return _coverage(fits_of("coverage_study", nll, params, toys, truth, options))
 

@@ -16,15 +16,15 @@ from .table import AbstractStudy
 class PullStudy(AbstractStudy):
     """Mean and width of the pulls of each parameter.
 
-    **Attributes**, of `k` parameters and `n` toys:
+    **Attributes**, for `k` parameters and `n` toys; pulls have no unit:
 
     - `names`: the parameters.
     - `pulls`: shape `(n, k)`; NaN for toys whose fit failed, and for parameters without an error (on a bound).
-    - `mean`, `mean_error`, `width`, `width_error`: shape `(k,)`. An estimate that is unbiased and whose errors are
-        right has a mean of 0 and a width of 1.
-    - `count`: shape `(k,)`, how many pulls these are made of.
-    - `total`, `num_failed`: how many toys there were, and how many are left out because their fit is not valid.
-    - `kind`: `"hesse"` or `"minos"`, the errors. (Of parameters without MINOS errors it is those of Hesse still.)
+    - `mean`, `mean_error`, `width`, `width_error`: shape `(k,)`, the mean and the standard deviation of the pulls, and
+        their standard errors. The mean is 0 and the width 1 if the estimate is unbiased and its errors are right.
+    - `count`: shape `(k,)`, the number of pulls that are used.
+    - `total`, `num_failed`: the number of toys, and of those that are left out because their fit is not valid.
+    - `kind`: the errors that are used, `"hesse"` or `"minos"`. (Parameters without MINOS errors have Hesse errors.)
     """
 
     pulls: Float[np.ndarray, "n k"]
@@ -68,14 +68,14 @@ def pull_study(nll: Any, params: PyTree, toys: PyTree = None, *, truth: PyTree =
 
     **Arguments:**
 
-    - `nll`, `params`, `toys`: as for `mx.fit_toys`; or its result and the true parameters.
+    - `nll`, `params`, `toys`: as for `mx.fit_toys`; or only two arguments, its result and the tree of true parameters.
     - `truth`: a tree with the true values, if they differ from those at which the toys are drawn.
     - `options`: those of `mx.fit_toys`, such as `minos=True`.
 
     **Returns:** a `PullStudy`.
 
-    **Raises:** as `mx.fit_toys` does; `TypeError`, `ValueError` for fits that are not those of many toys, or if a true
-    value is not known.
+    **Raises:** as `mx.fit_toys` does; `TypeError`, `ValueError` if the first argument is a result that is not one of
+    many toys, or if a true value is missing.
     """
     return _pulls(fits_of("pull_study", nll, params, toys, truth, options))
 

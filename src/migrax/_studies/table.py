@@ -20,7 +20,7 @@ class AbstractStudy(AbstractTabled):
         return vars(self)["num_failed"]
 
     def to_pandas(self) -> "DataFrame":
-        """The figures as a `pandas.DataFrame`, one row a parameter.
+        """The summary numbers as a `pandas.DataFrame`, one row per parameter.
 
         **Raises:** `ImportError` without pandas.
         """

@@ -56,7 +56,7 @@ def fit_toys(
     progress: bool = False,
     store: str | os.PathLike[str] | None = None,
 ) -> FitResult:
-    """Fits `nll` to many toys: the numbers of `jax.vmap(lambda toy: mx.fit(nll, params, toy))(toys)`, but faster.
+    """Fits `nll` to many toys, as `jax.vmap(lambda toy: mx.fit(nll, params, toy))(toys)` does, but faster.
 
     ```python
     fits = mx.fit_toys(nll, result.params, mx.Toys(10_000, jax.random.key(0)), covariance=result.covariance)
@@ -64,47 +64,50 @@ def fit_toys(
     pulls[fits.valid].std(axis=0)
     ```
 
-    All fits start from `params`, use the covariance as their metric and run in lockstep, without intermediate Hessians.
+    All fits start from `params`, use `covariance` as their metric and run in lockstep, without intermediate Hessians.
     Toys that do not converge this way are refitted by `mx.fit`. Each toy has its own `status`, and a failed one does
-    not affect the others. Not differentiable and not available inside `jax.jit`: use `jax.vmap` of `mx.fit` there.
+    not affect the others. It is not differentiable and not available inside `jax.jit`: use `jax.vmap` of `mx.fit`
+    there.
 
     **Arguments:**
 
     - `nll`: as for `mx.fit`.
-    - `params`: where the toys are drawn, and the start of each fit: a tree of `mx.Parameter`s or of floats. Parameters
-        that are fixed in it are fixed in each fit.
-    - `toys`: data of `n` toys, each array with a leading axis of `n`; or `mx.Toys(n, key)`, drawn batch by batch at
+    - `params`: the point at which toys are drawn, and the start of each fit: a tree of `mx.Parameter`s or of floats.
+        Parameters that are fixed in it are fixed in each fit.
+    - `toys`: the data of `n` toys, each array with a leading axis of `n`; or `mx.Toys(n, key)`, drawn batch by batch at
         `params` (or at `mx.Toys(n, key, params=...)`).
     - `data`: with `mx.Toys`, the data that supply whatever is not drawn (see `mx.sample`).
     - `starts`: the starting point of each fit, if not `params`: values of shape `(n, n_free)`, the `FitResult` of other
         fits to the same toys, or its `params`. With `"asimov"` all fits start from the fit to the Asimov data of the
         point at which the toys are drawn; use it for fits of another hypothesis, such as one with a parameter fixed
-        to another value. (A toy that needs the full fit is fitted from `params`.)
+        to another value. (A toy that is refitted by `mx.fit` starts from `params`.)
     - `covariance`: the expected covariance of the parameters, such as that of the fit that gave `params`. Default: that
-        of the Asimov data or, for a likelihood without Asimov data, that of the first toys.
+        of the fit to the Asimov data or, for a likelihood without Asimov data, that of the first toys.
     - `up`: as for `mx.fit`.
     - `hesse`: if `False`, no second derivatives are computed: the errors are NaN, `covariance` is `None`, and `valid`
-        rests on the variable-metric estimate of the distance to the minimum.
-    - `minos`: `True`, or names of parameters as for `mx.minos`: the fits' `minos` holds the lower and upper errors,
-        each of shape `(n, n_free)`; NaN for a side that was not found and for other parameters.
-    - `batch_size`: toys per batch. Default: chosen by the memory and the number of cores.
+        depends on the variable-metric estimate of the distance to the minimum.
+    - `minos`: `True` for MINOS errors of all parameters, or the parameters as for `mx.minos`. The `minos` of the result
+        then holds the lower and upper errors, each of shape `(n, n_free)`; NaN for a side that was not found and for
+        other parameters.
+    - `batch_size`: the number of toys per batch. Default: chosen from the memory and the number of cores.
     - `mesh`: a `jax.sharding.Mesh` over whose devices each batch is spread; each device works independently until its
         toys are done. Default: the mesh over which the given arrays are spread, or that of `jax.set_mesh`, if any.
         With several processes (`jax.distributed.initialize`) each process makes the same call with the same toys and
         gets all of the fits; a `store` must be visible to all of them.
-    - `progress`: if `True`, show toys done, toys per second, failures and the time left (extra `tqdm`), in a terminal
-        or a notebook.
+    - `progress`: if `True`, show toys done, toys per second, failures and the time left, in a terminal or a notebook
+        (needs the package tqdm).
     - `store`: a folder in which finished batches are kept. After an interruption the same call resumes where it
         stopped and returns the same numbers to the last bit; once all batches are stored, they are only read. Each
-        file records which toys of which study it holds, and is refused in any other place.
+        file records which toys of which study it holds, and is refused if it is found in another place.
 
     **Returns:** a `FitResult` with a leading axis of `n`. (`mx.reduce_toys` keeps only a summary of each batch.)
 
     **Raises:** `TypeError`, `ValueError` as `mx.fit` does; inside `jax.jit`; for toys without a common leading axis, or
-    a batch size below 1; for a store of another problem or other versions, or a damaged one, and, by its name, for a
-    file in it that belongs elsewhere. `OSError` for a store that cannot be written; its batches are kept.
+    a batch size below 1; for a store that is damaged or was written for another problem or by other versions, or that
+    contains a file that belongs elsewhere (which is named). `OSError` for a store that cannot be written; the batches
+    in it are kept.
 
-    **Warns**, once, if a batch does not fit into memory; it then continues with smaller pieces.
+    **Warns**, once, if a batch does not fit into memory; it then continues with fewer toys at a time.
     """
     options = Options(hesse, minos, batch_size, mesh, progress, store)
     results = _each_batch(lambda result: result, nll, params, toys, data, starts, covariance, up, options)
@@ -123,8 +126,7 @@ def reduce_toys(
     up: ArrayLike = 0.5,
     **options: Any,
 ) -> list[T]:
-    """As `mx.fit_toys`, but keeps only `reduce(fits)` of each batch of fits: for a million toys whose fits need not be
-    kept.
+    """Fits toys as `mx.fit_toys` does, but keeps only `reduce(fits)` of each batch, for example for a million toys.
 
     ```python
     mx.reduce_toys(lambda fits: fits.values[fits.valid].mean(axis=0), nll, params, mx.Toys(1_000_000, key))

@@ -32,14 +32,13 @@ class GoodnessOfFit(AbstractResult):
 
     **Attributes:**
 
-    - `chi2`: the deviance, twice the likelihood above that of the saturated model (one that describes each number
-        exactly); for `mx.LeastSquares` chi2.
-    - `ndof`: the number of data less that of the free parameters.
-    - `p_value`: the probability of a worse fit if the model is right: of chi2 with `ndof` degrees of freedom, or the
-        fraction of `toys`.
-    - `p_value_error`: its standard error from the number of toys; 0 without.
-    - `toys`: `None`, or shape `(n,)`, the deviance of each toy; NaN for a fit that is not valid, which does
-        not count.
+    - `chi2`: the deviance, twice the difference of the NLL to that of the saturated model (which describes each number
+        of the data exactly); for `mx.LeastSquares`, chi2.
+    - `ndof`: the number of data minus the number of free parameters (those on a bound do not count).
+    - `p_value`: the probability of a worse fit if the model is right: from the chi2 distribution with `ndof` degrees of
+        freedom, or the fraction of `toys` with a deviance at least as large.
+    - `p_value_error`: its standard error due to the finite number of toys; 0 without toys.
+    - `toys`: `None`, or shape `(n,)`, the deviance of each toy; NaN if its fit is not valid: such a toy does not count.
     """
 
     chi2: Float[Array, "*batch"]
@@ -82,22 +81,23 @@ def goodness_of_fit(
     mx.goodness_of_fit(nll, result, counts, toys=2000, key=jax.random.key(0))  # for small counts
     ```
 
-    Constraints are included: their global observables are data, which the saturated model describes exactly, too.
+    Constraints are included: their global observables count as data, which the saturated model also describes exactly.
 
     **Arguments:**
 
-    - `nll`, `data`: as they were given to `mx.fit`: a likelihood with a saturated model (not an unbinned one).
-    - `result`: what `mx.fit` returned.
+    - `nll`, `data`: as they were given to `mx.fit`. The likelihood must have a saturated model (unbinned ones have
+        none).
+    - `result`: the result of `mx.fit`.
     - `toys`: `None` for the chi2 distribution, which is the limit of large counts; or the number of toys, each drawn at
         the fitted parameters and fitted.
-    - `key`: a key of `jax.random`, for the toys.
+    - `key`: a key of `jax.random`, needed with `toys`.
 
-    **Returns:** a `GoodnessOfFit`; its numbers are NaN, under `jax.vmap` and `jax.jit`, for a result that is not valid.
+    **Returns:** a `GoodnessOfFit`. Under `jax.vmap` and `jax.jit` its numbers are NaN for a result that is not valid.
 
-    **Raises:** `TypeError` for a likelihood without a saturated model; `ValueError` for a result that is not valid or
-    has no degree of freedom.
+    **Raises:** `TypeError` for a likelihood without a saturated model, or toys without a key; `ValueError` for a result
+    that is not valid or has no degree of freedom.
 
-    **Warns** where the result is one of other data (or of another likelihood): these are fitted then.
+    **Warns** if the result belongs to other data or another likelihood: the given ones are then fitted first.
     """
     _check(result)
     nll = as_likelihood(nll)

@@ -17,7 +17,7 @@ _SAMPLE = "sample=lambda params, key: ..."
 
 
 def sample(likelihood: Any, params: PyTree, key: Array, n: int | None = None, *, data: PyTree = None) -> PyTree:
-    """Draws toys at `params`. Constraints draw their global observables.
+    """Draws toys at `params`; constraints draw their global observables.
 
     ```python
     toys = mx.sample(nll, result.params, jax.random.key(0), 1000)
@@ -26,7 +26,7 @@ def sample(likelihood: Any, params: PyTree, key: Array, n: int | None = None, *,
 
     **Arguments:**
 
-    - `likelihood`: a likelihood of migrax, or anything with a method `sample(params, key)`; a plain function gets one
+    - `likelihood`: a likelihood of migrax, or anything with a method `sample(params, key)`; add it to a plain function
         by `mx.Likelihood(nll, sample=...)`.
     - `params`: a tree of `mx.Parameter`s or of floats, such as a result's `params`.
     - `key`: a key of `jax.random`.
@@ -35,9 +35,9 @@ def sample(likelihood: Any, params: PyTree, key: Array, n: int | None = None, *,
     - `data`: data that supply what is not drawn: the number of events of `mx.UnbinnedNLL`, the total of
         `mx.BinnedNLL`, the `x` and errors of `mx.LeastSquares`. For an `mx.Joint`, the data of all parts.
 
-    **Returns:** data as the likelihood takes them.
+    **Returns:** data in the form that the likelihood takes.
 
-    **Raises:** `TypeError` for a likelihood that cannot be drawn from, or one that needs `data`.
+    **Raises:** `TypeError` for a likelihood that toys cannot be drawn from, one that needs `data`, or an invalid key.
     """
     likelihood = as_likelihood(likelihood)
     _method(likelihood, "sample", _SAMPLE)
@@ -74,9 +74,10 @@ def asimov(likelihood: Any, params: PyTree, *, data: PyTree = None) -> PyTree:
 
     - `likelihood`, `params`, `data`: as for `mx.sample`.
 
-    **Returns:** data as the likelihood takes them. For unbinned likelihoods, `mx.Events` at some thousand points with
-    the expected numbers of events as weights; the errors of a fit to them are those of that many unweighted events,
-    even if `data` have weights. For weighted counts (`data=mx.Counts(...)`) the weights are kept.
+    **Returns:** data in the form that the likelihood takes. For unbinned likelihoods these are `mx.Events` at a few
+    thousand points with the expected numbers of events as weights; a fit to them has the errors of that many unweighted
+    events, even if `data` have weights. For weighted counts (`data=mx.Counts(...)`) the ratio of variance to content is
+    kept.
 
     **Raises:** `TypeError` for a likelihood without Asimov data: plain functions, unbinned likelihoods of a log density
     (give them `distribution=`) or of more than two observables.

@@ -21,28 +21,28 @@ from .sharding import everywhere, over_lanes
 
 
 class Toys(eqx.Module):
-    """`n` toys of a key of `jax.random`, drawn batch by batch when they are fitted and never all in memory.
+    """`n` toys, drawn from a key of `jax.random` batch by batch when they are fitted, and never all in memory.
 
     The i-th toy is drawn with `jax.random.fold_in(key, i)`, as in `mx.sample(nll, params, key, n)`: it does not depend
     on `n`, the batch size or the number of devices.
 
     As the `calculator` of a hypothesis test: p-values are fractions of `n` toys of each hypothesis, drawn with the
-    nuisance parameters of the conditional fit to the data; constraints draw their global observables anew.
+    nuisance parameters from the conditional fit to the data. Each toy has its own global observables.
 
     **Arguments:**
 
     - `n`: the number of toys.
     - `key`: a key of `jax.random`.
-    - `params`: the point at which they are drawn, a tree as for `mx.sample`. Default: the start of their fits. (Not for
-        tests.)
+    - `params`: the point at which toys are drawn, a tree as for `mx.sample`. Default: the start of their fits. (Not for
+        hypothesis tests.)
 
     and, for hypothesis tests only:
 
-    - `alternative`: the parameter of interest of the other hypothesis, as for `mx.Asymptotic`.
-    - `importance`: if `True`, toys are drawn from the tested hypothesis, the alternative and the best fit, `n` from
-        each, and all are weighted: for p-values far below 1 / `n`. The likelihood must be a density of all that is
-        drawn.
-    - `progress`: if `True`, show how many fits are done (extra `tqdm`).
+    - `alternative`: the value of the parameter of interest in the other hypothesis, as for `mx.Asymptotic`.
+    - `importance`: if `True`, use importance sampling, for p-values far below 1 / `n`: `n` toys each are drawn from the
+        tested hypothesis, the alternative and the best fit, and all are weighted. The likelihood must be a normalised
+        density of everything that is drawn.
+    - `progress`: if `True`, show how many fits are done (needs the package tqdm).
     - `mesh`: a `jax.sharding.Mesh` over whose devices the toys are spread, as for `mx.fit_toys`.
 
     **Raises:** `TypeError`, `ValueError` for an invalid number or key.

@@ -14,25 +14,26 @@ _is_listening = False
 
 
 def cache(folder: str | os.PathLike[str], *, min_seconds: float = 0.5) -> None:
-    """Keeps compiled programs in a folder, so that another process with the same likelihood only traces and reads them.
+    """Keeps compiled programs in a folder, so that a later process with the same likelihood need not compile again.
+
     Call it before the first fit.
 
     ```python
     mx.cache("~/.cache/migrax")
     ```
 
-    It sets JAX's own persistent cache (`jax_compilation_cache_dir`), and looks whether a program that is written can be
-    read. Programs belong to one kind of machine, one version of JAX and one set of XLA's flags; others may lie in the
-    same folder.
+    It switches on JAX's own persistent cache (`jax_compilation_cache_dir`), and checks that a program can be read again
+    after it is written. A stored program can be used with the same kind of machine, version of JAX and flags of XLA
+    only; programs for different ones may be in the same folder.
 
     **Arguments:**
 
-    - `folder`: where to keep them; it is made if it is not there.
-    - `min_seconds`: what took less to compile is not kept.
+    - `folder`: where to keep them; it is created if it does not exist.
+    - `min_seconds`: programs that take less time than this to compile are not kept, in seconds.
 
-    **Raises:** `OSError` for a folder that cannot be made; `ValueError` for `min_seconds` below 0.
+    **Raises:** `OSError` for a folder that cannot be created; `ValueError` for `min_seconds` below 0.
 
-    **Warns** if programs cannot be read again on this machine (XLA refuses them on some processors), or the cache is
+    **Warns** if programs cannot be read again on this machine (XLA refuses them on some processors), or if the cache is
     switched off.
     """
     if not min_seconds >= 0:

@@ -20,16 +20,16 @@ _DEFAULT = 10_000  # rows per chunk for data on disk, which fit into the cache o
 def chunked_sum(
     terms: Callable[[Any, Any], Float[Array, " rows"]], params: PyTree, rows: PyTree, *, chunk_size: int | None
 ) -> Scalar:
-    """Sums `terms(params, rows)` over rows, `chunk_size` rows at a time.
+    """Sums `terms(params, rows)` over rows of data, `chunk_size` rows at a time, to save memory.
 
     ```python
     def nll(params, image):
         return mx.chunked_sum(log_density, params, image, chunk_size=10_000)
     ```
 
-    The value is the same to rounding. Its gradient with respect to `params` is summed in the same pass, so that memory
-    holds one chunk; other derivatives recompute each chunk instead of storing it. A chunk of about 10⁴ rows fits into
-    the cache of a core.
+    The value is that of the sum over all rows at once, within rounding. Its gradient with respect to `params` is summed
+    in the same pass, so that memory holds one chunk; other derivatives recompute each chunk instead of storing it. A
+    chunk of about 10⁴ rows fits into the cache of a core.
 
     **Arguments:**
 

@@ -24,8 +24,8 @@ class OnDisk(eqx.Module):
 
     `mx.UnbinnedNLL`, `mx.ExtendedUnbinnedNLL` (weighted events as a tuple `(x, weight)`) and `mx.chunked_sum` take it
     in place of arrays. Memory holds two chunks, whatever the number of rows; each evaluation of the likelihood reads
-    all rows. It cannot be vmapped over or differentiated, and the file must not change while it is in use. Reuse one
-    object: a new one compiles again.
+    all rows. It cannot be vmapped over or differentiated, and the file must not change while it is in use. Use the same
+    object for all fits: a new object needs a new compilation.
     """
 
     size: int = eqx.field(static=True)
@@ -39,9 +39,9 @@ class OnDisk(eqx.Module):
         - `source`: an array such as a `numpy.memmap`, of shape `(n,)` or `(n, dim)`; a tuple of these with equal
             lengths; or a function without arguments that returns an iterator of chunks (arrays, or tuples of arrays, of
             any lengths), called once for each pass over the data, and once to count them.
-        - `chunk_size`: rows read at a time, for arrays.
-        - `dtype`: that of the rows when they are summed; default the floating-point type of JAX.
-        - `progress`: if `True`, show a progress bar for each pass over the data (extra `tqdm`).
+        - `chunk_size`: the number of rows that are read at a time from arrays.
+        - `dtype`: the type to which the rows are converted for the sum; default: JAX's default floating-point type.
+        - `progress`: if `True`, show a progress bar for each pass over the data (needs the package tqdm).
 
         **Raises:** `TypeError`, `ValueError` for arrays of different lengths, an iterator without chunks, or any other
         source.
@@ -81,8 +81,8 @@ class OnDisk(eqx.Module):
         return len(jtu.tree_leaves(self._shapes))
 
     def chunk(self, i: Array) -> tuple[PyTree, Bool[Array, " rows"]]:
-        """Returns, inside a traced function, the `i`-th chunk, padded with its last row to full length, and a mask of
-        the rows that are data."""
+        """Returns the `i`-th chunk, inside a traced function. It is padded with its last row to full length, and comes
+        with a mask of the rows that are data."""
         shapes = (self._shapes, jax.ShapeDtypeStruct((), np.int32))
         rows, n = jax.pure_callback(self._reader, shapes, i, vmap_method="sequential")
         return rows, jnp.arange(self.chunk_size) < n

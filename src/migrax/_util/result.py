@@ -17,7 +17,7 @@ from .tracing import is_concrete_tree
 
 
 class AbstractResult(eqx.Module):
-    """What a call returns. Each class of results has these methods; `mx.save` keeps any of them in a file."""
+    """The base of all classes of results, with the methods that all of them have; `mx.save` writes any of them."""
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain dictionaries, lists, strings and numbers, which `json` takes as they are:
@@ -26,12 +26,12 @@ class AbstractResult(eqx.Module):
         json.dumps(result.to_dict(), allow_nan=False)
         ```
 
-        JSON knows no NaN and no infinity: NaN becomes `None`, an infinity the string `"inf"` or `"-inf"`. A status is
-        its name, an array nested lists. To read a result back, as it was, take `mx.save` and `mx.load`.
+        JSON has no NaN and no infinity: NaN becomes `None`, an infinity the string `"inf"` or `"-inf"`. A status is
+        written by its name, an array as nested lists. To read a result back exactly, use `mx.save` and `mx.load`.
 
         **Returns:** a dictionary whose entry `"type"` is the name of the class.
 
-        **Raises:** `TypeError` inside of `jax.jit`, `jax.vmap` and `jax.grad`.
+        **Raises:** `TypeError` inside `jax.jit`, `jax.vmap` and `jax.grad`.
         """
         refuse_traced(self, "to_dict")
         return {"type": type(self).__name__, **plain(self._content())}
@@ -50,9 +50,9 @@ class AbstractTabled(AbstractResult):
         """The table of numbers that are no tracers."""
 
     def to_latex(self) -> str:
-        """The table as a LaTeX `tabular`, which needs no package. Its title stands above it, as a comment.
+        """The table as a LaTeX `tabular`, which needs no package. Its title is a comment above it.
 
-        **Raises:** `TypeError` inside of `jax.jit`, `jax.vmap` and `jax.grad`.
+        **Raises:** `TypeError` inside `jax.jit`, `jax.vmap` and `jax.grad`.
         """
         refuse_traced(self, "to_latex")
         return self._table().latex()

@@ -15,7 +15,7 @@ class AbstractDistribution(eqx.Module):
     """A density of one observable, normalised to 1.
 
     Its parameters are fields: numbers, or arrays that broadcast with each other and with the arguments of the methods.
-    They are not checked (they may be traced, or intermediate values of a fit); invalid parameters give NaN.
+    Their values are not checked (they may be traced, or intermediate values of a fit); invalid ones give NaN.
     """
 
     @abc.abstractmethod
@@ -39,7 +39,7 @@ class AbstractDistribution(eqx.Module):
         return jnp.exp(self.log_integral(-jnp.inf, x))
 
     def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
-        """The logs of the probabilities of `n` bins, precise in both tails.
+        """The logs of the probabilities of `n` bins, shape `(n,)`, precise in both tails.
 
         The parameters must be numbers, not arrays.
 
@@ -54,7 +54,7 @@ class AbstractDistribution(eqx.Module):
         return self.log_integral(*check_edges(edges, self))
 
     def bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
-        """The probabilities of the `n` bins with these `edges`: see `log_bin_integrals`."""
+        """The probabilities of the `n` bins with these `edges`, shape `(n,)`: see `log_bin_integrals`."""
         return jnp.exp(self.log_bin_integrals(edges))
 
 

@@ -15,9 +15,8 @@ class Argus(AbstractDistribution):
     """The background below a kinematic end point (ARGUS, Phys. Lett. B 241 (1990) 278): the density is proportional to
     x w^power exp(c w) with w = 1 - (x / endpoint)², for 0 < x < endpoint, and normalised there.
 
-    RooFit's RooArgusBG in the same parameters. `scipy.stats.argus(chi, scale=endpoint)` is c = -chi² / 2 here, which
-    may have either sign. Exact to 1e-12 for `power` from -0.99 and c from -1e3 to 1e3; beyond, in c as well, to
-    1e-15 |c|.
+    It has the same parameters as RooFit's RooArgusBG. `scipy.stats.argus(chi, scale=endpoint)` has c = -chi² / 2; here
+    c may have either sign. Exact to 1e-12 for `power` above -0.99 and c from -1e3 to 1e3; for larger |c| to 1e-15 |c|.
     """
 
     endpoint: Array
@@ -34,7 +33,7 @@ class Argus(AbstractDistribution):
         self.endpoint, self.c, self.power = cast(Array, endpoint), cast(Array, c), cast(Array, power)
 
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
-        """The log of the density at `x`; -inf unless 0 < x < endpoint. 266 evaluations for the norm."""
+        """The log of the density at `x`; -inf unless 0 < x < endpoint. The norm takes 266 evaluations."""
         x = jnp.asarray(x)
         inside = (x > 0) & (x < self.endpoint)
         x_ = jnp.where(inside, x, 0.5 * jnp.asarray(self.endpoint))
@@ -44,7 +43,7 @@ class Argus(AbstractDistribution):
         return jnp.where(inside, log_kernel - self._log_norm(), jnp.where(jnp.isnan(x), jnp.nan, -jnp.inf))
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
-        """The log of the probability between `low` and `high`. 266 evaluations for each interval."""
+        """The log of the probability between `low` and `high`. Each interval takes 266 evaluations."""
         low, high = jnp.asarray(low), jnp.asarray(high)
         zero, end = jnp.zeros_like(jnp.asarray(self.endpoint)), self.endpoint
         a, b = jnp.where(low > 0, low, zero), jnp.where(high < end, high, end)
@@ -58,7 +57,7 @@ class Argus(AbstractDistribution):
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters, by inversion of the cdf. They are not
-        differentiable by `c` and `power`."""
+        differentiable with respect to `c` and `power`."""
         dtype = jnp.result_type(float, self.endpoint, self.c, self.power)
         end, c, power = jnp.broadcast_arrays(*(jnp.asarray(v, dtype) for v in (self.endpoint, self.c, self.power)))
         u = jax.random.uniform(key, (*shape, *end.shape), dtype)

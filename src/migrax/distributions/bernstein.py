@@ -17,8 +17,8 @@ class Bernstein(AbstractDistribution):
         binomial(m, k) t^k (1 - t)^(m - k),  t = (x - low) / (high - low),
 
     of degree m, divided by its integral (S. N. Bernstein, Comm. Soc. Math. Kharkov 13 (1912) 1; RooFit's
-    `RooBernstein`). It is a density if no coefficient is negative. Only the ratios of the coefficients matter: in a
-    fit, one of them is fixed.
+    `RooBernstein`). It is a density if no coefficient is negative. Only the ratios of the coefficients matter: fix one
+    of them in a fit.
     """
 
     coefficients: Array

@@ -26,8 +26,8 @@ class Cauchy(AbstractDistribution):
     def __init__(self, mu: ArrayLike, gamma: ArrayLike):
         """**Arguments:**
 
-        - `mu`: the peak, which is the median.
-        - `gamma`: the half width at half maximum, positive: half of what is called the width of a resonance.
+        - `mu`: the position of the peak, which is also the median.
+        - `gamma`: the half width at half maximum, positive: half of the width Γ of a resonance.
         """
         self.mu, self.gamma = cast(Array, mu), cast(Array, gamma)
 

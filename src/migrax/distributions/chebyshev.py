@@ -16,9 +16,9 @@ class Chebyshev(AbstractDistribution):
 
         1 + sum of c_k T_k(t) for k = 1 to the degree,  t from -1 to 1 over the range,
 
-    divided by its integral. T_k are the Chebyshev polynomials of the first kind (Abramowitz and Stegun 22.3.6), the
-    convention is that of RooFit's `RooChebychev`. It is a density only for coefficients for which it is nowhere
-    negative, such as those whose absolute values add up to less than 1.
+    divided by its integral. T_k are the Chebyshev polynomials of the first kind (Abramowitz and Stegun 22.3.6); the
+    convention is that of RooFit's `RooChebychev`. It is a density only if it is nowhere negative. This is certain if
+    the absolute values of the coefficients add up to less than 1.
     """
 
     coefficients: Array

@@ -29,16 +29,17 @@ class Convolution(AbstractDistribution):
     """The density of a sum y + e, with y from `signal` and e from `resolution`, between `low` and `high`: 0 outside,
     and normalised to 1 inside.
 
-    The convolution is a sum over a grid of `n` cells over the range, and half as many beyond each end, by FFT, without
+    The convolution is computed by FFT on a grid of `n` cells over the range, and half as many beyond each end, without
     wrapping around. Its log is interpolated by polynomials of degree 5. Contributions from farther away than half the
     range are left out.
 
-    **Accuracy** of the log, where the density is not below 1e-6 of its largest value: 1e-5 with cells of a third of the
-    width of the narrower one of both, 1e-7 with a sixth, 1e-9 with a twentieth. The probabilities of cells are exact
-    if `signal` has a `log_integral`, so that nothing of a narrow peak or a step is lost; but near a step (the start of
-    an exponential) the error falls only as the square of the cell, and the position of a peak narrower than a cell is
-    known to half a cell. Doubling `n` shows the accuracy. Densities below some 1e-14 of the largest (1e-5 in float32)
-    are lost in the rounding of the FFT: `log_prob` stays at that floor there, without derivatives.
+    **Accuracy** of the log, where the density is not below 1e-6 of its largest value: 1e-5 if the cells are a third as
+    wide as the narrower of the two densities, 1e-7 for a sixth, 1e-9 for a twentieth. The probabilities of cells are
+    exact if `signal` has a `log_integral`, so that nothing of a narrow peak or a step is lost. Near a step (the start
+    of an exponential), however, the error falls only with the square of the cell size, and the position of a peak
+    that is narrower than a cell is known only to half a cell. Double `n` to see the accuracy. Densities below about
+    1e-14 of the largest one (1e-5 in float32) are lost in the rounding of the FFT: `log_prob` stays at this floor,
+    and its derivatives have no meaning there.
     """
 
     signal: Any
@@ -50,13 +51,13 @@ class Convolution(AbstractDistribution):
     def __init__(self, signal: Any, resolution: Any, low: ArrayLike, high: ArrayLike, n: int = 1024):
         """**Arguments:**
 
-        - `signal`: a distribution, possibly of another library, whose density must then be smooth over a cell.
-        - `resolution`: a distribution of the error (around 0, or a shift), continuous, wider than a cell.
+        - `signal`: a distribution of y. The density of one of another library must be smooth over a cell.
+        - `resolution`: the distribution of the error e, around 0 or a shift; continuous, and wider than a cell.
         - `low`, `high`: the range, finite numbers, in the units of the observable.
-        - `n`: cells over the range, an even number; powers of 2 are fast.
+        - `n`: the number of cells in the range, even and at least 16; powers of 2 are fast.
 
         **Raises:** `TypeError` for densities without a `log_prob`; `ValueError` for a range that is known (not traced)
-        and not finite or empty, or for an odd `n`.
+        and not finite or empty, or for an `n` that is odd or too small.
         """
         _foreign.check_density(signal, "the signal of the convolution")
         _foreign.check_density(resolution, "the resolution of the convolution")

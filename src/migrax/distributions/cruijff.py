@@ -15,8 +15,9 @@ class Cruijff(AbstractDistribution):
     """A peak with a width and a tail on each side, on a finite range: the density is proportional to
     exp(-(x - mu)² / (2 sigma² + alpha (x - mu)²)) (P. del Amo Sanchez et al. (BABAR), Phys. Rev. D 82 (2010) 051101).
 
-    With alpha > 0 it does not fall to 0 but to exp(-1 / alpha), so that it needs the range; with both alphas 0 it is
-    the bifurcated normal distribution. `mu` may be outside the range.
+    With alpha > 0 the density far from the peak does not fall to 0 but to exp(-1 / alpha) of its maximum, so that it
+    can be normalised only on a finite range; with both alphas 0 it is the bifurcated normal distribution. `mu` may be
+    outside the range.
     """
 
     mu: Array
@@ -39,9 +40,9 @@ class Cruijff(AbstractDistribution):
     ):
         """**Arguments:**
 
-        - `mu`: the peak, where the two sides meet.
-        - `sigma_low`, `sigma_high`: the widths below and above it, positive.
-        - `alpha_low`, `alpha_high`: the tails below and above it, not negative.
+        - `mu`: the position of the peak, where the two sides meet.
+        - `sigma_low`, `sigma_high`: the widths below and above it, positive, in the units of `x`.
+        - `alpha_low`, `alpha_high`: the strengths of the tails below and above it, not negative; no unit.
         - `low`, `high`: the range, finite. The integrals are exact to 1e-12 for ranges of up to 1e4 widths.
         """
         self.mu, self.sigma_low, self.sigma_high = cast(Array, mu), cast(Array, sigma_low), cast(Array, sigma_high)
@@ -49,14 +50,14 @@ class Cruijff(AbstractDistribution):
         self.low, self.high = cast(Array, low), cast(Array, high)
 
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
-        """The log of the density at `x`; -inf outside the range. 266 evaluations for the norm."""
+        """The log of the density at `x`; -inf outside the range. The norm takes 266 evaluations."""
         x = jnp.asarray(x)
         inside = (x >= self.low) & (x <= self.high) | jnp.isnan(x)
         steps = jnp.where(inside, x - self.mu, 0.0)
         return jnp.where(inside, _log_kernel(steps, *self._shape) - self._log_norm(), -jnp.inf)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
-        """The log of the probability between `low` and `high`. 266 evaluations for each interval."""
+        """The log of the probability between `low` and `high`. Each interval takes 266 evaluations."""
         low, high = jnp.asarray(low), jnp.asarray(high)
         a, b = jnp.where(low > self.low, low, self.low), jnp.where(high < self.high, high, self.high)
         nonempty = b > a

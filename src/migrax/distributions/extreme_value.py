@@ -12,7 +12,7 @@ from .exponential import log_mean_exp
 
 
 class GeneralizedExtremeValue(AbstractDistribution):
-    """The distribution of the largest of many: its cdf is
+    """The distribution of the largest of many random numbers: its cdf is
 
         exp(-(1 + xi z)^(-1 / xi)),  z = (x - mu) / sigma,  where 1 + xi z > 0
 

@@ -9,10 +9,10 @@ from ._piecewise import check_contents, choose, floats, growing, log_or_nothing,
 
 
 class HistogramTemplate(AbstractDistribution):
-    """The density that is constant in each bin of a histogram, in proportion to its content over its width.
+    """The density that is constant in each bin of a histogram, proportional to the content divided by the bin width.
 
-    A bin includes its lower edge, the last one both. Contents may be parameters; a negative one makes everything that
-    depends on it NaN. The derivative in `x` is 0 everywhere, also at an edge.
+    A bin includes its lower edge, and the last bin includes both edges. Contents may be parameters; a negative one
+    makes everything that depends on it NaN. The derivative with respect to `x` is 0 everywhere, also at an edge.
     """
 
     counts: Array

@@ -9,9 +9,10 @@ from ._piecewise import check_contents, choose, floats, growing, log_or_nothing,
 
 
 class Interpolated(AbstractDistribution):
-    """The density proportional to the straight lines between values at knots, and 0 beyond the outer knots.
+    """The density that is interpolated linearly between values at knots, and 0 beyond the outer knots.
 
-    Its integral is exact (trapezoids). Values may be parameters; a negative one makes what depends on it NaN.
+    Its integral is exact (trapezoids). Values may be parameters; a negative one makes everything that depends on it
+    NaN.
     """
 
     knots: Array
@@ -21,8 +22,8 @@ class Interpolated(AbstractDistribution):
         """**Arguments:**
 
         - `knots`: shape `(n,)`, increasing and finite, in the units of `x`.
-        - `values`: those of the density at the knots up to a common factor, shape `(n,)`, or `(..., n)` for several at
-            once. A value of 0 is allowed (the tip of a triangle).
+        - `values`: the density at the knots up to a common factor, shape `(n,)`, or `(..., n)` for several densities
+            at once. A value of 0 is allowed (the tip of a triangle).
 
         **Raises:** `ValueError` for knots that do not increase, shapes that do not match, or values that are known (not
         traced) and negative, not finite or all 0.

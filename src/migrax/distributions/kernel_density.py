@@ -26,7 +26,8 @@ class KernelDensity(AbstractDistribution):
     At a boundary of the range the kernels are reflected, so that the density does not fall there to half its value;
     with `reflect=False` they are cut off, and the sum is normalised to what remains.
 
-    The time grows as events times points; the memory does not (a few million numbers at a time).
+    The computing time is proportional to the number of events times the number of points at which the density is
+    evaluated; memory holds only a few million numbers at a time.
     """
 
     events: Array
@@ -47,7 +48,7 @@ class KernelDensity(AbstractDistribution):
     ):
         """**Arguments:**
 
-        - `events`: shape `(n,)`.
+        - `events`: the values of the observable, shape `(n,)`.
         - `bandwidth`: the standard deviation of the kernels, in the units of the events; one number, or one for each
             event. Default: Scott's rule, sigma n_eff^(-1/5) with the standard deviation sigma of the events and
             n_eff = (sum w)²/(sum w²), as that of `scipy.stats.gaussian_kde` (D. W. Scott, Multivariate Density

@@ -16,10 +16,10 @@ class Landau(AbstractDistribution):
     """Landau's distribution of the energy lost in a thin layer (J. Phys. USSR 8 (1944) 201), with location and scale.
 
     The density is phi((x - mu) / sigma) / sigma with Landau's own phi(l), the inverse Laplace transform of s^s, as in
-    ROOT, RooFit and SciPy's documentation. `mu` is not its maximum, which is at mu - 0.22278 sigma, and neither its
-    mean nor its variance exist. `scipy.stats.landau` computes it in another unit (seen with 1.17): this is its
-    `landau(mu + sigma * log(pi / 2), sigma * pi / 2)`. Exact to 1e-12, with its derivatives, for (x - mu) / sigma from
-    -200, where the log of the density is -1e86 (below, it continues as a straight line), to 1e8 and beyond.
+    ROOT, RooFit and SciPy's documentation. `mu` is not the position of the maximum, which is at mu - 0.22278 sigma;
+    neither the mean nor the variance exist. `scipy.stats.landau` uses another scale (seen with 1.17): the distribution
+    here is its `landau(mu + sigma * log(pi / 2), sigma * pi / 2)`. Exact to 1e-12, with its derivatives, for
+    (x - mu) / sigma from -200, where the log of the density is -1e86 (below, it continues linearly), to 1e8 and beyond.
     """
 
     mu: Array
@@ -34,11 +34,11 @@ class Landau(AbstractDistribution):
         self.mu, self.sigma = cast(Array, mu), cast(Array, sigma)
 
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
-        """The log of the density at `x`. 112 evaluations per point."""
+        """The log of the density at `x`. Each point takes 112 evaluations."""
         return _log_phi((jnp.asarray(x) - self.mu) / self.sigma) - jnp.log(self.sigma)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
-        """The log of the probability between `low` and `high`. 1120 evaluations for each interval."""
+        """The log of the probability between `low` and `high`. Each interval takes 1120 evaluations."""
         return _log_interval(low, high, self.mu, self.sigma)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:

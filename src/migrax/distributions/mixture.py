@@ -27,8 +27,8 @@ class Mixture(AbstractDistribution):
     model.log_expected([0.0, 1.0, 2.0])  # for mx.PoissonNLL
     ```
 
-    A weight may be exactly 0, where derivatives in it are right as well, and negative (in the course of a fit, or by
-    interference): the density is right where the sum is positive, and NaN where it is negative.
+    A weight may be exactly 0, where derivatives with respect to it are also right. It may be negative (in the course of
+    a fit, or because of interference): the density is right where the sum is positive, and NaN where it is negative.
     """
 
     components: tuple[Any, ...]
@@ -46,9 +46,9 @@ class Mixture(AbstractDistribution):
 
         - `components`: distributions, in a sequence or by name. Objects of other libraries that have a `log_prob` work
             for everything but probabilities of intervals.
-        - `fractions`: one per component, which add up to 1 (they are not normalised, and checked only if they are
-            numbers, not traced); or one fewer, and the last component has the rest. By name, any one may be left out,
-            which then has the rest. In an array the components are the first axis.
+        - `fractions`: one per component, which add up to 1 (they are not normalised, and are checked only if they are
+            numbers, not traced); or one fewer, and the last component gets the rest. In a dictionary any one may be
+            left out, which then gets the rest. In an array the components are the first axis.
         - `yields`: instead of fractions, the expected number of events of each component.
 
         **Raises:** `TypeError` for components without a `log_prob`, or unless exactly one of `fractions` and `yields`
@@ -78,12 +78,12 @@ class Mixture(AbstractDistribution):
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """The shape of one event, that of the components: `()` for one observable."""
+        """The shape of one event, which is that of the components: `()` for one observable."""
         return _foreign.event_shape(self.components[0])
 
     @property
     def extended(self) -> bool:
-        """Whether it has yields, and so an expected number of events."""
+        """Whether it has yields, and therefore an expected number of events."""
         return self.yields is not None
 
     @property

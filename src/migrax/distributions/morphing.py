@@ -24,11 +24,11 @@ class Morph(AbstractDistribution):
 
     Between two anchors the contents are interpolated linearly, or exponentially with `log=True` (HistFactory's
     interpolation codes 0 and 1: K. Cranmer et al., CERN-OPEN-2012-016). Beyond the outer anchors the outermost line or
-    exponential is extrapolated, as there; a content that a line would make negative is 0, with derivatives 0 (as in
-    ROOT's HistFactory; exponentials stay positive). At the anchors the slope jumps: the derivative is the one above the
-    anchor.
+    exponential is extrapolated, as in HistFactory. A content that the extrapolation would make negative is 0, with
+    derivatives 0, as in ROOT (exponentials stay positive). At the anchors the slope jumps: the derivative there is the
+    one on the upper side.
 
-    As a distribution it is the shape; its normalisation is `total`, which depends on the parameter too.
+    As a distribution it describes the shape; its normalisation is `total`, which also depends on the parameter.
     """
 
     templates: Array

@@ -35,12 +35,13 @@ class Normalized(AbstractDistribution):
         return mx.distributions.Normalized(lambda x: jnp.log(1 + slope * x + bump * jnp.sin(x) ** 2), 0.0, 5.0)
     ```
 
-    Its integral is a sum over `panels` of equal length with Gauss-Legendre `nodes` each, in log space, with derivatives
-    of any order in everything that `log_density` depends on. It is as accurate as a polynomial of degree 2 nodes - 1
-    describes the density over a panel: let panels end at kinks or steps (`breaks`), and put enough panels under a peak
-    (one per 5 standard deviations gives 1e-13). `normalization_error` estimates the accuracy.
+    Its integral is computed on `panels` of equal length with Gauss-Legendre `nodes` each, in log space. It has
+    derivatives of any order with respect to everything that `log_density` depends on. It is accurate if a polynomial of
+    degree 2 nodes - 1 describes the density over each panel: let panels end at kinks or steps (`breaks`), and put
+    enough panels under a peak (one per 5 standard deviations gives 1e-13). `normalization_error` estimates the
+    accuracy.
 
-    Where parameters make it negative or NaN, `log_prob` is NaN.
+    Where parameters make the density negative or NaN, `log_prob` is NaN.
     """
 
     log_density: Callable[[Array], Array]
@@ -65,8 +66,9 @@ class Normalized(AbstractDistribution):
             `x` of any shape, it returns one number for each; for two observables `x` has shape `(..., 2)`. Its
             parameters are in its closure, or it is an `eqx.Module` that holds them.
         - `low`, `high`: the range, finite: two numbers, or two arrays of shape `(2,)` for two observables.
-        - `panels`: their number along each axis, between successive `breaks`; default 32, or 8 for two observables.
-        - `nodes`: in each panel, at least 4.
+        - `panels`: the number of panels along each axis, between successive `breaks`; default 32, or 8 for two
+            observables.
+        - `nodes`: the number of nodes in each panel, at least 4.
         - `breaks`: points where panels must end (kinks and steps of the density); they may be parameters. Those outside
             the range are ignored. For two observables a pair of sequences.
 
@@ -89,7 +91,7 @@ class Normalized(AbstractDistribution):
 
     @property
     def normalization_error(self) -> Float[Array, "..."]:
-        """An estimate of the relative error of the integral, usually too large: see `integrate`."""
+        """An estimate of the relative error of the integral, which is usually too large: see `integrate`."""
         return self._integrate(None)[1]
 
     @property
@@ -192,8 +194,8 @@ def integrate(
 
     The error is the sum over panels of three times the largest difference from four other rules: one node less, three
     less, half as many in each half of the panel, and Clenshaw-Curtis. It was an overestimate for every kink and step
-    tried. A peak between the nodes of all these rules is missed, and one that only some of them see has an error of
-    the order of 1.
+    that was tried. A peak between the nodes of all these rules is not noticed; if only some of the rules see a peak,
+    the error is of the order of 1.
 
     **Arguments:** as those of `Normalized`.
 

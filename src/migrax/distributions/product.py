@@ -15,8 +15,8 @@ from . import _foreign
 class Product(eqx.Module):
     """The density of `k` independent observables: the last axis of `x`, each with a distribution of its own.
 
-    It is not an `AbstractDistribution`, which has one observable and so bins and a cdf along one axis, but may be a
-    component of a `Mixture`, which then has `k` observables too, and no bins.
+    It is not an `AbstractDistribution`, because these have one observable, with bins and a cdf. It may be a component
+    of a `Mixture`, which then also has `k` observables and no bins.
     """
 
     distributions: tuple[Any, ...]
@@ -44,7 +44,7 @@ class Product(eqx.Module):
         return (len(self.distributions),)
 
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
-        """The log of the density at `x` of shape `(..., k)`; in units of one over those of all observables."""
+        """The log of the density at `x` of shape `(..., k)`; its unit is one over the product of those of all `k`."""
         columns = self._columns(x, "x")
         return functools.reduce(
             jnp.add, [d.log_prob(column) for d, column in zip(self.distributions, columns, strict=True)]

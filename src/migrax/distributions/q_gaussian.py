@@ -42,7 +42,7 @@ class QGaussian(AbstractDistribution):
         return standard_log_prob(z, jnp.asarray(self.q - 1.0)) - jnp.log(self.sigma)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
-        """The log of the probability between `low` and `high`. 286 evaluations for each interval."""
+        """The log of the probability between `low` and `high`. Each interval takes 286 evaluations."""
         return standard_log_integral(low, high, self.mu, self.sigma, self.q - 1.0)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:

@@ -13,8 +13,8 @@ class StudentT(AbstractDistribution):
     """Student's t distribution with location and scale: the density is proportional to
     (1 + (x - mu)² / (nu sigma²))^(-(nu + 1) / 2).
 
-    Exact to 1e-13 from nu = 0.05 on. For large nu it approaches the normal distribution, which it is for `nu=inf`, and
-    the derivatives by `nu` remain right as they go to 0.
+    Exact to 1e-13 for nu of 0.05 or more. For large nu it approaches the normal distribution, which is `nu=inf`; the
+    derivatives with respect to `nu`, which approach 0, remain accurate.
     """
 
     mu: Array
@@ -36,7 +36,7 @@ class StudentT(AbstractDistribution):
         return standard_log_prob((jnp.asarray(x) - self.mu) / scale, e) - jnp.log(scale)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
-        """The log of the probability between `low` and `high`. 286 evaluations for each interval."""
+        """The log of the probability between `low` and `high`. Each interval takes 286 evaluations."""
         e, scale = self._as_q_gaussian()
         return standard_log_integral(low, high, self.mu, scale, e)
 

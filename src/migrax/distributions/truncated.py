@@ -19,7 +19,7 @@ from .normal import Normal
 
 
 class Truncated(AbstractDistribution):
-    """The density `base` between `low` and `high`, or within several ranges, normalised there.
+    """The density `base` restricted to the range from `low` to `high`, or to several ranges, and normalised there.
 
     ```python
     mx.distributions.Truncated(mx.distributions.Exponential(0.5), 0.0, 10.0)
@@ -109,7 +109,7 @@ class Truncated(AbstractDistribution):
 
 
 class TruncatedNormal(AbstractDistribution):
-    """The normal distribution with mean `mu` and standard deviation `sigma`, cut to the range between `low` and `high`.
+    """The normal distribution with mean `mu` and standard deviation `sigma`, truncated to the range `low` to `high`.
 
     The range may be far in a tail: see `Truncated`, which takes several ranges, too.
     """

@@ -33,11 +33,11 @@ class Voigt(AbstractDistribution):
         self.mu, self.sigma, self.gamma = cast(Array, mu), cast(Array, sigma), cast(Array, gamma)
 
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
-        """The log of the density at `x`. 34 terms per point."""
+        """The log of the density at `x`. Each point takes 34 terms."""
         return _log_voigt(jnp.asarray(x) - self.mu, self.sigma, self.gamma)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
-        """The log of the probability between `low` and `high`, exact to 1e-12. 266 densities for each interval."""
+        """The log of the probability between `low` and `high`, exact to 1e-12. Each interval takes 266 densities."""
         return _log_integral(low, high, self.mu, self.sigma, self.gamma)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:

@@ -18,7 +18,7 @@ class Histogram(NamedTuple):
 
 
 def from_histogram(histogram: Any) -> Histogram:
-    """Contents and edges of a histogram, without under- and overflow.
+    """Returns the contents and the edges of a histogram, without underflow and overflow.
 
     ```python
     h = hist.Hist.new.Reg(50, 0, 10).Weight().fill(x, weight=w)
@@ -33,11 +33,14 @@ def from_histogram(histogram: Any) -> Histogram:
         `numpy.histogram2d` return.
 
     **Returns:** a pair `(counts, edges)`. If the histogram keeps sums of squared weights that differ from its
-    contents, `counts` is `mx.Counts(value, variance)`, else an array. The edges of a discrete axis are half-way between
-    its integers, or 0, 1, ... for names.
+    contents, `counts` is `mx.Counts(value, variance)`, else an array, of the shape of the bins. `edges` has shape
+    `(n + 1,)` for `n` bins; for several axes it is a tuple of such arrays. The edges of a discrete axis are half-way
+    between its integers, or 0, 1, ... for names.
 
     **Raises:** `TypeError` for any other object, or a profile (its contents are means, not counts); `ValueError` for a
     bin without width.
+
+    **Warns** if the histogram has weights, but no sums of their squares.
     """
     if isinstance(histogram, tuple):
         return _of_numpy(histogram)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def to_iminuit(
     nll: Callable[[Any, Any], ArrayLike], params: PyTree, data: PyTree, *, up: float = 0.5, hessian: bool = True
 ) -> "Minuit":
-    """The fit of `mx.fit(nll, params, data)` as an `iminuit.Minuit`, ready for `migrad()`.
+    """Returns an `iminuit.Minuit` for the fit `mx.fit(nll, params, data)`, ready for `migrad()`.
 
     ```python
     m = mx.io.to_iminuit(nll, params, data)
@@ -37,10 +37,10 @@ def to_iminuit(
     m.draw_mnprofile("mu")
     ```
 
-    It has the names, starts, bounds and fixed parameters of `params`, value and gradient as compiled programs and, with
-    `hessian`, the exact second derivatives, which iminuit uses if its strategy is 1 or more.
+    It has the names, starts, bounds and fixed parameters of `params`. Value and gradient are compiled programs. With
+    `hessian=True` it also has the exact second derivatives, which iminuit uses if its strategy is 1 or more.
 
-    **Arguments:** as for `mx.fit`; `params` and `data` must not be traced.
+    **Arguments:** `nll`, `params`, `data` and `up` as for `mx.fit`; `params` and `data` must not be traced.
 
     **Raises:** `ImportError` without iminuit; `TypeError`, `ValueError` as `mx.fit`.
     """
@@ -83,11 +83,11 @@ def _with_numpy(fn: Callable[[Any], Any], dtype: Any) -> Callable[[Any], Any]:
 
 
 def from_iminuit(minuit: "Minuit", params: PyTree) -> FitResult:
-    """The result of a `Minuit` of `to_iminuit` as the `FitResult` that `mx.minos`, `mx.profile`, ... accept.
+    """Converts the result of a `Minuit` from `to_iminuit` to the `FitResult` that `mx.minos`, `mx.profile`, ... accept.
 
     **Arguments:**
 
-    - `minuit`: after `migrad()`; its covariance is used if it has one.
+    - `minuit`: the object after `migrad()`; its covariance is used if it has one.
     - `params`: the tree of parameters that it was made from. Which of them are fixed is taken from `minuit`.
 
     **Returns:** a `FitResult`, valid if `minuit.valid`.

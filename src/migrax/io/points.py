@@ -20,9 +20,10 @@ _WORD = re.compile(r'[^\s"(),+*/^<>!=&|]+')  # names, including those in express
 def to_pyhf(
     result: FitResult, workspace: str | os.PathLike[str] | Mapping[str, Any], *, measurement: str | None = None
 ) -> dict[str, Any]:
-    """The workspace with the fitted parameters as starts ("inits") of a measurement, and those that were fixed marked
-    as fixed: `pyhf.Workspace(...).model().config.suggested_init()` are the fitted values, and `mx.io.from_pyhf` starts
-    there.
+    """Returns the workspace with the fitted values as the starts ("inits") of a measurement.
+
+    Parameters that were fixed are marked as fixed. `pyhf.Workspace(...).model().config.suggested_init()` then returns
+    the fitted values, and fits of `mx.io.from_pyhf` start there.
 
     ```python
     json.dump(mx.io.to_pyhf(result, "workspace.json"), open("fitted.json", "w"))
@@ -30,15 +31,15 @@ def to_pyhf(
 
     **Arguments:**
 
-    - `result`: that of a fit of what `mx.io.from_pyhf` returned for the workspace.
+    - `result`: the result of a fit of the likelihood that `mx.io.from_pyhf` returned for this workspace.
     - `workspace`: a path to a JSON file, or what was read from one. It is not changed.
     - `measurement`: the name of a measurement; default: the first.
 
-    **Returns:** a new workspace. A vector parameter with some fixed entries is not marked as fixed, as pyhf fixes all
-    entries or none (those of bins without an error are fixed automatically).
+    **Returns:** a new workspace. A vector parameter of which only some entries are fixed is not marked as fixed,
+    because pyhf fixes all entries or none (entries of bins without an error are fixed automatically).
 
-    **Raises:** `ValueError` for a workspace without such a measurement, or without these parameters; `TypeError` for
-    other results.
+    **Raises:** `ValueError` for a workspace without this measurement, or without these parameters; `TypeError` for any
+    other result.
     """
     params = _params(result)
     new = copy.deepcopy(dict(load(workspace, "workspace")))
@@ -67,7 +68,7 @@ def to_pyhf(
 def to_hs3(
     result: FitResult, document: str | os.PathLike[str] | Mapping[str, Any], *, name: str = "fitted"
 ) -> dict[str, Any]:
-    """The HS3 document with the fitted parameters as a parameter point.
+    """Returns the HS3 document with the fitted values added as a parameter point.
 
     ```python
     json.dump(mx.io.to_hs3(result, "document.json"), open("fitted.json", "w"))
@@ -75,13 +76,14 @@ def to_hs3(
 
     **Arguments:**
 
-    - `result`: that of a fit of what `mx.io.from_hs3` returned for the document.
+    - `result`: the result of a fit of the likelihood that `mx.io.from_hs3` returned for this document.
     - `document`: a path to a JSON file, or what was read from one. It is not changed.
-    - `name`: that of the point; an existing one is replaced. `mx.io.from_hs3(..., point=name)` starts there.
+    - `name`: the name of the point; an existing point with this name is replaced. Fits of
+        `mx.io.from_hs3(..., point=name)` start there.
 
     **Returns:** a new document. Entries of vectors, which have no names in the document, are written as `"mcstat[0]"`.
 
-    **Raises:** `ValueError` for a document without these parameters; `TypeError` for other results.
+    **Raises:** `ValueError` for a document without these parameters; `TypeError` for any other result.
     """
     params = _params(result)
     new = copy.deepcopy(dict(load(document, "document")))

@@ -28,7 +28,7 @@ def from_pyhf(
     measurement: str | None = None,
     interpolation: Mapping[str, Any] | None = None,
 ) -> tuple[HistFactory, dict[str, Parameter], dict[str, Any]]:
-    """A HistFactory workspace (https://pyhf.readthedocs.io/en/latest/likelihood.html) as a likelihood of migrax.
+    """Reads a HistFactory workspace (https://pyhf.readthedocs.io/en/latest/likelihood.html) as a likelihood of migrax.
 
     ```python
     nll, params, data = mx.io.from_pyhf("workspace.json")
@@ -36,9 +36,10 @@ def from_pyhf(
     mx.upper_limit(nll, params, data, nll.poi)
     ```
 
-    The value is pyhf's minus log of the likelihood, with its constants. All modifiers are supported: normfactor,
-    normsys, histosys, shapesys, shapefactor, staterror, lumi. Parameters have pyhf's names, starts and bounds, and the
-    same ones are fixed: those of bins without an error or without events are fixed, one by one.
+    The value is minus the log of the likelihood as in pyhf, including its constants. All modifiers are supported:
+    normfactor, normsys, histosys, shapesys, shapefactor, staterror, lumi. Parameters have pyhf's names, starts and
+    bounds, and the same ones are fixed. Entries of vectors for bins without an error or without events are also fixed,
+    one by one.
 
     **Arguments:**
 
@@ -46,8 +47,8 @@ def from_pyhf(
     - `patch`: a JSON Patch (a path, or its list of operations), such as one signal of a published likelihood; or a pair
         of a patch set and the name (or the values) of one of its patches. Needs `pip install "migrax[pyhf]"`.
     - `patchset`: a set of patches (a path, its JSON, or a `pyhf.PatchSet`), all of whose signals are read as a stack:
-        every returned array has a leading axis of signals, for `jax.vmap`. For some of them, a pair of the set and a
-        list of names (or values); or a list of patches (paths, or lists of operations).
+        every returned array has a leading axis of signals, for `jax.vmap`. To read only some of them, give a pair of
+        the set and a list of names (or values), or a list of patches (paths, or lists of operations).
     - `measurement`: the name of a measurement; default: the first.
     - `interpolation`: for normsys `"code4"` (default) or `"code1"`, for histosys `"code4p"` (default), `"code0"`,
         `"code2"` or `"code2c"`, as in `{"normsys": "code1", "histosys": "code0"}`; pyhf's `modifier_settings` are
@@ -55,8 +56,8 @@ def from_pyhf(
 
     **Returns:** `(likelihood, params, data)`: an `mx.io.HistFactory`, whose templates are arrays; a dictionary of
     `mx.Parameter`; and `{"main": {channel: counts}, "aux": {parameter: global observable}}`. The parameter of interest
-    is `likelihood.poi`; `None`, with a warning, if no modifier has it, as in a published background without a signal.
-    Workspaces that differ only in their numbers and the names of samples share all compiled programs.
+    is `likelihood.poi`; `None`, with a warning, if no modifier depends on it, as in a published background without a
+    signal. Workspaces that differ only in their numbers and the names of samples share all compiled programs.
 
     For a `patchset`, `likelihood.points` has the names and values of the signals. A test of each is one call:
 
@@ -66,8 +67,8 @@ def from_pyhf(
     tests.cls, likelihood.points.values
     ```
 
-    and so are fits and limits. One of them is `jax.tree.map(lambda x: x[i], (likelihood, params, data))`. A sample that
-    a signal lacks has no events there, and a variation that it lacks has no effect.
+    The same holds for fits and limits. `jax.tree.map(lambda x: x[i], (likelihood, params, data))` selects one of the
+    signals. A sample that is missing for a signal has no events there, and a missing variation has no effect.
 
     **Raises:** `ValueError` for an invalid workspace, with the place in the JSON and the reason.
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def contour(contour: Contour, ax: "Axes | None" = None) -> "Axes":
-    """The regions of two parameters at one or several confidence levels, and the minimum.
+    """Draws the regions of two parameters at one or several confidence levels, and the minimum.
 
     ```python
     mx.plot.contour(mx.contour(nll, result, data, ("mu", "sigma"), cl=[0.68, 0.95]))

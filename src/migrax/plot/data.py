@@ -28,14 +28,14 @@ def data_and_model(
     part: str | int | None = None,
     xlabel: str | None = None,
 ) -> Any:
-    """The data with their errors and the fitted model; below them the pulls, (data - model) / standard deviation.
+    """Draws the data with their errors and the fitted model; below them the pulls, (data - model) / standard deviation.
 
-    Counts are drawn with the model as steps, which are filled if the likelihood provides its samples (`mx.TemplateNLL`,
-    the models of `mx.io.from_pyhf`), the largest at the bottom, and of more than nine the smallest as one; up to nine
-    samples have the same colours and order in all channels. Points are drawn with the curve, unbinned events as a
-    histogram with the density, whose integrals over the bins define the pulls. The error of a plain count is its square
-    root, that of the pulls the likelihood's own. Masked data are not drawn. `set_yscale("log")` may be called before or
-    after.
+    Counts are drawn with the model as steps. If the likelihood provides its samples (`mx.TemplateNLL`, the models of
+    `mx.io.from_pyhf`), these are filled and stacked, with the largest at the bottom; if there are more than nine, the
+    smallest are drawn as one. Up to nine samples have the same colours and order in all channels. Points are drawn with
+    the curve, and unbinned events as a histogram with the density, whose integrals over the bins define the pulls. The
+    error of a plain count is its square root; pulls have the standard deviation that the likelihood assumes. Masked
+    data are not drawn. `set_yscale("log")` may be called before or after.
 
     ```python
     mx.plot.data_and_model(nll, result, counts, edges=edges, xlabel="Mass [GeV]")
@@ -45,7 +45,7 @@ def data_and_model(
     **Arguments:**
 
     - `likelihood`, `data`: as given to `mx.fit`.
-    - `result`: what it returned.
+    - `result`: the result of `mx.fit`.
     - `ax`: a pair of axes, for the data and the pulls; or one, for the data alone; default: both, in a new figure.
     - `edges`: those of `n` bins, shape `(n + 1,)`, or `(n, 2)` for bins with gaps between them; default: bins are
         numbered. For unbinned events: those of the histogram, or a number of bins.

@@ -17,7 +17,7 @@ T = TypeVar("T", HypoTest, UpperLimit)
 
 
 def cls_scan(tests: HypoTest | Sequence[HypoTest], ax: "Axes | None" = None, *, cl: float | None = 0.95) -> "Axes":
-    """CLs, observed and expected with its bands, against the tested value.
+    """Draws CLs, observed and expected with its bands, against the tested value.
 
     ```python
     mx.plot.cls_scan([mx.hypotest(nll, result, data, "mu", mu) for mu in np.linspace(0.0, 3.0, 31)])
@@ -57,7 +57,7 @@ def cls_scan(tests: HypoTest | Sequence[HypoTest], ax: "Axes | None" = None, *, 
 def limit_band(
     x: ArrayLike, limits: UpperLimit | Sequence[UpperLimit], ax: "Axes | None" = None, *, xlabel: str | None = None
 ) -> "Axes":
-    """Upper limits, observed and expected with their bands, against a parameter of the signal such as a mass.
+    """Draws upper limits, observed and expected with their bands, against a parameter of the signal such as a mass.
 
     ```python
     limits = jax.vmap(lambda signal: mx.upper_limit(model(signal), params, data, "mu"))(signals)
@@ -66,7 +66,7 @@ def limit_band(
 
     **Arguments:**
 
-    - `x`: shape `(n,)`.
+    - `x`: the values of this parameter, shape `(n,)`.
     - `limits`: `n` limits, a sequence of them or vmapped. Those that are not found leave gaps.
     - `ax`: where to draw; default: a new figure. Its axes may be logarithmic, before or after.
     - `xlabel`: what `x` is, with its unit.

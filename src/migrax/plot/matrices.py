@@ -15,7 +15,7 @@ _MAX_WRITTEN = 12  # parameters whose correlations are written as numbers
 
 
 def correlation(fit: FitResult | Covariance, ax: "Axes | None" = None, *, numbers: bool | None = None) -> "Axes":
-    """The correlations of the fitted parameters, from -1 in blue to 1 in red.
+    """Draws the correlations of the fitted parameters, from -1 in blue to 1 in red.
 
     ```python
     mx.plot.correlation(result)

@@ -17,10 +17,10 @@ _LEVELS = (0.68, 0.95)  # of two parameters
 
 
 def profile(profile: Profile, ax: "Axes | None" = None, *, minos: Minos | None = None) -> "Axes":
-    """The rise of the likelihood above its minimum, -2 Δ ln L (for a chi2: Δ chi2), along one parameter, or two.
+    """Draws the rise above the minimum, -2 Δ ln L (for a chi2: Δ chi2), along one parameter or two.
 
-    Lines show a rise by one, two, three standard deviations. Points whose fit failed are gaps. For two parameters it is
-    drawn as filled contours, with lines at the 68 % and 95 % regions of two parameters.
+    For one parameter, lines mark the rise for one, two and three standard deviations, and points whose fit failed are
+    gaps. For two parameters, the rise is drawn as filled contours, with lines around their joint 68 % and 95 % regions.
 
     ```python
     along = mx.profile(nll, result, data, "mu")

@@ -14,9 +14,11 @@ _BAR = 0.72  # of the distance between rows
 
 
 def impacts(impacts: Impacts, ax: Any = None, *, top: int = 20) -> Any:
-    """The nuisance parameters ranked by their impact. Left: their pulls, with the errors after the fit in units of
-    those before. Right: the shift of the parameter of interest by each, up and down, and, as outlines, the shift for
-    its error before the fit.
+    """Draws the nuisance parameters, ranked by their impact.
+
+    Left: their pulls, with error bars that show the errors after the fit in units of those before. Right: the shifts of
+    the parameter of interest if a nuisance parameter is moved up or down by its error after the fit; outlines show the
+    same for its error before the fit.
 
     ```python
     mx.plot.impacts(mx.impacts(nll, result, data, "mu", prefit={"alpha": (0.0, 1.0)}))

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 
 def pulls(study: PullStudy, name: str | None = None, ax: "Axes | None" = None, *, bins: int | None = None) -> "Axes":
-    """The pulls of one parameter in toys, with the standard normal distribution, which they follow if the estimate and
-    its errors are right.
+    """Draws the pulls of one parameter in toys, with the standard normal distribution.
+
+    The pulls follow this distribution if the estimate is unbiased and its errors are right.
 
     ```python
     fits = mx.fit_toys(nll, result.params, mx.Toys(10_000, jax.random.key(0)))
@@ -27,8 +28,8 @@ def pulls(study: PullStudy, name: str | None = None, ax: "Axes | None" = None, *
     - `study`: what `mx.pull_study` returned. Toys without a pull are left out.
     - `name`: the parameter; may be omitted if there is only one.
     - `ax`: where to draw; default: a new figure.
-    - `bins`: their number, from -4 to 4, or further if more than one pull in a thousand lies beyond; the number outside
-        is written in the corner. Default: from the number of toys.
+    - `bins`: the number of bins, from -4 to 4, or in a larger range if more than one pull in a thousand lies outside;
+        the number of pulls outside is written in the corner. Default: chosen from the number of toys.
 
     **Returns:** the `ax`.
 
@@ -73,8 +74,8 @@ def pulls(study: PullStudy, name: str | None = None, ax: "Axes | None" = None, *
 
 
 def coverage(study: CoverageStudy, ax: "Axes | None" = None) -> "Axes":
-    """The fraction of the intervals of each parameter that contain the true value, with its error from the number of
-    toys, and the nominal coverage.
+    """Draws the fraction of the intervals of each parameter that contain the true value, with its error due to the
+    finite number of toys, and the nominal coverage.
 
     ```python
     fits = mx.fit_toys(nll, result.params, mx.Toys(10_000, jax.random.key(0)), minos=True)

@@ -24,8 +24,10 @@ def toy_distributions(
     statistic: AbstractStatistic | None = None,
     bins: int = 40,
 ) -> "Axes":
-    """The distributions of the test statistic in the toys of the tested hypothesis and of the alternative, its observed
-    value, and the asymptotic prediction for each bin (G. Cowan et al., Eur. Phys. J. C 71 (2011) 1554).
+    """Draws the distributions of the test statistic in the toys of the tested hypothesis and of the alternative.
+
+    It also shows the observed value, and the asymptotic prediction for each bin (G. Cowan et al., Eur. Phys. J. C 71
+    (2011) 1554).
 
     ```python
     test = mx.hypotest(nll, params, data, "mu", 1.0, calculator=mx.Toys(10_000, jax.random.key(0)))
@@ -36,10 +38,10 @@ def toy_distributions(
 
     - `test`: what `mx.hypotest` or `mx.discovery` returned by toys.
     - `ax`: where to draw; default: a new figure.
-    - `asymptotic`: the same test without toys, which provides the statistic of the Asimov data. Without it (and for
-        two-sided statistics) that follows from the median of the toys of the alternative.
+    - `asymptotic`: the same test without toys, which provides the statistic of the Asimov data. If it is not given (and
+        for two-sided statistics), this is estimated from the median of the toys of the alternative.
     - `statistic`: that of the test, as given to `mx.hypotest`; default: `mx.QTilde()`, for a discovery `mx.Q0()`.
-    - `bins`: their number. One toy in a thousand lies beyond the last one.
+    - `bins`: the number of bins. One toy in a thousand lies beyond the last bin.
 
     **Returns:** the `ax`.
 

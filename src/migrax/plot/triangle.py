@@ -19,7 +19,7 @@ _HOW = "corner([*profiles, *contours, minos]), of what mx.profile, mx.contour an
 
 
 def corner(results: Iterable[Profile | Contour | Minos], ax: Any = None) -> np.ndarray:
-    """A triangle: on the diagonal the profile of each parameter, below it the contours of each pair.
+    """Draws a triangle of pictures: the profile of each parameter on the diagonal, the contours of each pair below it.
 
     ```python
     names = ["alpha", "mu", "sigma"]
@@ -30,8 +30,9 @@ def corner(results: Iterable[Profile | Contour | Minos], ax: Any = None) -> np.n
 
     **Arguments:**
 
-    - `results`: profiles of one parameter each, contours of the pairs, and `mx.minos` if its crossings are to be shown,
-        in any order. The parameters appear in the order in which they occur. Missing results leave empty panels.
+    - `results`: profiles of one parameter each, contours of the pairs, and a result of `mx.minos` if its crossings are
+        to be shown, in any order. Parameters are arranged in the order in which they first occur. Missing results leave
+        empty panels.
     - `ax`: an array of axes of shape `(k, k)` for `k` parameters; default: a new figure.
 
     **Returns:** the array of axes. Those above the diagonal are hidden.

@@ -79,7 +79,7 @@ class AbstractFits:
         return self
 
     def minos(self, *parameters: int | str, cl: float | None = None) -> Any:
-        """Find asymmetric errors, by `mx.minos`. If it meets a deeper minimum it moves there, with a warning.
+        """Find asymmetric errors, by `mx.minos`. If it finds a deeper minimum it moves there, with a warning.
 
         If parameters were changed since the last fit, the current values must still be at a minimum, which is then
         fitted again from there.
@@ -112,8 +112,8 @@ class AbstractFits:
 
     def scan(self, ncall: int | None = None) -> Any:
         """Move to the best point of a grid over all parameters that are not fixed: within their limits, or one error to
-        both sides where there is none. If no point is better than the current one it stays there, while iminuit's moves
-        uphill. A last resort, and not a minimum: call `migrad` afterwards.
+        both sides where there is no limit. If no point is better than the current one, nothing changes (iminuit would
+        move uphill). This is a last resort, and does not find a minimum: call `migrad` afterwards.
 
         **Arguments:**
 

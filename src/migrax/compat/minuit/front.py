@@ -19,8 +19,9 @@ _STALE = "Parameters were changed since."
 
 
 class Minuit(AbstractParameters, AbstractFits, AbstractDrawing, AbstractRefusals):
-    """A fit as an object with memory, with the names of iminuit's `Minuit`. All work is done by the functions of
-    migrax, from the current values, and their results are stored.
+    """A fit as an object that keeps its state, with the names of iminuit's `Minuit`.
+
+    Its methods call the functions of migrax with the current values, and store their results in the object.
 
     ```python
     m = mx.Minuit(nll, {"mu": mx.Parameter(0.0), "sigma": mx.Parameter(1.0, lower=0.0)}, data)
@@ -31,19 +32,19 @@ class Minuit(AbstractParameters, AbstractFits, AbstractDrawing, AbstractRefusals
     ```
 
     It cannot be used inside `jax.jit`, `jax.vmap` or `jax.grad`, unlike `mx.fit` and the other functions. Changes of
-    values, limits and data do not compile again; changes of which parameters are fixed or have limits do.
+    values, limits and data need no new compilation; changes of which parameters are fixed or have limits do.
 
     **Arguments:**
 
     - `nll`: the function to minimise, `nll(params, data) -> scalar`, as for `mx.fit`.
-    - `params`: the start, any pytree, as for `mx.fit`: with `mx.Parameter`s, which float, or with none, and then all
-        floating-point numbers do. Names are paths, `signal.mu`, `gamma[3]`; "gamma" stands for all its numbers.
+    - `params`: the start values, any pytree, as for `mx.fit`: if it contains `mx.Parameter`s, these float; otherwise
+        all floating-point numbers do. Names are paths, `signal.mu`, `gamma[3]`; "gamma" stands for all of its numbers.
     - `data`: any pytree, passed to `nll` unchanged.
     - `up`: the rise of `nll` over one error: 0.5 for minus log L (iminuit's default is 1.0), 1.0 for a chi2 of your
         own. migrax's likelihoods are minus log L, `mx.LeastSquares` too (chi2/2). It becomes `errordef`.
 
-    **Raises:** `ValueError`, `TypeError` as `mx.fit`; `TypeError` for traced values, and for starts as iminuit takes
-    them (one argument each) or a cost function of iminuit, with the call to use here.
+    **Raises:** `ValueError`, `TypeError` as `mx.fit`; `TypeError` for traced values, and for calls in the manner of
+    iminuit (one argument for each start value, or a cost function of iminuit), with the call to use instead.
     """
 
     __slots__ = ("_memory",)

@@ -27,7 +27,7 @@ _TRACED = (
 
 
 def refuse_traced(*trees: Any) -> None:
-    """**Raises:** `TypeError` inside of `jax.jit`, or if a tree holds traced values."""
+    """**Raises:** `TypeError` inside `jax.jit`, or if a tree holds traced values."""
     # inside a trace even a new number is traced
     if not is_concrete(jnp.asarray(0.0), *jax.tree.leaves(trees)):
         raise TypeError(_TRACED)

@@ -65,7 +65,8 @@ class AbstractParameters:
     def errors(self) -> View:
         """The errors of the last `migrad`, `simplex` or `hesse`: NaN if there is none yet, 0 for a fixed parameter.
 
-        They cannot be set: iminuit's double as step sizes of numerical derivatives, and those of migrax are exact.
+        They cannot be set: in iminuit they are also step sizes of numerical derivatives, but migrax's derivatives are
+        exact.
         """
         return errors_view(self._memory)
 

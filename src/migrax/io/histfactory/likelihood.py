@@ -21,8 +21,8 @@ from .main import Histograms
 class SignalPoints(NamedTuple):
     """The signals of a stack (`mx.io.from_pyhf(..., patchset=)`).
 
-    **Attributes:** `names`: one for each signal; `values`: such as its masses, a tuple for each; `labels`: the names of
-    the values. `np.array(likelihood.points.values)` has a row for each signal.
+    **Attributes:** `names`: the name of each signal; `values`: for each signal a tuple of numbers such as masses;
+    `labels`: the names of these numbers. `np.array(likelihood.points.values)` has a row for each signal.
     """
 
     names: tuple[str, ...]
@@ -34,8 +34,8 @@ class HistFactory(AbstractLikelihood):
     """A HistFactory model (K. Cranmer et al., CERN-OPEN-2012-016), as `mx.io.from_pyhf` returns it.
 
     The parameters are a dictionary by name: numbers, and vectors with an entry for each bin. The data are
-    `{"main": {channel: counts}, "aux": {parameter: its measured value}}`. Its value is minus the log of all
-    probabilities and densities, with their constants: that of pyhf.
+    `{"main": {channel: counts}, "aux": {parameter: its measured value}}`. The value of the likelihood is minus the log
+    of the product of all probabilities and densities, including their constants, as in pyhf.
 
     **Attributes:**
 
@@ -95,7 +95,7 @@ class HistFactory(AbstractLikelihood):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The names of the channels. Those of their samples: `likelihood.samples`."""
+        """The names of the channels; `likelihood.samples` has the names of their samples."""
         return tuple(channel for block in self.main.blocks for channel in block.channels)
 
     @property

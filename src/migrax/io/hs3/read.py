@@ -44,8 +44,10 @@ def from_hs3(
     bins: str | None = None,
     engine: Literal["native", "pyhs3"] = "native",
 ) -> tuple[HS3 | PyHS3, dict[str, Parameter], dict[str, Any]]:
-    """A document of the HEP Statistics Serialization Standard (https://hep-statistics-serialization-standard.github.io,
-    versions 0.1 to 0.3), as RooFit, Combine, xRooFit and pyhs3 write them.
+    """Reads a document of the HEP Statistics Serialization Standard (HS3) as a likelihood of migrax.
+
+    It reads versions 0.1 to 0.3 (https://hep-statistics-serialization-standard.github.io), as RooFit, Combine, xRooFit
+    and pyhs3 write them.
 
     ```python
     nll, params, data = mx.io.from_hs3("document.json")
@@ -57,19 +59,19 @@ def from_hs3(
     crystalball_dist, bernstein_poly_dist, chebychev_dist, polynomial_dist, generic_dist, density_function_dist,
     log_density_function_dist, mixture_dist, product_dist, rate_extended_dist, rate_density_dist,
     bincounts_extended_dist, histfactory_dist. Functions: sum, product, polynomial, generic_function; expressions are
-    read by a parser and never run as code. Unsupported objects are refused by name, if the analysis uses them, and so
-    are keys that HS3 does not know, as they may be misspelt.
+    read by a parser and never run as code. An unsupported object that the analysis uses raises an error with its name,
+    and so does a key that HS3 does not define, because it may be misspelt.
     Densities are normalised on the range of their variable: that of the axis of the data, or of a domain.
 
-    Distributions of no variable of the data, as factors of a product or in `aux_distributions`, are constraints: they
-    count once, and their global observables are data.
+    A distribution that does not depend on a variable of the data, as a factor of a product or in `aux_distributions`,
+    is a constraint: it counts once, and its global observables are data.
 
     **Arguments:**
 
     - `document`: a path to a JSON file, or what was read from one.
     - `analysis`: the name of an analysis, or of a likelihood. Default: the first analysis that is not of Asimov data.
     - `point`: the name of the parameter point to start at. Default: the one that the analysis starts at, or
-        "default_values", or the first. Parameters that it lacks are taken from these.
+        "default_values", or the first. Values that are missing in the given point are taken from the default one.
     - `interpolation`: that of HistFactory's normsys and histosys, as for `mx.io.from_pyhf`, where the document does not
         specify it; default: `{"normsys": "code4", "histosys": "code4p"}`, as in ROOT. Documents specify it for a
         modifier (`"interpolation"`) or a channel (`"default_interpolation"`): `{"type": "mult", "in": "poly6", "out":
@@ -80,10 +82,11 @@ def from_hs3(
     - `bins`: for binned data of a distribution other than HistFactory's, whether the probability of a bin is the
         density at its `"centres"`, as in RooFit, or the integral: `"integrals"`, which is right for wide bins, too.
         Default: `"centres"`.
-    - `engine`: `"native"`, or `"pyhs3"`, by which pyhs3 (an extra, `migrax[hs3]`) reads the document, and the
-        likelihood is its JAX graph: for distributions that only pyhs3 supports, and for comparison. It has no toys and
-        no Asimov data, as counts and global observables are constants of the graph. A product of densities of one
-        variable is not normalised again by pyhs3 0.4, unlike in ROOT and here. The three options before do not apply.
+    - `engine`: `"native"`, or `"pyhs3"`: the document is then read by pyhs3 (`pip install "migrax[hs3]"`), and the
+        likelihood is its JAX graph, for distributions that only pyhs3 supports, and for comparison. It has no toys and
+        no Asimov data, because counts and global observables are constants of the graph. Unlike ROOT and the native
+        engine, pyhs3 0.4 does not normalise a product of densities of one variable again. The options `interpolation`,
+        `shapesys` and `bins` do not apply.
 
     **Returns:** `(likelihood, params, data)`: an `mx.io.HS3`, a sum of parts; a dictionary of `mx.Parameter`, those
     that are constant in the document fixed; and a dictionary of the data of each part.
@@ -91,7 +94,7 @@ def from_hs3(
     **Raises:** `ValueError` for an invalid or unsupported document, with the place in the JSON and the reason;
     `ImportError` without the engine.
 
-    **Warns** of parameters with a domain and without a value: they start at their default, or in its middle.
+    **Warns** of parameters with a domain but no value: they start at their default, or in the middle of the domain.
     """
     if engine not in ("native", "pyhs3"):
         raise ValueError(f'engine must be "native" or "pyhs3", got {engine!r}')

@@ -28,28 +28,28 @@ _DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, NotImplemente
 
 
 def save(path: str | os.PathLike[str], result: AbstractResult) -> None:
-    """Keeps a result in a file, from which `mx.load` makes it again, equal to the last bit.
+    """Writes a result to a file, from which `mx.load` restores it, equal to the last bit.
 
     ```python
     mx.save("fit.npz", result)
     ```
 
-    It takes what the functions of migrax return: fits, one or many, covariances, MINOS, profiles, contours, impacts,
-    goodness of fit, tests, limits, intervals, studies. The likelihood and the data are not in it.
+    All results of migrax can be saved: fits (one or many), covariances, MINOS errors, profiles, contours, impacts,
+    goodness of fit, tests, limits, intervals, studies. The likelihood and the data are not saved.
 
-    The file is an npz (`numpy.load` reads its arrays), whose entry `migrax` is a JSON text that says where they belong.
-    Nothing in it is pickled. It is written beside its place and moved there at the end: a file that was there before
-    is lost only when the new one is complete.
+    The file is an npz archive (`numpy.load` reads its arrays), whose entry `migrax` is a JSON text that says where the
+    arrays belong. Nothing in it is pickled. The file is first written under a temporary name in the same folder, and an
+    existing file is replaced only when the new one is complete.
 
     **Arguments:**
 
-    - `path`: exactly this file is written, whatever its ending.
-    - `result`: of the tree of parameters, dictionaries, lists, tuples, numbers, strings and `mx.Parameter` are written
-        as they are. Classes and functions of your own (`eqx.Module`, dataclasses) are written by the names of their
-        modules and their own, so these must be imported when the file is read. What has no such name, as a `lambda`,
-        is left out: `mx.load` then needs `params`.
+    - `path`: exactly this file is written, whatever its extension.
+    - `result`: the result. In its tree of parameters, dictionaries, lists, tuples, numbers, strings and `mx.Parameter`
+        are written as they are. Your own classes and functions (`eqx.Module`, dataclasses) are written by their name
+        and that of their module, which must be imported when the file is read. What cannot be found by a name, such as
+        a `lambda`, is left out: `mx.load` then needs `params`.
 
-    **Raises:** `TypeError` for something that is no result, and inside of `jax.jit`; `OSError` where the file cannot be
+    **Raises:** `TypeError` for an object that is not a result, and inside `jax.jit`; `OSError` if the file cannot be
     written.
     """
     target = _path(path, "save")
@@ -73,27 +73,29 @@ def save(path: str | os.PathLike[str], result: AbstractResult) -> None:
 
 
 def load(path: str | os.PathLike[str], *, params: PyTree = None) -> Any:
-    """The result that `mx.save` wrote: to look at it, to go on from `result.params`, for `mx.minos(nll, result, data)`
-    and whatever else takes one.
+    """Reads a result that `mx.save` wrote.
+
+    It can be used as before: for a fit that starts from `result.params`, for `mx.minos(nll, result, data)`, and so on.
 
     ```python
     result = mx.load("fit.npz")
     ```
 
-    Nothing that the file names is imported or run: classes and functions of a tree of parameters are looked up among
-    the modules that are imported already. Arrays of JAX come back on the default device.
+    Nothing that the file names is imported or run: classes and functions in a tree of parameters are looked up in the
+    modules that are already imported. Arrays of JAX are placed on the default device.
 
     **Arguments:**
 
-    - `path`: of the file.
-    - `params`: a tree of parameters, such as the start of the fit, which is filled with the numbers of the file: where
-        the tree of the file holds what cannot be found or was not written. Its names and shapes are checked.
+    - `path`: the file.
+    - `params`: a tree of parameters, such as the start of the fit, which is filled with the numbers of the file. It is
+        needed if the tree in the file contains something that was not written or cannot be found. Its names and shapes
+        are checked.
 
     **Returns:** the result.
 
-    **Raises:** `FileNotFoundError`, `IsADirectoryError`; `ValueError` that names the file, for one that `mx.save` did
-    not write or a newer version did, for one that is damaged, for what its tree needs and is not there, and for
-    `params` that do not fit.
+    **Raises:** `FileNotFoundError`, `IsADirectoryError`; `ValueError`, with the name of the file, if `mx.save` did not
+    write it, if a newer version wrote it, if it is damaged, if its tree contains something that cannot be found, or if
+    `params` do not fit.
     """
     source = _path(path, "load")
     filling = None if params is None else Filling(params)
