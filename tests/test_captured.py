@@ -343,7 +343,7 @@ def test_what_cannot_be_seen_is_said():
     del Opaque.__slots__  # as a type of an extension: no __dict__, and nothing says what there is
     opaque = Opaque()
     nll = lambda p, _: half_square(opaque(p["mu"]), A)  # noqa: E731
-    with pytest.warns(UserWarning, match=r"Opaque, which cannot be looked into.*Give what may change as data"):
+    with pytest.warns(UserWarning, match=r"Opaque, whose contents cannot be checked.*Give what may change as data"):
         mx.fit(nll, START)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -230,7 +230,7 @@ def test_patch_and_measurement(tmp_path):
         (["fit", HIFA, "--point", "fitted"], 2, "--point fitted: a workspace of pyhf has no parameter points"),
         (["limit", HIFA, "--cl", "25"], 2, "cl must be a probability between 0 and 1 or, from 1 on"),
         (["limit", HIFA, "--toys", "-3"], 2, "'--toys': -3 is not in the range x>=1"),
-        (["limit", HIFA, "--toys", "5"], 2, "--toys 5: limit looks for p-values of 0.05, which 5 toys cannot tell"),
+        (["limit", HIFA, "--toys", "5"], 2, "--toys 5: limit needs p-values of 0.05, which 5 toys cannot resolve"),
         (["limit", HIFA, "--poi", "my"], 2, "--poi my: there is no parameter 'my'; did you mean 'mu'?"),
         (["limit", HIFA, "--poi", "uncorr_bkguncrt"], 2, "these are 2 parameters, name one: uncorr_bkguncrt[0], "),
         (

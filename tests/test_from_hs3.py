@@ -794,7 +794,7 @@ def test_choices():
     with pytest.raises(FileNotFoundError):
         mx.io.from_hs3("not/there.json")
     spec = broken(lambda s: s["analyses"][0].update(parameters_of_interest=["s", "other"]))
-    with pytest.warns(UserWarning, match="the parameter of interest 'other' is one of nothing"):
+    with pytest.warns(UserWarning, match="the parameter of interest 'other' occurs nowhere in the likelihood"):
         assert mx.io.from_hs3(spec)[0].parameters_of_interest == ("s",)
 
 

@@ -221,7 +221,7 @@ def _fitted(start):
 @pytest.mark.parametrize("name", ON_OTHER)
 def test_a_result_of_other_data_is_fitted_again(name, result):
     expected = ON_OTHER[name](PARAMS)
-    with pytest.warns(UserWarning, match=f"{name}: the result is not of this likelihood and these data") as warned:
+    with pytest.warns(UserWarning, match=f"{name}: the result belongs to another likelihood or other data") as warned:
         found = ON_OTHER[name](result)
     assert warned[0].filename == __file__
     for a, b in zip(numbers(found), numbers(expected), strict=True):
@@ -230,7 +230,7 @@ def test_a_result_of_other_data_is_fitted_again(name, result):
 
 def test_a_result_of_another_likelihood_is_fitted_again(result):
     other = mx.Joint({"counts": mx.PoissonNLL(lambda p: p["s"] * SHAPE + p["b"]), "b": mx.NormalConstraint("b", 0.3)})
-    with pytest.warns(UserWarning, match="discovery: the result is not of this likelihood"):
+    with pytest.warns(UserWarning, match="discovery: the result belongs to another likelihood"):
         found = mx.discovery(other, result, DATA, "s")
     np.testing.assert_allclose(found.significance, mx.discovery(other, PARAMS, DATA, "s").significance, rtol=1e-6)
 

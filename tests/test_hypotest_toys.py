@@ -219,7 +219,7 @@ class TestJax:
     @pytest.mark.slow
     def test_derivatives_are_refused(self, hello):
         nll, params, data = hello
-        with pytest.raises(TypeError, match="p-values by toys are steps"):
+        with pytest.raises(TypeError, match="p-values by toys are step functions"):
             jax.grad(lambda mu: mx.hypotest(nll, params, data, "mu", mu, calculator=mx.Toys(20, KEY)).p_sb)(1.0)
         with pytest.raises(TypeError, match=r"cannot be inside jax\.jit"):
             jax.jit(lambda d: mx.upper_limit(nll, params, d, "mu", calculator=mx.Toys(200, KEY)).observed)(data)

@@ -228,7 +228,7 @@ def fitted():
 
 BAD = {
     "unknown": (lambda: mx.minos(counts, fitted(), COUNTS, "c"), ValueError, "no parameter 'c'"),
-    "nothing": (lambda: mx.minos(counts, fitted(), COUNTS, []), ValueError, "no parameter is asked for"),
+    "nothing": (lambda: mx.minos(counts, fitted(), COUNTS, []), ValueError, "no parameter is selected"),
     "cl 0": (lambda: mx.minos(counts, fitted(), COUNTS, cl=0), ValueError, "probability between 0 and 1"),
     "cl nan": (lambda: mx.minos(counts, fitted(), COUNTS, cl=np.nan), ValueError, "probability between 0 and 1"),
     "cls": (lambda: mx.minos(counts, fitted(), COUNTS, cl=[0.68, 0.95]), ValueError, "one cl"),

@@ -235,7 +235,7 @@ def test_the_data_where_a_parameter_is_picked(result):
 
 
 def test_a_message_is_no_thing_for_jit(result):
-    with pytest.raises(TypeError, match=r"message is text, which cannot come out of jit"):
+    with pytest.raises(TypeError, match=r"message is text, which cannot be computed inside jit"):
         jax.jit(lambda x: mx.fit(NLL, PARAMS, x).message)(X)
 
 

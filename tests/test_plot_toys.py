@@ -190,7 +190,7 @@ def test_toys_of_tests_that_failed(by_toys):
     np.testing.assert_allclose(np.sum(share), 1.0, atol=0.01)
     nan = jnp.full((1, 3000), jnp.nan)
     where = lambda t: (t.toys.tested.values, t.toys.alternative.values)  # noqa: E731
-    with pytest.raises(ValueError, match="no toy counts"):
+    with pytest.raises(ValueError, match="no toy is valid"):
         mx.plot.toy_distributions(eqx.tree_at(where, by_toys, (nan, nan)))
 
 

@@ -113,12 +113,12 @@ BAD = {
     "empty": (lambda: mx.profile(quadratic, fitted(), AT, "w", []), ValueError, "at least one value"),
     "no points": (lambda: mx.scan(quadratic, fitted(), AT, "w", 0), ValueError, "at least one point"),
     "one grid for two": (lambda: mx.scan(quadratic, fitted(), AT, "v", jnp.ones(3)), ValueError, "a tuple of two"),
-    "nan": (lambda: mx.scan(quadratic, fitted(), AT, "w", [0.0, np.nan]), ValueError, "leaves its bounds"),
+    "nan": (lambda: mx.scan(quadratic, fitted(), AT, "w", [0.0, np.nan]), ValueError, "must stay within its bounds"),
     "sigmas": (lambda: mx.scan(quadratic, fitted(), AT, "w", sigmas=-1), ValueError, "sigmas must be a positive"),
     "bounds": (
         lambda: mx.profile(counts, mx.fit(counts, START, COUNTS), COUNTS, "a", [-1.0, 2.0]),
         ValueError,
-        r"'a' leaves its bounds: -1.0 is not in \[0.0, inf\]",
+        r"'a' must stay within its bounds: -1.0 is not in \[0.0, inf\]",
     ),
     "at a bound": (
         lambda: mx.profile(

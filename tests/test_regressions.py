@@ -150,11 +150,11 @@ def test_toys_of_templates_are_no_goodness_of_fit():
     counts = jnp.array([12.0, 31.0, 17.0, 13.0])
     result = mx.fit(nll, params, counts)
     assert 0 < float(mx.goodness_of_fit(nll, result, counts).p_value) < 1
-    with pytest.raises(TypeError, match="do not draw the templates again"):
+    with pytest.raises(TypeError, match="do not vary the templates"):
         mx.goodness_of_fit(nll, result, counts, toys=10, key=jax.random.key(0))
     joint = mx.Joint({"x": nll, "c": mx.NormalConstraint("a", 5.0)})
     data = {"x": counts, "c": 40.0}
-    with pytest.raises(TypeError, match="do not draw the templates again"):
+    with pytest.raises(TypeError, match="do not vary the templates"):
         mx.goodness_of_fit(joint, mx.fit(joint, params, data), data, toys=10, key=jax.random.key(0))
 
 

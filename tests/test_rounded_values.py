@@ -91,6 +91,6 @@ def test_inside_of_jit_of_a_result_from_outside():
     nll = mx.Likelihood(lambda p, d: 1e6 + 0.5 * (p["mu"] - d) ** 2 + 0.5 * (p["sigma"] - 2.0) ** 2)
     result = mx.fit(nll, params, jnp.float32(0.5))
     assert bool(result.valid)
-    with pytest.warns(UserWarning, match="needs to see the likelihood rise"):
+    with pytest.warns(UserWarning, match="the rounding error of the NLL"):
         status = jax.jit(lambda d: mx.minos(nll, result, d, "mu").upper_status)(jnp.float32(0.5))
     assert np.all(np.asarray(status) == int(mx.Side.FAILED))

@@ -111,7 +111,7 @@ def test_bounds_derivatives_and_the_table():
     assert np.all(np.isfinite(result.errors))
     assert "Sandwich Err" in repr(result)
     assert "Sandwich Error" in result._repr_html_()
-    with pytest.warns(UserWarning, match="minos looks at the likelihood as it is"):
+    with pytest.warns(UserWarning, match="minos uses the shape of the likelihood"):
         minos = mx.minos(normal, mx.fit(normal, START, X, hesse="sandwich"), X)
     np.testing.assert_allclose(minos.upper, mx.minos(normal, mx.fit(normal, START, X), X).upper, rtol=1e-9)
 

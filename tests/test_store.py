@@ -97,7 +97,7 @@ def store(tmp_path_factory):
 
 @pytest.mark.parametrize("case", OTHERS)
 def test_of_another_problem(case, store):
-    with pytest.raises(ValueError, match="is of another problem"):
+    with pytest.raises(ValueError, match="belongs to another problem"):
         OTHERS[case](store)
 
 

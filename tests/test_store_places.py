@@ -141,5 +141,5 @@ def test_of_another_format(written, word, store):
 def test_toys_drawn_otherwise(tmp_path):
     """The likelihood, its parameters and the key are the same; what draws the toys is not."""
     run(tmp_path / "toys", nll=mx.Likelihood(NLL, sample=plain))
-    with pytest.raises(ValueError, match="is of another problem"):
+    with pytest.raises(ValueError, match="belongs to another problem"):
         run(tmp_path / "toys", nll=mx.Likelihood(NLL, sample=doubled))

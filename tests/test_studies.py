@@ -195,7 +195,7 @@ class TestBootstrap:
             mx.bootstrap(plain, fitted, 1.0, 10, KEY, kind="poisson")
         points = mx.Points(np.arange(5.0), np.ones(5), covariance=np.eye(5))
         line = mx.LeastSquares(lambda p, x: p["c"] + 0 * x)
-        with pytest.raises(TypeError, match="do not count one by one"):
+        with pytest.raises(TypeError, match="cannot be resampled one by one"):
             mx.bootstrap(line, mx.fit(line, {"c": 0.5}, points), points, 10, KEY, kind="poisson")
 
 

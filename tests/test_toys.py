@@ -249,7 +249,7 @@ class TestMemory:
         small.memory = lambda *_: None
         monkeypatch.setattr(scheduler, "fit_part", small)
         monkeypatch.setattr(memory, "_MOST_LANES", {"cpu": 16})
-        with pytest.warns(UserWarning, match="out of memory with 256 toys at once: going on with 128") as warned:
+        with pytest.warns(UserWarning, match="out of memory with 256 toys at once: continuing with 128") as warned:
             found = mx.fit_toys(NLL, TRUTH, toys, batch_size=256)
         assert len([w for w in warned if "out of memory" in str(w.message)]) == 1
         np.testing.assert_allclose(found.values, fits.values, rtol=1e-9, atol=1e-10)

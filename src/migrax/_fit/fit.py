@@ -157,7 +157,7 @@ def fit(
         result = robust(likelihood, result, data)
     elif kind == "scaled":
         if isinstance(up, int | float) and up != 0.5:
-            warnings.warn(f"up={up} is not heeded: the errors of the points are unknown", stacklevel=3)
+            warnings.warn(f"up={up} is ignored: the errors of the points are unknown", stacklevel=3)
         result = scaled(result)
     if not throw:
         return result

@@ -32,10 +32,10 @@ def message(
     """
     if not is_concrete(status):
         raise TypeError(
-            "message is text, which cannot come out of jit, vmap or grad: return the result, and ask it then"
+            "message is text, which cannot be computed inside jit, vmap or grad: return the result, and read it outside"
         )
     if np.ndim(status) != 0:
-        raise ValueError("message is of one fit; take a lane first: jax.tree.map(lambda x: x[0], results).message")
+        raise ValueError("message needs a single fit: jax.tree.map(lambda x: x[0], results).message")
     kind = Status(int(status))
     text = kind.message
     if kind in (Status.FLAT_DIRECTION, Status.NOT_POSITIVE_DEFINITE, Status.FALLS_WITHOUT_LIMIT):

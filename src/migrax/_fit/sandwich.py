@@ -65,8 +65,8 @@ def sandwich(
                 raise ValueError(_refusal(name, int(fault)))
     if is_concrete(positive, inverse.valid) and bool(inverse.valid) and not bool(positive):
         warnings.warn(
-            "the robust covariance is not known: the second derivatives that stand for the spread of slopes are not "
-            "positive (the parts of the likelihood disagree by much)",
+            "the robust covariance cannot be computed: the second derivatives in place of the covariance of the slopes "
+            "are not positive (do parts of the likelihood disagree strongly?). hesse=True gives the inverse Hessian",
             stacklevel=stacklevel,
         )
     return Covariance(*_if_usable(matrix, inverse.valid, faults, positive), inverse.names, "sandwich", inverse.accuracy)

@@ -226,8 +226,8 @@ def tested(
         and np.array_equal(np.asarray(values), np.asarray(alternative))
     ):
         raise ValueError(
-            f"{what} tests {float(values[0]):g} against itself: a discovery tests the value without a signal, 0, and "
-            "alternative= of the calculator is the one with it"
+            f"{what} tests {float(values[0]):g} against itself: a discovery tests the value without a signal, 0; that "
+            "with a signal is the alternative, mx.Asymptotic(alternative=1.0)"
         )
     return method.p_values(Test(statistic, free, index, values, alternative))
 
@@ -244,7 +244,7 @@ def check_kinds(statistic: Any, calculator: Any) -> None:
         if not isinstance(thing, kind):
             raise TypeError(f"{what} must be one of migrax's, such as {examples}; got {thing!r}")
     if isinstance(calculator, Toys) and calculator.params is not None:
-        raise ValueError("tests draw their toys where the data put the parameters: mx.Toys(n, key) without params")
+        raise ValueError("tests draw their toys at the conditional fit to the data: mx.Toys(n, key) without params")
 
 
 @hosted

@@ -197,7 +197,7 @@ def interval(
     if isinstance(calculator, Toys):
         return _by_toys(free, index, cl, kind, calculator)
     if kind != "central":
-        raise ValueError("intervals of Feldman and Cousins are by toys: calculator=mx.Toys(1000, jax.random.key(0))")
+        raise ValueError("kind='feldman-cousins' needs toys: calculator=mx.Toys(1000, jax.random.key(0))")
     warn_if_off(free, index, factors, "interval")
     return _by_minos(free, index[0], cl, scales_of(factors))
 

@@ -72,10 +72,10 @@ def check_toys(inputs: PyTree, calculator: Toys, level: float, what: str) -> Non
             "mx.Asymptotic() can"
         )
     if calculator.importance:
-        raise ValueError(f"{what} takes mx.Toys without importance=True: at its level of p-values nothing is gained")
+        raise ValueError(f"{what} takes mx.Toys without importance=True, which has no advantage at its p-values")
     if calculator.n * level < _FEWEST:
         raise ValueError(
-            f"{what} looks for p-values of {level:.3g}, which {calculator.n} toys cannot tell: take "
+            f"{what} needs p-values of {level:.3g}, which {calculator.n} toys cannot resolve: take "
             f"{math.ceil(_FEWEST / level - 1e-6)} or more"
         )
 

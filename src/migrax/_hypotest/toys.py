@@ -315,6 +315,6 @@ def without_derivative(x: Array) -> Array:
 @without_derivative.defjvp
 def _refuse(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     raise TypeError(
-        "p-values by toys are steps, whose derivative is zero or none: differentiate those of mx.Asymptotic(), or the "
-        "statistic itself, such as mx.QTilde()(nll, params, data, poi, value).value"
+        "p-values by toys are step functions without a useful derivative: differentiate those of mx.Asymptotic(), or "
+        "the statistic itself, such as mx.QTilde()(nll, params, data, poi, value).value"
     )

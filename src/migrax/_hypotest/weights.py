@@ -46,8 +46,8 @@ def warn_if_off(tested: Fitted, index: tuple[int, ...], factors: Mapping[str, Fa
         if abs(ratio - 1) > _OFF:
             warnings.warn(
                 f"{what} scales the likelihood of weighted events to their effective number, and that is not right "
-                f"here: the weights go with what {free.names[i]!r} describes, whose robust error is "
-                f"{ratio:.2f} times that of the scaled likelihood. Numbers of standard deviations and distances from "
-                "the best fit are off by about as much",
+                f"here: the weights are correlated with what {free.names[i]!r} describes, whose robust error is "
+                f"{ratio:.2f} times that of the scaled likelihood. Significances and limits are wrong by about this "
+                "factor",
                 stacklevel=3,
             )

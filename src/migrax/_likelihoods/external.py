@@ -155,7 +155,7 @@ def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Scalar, Scal
     fn, diff, nondiff, data = primals
     _, t_diff, _, t_data = tangents
     if jax.tree.leaves(t_data):
-        raise TypeError("External knows no derivative with respect to its data")
+        raise TypeError("a fit of External cannot be differentiated with respect to its data")
     value, gradient = _callback(fn, diff, nondiff, data)
     parts = jax.tree.map(lambda g, t: 0.0 if t is None else jnp.sum(g * t), gradient, t_diff)
     return value, jnp.asarray(sum(jax.tree.leaves(parts)), value.dtype)

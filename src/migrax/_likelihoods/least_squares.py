@@ -81,7 +81,7 @@ class Points(eqx.Module):
             raise TypeError("Points takes either yerr or covariance: the errors of y")
         self.known = yerr is not None or covariance is not None
         if xerr is not None and not self.known:
-            raise TypeError("errors of x count beside those of y, which are not given: Points(x, y, yerr, xerr)")
+            raise TypeError("xerr needs yerr or covariance as well: Points(x, y, yerr, xerr)")
         self.covariance = None if covariance is None else _matrix(covariance, self.y)
         if self.covariance is None:
             self.yerr = _error(1.0 if yerr is None else yerr, self.y, "yerr", allow_zero=False)
@@ -216,7 +216,7 @@ class LeastSquares(AbstractLikelihood):
         if self.loss == "linear":
             return 0.5 * z
         if data.covariance is not None:
-            raise ValueError("a loss function looks at points one by one: it cannot be had with a covariance matrix")
+            raise ValueError("loss= cannot be combined with a covariance matrix: leave it out, or give yerr")
         return 0.5 * (LOSSES[self.loss] if isinstance(self.loss, str) else self.loss)(z)
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Points) -> Float[Array, "n n"]:
@@ -328,7 +328,9 @@ class LeastSquares(AbstractLikelihood):
         **Raises:** `TypeError` for points with a covariance or errors of x, which cannot be resampled one by one.
         """
         if data.covariance is not None or data.xerr is not None:
-            raise TypeError("points with a covariance or xerr do not count one by one: bootstrap(kind='parametric')")
+            raise TypeError(
+                "points with a covariance or xerr cannot be resampled one by one: bootstrap(kind='parametric')"
+            )
         multiplicity = draw_poisson(key, jnp.ones((), data.y.dtype), data.y.shape)
         mask = multiplicity > 0 if data.mask is None else data.mask & (multiplicity > 0)
         error = data.yerr / jnp.sqrt(jnp.maximum(multiplicity, 1.0))

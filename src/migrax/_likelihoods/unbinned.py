@@ -300,12 +300,12 @@ def distribution_of(distribution: Callable[[Any], Any] | None, params: PyTree) -
 def _events_to_draw(data: Any, what: str) -> Events:
     if data is None:
         raise TypeError(
-            f"{what}.sample needs data, as many events as which it draws: mx.sample(nll, params, key, n, data=events)"
+            f"{what}.sample needs data, to know how many events to draw: mx.sample(nll, params, key, n, data=events)"
         )
     events = as_events(data, what)
     if events.weight is not None:
         raise TypeError(
-            f"{what}.sample does not know how weights fluctuate: draw the weighted events again (bootstrap)"
+            f"{what}.sample cannot draw toys with weights: draw the weighted events again, mx.bootstrap(kind='poisson')"
         )
     return events
 

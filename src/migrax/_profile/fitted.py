@@ -46,7 +46,7 @@ def positions(result: FitResult, where: Where | None, what: str) -> tuple[int, .
         return tuple(range(len(result.names)))
     picked = select(result.params, where)
     if not picked:
-        raise ValueError(f"{what}: no parameter is asked for")
+        raise ValueError(f"{what}: no parameter is selected")
     return picked
 
 
@@ -102,8 +102,8 @@ def is_of(result: FitResult, nll: AbstractLikelihood, data: PyTree, what: str, s
     if np.isnan(was) or abs(now - was) <= _SAME * float(result.up) + float(result.edm) + rounding:
         return True
     warnings.warn(
-        f"{what}: the result is not of this likelihood and these data, whose NLL is {now:.9g} at its parameters (it "
-        f"was {was:.9g}): they are fitted, from there",
+        f"{what}: the result belongs to another likelihood or other data: the NLL at its parameters is {now:.9g}, and "
+        f"{was:.9g} in the result. The given data are fitted first, starting there",
         stacklevel=stacklevel,
     )
     return False
@@ -125,10 +125,10 @@ def _warn_of_weights(nll: AbstractLikelihood, result: FitResult, data: PyTree, w
     weighted = _is_weighted(nll, data)
     if not weighted and (result.covariance is None or result.covariance.kind != "sandwich"):
         return
-    hint = "; mx.effective(nll, data) is the likelihood scaled to the effective number of events, to fit and look at"
+    hint = "; mx.effective(nll, data) is the likelihood scaled to the effective number of events, for fits and MINOS"
     warnings.warn(
-        f"{what} looks at the likelihood as it is, whose shape is not that of the data (weights?): robust errors "
-        f"can be trusted (mx.fit has them), not those read off the shape{hint if weighted else ''}",
+        f"{what} uses the shape of the likelihood, which is not right for these data (weighted events?): the robust "
+        f"errors of mx.fit can be trusted, not those from the shape{hint if weighted else ''}",
         stacklevel=4,
     )
 
@@ -160,7 +160,7 @@ def warn_if_rounded(fitted: Fitted, what: str) -> None:
         return
     value = f"{float(nll_value):.2g}, is {dtype}"
     warnings.warn(
-        f"{what} needs to see the likelihood rise by UP = {float(result.up):g}, and its value, {value}, with rounding "
-        "of nearly that size: nothing is found. Give starts and data in float64",
+        f"{what}: the rounding error of the NLL, {value}, is nearly as large as the rise by UP = {float(result.up):g} "
+        "that is searched for: nothing is found. Give starts and data in float64",
         stacklevel=4,
     )

@@ -238,7 +238,9 @@ def _grids(result: FitResult, index: tuple[int, ...], grid: Any, sigmas: float, 
             values, low, high = np.asarray(g), np.asarray(result.lower)[i], np.asarray(result.upper)[i]
             bad = ~((values >= low) & (values <= high)) | ~np.isfinite(values)
             if np.any(bad):
-                raise ValueError(f"the grid of {name!r} leaves its bounds: {values[bad][0]} is not in [{low}, {high}]")
+                raise ValueError(
+                    f"the grid of {name!r} must stay within its bounds: {values[bad][0]} is not in [{low}, {high}]"
+                )
     return arrays
 
 

@@ -103,13 +103,13 @@ def goodness_of_fit(
     nll = as_likelihood(nll)
     if nll.deviance is None or nll.ndata is None:
         raise TypeError(
-            f"{nll.name} has no saturated model to compare with (of unbinned events make a histogram; a loss "
-            "other than 'linear' is no chi2)"
+            f"{nll.name} has no saturated model to compare with: make a histogram of unbinned events; mx.LeastSquares "
+            "needs loss='linear'"
         )
     if toys is not None and not nll.draws_all:
         raise TypeError(
-            "toys of a template likelihood do not draw the templates again, so that they would say too small a "
-            "p-value: leave toys out, or draw templates and counts by hand"
+            "toys of a template likelihood do not vary the templates, so that the p-value would be too small: leave "
+            "toys out, or draw templates and counts by hand"
         )
     if toys is not None and key is None:
         raise TypeError("toys need a key: goodness_of_fit(..., toys=1000, key=jax.random.key(0))")

@@ -155,7 +155,7 @@ class Calls:
         self._shrink()
         if not self.warned:
             warnings.warn(
-                f"out of memory with {before} toys at once: going on with {self.piece} (fit_toys(batch_size=...))",
+                f"out of memory with {before} toys at once: continuing with {self.piece} (fit_toys(batch_size=...))",
                 stacklevel=2,
             )
         self.warned = True

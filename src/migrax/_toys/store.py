@@ -79,9 +79,9 @@ class Store:
         stored = _read_manifest(manifest)
         if stored["problem"] != problem or stored["n"] != n:
             raise ValueError(
-                f"the store {self.path} is of another problem ({stored['n']} toys, {stored['problem'][:12]}; these are "
-                f"{n}, {problem[:12]}): likelihood, parameters, toys, key and options must be the same. Take another "
-                "folder"
+                f"the store {self.path} belongs to another problem ({stored['n']} toys, {stored['problem'][:12]}; "
+                f"these are {n}, {problem[:12]}): likelihood, parameters, toys, key and options must be the same. Take "
+                "another folder"
             )
         self.batch_size = int(stored["batch_size"])
         if batch_size is not None and min(n, batch_size) != self.batch_size:

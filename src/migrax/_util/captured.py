@@ -62,8 +62,8 @@ class Captured:
             f.clear_cache()
         for what in sorted(self.opaque):
             warnings.warn(
-                f"the likelihood uses {what}, which cannot be looked into: a change inside is not noticed, and a "
-                "compiled fit goes on with what it saw first. Give what may change as data",
+                f"the likelihood uses {what}, whose contents cannot be checked: a change inside is not noticed, and a "
+                "compiled fit keeps the first contents. Give what may change as data",
                 stacklevel=2,
             )
 

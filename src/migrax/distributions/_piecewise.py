@@ -27,7 +27,7 @@ def growing(points: ArrayLike, what: str) -> Float[Array, " m"]:
             raise ValueError(f"{what} must be finite, got {values[int(np.argmin(np.isfinite(values)))]}")
         if not np.all(np.diff(values) > 0):
             i = int(np.argmin(np.diff(values) > 0))
-            raise ValueError(f"{what} must grow: {values[i]} is followed by {values[i + 1]}")
+            raise ValueError(f"{what} must be increasing: {values[i]} is followed by {values[i + 1]}")
     return array
 
 

@@ -51,7 +51,7 @@ def _check_order(ends: list[np.ndarray], what: str) -> None:
         if i and np.any(low < ends[i - 1]):
             order = "overlap" if np.all(high > ends[i - 2]) else "are not in order"
             before = f"({ends[i - 2]}, {ends[i - 1]})"
-            raise ValueError(f"{what}: the ranges {before} and ({low}, {high}) {order}; they must grow")
+            raise ValueError(f"{what}: the ranges {before} and ({low}, {high}) {order}; they must be increasing")
 
 
 def outside_of(x: Array, ranges: Pairs) -> Bool[Array, "..."]:
@@ -84,10 +84,10 @@ def bin_ends(edges: ArrayLike) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         a, b = (numbers[:, 0], numbers[:, 1]) if numbers.ndim == 2 else (numbers[:-1], numbers[1:])
         if not np.all(in_order := b > a):
             i = int(np.argmin(in_order))
-            raise ValueError(f"the edges of bins must grow: bin {i} goes from {a[i]} to {b[i]}")
+            raise ValueError(f"the edges of bins must be increasing: bin {i} goes from {a[i]} to {b[i]}")
         if not np.all(in_order := a[1:] >= b[:-1]):
             i = int(np.argmin(in_order))
             raise ValueError(
-                f"bins must grow and not overlap: bin {i} ends at {b[i]}, bin {i + 1} begins at {a[i + 1]}"
+                f"bins must be increasing and not overlap: bin {i} ends at {b[i]}, bin {i + 1} begins at {a[i + 1]}"
             )
     return low, high

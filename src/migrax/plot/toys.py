@@ -62,7 +62,7 @@ def toy_distributions(
     values = np.concatenate([concrete(toys.values).ravel() for _, toys, _, _ in kinds])
     values = values[np.isfinite(values)]
     if values.size == 0:
-        raise ValueError("no toy counts: see test.toys.tested.status")
+        raise ValueError("no toy is valid: see test.toys.tested.status")
     top = max(float(np.quantile(values, 0.999)), observed if np.isfinite(observed) else 0.0, 1e-3)
     edges = np.linspace(0.0, 1.05 * top, bins + 1)
     lowest = 1.0

@@ -69,7 +69,10 @@ class Assembly:
         pois = tuple(name for name in self.analysis.parameters_of_interest if name in params)
         for name in self.analysis.parameters_of_interest:
             if name not in params:
-                warnings.warn(f"the parameter of interest {shown(name)} is one of nothing, and left out", stacklevel=4)
+                warnings.warn(
+                    f"the parameter of interest {shown(name)} occurs nowhere in the likelihood, and is left out",
+                    stacklevel=4,
+                )
         return HS3(self.parts, pois, self.analysis.name), params, self.data
 
     def _pairs(self) -> list[_Pair]:
