@@ -46,13 +46,14 @@ class TestArgus:
                 exact = float(mpmath.log(mpmath.sqrt(w[0]) - mpmath.sqrt(w[1])))
                 np.testing.assert_allclose(Argus(*case.params).log_integral(low, high), exact, rtol=1e-12)
 
+    @pytest.mark.slow
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
     def test_bins(self, case):
         checks.check_bins(case, [0.0, 0.2, 0.5, 3.0, 5.0, 5.2, END])
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_samples(self, case):
         checks.check_samples(case)
 

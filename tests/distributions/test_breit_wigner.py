@@ -79,13 +79,14 @@ class TestResonances:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
     def test_bins(self, case):
         checks.check_bins(case, [-INF, -1.0, 0.0, 0.5, 5.0, 91.0, 91.5, 1e4, INF])
 
+    @pytest.mark.slow
     def test_samples(self, case):
         checks.check_samples(case)
 

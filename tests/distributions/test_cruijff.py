@@ -74,14 +74,14 @@ class TestCruijff:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
     def test_bins(self, case):
         checks.check_bins(case, [-10.0, -7.0, -1.0, 0.4, 0.5, 5.0, 20.0])
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_samples(self, case):
         checks.check_samples(case)
 

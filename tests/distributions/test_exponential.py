@@ -44,6 +44,7 @@ class TestExponential:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
+    @pytest.mark.slow
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
@@ -51,6 +52,7 @@ class TestExponential:
         low = float(case.knots[0])
         checks.check_bins(case, [low, low + 0.1, low + 1.0, low + 3.9, float(case.knots[-1])])
 
+    @pytest.mark.slow
     def test_samples(self, case):
         checks.check_samples(case)
 

@@ -150,13 +150,14 @@ class TestExtremes:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
     def test_bins(self, case):
         checks.check_bins(case, [-INF, -2.0, 0.5, 1.0, 3.2, 30.0, INF])
 
+    @pytest.mark.slow
     def test_samples(self, case):
         checks.check_samples(case)
 

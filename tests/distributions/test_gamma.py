@@ -51,6 +51,7 @@ class TestGamma:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
+    @pytest.mark.slow
     def test_derivatives(self, case):
         if case.params[0] < 1e5:  # there the steps of its differences are too wide: see test_derivatives_by_the_shape
             checks.check_derivatives(case)
@@ -60,6 +61,7 @@ class TestGamma:
         sigma = case.params[1] * np.sqrt(case.params[0])
         checks.check_bins(case, [0.0, mean - 1.5 * sigma, mean, mean + sigma, mean + 9 * sigma, INF])
 
+    @pytest.mark.slow
     def test_samples(self, case):
         checks.check_samples(case)
 
@@ -69,7 +71,7 @@ def test_finite():
     checks.check_finite(CASES["typical"], [-1e4, -30.0, 0.0, 1e-4, 0.4, 4.0, 50.0, 5e3, 1e4])
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [0.05, 0.9, 1e6])
 def test_derivatives_by_the_shape(shape):
     """Two of them, against mpmath's incomplete gamma functions, and for the large one its quadrature."""

@@ -62,7 +62,7 @@ class TestKernelDensity:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
@@ -98,7 +98,7 @@ SAMPLED = {
 }
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLED)
 def test_samples(name):
     d = SAMPLED[name]()

@@ -52,7 +52,7 @@ def test_log_prob():
     checks.check_log_prob(CASE)
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("x", [-8.0, -2.0, 0.0, 1.5, 6.0, 15.0, 40.0, 1e3, 1e8])
 def test_derivatives_by_x(x):
     """Two of the density; and the first one of the tail, which is the density, so that all is right that vanishes at
@@ -129,6 +129,7 @@ def test_bins():
     checks.check_bins(CASE, [-INF, -4.0, -1.0, 0.3, 0.5, 4.0, 50.0, INF])
 
 
+@pytest.mark.slow
 def test_samples():
     checks.check_samples(CASE._replace(cdf=scipy_landau(0.4, 1.5).cdf))
 

@@ -46,12 +46,14 @@ class TestLogNormal:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
+    @pytest.mark.slow
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
     def test_bins(self, case):
         checks.check_bins(case, [-INF, 0.0, 1.0, 148.0, 149.0, INF])
 
+    @pytest.mark.slow
     def test_samples(self, case):
         checks.check_samples(case)
 

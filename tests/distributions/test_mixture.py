@@ -65,7 +65,7 @@ class TestMixture:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
@@ -74,6 +74,7 @@ class TestMixture:
         checks.check_bins(case, [-INF, -2.0, -1.0, 0.1, 4.0, INF])
 
 
+@pytest.mark.slow
 def test_samples():
     checks.check_samples(CASES["fractions"])
 

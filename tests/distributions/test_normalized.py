@@ -55,6 +55,7 @@ class TestNormalized:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
+    @pytest.mark.slow
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 

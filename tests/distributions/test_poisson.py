@@ -60,7 +60,7 @@ class TestPoisson:
     def test_log_prob(self, case):
         checks.check_log_prob(case)
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_derivatives(self, case):
         """Of log_prob; those of the intervals are below."""
         x = jnp.array(POINTS)
@@ -132,6 +132,7 @@ def test_shapes():
     np.testing.assert_allclose(together, d.cdf(3.0)[:, 0], rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_samples():
     draws = np.asarray(Poisson(3.7).sample(jax.random.key(2), (20_000,)))
     counts = np.bincount(draws.astype(int), minlength=12)

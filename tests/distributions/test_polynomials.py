@@ -62,6 +62,7 @@ class TestPolynomials:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
+    @pytest.mark.slow
     def test_derivatives(self, case):
         if case.moving:
             checks.check_derivatives(case)
@@ -69,6 +70,7 @@ class TestPolynomials:
     def test_bins(self, case):
         checks.check_bins(case, [LOW, -1.0, -0.5, 2.0, 3.0, HIGH])
 
+    @pytest.mark.slow
     def test_samples(self, case):
         checks.check_samples(case)
 

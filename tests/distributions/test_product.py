@@ -10,6 +10,7 @@ from strangers import TFP, Numpyro
 from migrax.distributions import Exponential, Mixture, Normal, Product
 
 
+@pytest.mark.slow
 def test_log_prob_and_derivatives():
     x = jnp.array([[0.3, 1.0, -2.0], [5.0, 0.1, 60.0]])
 

@@ -59,14 +59,14 @@ class TestQGaussian:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
     def test_bins(self, case):
         checks.check_bins(case, [-INF, -2.3, -1.0, 0.3, 0.5, 1.4, INF])
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_samples(self, case):
         checks.check_samples(case)
 

@@ -61,13 +61,14 @@ class TestStudentT:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
     def test_bins(self, case):
         checks.check_bins(case, [-INF, -20.0, -1.0, 0.3, 0.5, 4.0, INF])
 
+    @pytest.mark.slow
     def test_samples(self, case):
         checks.check_samples(case)
 

@@ -91,7 +91,7 @@ class TestPieces:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
@@ -99,6 +99,7 @@ class TestPieces:
         checks.check_bins(case, [-1.0, -0.4, 0.0, 0.3, 1.0, 3.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["histogram", "tip", "morph"])
 def test_samples(name):
     checks.check_samples(CASES[name])

@@ -100,7 +100,7 @@ class TestRanges:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_derivatives(self, case):
         if case.moving:
             checks.check_derivatives(case)
@@ -109,7 +109,7 @@ class TestRanges:
         low, high = (float(k) for k in (case.knots[0], case.knots[-1]))
         checks.check_bins(case, [low, *sorted(case.points), high])
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_samples(self, case):
         checks.check_samples(case)
 

@@ -61,14 +61,14 @@ class TestVoigt:
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
     def test_bins(self, case):
         checks.check_bins(case, [-INF, -20.0, -1.0, 0.3, 0.5, 4.0, INF])
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_samples(self, case):
         # 20,000 integrals take seconds
         grid = np.sinh(np.linspace(-16.0, 16.0, 2001)) * max(case.params[1:]) / 10
