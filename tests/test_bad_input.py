@@ -210,7 +210,7 @@ def test_infinite_data_that_do_no_harm_are_no_error():
 
 def test_message_of_a_batch_says_how():
     many = jax.vmap(lambda d: mx.fit(nll, {"a": 1.0}, d))(jnp.ones((2, 2)))
-    with pytest.raises(ValueError, match="one fit"):
+    with pytest.raises(ValueError, match="a single fit"):
         _ = many.message
 
 

@@ -238,5 +238,5 @@ def test_a_result_of_another_likelihood_is_fitted_again(result):
 def test_a_result_of_nearly_the_same_data_is_told(result):
     """One event more, in one bin."""
     data = DATA | {"counts": COUNTS.at[0].add(1.0)}
-    with pytest.warns(UserWarning, match="not of this likelihood and these data"):
+    with pytest.warns(UserWarning, match="belongs to another likelihood or other data"):
         mx.discovery(NLL, result, data, "s")

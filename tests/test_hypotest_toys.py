@@ -453,7 +453,7 @@ BAD = {
     "a number of toys with a point": (lambda m: mx.Toys(1e4, KEY), ValueError, "write 10000"),
     "calculator": (lambda m: mx.hypotest(*m, "mu", 1.0, calculator="toys"), TypeError, r"mx\.Toys\(1000, key\)"),
     "kind": (lambda m: mx.interval(*m, "mu", kind="fc"), ValueError, "feldman-cousins"),
-    "feldman-cousins": (lambda m: mx.interval(*m, "mu", kind="feldman-cousins"), ValueError, "by toys"),
+    "feldman-cousins": (lambda m: mx.interval(*m, "mu", kind="feldman-cousins"), ValueError, "needs toys"),
     "cl": (lambda m: mx.interval(*m, "mu", cl=90), ValueError, "between 0 and 1"),
     "a vector": (lambda m: mx.interval(*m, "b"), ValueError, "of one parameter"),
     "cannot be drawn": (

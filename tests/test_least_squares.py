@@ -161,7 +161,7 @@ BAD = {
     "loss and covariance": (
         lambda: mx.fit(mx.LeastSquares(line, "huber"), START, mx.Points(X, Y, covariance=COVARIANCE)),
         ValueError,
-        "cannot be had with a covariance",
+        "cannot be combined with a covariance",
     ),
     "streamed covariance": (
         lambda: mx.fit(mx.LeastSquares(line, chunk_size=5), START, mx.Points(X, Y, covariance=COVARIANCE)),

@@ -333,12 +333,12 @@ BAD = {
     "how many": (
         lambda: mx.sample(mx.UnbinnedNLL(distribution=mixture), PEAK, jax.random.key(0)),
         TypeError,
-        "needs data, as many events",
+        "needs data, to know how many events",
     ),
     "toys of weights": (
         lambda: mx.sample(mx.UnbinnedNLL(distribution=mixture), PEAK, jax.random.key(0), data=mx.Events(X, WEIGHTS)),
         TypeError,
-        "how weights fluctuate",
+        "cannot draw toys with weights",
     ),
     "rows in jit": (
         lambda: jax.jit(lambda p: mx.ExtendedUnbinnedNLL(distribution=mixture).sample(p, jax.random.key(0)))(

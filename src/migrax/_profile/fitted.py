@@ -158,9 +158,9 @@ def warn_if_rounded(fitted: Fitted, what: str) -> None:
     constant = constant_of(nll, Theta(eqx.filter(nll, eqx.is_array), result.params, data, result.up))
     if not is_concrete(constant) or not hides_rise(nll_value - np.asarray(constant)):
         return
-    value = f"{float(nll_value):.2g}, is {dtype}"
+    value = f"{float(nll_value):.2g} in {dtype}"
     warnings.warn(
-        f"{what}: the rounding error of the NLL, {value}, is nearly as large as the rise by UP = {float(result.up):g} "
+        f"{what}: the rounding error of the NLL ({value}) is nearly as large as the rise by UP = {float(result.up):g} "
         "that is searched for: nothing is found. Give starts and data in float64",
         stacklevel=4,
     )
