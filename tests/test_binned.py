@@ -57,7 +57,7 @@ LIKELIHOODS = {
 DATA = {"counts": (COUNTS, COUNTS), "weighted": (WEIGHTED, PAIRS)}
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("kind", LIKELIHOODS)

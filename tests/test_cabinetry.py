@@ -97,6 +97,7 @@ def test_pulls():
     np.testing.assert_allclose(impacts.constraints[3:], fitted()[GAMMA].error / GAMMA_ERRORS, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_yields_after_the_fit():
     """cabinetry's derivatives are differences over one error to both sides, over which these yields are not linear."""
 

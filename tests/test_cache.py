@@ -54,6 +54,7 @@ def test_short_compilations_are_not_kept(tmp_path):
     assert run(tmp_path, "1000") == (0, 0)
 
 
+@pytest.mark.slow
 def test_it_says_if_nothing_can_be_read(tmp_path):
     assert run(tmp_path, JAX_ENABLE_COMPILATION_CACHE="0") == (0, 1)
 

@@ -37,7 +37,7 @@ def image(n, seed=1):
 TRUE = {"amp": 1.0, "x0": 0.0, "y0": 0.0, "sx": 0.5, "sy": 0.5, "b": 0.0}
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_size", [1, 7, 100, 441, 10_000])
 def test_the_same_value_gradient_and_hessian(chunk_size):
     rows = tuple(jnp.asarray(a) for a in image(21))
@@ -138,6 +138,7 @@ def test_nine_million_pixels():
     np.testing.assert_allclose(got["errors"], got["at_truth"], rtol=0.1)
 
 
+@pytest.mark.slow
 def test_hessian_equals_jacfwd_of_jacrev():
     """On a smaller image; the large one is compared in benchmarks/cauchy_hessian.py."""
     rows = tuple(jnp.asarray(a) for a in image(101))

@@ -275,6 +275,7 @@ def test_what_is_not_valid_is_said(tmp_path):
     assert found["valid"] is False
 
 
+@pytest.mark.slow
 def test_as_a_module():
     done = subprocess.run([sys.executable, "-m", "migrax", "--help"], capture_output=True, text=True, check=True)
     for word in ("fit", "minos", "limit", "toys", "impacts", "Exit codes"):

@@ -156,6 +156,7 @@ def test_correlated_toys():
     np.testing.assert_allclose(np.cov(toys.T), COVARIANCE, atol=0.005)
 
 
+@pytest.mark.slow
 def test_toys_fluctuate_global_observables():
     toys = mx.sample(JOINT, fitted().params, jax.random.key(0), 500)
     assert toys["counts"].shape == (500, 3)

@@ -147,6 +147,7 @@ def test_a_failed_lane_has_a_zero_derivative_and_touches_no_other():
     assert np.all(np.isfinite(masked[np.array([0, 2])]))
 
 
+@pytest.mark.slow
 def test_templates_and_closures_are_differentiable():
     """Constants inside an eqx.Module likelihood, and arrays that a likelihood closes over."""
 
@@ -183,6 +184,7 @@ def test_checkpointed_adjoint():
     np.testing.assert_allclose(unrolled, implicit, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_float32_gradient():
     n = jnp.asarray(COUNTS, jnp.float32)
@@ -214,7 +216,7 @@ EMPTY = {
 }
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EMPTY)
 def test_by_the_counts_of_empty_bins(name):
     """A count above none moves a fit: refits with a little more in one bin."""

@@ -36,6 +36,7 @@ def test_the_same_fit(source, memmap):
     np.testing.assert_allclose(result.nll, reference.nll, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_minos_and_an_extended_fit(memmap):
     data = mx.OnDisk(memmap, 7000)
     extended = mx.ExtendedUnbinnedNLL(lambda p, x: jnp.log(p["n"]) + NLL.log_prob(p, x), lambda p: p["n"])

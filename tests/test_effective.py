@@ -79,6 +79,7 @@ def test_minos_and_profiles():
             mx.scan(ALONE, raw, EVENTS, "s", [30.0])
 
 
+@pytest.mark.slow
 def test_derivative_by_the_weights():
     """All weights times k: as the value tested, over k."""
 
@@ -126,6 +127,7 @@ def test_weights_that_go_with_the_parameter():
     np.testing.assert_allclose(found.scales[""], np.sum(some) / np.sum(some**2), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_masks_disks_and_weights_that_add_up_to_nothing():
     weight = np.where(np.arange(330) < 3, -0.2, RANDOM.uniform(0.0, 0.2, 330))
     mask = np.arange(330) % 2 == 0

@@ -25,7 +25,7 @@ def emptied(*where):
     return spec
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["measurement", "channel", "sample"])
 def test_the_likelihood_is_pyhfs(where):
     spec = emptied(where)

@@ -89,6 +89,7 @@ def said_of(nll, data):
     return nll.complaints({"tau": 4.0, "n": 3068.0}, data)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", GOOD)
 def test_nothing_is_said_of_what_is_right(case):
     assert said_of(*GOOD[case]) == []

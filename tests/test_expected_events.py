@@ -49,7 +49,7 @@ def tree(values):
     return {"b": scale(values[0])} if len(values) == 1 else {"a": mx.Parameter(values[0]), "b": scale(values[1])}
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_parameters_come_back(name):
     distribution, truth, start, errors, near = SHAPES[name]
@@ -63,7 +63,7 @@ def test_parameters_come_back(name):
         np.testing.assert_allclose(result.errors, errors, rtol=1e-7)
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("distribution", "params", "near"), [(peak_on_a_slope, PEAK, 1e-7), (two_observables, TWO, 1e-4)]
 )

@@ -70,6 +70,7 @@ def test_hesse_minos_and_toys():
     np.testing.assert_allclose(fits.values, np.stack([np.mean(toys, 1), np.std(toys, 1)], axis=1), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_together_with_a_likelihood_of_jax():
     """A sum of both is the fit of all of the data, with a vector parameter of which External takes one entry."""
     more = np.random.default_rng(3).normal(1.2, 1.5, 100)

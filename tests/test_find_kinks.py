@@ -133,6 +133,7 @@ def test_inside_jit_and_vmap_nothing_is_looked_for():
     assert results.valid.tolist() == [False, True]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("kinks", [None, {"a": 0.0}], ids=["seen", "declared"])
 @pytest.mark.parametrize(
     "nll",

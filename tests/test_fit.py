@@ -197,6 +197,7 @@ def test_vmap_over_data_starts_and_bounds():
     assert "3 fits" in str(bounded)
 
 
+@pytest.mark.slow
 def test_one_bad_lane_touches_no_other():
     toys = jnp.stack([DATA, DATA + 1, DATA + 2])
     fit = jax.jit(jax.vmap(lambda n, s: mx.fit(nll, start(mu=s), n)))

@@ -51,7 +51,7 @@ def test_models_of_the_paper(name):
     np.testing.assert_allclose(found, expected["twice_delta_nll"], rtol=expected["rtol"], atol=expected["atol"])
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["correlated", "uncorrelated"])
 def test_the_same_as_from_pyhf(kind):
     name = str(hs3.FOLDER / "pairs" / f"simplemodel_{kind}-background")
@@ -145,6 +145,7 @@ class TestFittedPoints:
         with pytest.raises(ValueError, match="no parameter point 'x'; there are 'default_values', 'fitted'"):
             mx.io.from_hs3(written, point="x")
 
+    @pytest.mark.slow
     def test_vectors_without_names(self):
         """ROOT's staterror names its parameters nowhere."""
         spec = hs3.read("paper/paper_histfactory.json")

@@ -196,6 +196,7 @@ class Theirs:
         return jax.scipy.stats.norm.cdf(x, self.loc)
 
 
+@pytest.mark.slow
 def test_a_distribution_of_another_library_is_cut():
     ours, theirs = (mx.distributions.Truncated(d, -1.0, 2.0) for d in (mx.distributions.Normal(0.5, 1.0), Theirs(0.5)))
     x = jnp.linspace(-2.0, 3.0, 11)

@@ -163,6 +163,7 @@ def test_likelihood(name):
     compare(expansion(fn), x, theta)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(("norm", "histo"), [("code4", "code4p"), ("code1", "code0")])
 def test_workspace(norm, histo):
     spec = workspaces.workspace(
@@ -194,6 +195,7 @@ def test_sbottom():
     assert plan.only([0, 1]).cost < 2e-3
 
 
+@pytest.mark.slow
 def test_hs3():
     nll, params, data = mx.io.from_hs3(workspaces.read("hs3/paper/paper_product.json"))
     fn, x, theta = objective_of(nll, params, data)

@@ -417,7 +417,7 @@ STEPS = [
 ]  # fmt: skip
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=14))

@@ -204,7 +204,7 @@ def test_broken_documents(case):
         mx.io.from_hs3(spec(change))
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["edges", "bounds"])
 def test_edges_of_bins(both, how):
     def change(s):

@@ -21,6 +21,7 @@ STATISTICS = {"q": mx.QMu(), "q0": mx.Q0()}
 TIGHT = json.loads((Path(__file__).parent / "data/pyhf/tight.json").read_text())
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", CASES)
 def test_validated_by_root(name):
     """As the same pyhf whose minimizer is told to go on; its default one, whose numbers were kept, leaves 3e-4.
@@ -230,6 +231,7 @@ class TestLimit:
             np.testing.assert_allclose(mx.hypotest(nll, params, data, "mu", mu).expected_cls[k], 0.05, rtol=1e-8)
         assert "Upper limit on mu at 95 % (CLs)" in str(found)
 
+    @pytest.mark.grid
     @pytest.mark.parametrize("y", [-2.5, -0.5, 0.0, 0.9, 3.0])
     @pytest.mark.parametrize("cl", [0.9, 0.95])
     def test_normal_measurement(self, y, cl):

@@ -58,7 +58,7 @@ class TestPValues:
         np.testing.assert_allclose(found.significance, stats.norm.isf(found.p_value), rtol=1e-6)
         np.testing.assert_allclose(found.expected_p_value[2], stats.poisson.sf(9, 4.0), rtol=0.1)
 
-    @pytest.mark.grid
+    @pytest.mark.slow
     @pytest.mark.parametrize("n", [25.0, 40.0])
     def test_tiny_p_values(self, n):
         """6.6 and 11 standard deviations, by 4000 toys a point, to a few percent."""
@@ -242,6 +242,7 @@ class TestLimit:
         found = mx.upper_limit(COUNTING, MU, jnp.zeros(1), "mu", calculator=mx.Toys(20_000, KEY))
         within(found.observed, found.observed_error, np.log(20) / 2)
 
+    @pytest.mark.slow
     def test_beyond_the_bound(self):
         params = {"mu": mx.Parameter(0.5, lower=0.0, upper=1.0)}
         found = mx.upper_limit(COUNTING, params, jnp.array([6.0]), "mu", calculator=mx.Toys(500, KEY))
@@ -396,6 +397,7 @@ class TestLookElsewhere:
         assert 1 < found.crossings < 6
         assert "up-crossings" in str(found)
 
+    @pytest.mark.slow
     def test_a_coarse_grid_is_warned_of(self):
         nll, params = self.model()
         with pytest.warns(

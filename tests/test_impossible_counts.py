@@ -25,7 +25,7 @@ UNSURE_PARAMS = {"s": mx.Parameter(1.0, lower=0.0), "eff": mx.Parameter(1.0, low
 KEY = jax.random.key(1)
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "cl", "lower", "upper"),
     [(2, 0.95, 0.36, 6.72), (2, 0.9, 0.53, 5.91), (0, 0.9, 0.0, 2.44), (1, 0.9, 0.11, 4.36)],
@@ -74,7 +74,7 @@ def test_with_an_uncertain_efficiency():
         assert min(p) < share < max(p)
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [0, 2])
 def test_limit_by_toys(n):
     """CLs is the chance of no more counts, as the alternative has none."""
@@ -85,7 +85,7 @@ def test_limit_by_toys(n):
     assert np.all(np.abs(found.expected + np.log(0.05)) < 4 * found.expected_error)
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [0, 2, 5])
 def test_asymptotic_limit(n):
     """Against the formulas with q = 2 (s - n - n log(s / n)), q_A = 2 s."""

@@ -34,6 +34,7 @@ def test_top_level():
     assert seen == [False] * 3
 
 
+@pytest.mark.slow
 def test_data_in_a_closure_under_vmap_and_grad():
     def fitted(data):
         return mx.fit(lambda p, _: nll(p, data), {"mu": 1.0}).values[0]

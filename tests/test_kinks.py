@@ -253,6 +253,7 @@ def test_limit_and_minos_against_scipy():
         )
 
 
+@pytest.mark.slow
 def test_derivatives_on_a_kink():
     """d(value), d(error) and d(NLL) by the data against differences of references and of closed forms."""
 

@@ -124,6 +124,7 @@ KNOWN["far apart scales"] = dataclasses.replace(
 )
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("solver", [None, mx.Newton()], ids=["default", "Newton"])
 def test_the_answer(name, solver):

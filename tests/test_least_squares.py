@@ -108,7 +108,7 @@ def test_small_residuals_count_as_squares():
         np.testing.assert_allclose(curvature, 1.0, rtol=1e-12)
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["errors", "covariance", "both axes"])
 def test_toys_have_unit_pulls(kind):
     points = {

@@ -101,6 +101,7 @@ def test_errors_of_several_coordinates():
 class TestTemplates:
     NLL = mx.TemplateNLL({"s": mx.Counts([4.0, 30.0, 8.0]), "b": lambda p: p["b"] * jnp.array([9.0, 7.0, 5.0])})
 
+    @pytest.mark.slow
     def test_toys(self):
         drawn = jax.vmap(lambda key: mx.sample(self.NLL, {"s": 40.0, "b": 2.0}, key))(
             jax.random.split(jax.random.key(1), 4000)

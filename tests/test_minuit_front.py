@@ -294,6 +294,7 @@ def test_scan_never_goes_uphill():
         hole.scan(ncall=2)
 
 
+@pytest.mark.slow
 def test_reduced_chi2_of_counts():
     """As iminuit has it for its binned cost functions: the deviance over the degrees of freedom."""
     from iminuit import cost
@@ -1153,6 +1154,7 @@ def test_tables(fitted, line):
     assert "yes" in repr(m)
 
 
+@pytest.mark.slow
 def test_values_of_iminuits_cost_functions():
     """The table of docs/iminuit.md."""
     from iminuit import cost

@@ -34,6 +34,7 @@ def test_certified(name):
                 np.testing.assert_allclose(float(result.chi2) * yerr**2, problem.rss, rtol=1e-6)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("solver", [mx.Migrad(), mx.Newton()], ids=["Migrad", "Newton"])
 def test_other_solvers_are_never_wrong(solver):
     """What MIGRAD or Newton calls valid on the easy half is a certified minimum (Eckerle4's mirror image excepted)."""

@@ -56,6 +56,7 @@ def test_numbers_are_those_of_the_header(problem):
     assert problem.x.shape == ((128, 2) if problem.name == "Nelson" else problem.y.shape)
 
 
+@pytest.mark.grid
 @EACH
 def test_residual_sum_of_squares_is_the_certified_one(problem):
     residuals, _ = residuals_and_jacobian(problem, problem.certified)

@@ -43,6 +43,7 @@ def test_too_small():
         mx.fit(mx.UnbinnedNLL(exponential), TAU, WAITS[WAITS < 2.0])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("kind", ["weighted", "on disk", "a distribution"])
 def test_too_small_of(kind):
     x = WAITS[WAITS < 2.0]
@@ -68,6 +69,7 @@ def test_a_range_of_the_distribution_that_is_not_that_of_the_events():
         mx.fit(mx.ExtendedUnbinnedNLL(distribution=mixture), start, x)
 
 
+@pytest.mark.slow
 def test_a_peak_that_escapes_the_panels():
     """A distribution that normalises itself is asked at the fitted parameters how sure it is."""
     x = np.concatenate([RNG.normal(3.097, 0.0015, 600), 2 + 2.5 * RNG.random(1500)])

@@ -77,6 +77,7 @@ def with_checkpoints(p, x):
 LIKELIHOODS = {"reverse": with_rule, "forward": with_loop, "once": with_checkpoints}
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("mode", LIKELIHOODS)
 def test_fit_and_errors(mode):
     nll = LIKELIHOODS[mode]
@@ -94,7 +95,7 @@ def test_fit_and_errors(mode):
         assert "Covariance accurate" in str(result)
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", LIKELIHOODS)
 def test_derivative_of_a_fit(mode):
     """Of the mean and the width by a scale of the data: themselves."""

@@ -157,6 +157,7 @@ def test_signals_one_by_one_share_one_program(monkeypatch):
     assert found[0][1] != found[1][1]
 
 
+@pytest.mark.slow
 def test_a_likelihood_of_the_users_keeps_the_names():
     """Its code looks a sample up by its name."""
 
@@ -183,6 +184,7 @@ def test_a_program_of_the_users_keeps_the_names():
     assert jax.tree.structure(unlabelled(each[0][0])) == jax.tree.structure(unlabelled(each[1][0]))
 
 
+@pytest.mark.slow
 def test_fits_are_those_of_each_alone():
     fits = jax.vmap(mx.fit)(*STACK)
     assert bool(jnp.all(fits.valid))
@@ -204,6 +206,7 @@ def test_limits_of_all_points_in_one_call():
 
 
 class TestPadding:
+    @pytest.mark.slow
     def test_what_a_point_lacks(self):
         """A signal without events in one channel, one without a variation, one with other factors."""
         free = signal("d", 6.0, 0.4)

@@ -68,6 +68,7 @@ def test_vectors_have_a_period_for_each_entry():
     np.testing.assert_allclose(result.values, right[2][1:], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_derivatives_pass_the_end_of_the_period():
     """The minimum moves with d0, also where it was wrapped."""
     value = lambda d0: mx.fit(modulation, start(), data(d0=d0))["d"].value  # noqa: E731
@@ -144,6 +145,7 @@ class Wave:
 WAVE = mx.PoissonNLL(Wave())
 
 
+@pytest.mark.slow
 def test_toys_and_their_pulls_go_round():
     """Half of the fits lie beyond the end of the period; the pulls are those of a normal distribution all the same."""
     params = {"d": P(np.pi - 1e-3, period=TURN)}
@@ -169,6 +171,7 @@ def _cosine(p, d0):
     return 500 * (1 - jnp.cos(p["d"] - d0))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("solver", [mx.Migrad(), mx.Newton()], ids=["Migrad", "Newton"])
 def test_a_vanishing_curvature_does_not_send_a_phase_far_away(solver):
     """From the inflection of a cosine and from beside it, where Newton's step is of any length."""

@@ -131,6 +131,7 @@ def test_weighted_counts(fits):
     np.testing.assert_allclose(bars[0][:, 1], counts[0] + np.array([-2, 2]) * np.sqrt(counts[0]))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("channel", ["SR", "CR"])
 def test_channels(fits, channel):
     nll, result, data = fits["workspace"]
@@ -167,6 +168,7 @@ def test_events(fits):
     np.testing.assert_allclose(below.get_lines()[-1].get_ydata(), (n - want) / np.sqrt(want), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_unequal_bins_of_events_have_steps(fits):
     nll, result, data = fits["events"]
     edges = np.array([0.0, 4.0, 4.5, 5.0, 5.5, 6.0, 10.0])
@@ -221,6 +223,7 @@ def test_bad_channel(fits):
         mx.plot.data_and_model(nll, result, data, part="CRR")
 
 
+@pytest.mark.slow
 def test_example(fits):
     names = dict(zip(("nll", "result", "counts"), fits["counts"], strict=True))
     names |= dict(zip(("workspace", "fitted", "data"), fits["workspace"], strict=True))
@@ -248,6 +251,7 @@ def test_mplhep(fits, name):
     check_mplhep(name, lambda: mx.plot.data_and_model(*fits[name], **PICTURES[name]))
 
 
+@pytest.mark.slow
 def test_a_sample_looks_the_same_in_each_channel():
     """Of others than are in this channel, too: colours and order are those of the sums over all."""
 

@@ -275,6 +275,7 @@ def many_impacts():
     return mx.Impacts(*every, jnp.zeros((n, 4), int), jnp.isfinite(jnp.asarray(pulls)), names, "mu_ttH")
 
 
+@pytest.mark.slow
 def test_examples(result):
     names = {"nll": nll, "result": result, "data": DATA, "mx": mx, "itertools": itertools}
     for name in ("profile", "contour", "correlation", "impacts", "corner"):
@@ -293,6 +294,7 @@ PICTURES = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", PICTURES)
 def test_picture(found, name, tmp_path):
     dpi = {"correlation_many": 30, "corner": 42, "impacts_many": 50}.get(name, 60)  # of small files

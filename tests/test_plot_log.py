@@ -77,6 +77,7 @@ def test_differences_of_weights_below_zero_are_seen():
     assert ax.get_ylim()[0] <= -3.0 + 1e-12
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("scale", ["before", "after"])
 def test_a_fit_of_events(scale):
     x = np.random.default_rng(2).exponential(1.0, 3000)

@@ -54,6 +54,7 @@ def texts(ax):
     return [text.get_text() for text in ax.texts]
 
 
+@pytest.mark.slow
 def test_pulls(pulls):
     ax = new_axes()
     assert mx.plot.pulls(pulls, "mu", ax) is ax
@@ -235,6 +236,7 @@ def test_bad_input(found, case):
         draw(found)
 
 
+@pytest.mark.slow
 def test_examples(fits, by_toys, asymptotic, monkeypatch):
     made, params = fits
     monkeypatch.setattr(mx, "fit_toys", lambda *_, **__: made)
@@ -251,6 +253,7 @@ PICTURES = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", PICTURES)
 def test_picture(found, name, tmp_path):
     check_picture(name, lambda: PICTURES[name](found), tmp_path)

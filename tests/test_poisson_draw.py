@@ -18,6 +18,7 @@ def draws(mean):
     return draw_poisson(jax.random.key(3), mean, (N,))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("mean", MEANS)
 def test_frequencies(mean):
     """Up to 40 classes of equal probability, and the mean and variance, which the classes' ends say little of."""
@@ -36,7 +37,7 @@ def test_frequencies(mean):
     assert abs(np.mean((drawn - mean) ** 2) - mean) < 4 * np.sqrt(fourth / N)
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("mean", [0.5, 20.0, 150.0, 1e3, 5e4, 1e7])
 def test_distribution_function(mean):
     """Inversion: the count changes where the uniform number crosses scipy's distribution function."""
@@ -88,6 +89,7 @@ def test_many_bins():
     assert abs(drawn.mean() - 7) < 4 * np.sqrt(7 / 20_000)
 
 
+@pytest.mark.slow
 def test_in_float32():
     drawn = draw_poisson(jax.random.key(0), jnp.full(10_000, 30.0, jnp.float32))
     assert drawn.dtype == jnp.float32

@@ -75,6 +75,7 @@ def test_two_parameters():
     np.testing.assert_allclose(profile.nll, right, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_inside_jit_the_result_says_so():
     """There nobody can be warned, and points are fitted once: those that are lower are told."""
     result = at(1.0)

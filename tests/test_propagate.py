@@ -50,6 +50,7 @@ def test_one_number_and_a_tree():
     np.testing.assert_array_equal(block[3], 0.0)  # of the fixed parameter
 
 
+@pytest.mark.slow
 def test_many_fits_and_derivatives():
     data = jnp.stack([1 + 2 * X, 3 - X]) + 0.5 * X**2
     fit = lambda y: mx.fit(NLL, START, points(y))  # noqa: E731

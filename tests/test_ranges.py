@@ -33,6 +33,7 @@ def test_the_closed_form():
     assert np.isnan(d.log_prob(np.nan))
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_float32_and_a_single_range():
     one, two = Truncated(Normal(0.3, 1.0), [(-1.0, 2.0)]), Truncated(Normal(0.3, 1.0), -1.0, 2.0)
@@ -69,6 +70,7 @@ def test_ends_that_are_parameters():
     np.testing.assert_allclose(many.log_prob(jnp.full((4, 1), 0.5))[2], p.logpdf(0.5) - np.log(whole), rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_sample():
     x = np.asarray(jax.jit(lambda key: sidebands().sample(key, (20_000,)))(jax.random.key(0)))
     assert not np.any((x > 4) & (x < 6))
@@ -78,6 +80,7 @@ def test_sample():
 ROWS = np.array([[0.0, 1.0], [1.0, 4.0], [6.0, 7.0], [9.0, 10.0]])
 
 
+@pytest.mark.slow
 def test_bins_with_gaps():
     expected = (BASE.cdf(ROWS[:, 1]) - BASE.cdf(ROWS[:, 0])) / INSIDE
     np.testing.assert_allclose(sidebands().bin_integrals(ROWS), expected, rtol=1e-14)

@@ -108,6 +108,7 @@ def test_params_and_data_swapped():
         mx.fit(mx.PoissonNLL(lambda p: p["a"] * X), jnp.arange(15), {"a": mx.Parameter(1.0)})
 
 
+@pytest.mark.slow
 def test_zero_counts_with_a_bound_at_zero():
     """n log(mu) has no derivative at mu = 0 for n = 0; a hair beside the bound it has."""
 
@@ -210,6 +211,7 @@ def test_a_list_of_global_observables():
     np.testing.assert_allclose(result.values, [1.1, 0.9])
 
 
+@pytest.mark.slow
 def test_an_event_with_two_observables_is_named_by_its_row():
     box = mx.distributions.Product([mx.distributions.Uniform(0.0, 10.0), mx.distributions.Exponential(1.0)])
     nll = mx.UnbinnedNLL(distribution=lambda p: mx.distributions.Mixture([box, box], fractions=[p["f"]]))
@@ -218,7 +220,7 @@ def test_an_event_with_two_observables_is_named_by_its_row():
     assert "The density is 0 at data[1]." in result.message
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("upper", [None, 5.0])
 def test_minimum_on_a_bound_that_nothing_pushes_to(upper):
     """The unbounded minimum is on the bound to rounding: the bound was held and let go in turn ("flat direction")."""

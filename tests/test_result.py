@@ -74,6 +74,7 @@ def test_tables_of_a_covariance():
     assert np.all(np.isnan(bad.matrix))
 
 
+@pytest.mark.slow
 def test_tables_of_many_fits():
     data = jnp.array([[1.0, 2.0, 3.0], [jnp.nan, 0.0, 0.0], [3.0, 2.0, 1.0]])
     many = jax.vmap(lambda d: mx.fit(nll, START, d))(data)

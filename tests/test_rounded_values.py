@@ -30,6 +30,7 @@ def check_fit(result):
     np.testing.assert_allclose(result.errors, [sigma / 1000, sigma / np.sqrt(2e6)], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:migrax is made for float64:UserWarning")
 @pytest.mark.parametrize("wide", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_million_events(wide):

@@ -99,6 +99,7 @@ def test_counts_and_points_know_their_errors():
     np.testing.assert_allclose(robust.covariance.matrix, bread @ (design.T * residuals**2) @ design @ bread, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_bounds_derivatives_and_the_table():
     def mean_error(shift):
         return mx.fit(normal, START, X + shift * jnp.arange(400) / 400, hesse="sandwich").errors[0]

@@ -246,6 +246,7 @@ def test_a_loaded_fit_is_as_good(tmp_path):
     same(mx.goodness_of_fit(NLL, again, DATA), made("goodness"))
 
 
+@pytest.mark.slow
 def test_another_process(tmp_path):
     mx.save(tmp_path / "fit.npz", fit())
     code = (

@@ -147,6 +147,7 @@ def test_events_and_counts_of_one_parameter():
     assert bool(bound.valid)
 
 
+@pytest.mark.slow
 def test_traced():
     """Under jit, vmap and grad, which are other programs."""
     counts = jnp.array([64.0, 100.0])

@@ -127,6 +127,7 @@ def test_max_steps_and_aux_of_the_returned_point(name, max_steps):
     assert half(solution.value, None) <= half(START, None)
 
 
+@pytest.mark.grid
 @each
 def test_throw(name):
     with pytest.raises(RuntimeError, match="maximum number of"):
@@ -145,6 +146,7 @@ def test_best_so_far(name):
     assert int(best.stats["num_steps"]) == int(plain.stats["num_steps"])
 
 
+@pytest.mark.slow
 def test_stepping_by_hand():
     """As in Optimistix's documentation: init, then step until terminate says so, then postprocess."""
 
@@ -176,7 +178,7 @@ def test_stepping_by_hand():
 # Precision and strictness
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.float32
 @each
 def test_float32_stays_float32(name):
@@ -274,6 +276,7 @@ def _gaussian(y, args):
     return 0.5 * y @ jnp.linalg.solve(COVARIANCE, y)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("metric", METRICS)
 def test_metric(metric):
     solution = optx.minimise(
@@ -312,6 +315,7 @@ def test_bad_fields(field):
                 type(solver)(**{field: 0})
 
 
+@pytest.mark.grid
 @each
 def test_goal_and_idle_may_be_traced(name):
     @jax.jit
@@ -354,7 +358,7 @@ def test_derivative_of_the_answer(name, transform):
     np.testing.assert_allclose(transform(fitted)(args)["a"], jax.grad(_answer)(args)["a"], rtol=1e-4)
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", [None, jnp.eye(2)], ids=["Hessian", "metric"])
 def test_derivative_through_the_iterates_of_migrad(metric):
     """`optx.RecursiveCheckpointAdjoint`: with a metric the derivative of what was computed, by finite differences. The

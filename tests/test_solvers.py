@@ -161,7 +161,7 @@ def test_no_regular_minimum(name, solver):
     assert _success(_minimise(name, start, solver)) == (solver in successes)
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", EVERY)
 def test_an_offset_does_not_matter(solver):
     """The same answer to 1e-4 of an error, and on nearly the same way (x is one error long, y two)."""
@@ -177,6 +177,7 @@ def test_an_offset_does_not_matter(solver):
         assert abs(int(moved.stats["num_steps"]) - int(plain.stats["num_steps"])) <= 2
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("solver", ["Migrad", "Newton"])
 def test_the_metric_is_the_inverse_hessian(solver):
     solution = _minimise("block", [1.0] * 10, solver)
@@ -188,6 +189,7 @@ def _valley(y, steepness):
     return steepness * (y[1] - jnp.sin(y[0])) ** 2 + 1e-2 * (y[0] - 10) ** 2
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("solver", ["Migrad", "Newton"])
 @pytest.mark.parametrize("steepness", [1e2, 1e4, 1e6, 1e8, 1e10])
 def test_never_content_with_a_small_step(steepness, solver):

@@ -18,7 +18,7 @@ def space(lower, upper):
     return Space(jnp.array([lower]), jnp.array([upper]), jnp.ones(1), ("x",), True, endless, jnp.zeros(1), False)
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BOUNDS)
 def test_there_and_back(kind):
     lower, upper = BOUNDS[kind]

@@ -95,6 +95,7 @@ def store(tmp_path_factory):
     return path
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", OTHERS)
 def test_of_another_problem(case, store):
     with pytest.raises(ValueError, match="belongs to another problem"):

@@ -60,6 +60,7 @@ def is_mended_by_deleting(store, *numbers, fits):
     np.testing.assert_array_equal(run(store).values, fits.values)
 
 
+@pytest.mark.slow
 def test_of_a_study_with_another_key(store, stored):
     folder, fits = stored
     shutil.copy(batch(folder / "b", 1), batch(store, 1))
@@ -138,6 +139,7 @@ def test_of_another_format(written, word, store):
         run(store)
 
 
+@pytest.mark.slow
 def test_toys_drawn_otherwise(tmp_path):
     """The likelihood, its parameters and the key are the same; what draws the toys is not."""
     run(tmp_path / "toys", nll=mx.Likelihood(NLL, sample=plain))

@@ -131,6 +131,7 @@ def test_wilson():
 class TestBootstrap:
     X = np.random.default_rng(1).normal(1.0, 3.0, 400)
 
+    @pytest.mark.slow
     def test_mean_of_events(self):
         """The standard error of a mean is that of the data, whatever the model."""
         nll = mx.UnbinnedNLL(distribution=lambda p: mx.distributions.Normal(p["mu"], 2.0))

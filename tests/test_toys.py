@@ -60,6 +60,7 @@ def test_pulls(fits):
     assert np.all(np.abs(np.std(pulls, axis=0) - 1) < 4 / (2 * N) ** 0.5)
 
 
+@pytest.mark.slow
 def test_drawn_where_they_are_fitted(fits):
     """The same toys, whatever the batches; `reduce` sees them in order."""
     drawn = mx.fit_toys(NLL, TRUTH, mx.Toys(N, KEY), batch_size=128)
@@ -91,7 +92,7 @@ def test_without_second_derivatives(toys, single):
     assert int(jnp.max(fits.stats["num_hessians"])) == 0
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("hesse", [True, False])
 @pytest.mark.parametrize("upper", [None, 200.0])
 def test_at_a_bound(upper, hesse):
@@ -204,6 +205,7 @@ def test_fixed_parameters(toys):
     np.testing.assert_allclose(fits.errors[11], one.errors, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_many_parameters():
     """Where a lane keeps its steps and no matrix."""
     rng = np.random.default_rng(2)
@@ -235,6 +237,7 @@ def test_a_wrong_covariance_changes_nothing(toys, fits):
 
 
 class TestMemory:
+    @pytest.mark.slow
     def test_a_batch_that_is_too_large(self, toys, fits, monkeypatch):
         """It goes on in halves, and says so once."""
         inside = scheduler.fit_part
@@ -298,6 +301,7 @@ class TestMemory:
             mx.fit_toys(NLL, TRUTH, toys)
 
 
+@pytest.mark.slow
 def test_traces_of_the_model(toys):
     """The likelihood's Python code runs a few times, whatever the number of batches, and not at all the second time."""
     calls = []
@@ -348,6 +352,7 @@ BAD = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(case):
     call, error, message = BAD[case]

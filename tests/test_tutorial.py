@@ -64,7 +64,7 @@ def random_starts():
     return np.array(draws)
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize(("nll", "at_least"), [(tutorial_nll, 190), (stable_nll, 200)], ids=["tutorial", "PoissonNLL"])
 def test_200_random_starts(nll, at_least):
     """iminuit converges from 178 of them with the tutorial's likelihood, and calls six wrong ends valid."""

@@ -76,6 +76,7 @@ def log_gauss_exp(p, x):
     return jnp.logaddexp(jnp.log(p["ns"]) + signal, jnp.log(p["nb"]) + background)
 
 
+@pytest.mark.slow
 def test_gaussian_and_exponential():
     """zfit's 21200 events; its own stored fit lies 2.8e-4 above the minimum."""
     file = np.load(FOLDER / "zfit_gauss_exp.npz")
@@ -150,6 +151,7 @@ def test_equal_weights_and_no_event():
     assert np.isfinite(NORMAL(mx.resolve(START), far))
 
 
+@pytest.mark.slow
 def test_toys_of_different_sizes():
     """Padded with NaN, masked and vmapped: each as alone, values and gradients."""
     sizes = (300, 200, 50)
@@ -164,6 +166,7 @@ def test_toys_of_different_sizes():
     np.testing.assert_array_equal(jax.vmap(lambda x, m: mx.Events(x, mask=m).total)(padded, mask), sizes)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("chunk_size", [None, 20])
 def test_unused_rows_never_reach_the_derivatives(chunk_size):
     """NaN in masked rows, in chunks of nothing else too, and an impossible event of weight 0."""
@@ -243,6 +246,7 @@ def test_a_distribution_in_place_of_a_density():
     np.testing.assert_allclose(toys.mean(), 3.0, atol=0.15)
 
 
+@pytest.mark.slow
 def test_toys_of_a_distribution_have_unit_pulls():
     nll = mx.UnbinnedNLL(distribution=lambda p: mx.distributions.Normal(p["mu"], p["sigma"]))
     truth = {"mu": 1.0, "sigma": P(2.0, lower=0.1)}

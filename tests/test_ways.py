@@ -142,7 +142,7 @@ TESTS = {
 }
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("call", TESTS)
 @pytest.mark.parametrize("name", ["joint", "at a bound"])
 def test_tests_and_limits(name, call):

@@ -32,6 +32,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 class TestArgus:
+    @pytest.mark.grid
     def test_log_prob(self, case):
         checks.check_log_prob(case)
 
@@ -63,7 +64,7 @@ def test_finite():
     checks.check_finite(CASES["typical"], [-1e4, -1.0, 0.0, 1.0, 1.01, 5.0, 5.25, 6.0, 5e4])
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("c", [-1e3, -2.0, 0.0, 1e3])
 @pytest.mark.parametrize("power", [-0.95, 0.0, 30.0])
 def test_norm(c, power):

@@ -104,6 +104,7 @@ INTERVALS = [
 ]  # fmt: skip
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("params", [H, Z, (1.0, 2.0), (1.0, 1e-9)], ids=str)
 def test_closed_form(params):
     low, high = (jnp.array(INTERVALS) * params[0] / 125.0).T

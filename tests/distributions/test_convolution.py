@@ -63,7 +63,7 @@ def test_finite():
     checks.check_finite(case, [-1e4, -8.0, -5.0, 0.3, 0.5, 7.0, 8.0, 9.0, 1e4])
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "tolerance"), [(128, 1e-5), (256, 2e-7), (1024, 1e-9)])
 def test_voigt(n, tolerance):
     # a stranger, by its density; of the tails beyond half the range a part is lost, so the width is small

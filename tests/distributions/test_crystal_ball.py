@@ -102,7 +102,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 class TestCrystalBall:
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_log_prob(self, case):
         checks.check_log_prob(case)
 
@@ -129,7 +129,7 @@ def test_finite():
     checks.check_finite(CASES["single"], [-1e4, -40.0, -1.5, 0.0, 0.3, 0.5, 3.0, 1e4])
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1 - 1e-9, 1.0, 1 + 1e-9])
 def test_smooth_at_n_one(n):
     """Values and derivatives in n at 1, against differences across it."""
@@ -167,6 +167,7 @@ def test_no_power_is_an_exponential_tail():
     np.testing.assert_allclose(part, Exponential(1.5).log_integral(0.0, 10.0), atol=1e-13)
 
 
+@pytest.mark.slow
 def test_no_tail_is_normal():
     x = jnp.linspace(-5.0, 5.0, 11)
     cut = Truncated(Normal(0.3, 1.2), -5.0, 5.0)
@@ -175,6 +176,7 @@ def test_no_tail_is_normal():
     np.testing.assert_allclose(same.log_prob(x), CrystalBall(0.3, 1.2, 0.8, 2.5).log_prob(x), rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_scipy():
     x = jnp.linspace(-20.0, 5.0, 11)
     np.testing.assert_allclose(

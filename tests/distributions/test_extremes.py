@@ -154,6 +154,7 @@ class TestExtremes:
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
+    @pytest.mark.grid
     def test_bins(self, case):
         checks.check_bins(case, [-INF, -2.0, 0.5, 1.0, 3.2, 30.0, INF])
 
@@ -168,7 +169,7 @@ def test_finite(name):
     checks.check_finite(CASES[name], [-1e4, -40.0, -2.7, -1.0, 0.0, 0.3, 0.31, 3.29, 3.3, 40.0, 1e4])
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [GeneralizedExtremeValue, GeneralizedPareto])
 @pytest.mark.parametrize("xi", [0.0, 1e-9, -1e-9])
 def test_smooth_at_zero(kind, xi):

@@ -101,6 +101,7 @@ def test_derivatives_by_the_shape(shape):
             assert abs(float(got[n][i]) - reference[n]) < rounding * natural, (float(a), float(b), n)
 
 
+@pytest.mark.slow
 def test_special_values():
     """The exponential distribution, and the density at 0, which is outside the support."""
     x, edges = jnp.linspace(0.1, 50.0, 7), jnp.array([0.0, 1.0, 1.0001, 40.0, 1e3])

@@ -59,6 +59,7 @@ class TestKernelDensity:
     def test_log_prob(self, case):
         checks.check_log_prob(case)
 
+    @pytest.mark.grid
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
@@ -72,13 +73,13 @@ class TestKernelDensity:
         checks.check_bins(case, [low, 0.5, 1.0, 4.0, high])
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["weighted", "reflected"])
 def test_finite(name):
     checks.check_finite(CASES[name], [-1e4, -50.0, 0.0, 0.5, 3.0, 5.0, 50.0, 1e4])
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 def test_as_scipy(weighted):
     rng = np.random.default_rng(0)

@@ -84,7 +84,7 @@ def test_derivatives_by_the_parameters():
         )
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("low", "high"),
     [(-8.0, -7.9999), (-6.0, -5.0), (-0.3, 0.4), (1.0, 1.7), (1.36, 1.37), (20.0, 20.01), (1e4, 1e4 + 1), (5e3, 8e3)],
@@ -139,6 +139,7 @@ def test_finite():
     checks.check_finite(CASE, [-1e4, -300.0, -30.0, -1.0, 0.4, 0.41, 3.0, 5e3, 2e4])
 
 
+@pytest.mark.slow
 def test_known_values():
     """The maximum (Landau 1944; CERNLIB G110), the median, and SciPy's distribution in its own unit."""
     d = Landau(0.0, 1.0)

@@ -59,9 +59,11 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 class TestMixture:
+    @pytest.mark.grid
     def test_log_prob(self, case):
         checks.check_log_prob(case)
 
+    @pytest.mark.grid
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
@@ -79,6 +81,7 @@ def test_samples():
     checks.check_samples(CASES["fractions"])
 
 
+@pytest.mark.slow
 def test_finite():
     checks.check_finite(CASES["fraction of 0"], [-3e4, -50.0, -1.0, 0.2, 0.5, 7.0, 1e4])
 
@@ -94,6 +97,7 @@ def test_derivative_in_a_weight_is_a_ratio(weight):
     np.testing.assert_allclose(jax.jit(jax.hessian(at))(weight), -np.exp(2 * (first - whole)), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_derivatives_stay_finite_where_the_ratio_is_not():
     # a component of weight 0 that would be e^5000 times the sum
     at = lambda w, x: Mixture([Normal(0.0, 10.0), Normal(0.0, 0.1)], yields=[w, 1.0]).log_density(x)  # noqa: E731
@@ -104,6 +108,7 @@ def test_derivatives_stay_finite_where_the_ratio_is_not():
         assert np.isfinite(jax.jit(jax.hessian(at))(w, x))
 
 
+@pytest.mark.slow
 def test_negative_sum_is_nan_and_no_density_is_minus_infinity():
     d = Mixture([Normal(0.0, 1.0), Exponential(1.0)], yields=[-1.0, 3.0])
     np.testing.assert_array_equal(np.isnan(d.log_prob(np.array([-1.0, 0.1, 2.0]))), [True, False, False])
@@ -173,7 +178,7 @@ def test_nonsense(kind, message, make):
         make(Normal(0.0, 1.0))
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("stranger", [Numpyro, TFP])
 def test_of_other_libraries(stranger):
     d, ours = (

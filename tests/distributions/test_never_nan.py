@@ -120,7 +120,7 @@ def derivatives(make):
     return jax.jit(both)
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_distributions(family):
     make, strategies, points = FAMILIES[family]

@@ -31,7 +31,7 @@ def test_log_bin_integrals(a, b):
     assert abs(got - exact(float(a), float(b))) < 1e-12 * max(1, abs(got))
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize(("a", "b"), BINS)
 def test_derivatives_of_log_bin_integrals(a, b):
     a, b = float(a), float(b)
@@ -68,6 +68,7 @@ def test_infinite_edges():
     np.testing.assert_allclose(whole, [0.0], atol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.float32
 def test_float32_tails_have_finite_gradients():
     edges = jnp.linspace(-4.0, 4.0, 101, dtype=jnp.float32)
@@ -79,6 +80,7 @@ def test_float32_tails_have_finite_gradients():
         assert np.isfinite(gradient)
 
 
+@pytest.mark.slow
 def test_log_prob_cdf_and_sample():
     x = jnp.linspace(-5.0, 5.0, 11)
     n, reference = Normal(0.5, 2.0), stats.norm(0.5, 2.0)

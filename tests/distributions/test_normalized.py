@@ -48,7 +48,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 class TestNormalized:
-    @pytest.mark.grid
+    @pytest.mark.slow
     def test_log_prob(self, case):
         checks.check_log_prob(case)
 
@@ -143,6 +143,7 @@ KINDS = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scale", [0.2, 0.04, 0.01])
 def test_the_error_is_honest(kind, scale):

@@ -102,6 +102,7 @@ def test_scipy():
     assert Poisson(rate).log_integral(7.0, 7.5) == -jnp.inf
 
 
+@pytest.mark.slow
 def test_nothing_expected():
     """A rate of 0, with the derivatives from its side."""
     k = jnp.array([0.0, 1.0, 30.0])

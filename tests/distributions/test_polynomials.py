@@ -81,6 +81,7 @@ def test_finite(name):
     checks.check_finite(CASES[name], [-1e4, -2.0, -1.5, -1.0, 0.1, 3.9, 4.0, 4.1, 1e4])
 
 
+@pytest.mark.slow
 def test_beta():
     """One basis polynomial is the density of a beta distribution; where it is 0, there are no derivatives."""
     x, c = jnp.linspace(0.1, 0.9, 5), jnp.array([0.0, 0.0, 1.0, 0.0])
@@ -103,6 +104,7 @@ def test_constants():
         np.testing.assert_allclose(d.cdf(x), Uniform(LOW, HIGH).cdf(x), rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_axes():
     """The coefficients' last axis is theirs, those before it are the distribution's."""
     c = jnp.array([[1.0, 2.0, 0.5], [0.3, 0.1, 0.7]])

@@ -29,6 +29,7 @@ def test_log_prob_and_derivatives():
     assert Product([Normal(0.0, 1.0)]).log_prob(jnp.zeros((2, 1), jnp.float32)).dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_log_integral():
     d = Product([Normal(0.0, 1.0), Exponential(1.0)])
     exact = [stats.norm.logcdf(-40.0) - 1.0, np.log(stats.norm.cdf(1) - stats.norm.cdf(-1)) + np.log(1 - np.exp(-2.0))]

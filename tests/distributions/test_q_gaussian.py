@@ -76,7 +76,7 @@ def test_finite():
     checks.check_finite(CASES["finite support"], [-1e4, -30.0, -1.0, 0.0, 0.4, 2.4, 3.0, 2e4])
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("e", [0.0, 1e-12, -1e-12, 1e-5, -1e-5])
 def test_smooth_at_the_normal_distribution(e):
     """Values and two derivatives by q, of both, against the expansion in e = q - 1."""
@@ -97,6 +97,7 @@ def test_smooth_at_the_normal_distribution(e):
         np.testing.assert_allclose(QGaussian(0.0, 1.0, 1.0).log_bin_integrals(edges), exact, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_up_to_the_end_of_the_support():
     """The tails, which hold 1e-4 and less; mpmath needs an interval that does not move with the parameters."""
     case = CASES["finite support"]

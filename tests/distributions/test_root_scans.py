@@ -46,7 +46,7 @@ def likelihood(name, params, domain, data):
     return -jnp.sum(jnp.array(data["weights"]) * d.log_prob(events))
 
 
-@pytest.mark.grid
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKERS)
 def test_scans(name):
     start, domains, data, scans = read(name)

@@ -105,6 +105,7 @@ class TestRanges:
         if case.moving:
             checks.check_derivatives(case)
 
+    @pytest.mark.grid
     def test_bins(self, case):
         low, high = (float(k) for k in (case.knots[0], case.knots[-1]))
         checks.check_bins(case, [low, *sorted(case.points), high])

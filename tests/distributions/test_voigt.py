@@ -58,6 +58,7 @@ class TestVoigt:
     def test_log_prob(self, case):
         checks.check_log_prob(case)
 
+    @pytest.mark.grid
     def test_log_integral(self, case):
         checks.check_log_integral(case)
 
@@ -65,6 +66,7 @@ class TestVoigt:
     def test_derivatives(self, case):
         checks.check_derivatives(case)
 
+    @pytest.mark.grid
     def test_bins(self, case):
         checks.check_bins(case, [-INF, -20.0, -1.0, 0.3, 0.5, 4.0, INF])
 
@@ -113,6 +115,7 @@ def test_any_ratio_of_widths(gamma):
                 assert abs(float(second[i][j, j]) * unit**2 - curvature) < close
 
 
+@pytest.mark.slow
 def test_half_infinite_intervals():
     """Against the asymptotic series of the tail, and the normal and the Cauchy distribution which it goes over into."""
     sigma, gamma, x = 1.5, 0.8, 1e5
