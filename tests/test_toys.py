@@ -129,6 +129,8 @@ def test_weighted_events_have_the_sandwich():
     one = mx.fit(nll, params, mx.Events(x[3], weight[3]))
     assert fits.covariance.kind == "sandwich"
     np.testing.assert_allclose(fits.errors[3], one.errors, rtol=1e-4)
+    with pytest.warns(UserWarning, match="minos uses the shape of the likelihood"):  # as for a single fit
+        mx.fit_toys(nll, params, jax.tree.map(lambda a: a[:2], toys), covariance=np.diag([0.02, 0.01]), minos=True)
 
 
 class TestStarts:

@@ -13,10 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._fit.fit import fit, robust
 from .._fit.result import FitResult
-from .._likelihoods.base import as_likelihood
 from .._profile.crossing import Side
-from .._profile.fitted import Fitted
-from .._profile.minos import Minos, minos, quick_minos
+from .._profile.minos import Minos, minos as find_minos, quick_minos
 from .._solvers import Migrad
 from .._util.jit import jit
 from .._util.typing import PyTree
@@ -58,13 +56,13 @@ def _completed(
     result: FitResult,
     kind: str | None,
     minos: tuple[int, ...] | None,
-    find_minos: Callable[[Fitted, tuple[int, ...]], Minos],
+    find_minos: Callable[..., Minos],
 ) -> tuple[FitResult, Bool[Array, ""]]:
     """Adds MINOS errors to the result of one toy and replaces the inverse Hessian by the robust covariance. Also
     returns whether no search of MINOS failed."""
     found = jnp.array(True)
     if minos is not None:
-        errors = find_minos(Fitted(as_likelihood(nll), result, toy), minos)
+        errors = find_minos(nll, result, toy, [result.names[i] for i in minos])
         result = errors.result
         found = ~jnp.any((errors.lower_status == int(Side.FAILED)) | (errors.upper_status == int(Side.FAILED)))
     return robust(nll, result, toy) if kind == "sandwich" else result, found
@@ -89,10 +87,6 @@ def refit_failed(job: Job, toys: PyTree, result: FitResult, trusted: Bool[np.nda
     return result
 
 
-def _full_minos(fitted: Fitted, index: tuple[int, ...]) -> Minos:
-    return minos(*fitted, [fitted.result.names[i] for i in index])
-
-
 @jit
 def _refit(
     nll: Any, params: PyTree, toys: PyTree, indices: Array, count: Array, up: Array, options: tuple[Any, ...]
@@ -103,7 +97,7 @@ def _refit(
     def fit_one(k: Array) -> FitResult:
         toy = jax.tree.map(lambda a: a[indices[k]], toys)
         result = fit(nll, params, toy, solver=Migrad(), up=up, hesse="sandwich" if kind == "sandwich" else hesse)
-        return _completed(nll, toy, result, None, minos, _full_minos)[0]
+        return _completed(nll, toy, result, None, minos, find_minos)[0]
 
     results = jax.tree.map(lambda a: jnp.zeros((_REFIT_SIZE, *a.shape), a.dtype), eqx.filter_eval_shape(fit_one, 0))
     fit_into = lambda k, results: jax.tree.map(lambda a, new: a.at[k].set(new), results, fit_one(k))  # noqa: E731
