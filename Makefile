@@ -9,6 +9,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # What each target installs beside migrax itself. pyright needs to find every package that src/ imports.
 EXTRAS_demo := plot,tqdm,iminuit
 EXTRAS_test := test,tqdm
+EXTRAS_test-all := test,tqdm,peers
+EXTRAS_coverage := test,tqdm,peers,coverage
 EXTRAS_lint := lint,plot,tqdm,hist,hs3,iminuit,pandas,pyhf,cli
 EXTRAS_bench := bench
 EXTRAS_docs := docs
@@ -45,18 +47,18 @@ demo: $(VENV)/.stamp-demo ## run the demonstration, notebooks/demo.py
 
 # What took over half a second to compile is kept for the next run. The tests of a file share compiled programs, so they
 # stay with one worker.
-test test-all: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.jax_cache
-test test-all: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.5
+test test-all coverage: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.jax_cache
+test test-all coverage: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.5
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 test: $(VENV)/.stamp-test ## run the fast tests, each feature once; make test ARGS="-k migrad" hands on options
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(VENV)/.stamp-test ## run all tests: also grids, long scans, other packages, the pages of docs/
+test-all: $(VENV)/.stamp-test-all ## run all tests: also grids, long scans, other packages, the pages of docs/
 	@$(PYTEST) $(ARGS)
 
-coverage: ## run all tests with the coverage of lines and branches, which takes a third longer
-	@$(MAKE) --no-print-directory test-all EXTRAS_test=test,tqdm,peers,coverage ARGS="--cov $(ARGS)"
+coverage: $(VENV)/.stamp-coverage ## run all tests with the coverage of lines and branches, which takes a third longer
+	@$(PYTEST) --cov $(ARGS)
 
 lint: $(VENV)/.stamp-lint ## check style, formatting, imports and types
 	@$(BIN)/ruff check .
