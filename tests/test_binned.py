@@ -191,7 +191,7 @@ def test_never_valid(case):
 
 
 BAD = {
-    "both": (lambda: mx.BinnedNLL(log_shape, log_shape), TypeError, "takes either expected or log_expected"),
+    "both": (lambda: mx.BinnedNLL(log_shape, log_shape), TypeError, "takes one of expected, log_expected"),
     "shape": (
         lambda: mx.fit(mx.BinnedNLL(log_expected=log_shape), SHAPE, np.ones(3)),
         ValueError,

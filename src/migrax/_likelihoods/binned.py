@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Scalar
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Scalar
 
 from .._derivatives.one_mode import jacobian
 from .._parameters.resolve import resolve
@@ -15,6 +14,7 @@ from .._util.unavailable import Unavailable
 from ..distributions._quadrature import log_sum
 from . import counts as _counts
 from .base import AbstractLikelihood
+from .bins import log_expected_of
 from .counts import Counts, as_counts, resample_counts
 from .poisson import check_expectation
 from .spread import At, of_log_slopes
@@ -33,31 +33,42 @@ class BinnedNLL(AbstractLikelihood):
 
     ```python
     edges = jnp.linspace(-3.0, 3.0, 51)
-    shape = mx.BinnedNLL(log_expected=lambda p: mx.distributions.Normal(p["mu"], p["sigma"]).log_bin_integrals(edges))
+    shape = mx.BinnedNLL(distribution=lambda p: mx.distributions.Normal(p["mu"], p["sigma"]), edges=edges)
     ```
 
     **Arguments:**
 
     - `expected`: `expected(params) -> mu`, an array proportional to the probabilities of the bins, of any shape, or
-    - `log_expected`: `log_expected(params) -> log(mu)`. Preferable where a probability may be very small.
+    - `log_expected`: `log_expected(params) -> log(mu)`. Preferable where a probability may be very small; or
+    - `distribution`: `distribution(params)`, any distribution, and
+    - `edges`: of the bins, shape `(n + 1,)`, or rows `(low, high)`, shape `(n, 2)`, for bins with gaps between them.
     - `mask`: `None`, or booleans of the shape of the counts: `True` for the bins that are used. `N` and the
         normalisation of the probabilities then refer to these bins only.
 
     The data are an array of counts, or `mx.Counts` for weighted events.
 
-    **Raises:** `TypeError` unless exactly one of `expected` and `log_expected` is given, and can be called with the
-    parameters alone.
+    **Raises:** `TypeError` unless exactly one of `expected`, `log_expected` and `distribution` (with `edges`) is given,
+    and can be called with the parameters alone; `ValueError` for edges that do not increase.
     """
 
-    expected: Callable[[Any], Array] | None = None
-    log_expected: Callable[[Any], Array] | None = None
-    mask: Bool[Array, "*bins"] | None = eqx.field(
-        default=None, kw_only=True, converter=lambda m: None if m is None else jnp.asarray(m)
-    )
+    expected: Callable[[Any], Array] | None
+    log_expected: Callable[[Any], Array] | None
+    mask: Bool[Array, "*bins"] | None
 
-    def __check_init__(self) -> None:
-        check_expectation(self.expected, self.log_expected, "BinnedNLL")
-        _counts.check_mask(self.mask, "BinnedNLL")
+    def __init__(
+        self,
+        expected: Callable[[Any], Array] | None = None,
+        log_expected: Callable[[Any], Array] | None = None,
+        *,
+        mask: ArrayLike | None = None,
+        distribution: Callable[[Any], Any] | None = None,
+        edges: ArrayLike | None = None,
+    ):
+        log_expected = log_expected_of(log_expected, distribution, edges, None, True, "BinnedNLL")
+        check_expectation(expected, log_expected, "BinnedNLL")
+        _counts.check_mask(mask, "BinnedNLL")
+        self.expected, self.log_expected = expected, log_expected
+        self.mask = None if mask is None else jnp.asarray(mask)
 
     def __call__(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Scalar:
         """Minus the log of the likelihood of the counts `data`, which have the shape of the expectation."""

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Scalar
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Scalar
 
 from .._hints.calls import check_callable
 from .._parameters.resolve import resolve
@@ -13,6 +12,7 @@ from .._util.poisson_draw import draw_poisson
 from .._util.typing import PyTree
 from . import counts as _counts
 from .base import AbstractLikelihood
+from .bins import log_expected_of
 from .counts import Counts, as_counts, resample_counts
 from .spread import At, of_log_means, of_means
 
@@ -35,6 +35,14 @@ class PoissonNLL(AbstractLikelihood):
 
 
     mx.fit(mx.PoissonNLL(log_expected=log_expected), params, counts)
+
+
+    def model(p):  # the same with a background, from densities
+        peak, slope = mx.distributions.Normal(p["mu"], p["sigma"]), mx.distributions.Exponential(p["rate"], 0.0, 10.0)
+        return mx.distributions.Mixture([peak, slope], yields=[p["amp"], p["background"]])
+
+
+    mx.fit(mx.PoissonNLL(distribution=model, edges=edges), params, counts)
     ```
 
     For a histogram of weighted events (`mx.Counts(value, variance)`) counts and expectations are scaled so that the
@@ -45,24 +53,39 @@ class PoissonNLL(AbstractLikelihood):
 
     - `expected`: `expected(params) -> mu`, an array of expected counts of any shape, or
     - `log_expected`: `log_expected(params) -> log(mu)`. Preferable where `mu` may be very small: a bin whose
-        expectation underflows to 0 still has a gradient.
+        expectation underflows to 0 still has a gradient; or
+    - `distribution`: `distribution(params)`, a distribution with a `total` (`mx.distributions.Mixture` with yields), or
+        any other beside a `total`; and
+    - `edges`: of the bins, shape `(n + 1,)`, or rows `(low, high)`, shape `(n, 2)`, for bins with gaps between them.
+    - `total`: with a `distribution`, `total(params)`: the expected number of events on the whole range of the
+        distribution, of which the bins may cover a part. Default: that of the distribution.
     - `mask`: `None`, or booleans of the shape of the counts: `True` for the bins that are used.
 
     The data are an array of counts of the shape of the expectation, or `mx.Counts` for weighted events.
 
-    **Raises:** `TypeError` unless exactly one of `expected` and `log_expected` is given, and can be called with the
-    parameters alone.
+    **Raises:** `TypeError` unless exactly one of `expected`, `log_expected` and `distribution` (with `edges`) is given,
+    and can be called with the parameters alone; `ValueError` for edges that do not increase.
     """
 
-    expected: Callable[[Any], Array] | None = None
-    log_expected: Callable[[Any], Array] | None = None
-    mask: Bool[Array, "*bins"] | None = eqx.field(
-        default=None, kw_only=True, converter=lambda m: None if m is None else jnp.asarray(m)
-    )
+    expected: Callable[[Any], Array] | None
+    log_expected: Callable[[Any], Array] | None
+    mask: Bool[Array, "*bins"] | None
 
-    def __check_init__(self) -> None:
-        check_expectation(self.expected, self.log_expected, "PoissonNLL")
-        _counts.check_mask(self.mask, "PoissonNLL")
+    def __init__(
+        self,
+        expected: Callable[[Any], Array] | None = None,
+        log_expected: Callable[[Any], Array] | None = None,
+        *,
+        mask: ArrayLike | None = None,
+        distribution: Callable[[Any], Any] | None = None,
+        edges: ArrayLike | None = None,
+        total: Callable[[Any], ArrayLike] | None = None,
+    ):
+        log_expected = log_expected_of(log_expected, distribution, edges, total, False, "PoissonNLL")
+        check_expectation(expected, log_expected, "PoissonNLL")
+        _counts.check_mask(mask, "PoissonNLL")
+        self.expected, self.log_expected = expected, log_expected
+        self.mask = None if mask is None else jnp.asarray(mask)
 
     def __call__(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Scalar:
         """Minus the log of the likelihood of the counts `data`, which have the shape of the expectation.
@@ -138,7 +161,7 @@ class PoissonNLL(AbstractLikelihood):
 def check_expectation(expected: Any, log_expected: Any, what: str) -> None:
     """**Raises:** `TypeError` unless exactly one is given and can be called with the parameters."""
     if (expected is None) == (log_expected is None):
-        raise TypeError(f"{what} takes either expected or log_expected: a function of the parameters")
+        raise TypeError(f"{what} takes one of expected, log_expected (functions of the parameters) and distribution")
     if expected is not None:
         check_callable(expected, f"the expectation of {what}", "expected(params)")
     else:

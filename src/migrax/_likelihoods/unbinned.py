@@ -217,7 +217,7 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
             total = jnp.asarray(self.total(params))
         else:
             instance = distribution_of(self.distribution, params)
-            if not hasattr(type(instance), "total") or not getattr(instance, "extended", True):
+            if not _foreign.has_total(instance):
                 raise TypeError(
                     f"this {type(instance).__name__} has no total: give it yields, or ExtendedUnbinnedNLL a total"
                 )

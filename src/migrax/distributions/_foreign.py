@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from .._util.unavailable import Unavailable
+from ._ranges import bin_ends
 
 
 def check_density(d: Any, what: str) -> None:
@@ -26,6 +27,11 @@ def event_shape(d: Any) -> tuple[int, ...]:
     return tuple(getattr(d, "event_shape", ()))
 
 
+def has_total(d: Any) -> bool:
+    """Whether it says how many events are expected, by its `total`."""
+    return hasattr(type(d), "total") and bool(getattr(d, "extended", True))
+
+
 def log_integral(d: Any, low: ArrayLike, high: ArrayLike, what: str) -> Array:
     """`d.log_integral(low, high)`. **Raises:** `TypeError` if `d` has no `log_integral`."""
     if not callable(getattr(d, "log_integral", None)):
@@ -35,6 +41,14 @@ def log_integral(d: Any, low: ArrayLike, high: ArrayLike, what: str) -> Array:
             "mx.distributions.Normalized(d.log_prob, low, high)"
         )
     return d.log_integral(low, high)
+
+
+def log_bin_integrals(d: Any, edges: ArrayLike, what: str) -> Array:
+    """`d.log_bin_integrals(edges)`, or its `log_integral` between the ends of the bins. **Raises:** `TypeError` if `d`
+    has neither; `ValueError` unless the edges increase."""
+    if callable(getattr(d, "log_bin_integrals", None)):
+        return d.log_bin_integrals(edges)
+    return log_integral(d, *bin_ends(edges), what)
 
 
 def sample(d: Any, key: Array, shape: tuple[int, ...]) -> Array:

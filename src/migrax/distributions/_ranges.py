@@ -91,3 +91,20 @@ def bin_ends(edges: ArrayLike) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
                 f"bins must be increasing and not overlap: bin {i} ends at {b[i]}, bin {i + 1} begins at {a[i + 1]}"
             )
     return low, high
+
+
+def known_bins(
+    edges: ArrayLike, low: ArrayLike = -np.inf, high: ArrayLike = np.inf
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The edges of adjacent bins, their middles and their widths, if they are known (not traced), finite and in a known
+    range: what is made of them alone is computed once, and not in each evaluation. Else `None`."""
+    if not is_concrete(edges, low, high) or np.ndim(edges) != 1 or np.ndim(low) or np.ndim(high):
+        return None
+    points = np.asarray(edges)
+    if not np.issubdtype(points.dtype, np.floating):
+        points = points.astype(float)
+    if not (np.all(np.isfinite(points)) and points[0] >= np.asarray(low) and points[-1] <= np.asarray(high)):
+        return None
+    exact = points.astype(float)
+    middle, width = 0.5 * (exact[1:] + exact[:-1]), np.diff(exact)
+    return points, middle.astype(points.dtype), width.astype(points.dtype)

@@ -1,5 +1,10 @@
 """Weighted sums in log space, whose weights may be 0 or negative."""
 
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
@@ -26,3 +31,41 @@ def log_weighted_sum(weights: Array, logs: Array, axis: int = 0) -> Array:
     positive = total > 0
     log_total = jnp.squeeze(largest, axis) + jnp.log(jnp.where(positive, total, 1.0))
     return jnp.where(positive, log_total, jnp.where(total == 0, -jnp.inf, jnp.nan))
+
+
+def log_mixture(weights: Sequence[Any], logs: Sequence[Any]) -> Array:
+    """The same of a few weights and logs, which broadcast, each in its own array; all derivatives are products of the
+    ratios exp(log) / sum, which are computed once."""
+    dtype = jnp.result_type(*weights, *logs)
+    return _log_ratios(*(tuple(jnp.asarray(a, dtype) for a in arrays) for arrays in (weights, logs)))[0]
+
+
+@jax.custom_jvp
+def _log_ratios(weights: tuple[Array, ...], logs: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
+    """The log of the sum, and the derivatives in the weights."""
+    vanishing = [jnp.isneginf(a) for a in logs]
+    zero = [w == 0 for w in weights]
+    sizes = [jnp.where(z, -jnp.inf, jnp.log(jnp.where(z, 1.0, jnp.abs(w)))) for w, z in zip(weights, zero, strict=True)]
+    largest = functools.reduce(jnp.maximum, [a + size for a, size in zip(logs, sizes, strict=True)])
+    largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
+    # of a term of weight 0, which may exceed the sum by any factor: its square must be finite
+    most = 0.4 * jnp.log(jnp.finfo(largest.dtype).max).astype(largest.dtype)
+    parts = [
+        jnp.where(v, 0.0, jnp.exp(jnp.where(z, jnp.minimum(a - largest, most), a - largest)))
+        for a, z, v in zip(logs, zero, vanishing, strict=True)
+    ]
+    total = functools.reduce(jnp.add, [w * part for w, part in zip(weights, parts, strict=True)])
+    inverse = jnp.where(total == 0, 0.0, 1 / total)
+    log_total = jnp.where(total == 0, -jnp.inf, largest - jnp.log(inverse))
+    return log_total, tuple(part * inverse for part in parts)
+
+
+@_log_ratios.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    (weights, logs), (t_weights, t_logs) = primals, tangents
+    total, ratios = _log_ratios(weights, logs)
+    # the log of nothing has no slope
+    t_logs = [jnp.where(jnp.isneginf(a), 0.0, t) for a, t in zip(logs, t_logs, strict=True)]
+    changes = [r * (t_w + w * t) for r, w, t_w, t in zip(ratios, weights, t_weights, t_logs, strict=True)]
+    t_total = functools.reduce(jnp.add, changes)
+    return (total, ratios), (t_total, tuple(r * (t - t_total) for r, t in zip(ratios, t_logs, strict=True)))

@@ -11,9 +11,9 @@ from jaxtyping import Array, ArrayLike, Float
 from ._base import AbstractDistribution
 from ._functions import log1p_ratio
 from ._interval import clip, sample_by_bisection
+from ._normal_interval import log_standard_interval
 from ._tails import log_add
 from .exponential import log_mean_exp
-from .normal import log_standard_interval
 
 _LOG_SQRT_2PI = 0.9189385332046727
 

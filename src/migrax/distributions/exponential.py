@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ._base import AbstractDistribution
+from ._base import AbstractDistribution, check_edges
+from ._ranges import known_bins
 
 
 class Exponential(AbstractDistribution):
@@ -42,6 +43,19 @@ class Exponential(AbstractDistribution):
         a, b = jnp.where(empty, self.low, a), jnp.where(empty, self.high, b)
         return jnp.where(empty, -jnp.inf, self._log_mass(a, b) - self._log_mass(self.low, self.high))
 
+    def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
+        """The logs of the probabilities of bins: see `AbstractDistribution`."""
+        low, high = check_edges(edges, self)
+        bins = known_bins(edges, self.low, self.high)
+        if bins is None or jnp.ndim(self.rate):
+            return self.log_integral(low, high)
+        points, _, width = bins
+        # of bins that are as wide as each other but for the rounding of their edges, one stands for all
+        rounding = 4 * np.finfo(points.dtype).eps * np.max(np.abs(points))
+        each = np.mean(width, dtype=points.dtype) if np.ptp(width) <= rounding else width
+        shape = log_mean_exp(jnp.asarray(self.rate * each)) - self._log_mass(self.low, self.high)
+        return shape + (np.log(width) - self.rate * (points[:-1] - np.asarray(self.low, points.dtype)))
+
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters."""
         parameters = jnp.broadcast_shapes(*(jnp.shape(p) for p in (self.rate, self.low, self.high)))
@@ -64,20 +78,41 @@ class Exponential(AbstractDistribution):
         return -self.rate * (a - self.low) + jnp.where(finite, by_width, -jnp.log(rate))
 
 
+@jax.custom_jvp
 def log_mean_exp(u: Array) -> Array:
     """log((1 - exp(-u)) / u), the log of the mean of exp(-u t) over 0 < t < 1, precise for any real u."""
-    # -u/2 + log(sinh(x) / x) with x = u/2
+    # -u/2 + log(sinh(x) / x) with x = |u|/2
     x = 0.5 * jnp.abs(u)
-    small = x < 0.25
+    small = x < _SMALL
     series, x2 = jnp.zeros_like(x), jnp.where(small, x, 0.0) ** 2
     for coefficient in reversed(_LOG_SINHC):
         series = x2 * (coefficient + series)
-    large = jnp.where(small, 1.0, x)
+    twice = 2 * jnp.where(small, 1.0, x)
     # for u > 0 the terms -u/2 and x cancel exactly, and are not taken as a difference of large numbers
-    rising = jnp.where(u > 0, 0.0, 2 * large)
-    by_log = rising - jnp.log(2 * large) + jnp.log1p(-jnp.exp(-2 * large))
-    return jnp.where(small, -0.5 * u + series, by_log)
+    by_log = jnp.where(u > 0, 0.0, twice) + jnp.log((1 - jnp.exp(-twice)) / twice)
+    return jnp.where(small, series - 0.5 * u, by_log)
 
 
+@log_mean_exp.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (u,), (t_u,) = primals, tangents
+    return log_mean_exp(u), -_mean(u) * t_u
+
+
+def _mean(u: Array) -> Array:
+    """The mean of t over 0 < t < 1 with the weight exp(-u t): (1 - L(u/2)) / 2 with Langevin's L(x) = coth x - 1/x."""
+    small = jnp.abs(u) < 2 * _SMALL
+    near = jnp.where(small, 0.5 * u, 0.0)
+    series = jnp.zeros_like(near)
+    for k in range(len(_LOG_SINHC), 0, -1):
+        series = near**2 * series + 2 * k * _LOG_SINHC[k - 1]
+    size = jnp.where(small, 1.0, jnp.abs(u))
+    e = jnp.exp(-size)
+    rest = 1 / size - e / (1 - e)  # the mean for |u|
+    by_exp = jnp.where(u > 0, rest, 1 - rest)
+    return jnp.where(small, 0.5 * (1 - near * series), by_exp)
+
+
+_SMALL = 0.25
 # log(sinh(x) / x) in powers of x² (Abramowitz and Stegun 4.5.64, integrated)
 _LOG_SINHC = (1 / 6, -1 / 180, 1 / 2835, -1 / 37800, 1 / 467775, -691 / 3831077250, 2 / 127702575)

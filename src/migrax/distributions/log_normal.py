@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution
-from .normal import Normal, log_standard_interval
+from ._normal_interval import log_standard_interval
+from .normal import Normal
 
 
 class LogNormal(AbstractDistribution):

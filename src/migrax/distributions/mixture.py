@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Float
 from .._util.tracing import is_concrete
 from . import _foreign
 from ._base import AbstractDistribution, check_edges
-from ._sums import log_weighted_sum
+from ._sums import log_mixture
 
 
 class Mixture(AbstractDistribution):
@@ -106,6 +106,10 @@ class Mixture(AbstractDistribution):
         """
         return self._log_sum(self._log_integrals(low, high)) - self._log_norm()
 
+    def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
+        """The logs of the probabilities of bins: see `AbstractDistribution`."""
+        return self._log_sum(self._log_bins(edges)) - self._log_norm()
+
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters. NaN where a weight is negative."""
         weights = [jnp.asarray(w) for w in self._weights()]
@@ -141,28 +145,25 @@ class Mixture(AbstractDistribution):
         **Raises:** `ValueError` if it has fractions, or unless the edges increase.
         """
         self._yields()
-        return self._log_sum(self._log_integrals(*check_edges(edges, self)))
+        return self._log_sum(self._log_bins(edges))
 
     def expected(self, edges: ArrayLike) -> Float[Array, " n"]:
         """The expected numbers of events in the bins with these `edges`; negative where yields make them so.
 
         **Raises:** as `log_expected`.
         """
-        yields, parts = self._yields(), self._log_integrals(*check_edges(edges, self))
+        yields, parts = self._yields(), self._log_bins(edges)
         return functools.reduce(jnp.add, [w * jnp.exp(part) for w, part in zip(yields, parts, strict=True)])
 
     def _log_integrals(self, low: ArrayLike, high: ArrayLike) -> list[Array]:
         return [_foreign.log_integral(d, low, high, self._name(k)) for k, d in enumerate(self.components)]
 
+    def _log_bins(self, edges: ArrayLike) -> list[Array]:
+        check_edges(edges, self)
+        return [_foreign.log_bin_integrals(d, edges, self._name(k)) for k, d in enumerate(self.components)]
+
     def _log_sum(self, logs: list[Array]) -> Array:
-        weights = self._weights()
-        dtype = jnp.result_type(*weights, *logs)
-        shape = jnp.broadcast_shapes(*(jnp.shape(a) for a in (*weights, *logs)))
-
-        def stacked(arrays: Sequence[Any]) -> Array:
-            return jnp.stack([jnp.broadcast_to(jnp.asarray(a, dtype), shape) for a in arrays])
-
-        return log_weighted_sum(stacked(weights), stacked(logs))
+        return log_mixture(self._weights(), logs)
 
     def _log_norm(self) -> Array | float:
         if self.yields is None:

@@ -8,8 +8,8 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution
 from ._functions import largest_exponent
+from ._normal_interval import log_upper_tail
 from ._tails import log_complement, log_from_tails
-from .normal import log_upper_tail
 
 _LOG_SQRT_2PI = 0.9189385332046727
 _LOG_SQRT_2_OVER_PI = -0.22579135264472744

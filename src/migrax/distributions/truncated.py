@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ._base import AbstractDistribution
+from ._base import AbstractDistribution, check_edges
 from ._foreign import check_density
 from ._foreign_integrals import Foreign
 from ._interval import clip, sample_by_bisection
 from ._quadrature import log_sum
-from ._ranges import outside_of, pairs_of
+from ._ranges import known_bins, outside_of, pairs_of
 from .normal import Normal
 
 
@@ -76,6 +76,13 @@ class Truncated(AbstractDistribution):
         value = self._mass(low, high)
         return jnp.where(jnp.isneginf(value), -jnp.inf, value - self._log_total())
 
+    def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
+        """The logs of the probabilities of bins: see `AbstractDistribution`."""
+        low, high = check_edges(edges, self)
+        if self.gaps or known_bins(edges, self.low, self.high) is None:
+            return self.log_integral(low, high)
+        return self.base.log_bin_integrals(edges) - self._log_total()
+
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters, by bisection of the cdf, to the last
         digit and in both tails. They have no derivatives in the parameters."""
@@ -135,6 +142,10 @@ class TruncatedNormal(AbstractDistribution):
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`."""
         return self._cut().log_integral(low, high)
+
+    def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
+        """The logs of the probabilities of bins: see `AbstractDistribution`."""
+        return self._cut().log_bin_integrals(edges)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters; without derivatives."""

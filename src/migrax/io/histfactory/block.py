@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..._util.table import Table
 from .interpolation import factor, shares
 from .response import Stage
-from .table import Table
 
 
 class Block(eqx.Module):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._parameters.parameter import Parameter
+from ..._util.table import Table
 from .auxiliary import Auxiliary
 from .block import Block
 from .layout import Layout
@@ -16,7 +17,6 @@ from .main import Histograms
 from .parameters import Need, Slices, needs
 from .response import Response, Stage, Variation, code_of, stages, usual
 from .spec import Channel, Modifier, Sample, Spec
-from .table import Table
 
 _SCALING = ("normfactor", "lumi")
 _BY_BIN = ("shapefactor", "shapesys", "staterror")

@@ -16,11 +16,11 @@ from ..._likelihoods.counts import Counts, count_faults, count_pulls, floats, te
 from ..._likelihoods.spread import At, of_means
 from ..._parameters.resolve import resolve
 from ..._util.poisson_draw import draw_poisson
+from ..._util.table import Table
 from ..._util.typing import PyTree
 from .block import Block
 from .layout import Layout
 from .response import EXPONENTIAL, LINEAR
-from .table import Table
 
 
 class Histograms(AbstractLikelihood):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..._util.table import Table
 from .interpolation import factor, shares
-from .table import Table
 
 LINEAR, EXPONENTIAL, QUADRATIC, POLYNOMIAL, POLYNOMIAL_EXPONENTIAL = 0, 1, 2, 4, 5
 _BY_FACTOR = {EXPONENTIAL: 1, POLYNOMIAL_EXPONENTIAL: 4}  # the codes of `factor`

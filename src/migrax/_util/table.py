@@ -1,7 +1,7 @@
-"""Arrays of positions that are part of a program, not numbers of a model: compared by content, and hashed once."""
+"""Arrays that are part of a program, not numbers that move: positions, edges. Compared by content, and hashed once."""
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Shaped
 
 
 class Table:
@@ -9,7 +9,7 @@ class Table:
 
     __slots__ = ("_hash", "array")
 
-    def __init__(self, array: Int[np.ndarray, "..."]):
+    def __init__(self, array: Shaped[np.ndarray, "..."]):
         self.array: np.ndarray = np.ascontiguousarray(array)
         self.array.flags.writeable = False
         self._hash = hash((self.array.shape, self.array.dtype.str, self.array.tobytes()))
