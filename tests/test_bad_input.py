@@ -94,8 +94,8 @@ CASES = {
         r"yerr\[1\] is 0\.0",
     ),
     "no points": (lambda: mx.fit(mx.LeastSquares(lambda p, x: x), {"a": 1.0}, DATA), TypeError, "mx.Points"),
-    "both expectations": (lambda: mx.PoissonNLL(lambda p: p, lambda p: p), TypeError, "either"),
-    "no expectation": (lambda: mx.PoissonNLL(), TypeError, "either"),
+    "both expectations": (lambda: mx.PoissonNLL(lambda p: p, lambda p: p), TypeError, "takes one of"),
+    "no expectation": (lambda: mx.PoissonNLL(), TypeError, "takes one of expected"),
     "solver is a class": (lambda: mx.fit(nll, {"a": 1.0}, DATA, solver=mx.Newton), TypeError, r"write Newton\("),
     "solver is a word": (lambda: mx.fit(nll, {"a": 1.0}, DATA, solver="migrad"), TypeError, "AbstractMinimiser"),
     "solver is a root finder": (

@@ -122,6 +122,25 @@ def test_mixtures_without_a_log():
     assert np.all(jax.grad(lambda a: log_mixture([1.0], [a]))(-jnp.inf) == 0)
 
 
+# Edges at the peak, where a formula in two pieces must give the slope to the piece whose end moves.
+AT_THE_PEAK = {
+    "Gamma": (D.Gamma, (5.0, 1.1)), "LogNormal": (D.LogNormal, (float(np.log(5.5)), 0.5)),
+    "Weibull": (D.Weibull, (2.0, 4.0)), "StudentT": (D.StudentT, (4.0, 5.5, 1.0)), "Cauchy": (D.Cauchy, (5.5, 1.0)),
+    "CrystalBall": (lambda m, s, a, n: D.CrystalBall(m, s, a, n, 1.0, 11.0), (5.5, 1.0, 2.0, 3.0)),
+}  # fmt: skip
+
+
+@pytest.mark.grid
+@pytest.mark.parametrize("name", AT_THE_PEAK)
+def test_slopes_of_bins_with_an_edge_at_the_peak(name):
+    make, at = AT_THE_PEAK[name]
+    edges, x, h = np.linspace(1.0, 11.0, 101), jnp.array(at), 1e-5
+    of = jax.jit(lambda x: make(*x).log_bin_integrals(edges))
+    slopes = jax.jit(jax.jacfwd(of))(x)
+    differences = [(of(x.at[i].add(h)) - of(x.at[i].add(-h))) / (2 * h) for i in range(x.size)]
+    np.testing.assert_allclose(slopes, np.stack(differences, 1), rtol=1e-6, atol=1e-6)
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     mu=st.floats(-1e6, 1e6), sigma=st.floats(1e-6, 1e6), rate=st.floats(-50, 50), weight=st.floats(0, 1e6),

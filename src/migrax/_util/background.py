@@ -46,7 +46,7 @@ _WORKER = _Worker()
 
 
 def is_on() -> bool:
-    return os.environ.get("MIGRAX_BACKGROUND", "1") != "0"
+    return os.environ.get("MIGRAX_BACKGROUND", "1").strip().lower() not in ("0", "false", "off", "no")
 
 
 class Repeats:

@@ -39,7 +39,8 @@ def log_power_exp(
     """
     nonempty, falls = high > low, rate > 0
     mode = jax.lax.stop_gradient(jnp.where(falls, k / jnp.where(falls, rate, 1.0), jnp.inf))
-    on_left, on_right = nonempty & (high <= mode), nonempty & (low > mode)
+    # an end at the mode itself moves, which the mode does not
+    on_left, on_right = nonempty & (high <= mode), nonempty & (low >= mode)
     top = jnp.where(jnp.isfinite(mode), mode, 1.0)
     starts = jnp.stack([jnp.where(on_left, high, top), jnp.where(on_right, low, top)])
     has_part = jnp.stack([nonempty & ~on_right & (low < starts[0]), nonempty & ~on_left & (high > starts[1])])
