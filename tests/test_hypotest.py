@@ -434,6 +434,27 @@ def test_a_limit_says_why_the_asimov_data_fail():
     assert "The fit of the Asimov data is not valid: Along " in str(limit)
 
 
+def test_a_limit_says_that_a_conditional_fit_fails():
+    """A peak whose place and width float: the free fits are valid, those without a signal are not."""
+    centres = np.arange(60.5, 120.0)
+
+    def expected(p):
+        peak = p["s"] * jnp.exp(-0.5 * ((centres - p["at"]) / p["width"]) ** 2) / p["width"]
+        return peak + p["b"] * jnp.exp(-(centres - 60) / p["tau"])
+
+    params = {
+        "s": mx.Parameter(2000.0, 0.0), "at": mx.Parameter(90.0), "width": mx.Parameter(2.0, 0.1, 10.0),
+        "b": mx.Parameter(200.0, 0.0), "tau": mx.Parameter(20.0, 1.0),
+    }  # fmt: skip
+    counts = np.random.default_rng(3).poisson(
+        expected({"s": 1200.0, "at": 91.0, "width": 2.5, "b": 233.0, "tau": 30.0})
+    )
+    limit = mx.upper_limit(mx.PoissonNLL(expected), params, counts, "s")
+    assert bool(limit.free.valid)
+    assert limit.status == mx.LimitStatus.FIT_FAILED
+    assert "A fit with s fixed is not valid" in str(limit)
+
+
 def test_a_signal_that_levels_off():
     """It never is excluded; once its limits were found at 1e39."""
     nll = mx.PoissonNLL(lambda p: 10.0 * p["s"] / (1.0 + p["s"]) + jnp.array([100.0]))

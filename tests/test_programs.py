@@ -25,6 +25,9 @@ COPIES = ("stage", "convert_element_type", "broadcast_in_dim", "ravel", "dynamic
 POINTS = mx.Points(np.linspace(0, 4, 9), 2 * np.exp(-0.7 * np.linspace(0, 4, 9)) + 0.3, 0.1)
 LINE = mx.LeastSquares(lambda p, x: p["a"] * jnp.exp(-p["k"] * x))
 DENSITY = mx.UnbinnedNLL(lambda p, x: -0.5 * ((x - p["m"]) / p["s"]) ** 2 - jnp.log(p["s"] * np.sqrt(2 * np.pi)))
+IN_RANGE = mx.UnbinnedNLL(
+    distribution=lambda p: mx.distributions.TruncatedNormal(p["m"], p["s"], -4.0, 4.0), range=(-4.0, 4.0)
+)
 EVENTS = jnp.asarray(np.random.default_rng(0).normal(0, 1, 100))
 SHAPE = {"m": mx.Parameter(0.1), "s": mx.Parameter(1.0, lower=0.1)}
 
@@ -33,6 +36,7 @@ CALLS = {
     "fit": lambda r: mx.fit(NLL, PARAMS, DATA),
     "fit of points": lambda r: mx.fit(LINE, {"a": 1.0, "k": 1.0}, POINTS),
     "fit of events": lambda r: mx.fit(DENSITY, SHAPE, EVENTS),
+    "fit of events in a range": lambda r: mx.fit(IN_RANGE, SHAPE, EVENTS),
     "sandwich": lambda r: mx.fit(DENSITY, SHAPE, EVENTS, hesse="sandwich"),
     "hesse": lambda r: mx.hesse(NLL, r.params, DATA),
     "minos": lambda r: mx.minos(NLL, r, DATA),

@@ -129,6 +129,12 @@ def _one(limit: UpperLimit) -> Table:
     lines = [title, *reason(limit.free)]
     if len(lines) == 1 and limit.asimov is not None:
         lines += reason(limit.asimov, "The fit of the Asimov data")
+    failed = np.append(np.asarray(limit.expected_status), np.asarray(limit.status)) == int(LimitStatus.FIT_FAILED)
+    if len(lines) == 1 and np.any(failed):
+        lines.append(
+            f"A fit with {limit.name} fixed is not valid, to the data or to the Asimov data. Where there is no signal, "
+            "parameters of its shape have no effect: fix them (mx.fix), or add a constraint. mx.hypotest has the status"
+        )
     return Table("\n".join([*lines, *scales_line(limit.scales), *_beyond(limit)]), ["", "Limit"], rows)
 
 

@@ -144,7 +144,8 @@ def log_densities(log_density: Callable[[Any, Array], Array], params: PyTree, ev
             f"the log density must return one number an event, shape {x.shape[:1]}, got {out.shape}: for x of shape "
             f"{x.shape} as a whole"
         )
-    out = out.astype(x.dtype)
+    # float32 events with float64 parameters are summed in float64
+    out = out.astype(jnp.promote_types(out.dtype, x.dtype))
     if events.weight is not None:
         out = events.weight * out
     used = _used_rows(events)

@@ -260,7 +260,7 @@ class LeastSquares(AbstractLikelihood):
         f = jnp.asarray(self.model(resolve(params), x))
         if f.shape != y.shape:
             raise ValueError(f"model(params, x) has shape {f.shape}, y has {y.shape}; they must be the same")
-        return f.astype(y.dtype)
+        return f.astype(jnp.promote_types(f.dtype, y.dtype))
 
     def _with_x_errors(self, params: PyTree, data: Points) -> tuple[Array, Array]:
         """The curve, and its variance due to the errors of x."""

@@ -92,7 +92,7 @@ class _IntegralCheck(NamedTuple):
 
 def _over_range(density: Density, params: PyTree, events: Occupied, pieces: list[np.ndarray]) -> list[str]:
     """Compare the integral over the given range with its expected value."""
-    if not _has_integral(density, params, events) and not all(np.all(np.isfinite(ranges)) for ranges in pieces):
+    if not all(np.all(np.isfinite(ranges)) for ranges in pieces) and not _has_integral(density, params, events):
         return _over_events(density, params, events)  # panels need finite boundaries
     check = _measure(density, params, events, pieces)
     if not check.is_usable:
@@ -230,9 +230,11 @@ def _panels(events: Occupied, pieces: list[np.ndarray]) -> tuple[tuple[Array, ..
 
 
 def _has_integral(density: Density, params: PyTree, events: Occupied) -> bool:
-    if density.distribution is None or not events.flat:
+    of_params = density.distribution
+    if of_params is None or not events.flat:
         return False
-    return _log_probabilities(density.distribution(params), jnp.zeros(1), jnp.ones(1)) is not None
+    # traced, as each operation on numbers would be a program of its own
+    return jax.eval_shape(lambda: _log_probabilities(of_params(params), jnp.zeros(1), jnp.ones(1))) is not None
 
 
 @evaluated
