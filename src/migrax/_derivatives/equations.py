@@ -16,21 +16,28 @@ _MOVES = (
 )  # fmt: skip
 
 
-def all_equations(jaxpr: Any) -> Iterator[Any]:
-    """The equations of a jaxpr and of all jaxprs inside it."""
+# Functions with derivatives of their own count as one operation: the closed forms of densities are series of many.
+_CLOSED = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+
+
+def all_equations(jaxpr: Any, except_in: tuple[str, ...] = ()) -> Iterator[Any]:
+    """The equations of a jaxpr and of all jaxprs inside it, except in those of the operations `except_in`."""
     for equation in jaxpr.eqns:
         yield equation
+        if equation.primitive.name in except_in:
+            continue
         for inner in jtu.tree_leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
             if _is_jaxpr(inner):
-                yield from all_equations(getattr(inner, "jaxpr", inner))
+                yield from all_equations(getattr(inner, "jaxpr", inner), except_in)
 
 
 def _is_jaxpr(x: Any) -> bool:
     return hasattr(x, "eqns") or hasattr(getattr(x, "jaxpr", None), "eqns")
 
 
-def warn_of_loops(equations: list[Any]) -> None:
+def warn_of_loops(jaxpr: Any) -> None:
     """**Warns** of a likelihood that looks like a Python loop over data, before it is compiled."""
+    equations = all_equations(jaxpr, except_in=_CLOSED)
     scalar = [e for e in equations if e.primitive.name not in _MOVES and all(v.aval.shape == () for v in e.outvars)]
     if len(scalar) > _MAX_SCALAR_OPERATIONS:
         warnings.warn(

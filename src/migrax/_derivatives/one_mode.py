@@ -40,7 +40,7 @@ def differentiable(
     """
     jaxpr, _, _ = eqx.filter_make_jaxpr(fn)(x, theta)
     equations = list(all_equations(jaxpr.jaxpr))
-    warn_of_loops(equations)
+    warn_of_loops(jaxpr.jaxpr)
     if not any(word in name for name in {e.primitive.name for e in equations} for word in _SUSPECTS):
         return fn
     infinite = jnp.full_like(x, jnp.inf)

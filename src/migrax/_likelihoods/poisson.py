@@ -37,12 +37,12 @@ class PoissonNLL(AbstractLikelihood):
     mx.fit(mx.PoissonNLL(log_expected=log_expected), params, counts)
 
 
-    def model(p):  # the same with a background, from densities
+    def model(p):  # a peak on a slope, as densities
         peak, slope = mx.distributions.Normal(p["mu"], p["sigma"]), mx.distributions.Exponential(p["rate"], 0.0, 10.0)
         return mx.distributions.Mixture([peak, slope], yields=[p["amp"], p["background"]])
 
 
-    mx.fit(mx.PoissonNLL(distribution=model, edges=edges), params, counts)
+    nll = mx.PoissonNLL(distribution=model, edges=edges)
     ```
 
     For a histogram of weighted events (`mx.Counts(value, variance)`) counts and expectations are scaled so that the
