@@ -67,6 +67,17 @@ def test_bins_are_those_of_single_intervals():
     np.testing.assert_allclose(jnp.sum(d.bin_integrals(many)), 1.0, rtol=1e-13)
 
 
+def test_bins_of_a_range_without_probability():
+    nothing = D.Truncated(D.Exponential(0.3, 20.0, 30.0), 0.0, 10.0)
+    assert np.all(np.isneginf(nothing.log_bin_integrals(np.array([0.0, 4.0, 10.0]))))
+
+    def part(rate):
+        return D.Truncated(D.Exponential(rate, 3.0, 30.0), 0.0, 10.0).log_bin_integrals(np.array([0.0, 2.0, 10.0]))
+
+    assert np.isneginf(part(0.3)[0])
+    assert jax.jacfwd(part)(0.3)[0] == 0
+
+
 @pytest.mark.parametrize("u", [-800.0, -3.0, -0.51, -0.49, -1e-9, 0.0, 1e-3, 0.49, 0.51, 20.0, 900.0])
 def test_the_mean_of_an_exponential(u):
     def exact(u):

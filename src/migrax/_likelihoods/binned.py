@@ -14,9 +14,8 @@ from .._util.unavailable import Unavailable
 from ..distributions._quadrature import log_sum
 from . import counts as _counts
 from .base import AbstractLikelihood
-from .bins import log_expected_of
+from .bins import checked_expectation, log_expected_of
 from .counts import Counts, as_counts, resample_counts
-from .poisson import check_expectation
 from .spread import At, of_log_slopes
 
 
@@ -64,11 +63,9 @@ class BinnedNLL(AbstractLikelihood):
         distribution: Callable[[Any], Any] | None = None,
         edges: ArrayLike | None = None,
     ):
-        log_expected = log_expected_of(log_expected, distribution, edges, None, True, "BinnedNLL")
-        check_expectation(expected, log_expected, "BinnedNLL")
-        _counts.check_mask(mask, "BinnedNLL")
-        self.expected, self.log_expected = expected, log_expected
-        self.mask = None if mask is None else jnp.asarray(mask)
+        of_bins = log_expected_of(log_expected, distribution, edges, None, True, "BinnedNLL")
+        self.expected, self.log_expected = checked_expectation(expected, of_bins, "BinnedNLL")
+        self.mask = _counts.checked_mask(mask, "BinnedNLL")
 
     def __call__(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Scalar:
         """Minus the log of the likelihood of the counts `data`, which have the shape of the expectation."""

@@ -82,3 +82,17 @@ def log_expected_of(
     if log_expected is not None:
         raise TypeError(f"{owner} takes either log_expected or distribution, not both")
     return LogExpected(distribution, total, edges, shape_only, owner)
+
+
+def checked_expectation(expected: Any, log_expected: Any, what: str) -> tuple[Any, Any]:
+    """The two functions, of which one is `None`.
+
+    **Raises:** `TypeError` unless exactly one is given and can be called with the parameters.
+    """
+    if (expected is None) == (log_expected is None):
+        raise TypeError(f"{what} takes one of expected, log_expected (functions of the parameters) and distribution")
+    if expected is not None:
+        check_callable(expected, f"the expectation of {what}", "expected(params)")
+    else:
+        check_callable(log_expected, f"the expectation of {what}", "log_expected(params)")
+    return expected, log_expected

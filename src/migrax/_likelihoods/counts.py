@@ -75,6 +75,12 @@ def check_mask(mask: ArrayLike | None, what: str) -> None:
         raise TypeError(f"the mask of {what} must hold booleans (True: the bin counts), got {jnp.asarray(mask).dtype}")
 
 
+def checked_mask(mask: ArrayLike | None, what: str) -> Bool[Array, "*bins"] | None:
+    """The mask as an array. **Raises:** `TypeError` unless it is boolean."""
+    check_mask(mask, what)
+    return None if mask is None else jnp.asarray(mask)
+
+
 def check_shapes(mu: Array, counts: Counts, mask: ArrayLike | None) -> None:
     """**Raises:** `ValueError` unless the shapes are the same."""
     if mu.shape != counts.shape:

@@ -6,13 +6,12 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Scalar
 
-from .._hints.calls import check_callable
 from .._parameters.resolve import resolve
 from .._util.poisson_draw import draw_poisson
 from .._util.typing import PyTree
 from . import counts as _counts
 from .base import AbstractLikelihood
-from .bins import log_expected_of
+from .bins import checked_expectation, log_expected_of
 from .counts import Counts, as_counts, resample_counts
 from .spread import At, of_log_means, of_means
 
@@ -81,11 +80,9 @@ class PoissonNLL(AbstractLikelihood):
         edges: ArrayLike | None = None,
         total: Callable[[Any], ArrayLike] | None = None,
     ):
-        log_expected = log_expected_of(log_expected, distribution, edges, total, False, "PoissonNLL")
-        check_expectation(expected, log_expected, "PoissonNLL")
-        _counts.check_mask(mask, "PoissonNLL")
-        self.expected, self.log_expected = expected, log_expected
-        self.mask = None if mask is None else jnp.asarray(mask)
+        of_bins = log_expected_of(log_expected, distribution, edges, total, False, "PoissonNLL")
+        self.expected, self.log_expected = checked_expectation(expected, of_bins, "PoissonNLL")
+        self.mask = _counts.checked_mask(mask, "PoissonNLL")
 
     def __call__(self, params: PyTree, data: Float[Array, "*bins"] | Counts) -> Scalar:
         """Minus the log of the likelihood of the counts `data`, which have the shape of the expectation.
@@ -156,13 +153,3 @@ class PoissonNLL(AbstractLikelihood):
         """One set of counts drawn at `params`."""
         _counts.refuse_weighted(data if isinstance(data, Counts) else None, "PoissonNLL.sample")
         return draw_poisson(key, self.prediction(params))
-
-
-def check_expectation(expected: Any, log_expected: Any, what: str) -> None:
-    """**Raises:** `TypeError` unless exactly one is given and can be called with the parameters."""
-    if (expected is None) == (log_expected is None):
-        raise TypeError(f"{what} takes one of expected, log_expected (functions of the parameters) and distribution")
-    if expected is not None:
-        check_callable(expected, f"the expectation of {what}", "expected(params)")
-    else:
-        check_callable(log_expected, f"the expectation of {what}", "log_expected(params)")

@@ -73,15 +73,14 @@ class Truncated(AbstractDistribution):
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability of the part of the interval that lies in the ranges."""
-        value = self._mass(low, high)
-        return jnp.where(jnp.isneginf(value), -jnp.inf, value - self._log_total())
+        return self._normalised(self._mass(low, high))
 
     def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
         """The logs of the probabilities of bins: see `AbstractDistribution`."""
         low, high = check_edges(edges, self)
         if self.gaps or known_bins(edges, self.low, self.high) is None:
             return self.log_integral(low, high)
-        return self.base.log_bin_integrals(edges) - self._log_total()
+        return self._normalised(self.base.log_bin_integrals(edges))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters, by bisection of the cdf, to the last
@@ -92,6 +91,10 @@ class Truncated(AbstractDistribution):
         for start, stop in self.gaps:  # only rounding leads into them
             x = jnp.where((x > start) & (x < stop), jax.lax.stop_gradient(start), x)
         return jnp.where(jnp.isnan(self._log_total()), jnp.nan, x)
+
+    def _normalised(self, value: Array) -> Array:
+        """The log of a probability of `base`, over that of the ranges; nothing of nothing is nothing."""
+        return jnp.where(jnp.isneginf(value), -jnp.inf, value - self._log_total())
 
     def _mass(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability of `base` in the ranges between `low` and `high`."""
