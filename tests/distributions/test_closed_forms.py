@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import migrax as mx
+from migrax.distributions._mean_exp import log_mean_exp
 from migrax.distributions._normal_interval import log_upper_tail
 from migrax.distributions._sums import log_mixture, log_weighted_sum
-from migrax.distributions.exponential import log_mean_exp
 
 D = mx.distributions
 ENDS = [(-0.3, 0.4), (0.0, 0.15), (-0.2, -0.1), (2.0, 2.001), (5.0, 6.0), (-40.0, -39.0), (30.0, 200.0), (-6.0, 9.0)]

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ._stored import stored
+
 # An end beyond this is infinite: nothing overflows in single precision either.
 _INFINITY = 1e15
 # Below this width times distance from the centre the expansion around the middle of the interval is exact to rounding.
@@ -117,7 +119,8 @@ def _from_ends(
     sinh, cosh = _narrow_densities(half, width)
     difference = jnp.where(is_narrow, sign * sinh, jnp.where(across, exp_b - exp_a, sign * (1 - ratio)))
     total = jnp.where(is_narrow, cosh, jnp.where(across, exp_a + exp_b, 1 + ratio))
-    return log_p, scale * difference, scale * total
+    log_p, n, d = stored(ratio, log_p, scale * difference, scale * total)
+    return log_p, n, d
 
 
 def _narrow_factor(middle: Array, width: Array) -> Array:

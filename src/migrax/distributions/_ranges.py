@@ -108,3 +108,8 @@ def known_bins(
     exact = points.astype(float)
     middle, width = 0.5 * (exact[1:] + exact[:-1]), np.diff(exact)
     return points, middle.astype(points.dtype), width.astype(points.dtype)
+
+
+def known_finite(*ends: ArrayLike) -> bool:
+    """Whether all ends of intervals are known (not traced) and finite."""
+    return is_concrete(*ends) and all(np.all(np.isfinite(np.asarray(end))) for end in ends)

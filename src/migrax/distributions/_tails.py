@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from ._stored import stored
+
 # An interval that holds less than this fraction of its tail, and over which the log of the density changes by less than
 # this, is integrated with Gauss-Legendre nodes: unlike the difference of two tails, these lose no digits.
 _NARROW = 0.2
@@ -24,10 +26,27 @@ def log_sub(a: Array, b: Array) -> Array:
 
 def log_add(a: Array, b: Array) -> Array:
     """log(exp(a) + exp(b)), where either may be -inf, with derivatives 0 for that one."""
-    two = ~jnp.isneginf(a) & ~jnp.isneginf(b)
-    a_, b_ = jnp.where(two, a, 0.0), jnp.where(two, b, 0.0)
-    both = jnp.maximum(a_, b_) + jnp.log1p(jnp.exp(-jnp.abs(a_ - b_)))
-    return jnp.where(two, both, jnp.where(jnp.isneginf(a), b, a))
+    return _log_sum_and_parts(*jnp.broadcast_arrays(a, b))[0]
+
+
+@jax.custom_jvp
+def _log_sum_and_parts(a: Array, b: Array) -> tuple[Array, Array, Array]:
+    """The log of the sum, and the parts of the sum that `a` and `b` are."""
+    one = jnp.isneginf(a) | jnp.isneginf(b)
+    fraction = jnp.where(one, 0.0, jnp.exp(-jnp.abs(jnp.where(one, 0.0, a - b))))  # the smaller over the larger
+    whole = 1 / (1 + fraction)
+    part = fraction * whole
+    parts = jnp.where(a > b, whole, part), jnp.where(a > b, part, whole)
+    log_sum, a_part, b_part = stored(fraction, jnp.maximum(a, b) + jnp.log1p(fraction), *parts)
+    return log_sum, a_part, b_part
+
+
+@_log_sum_and_parts.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[tuple, tuple]:
+    out = _log_sum_and_parts(*primals)
+    t_a, t_b = (jnp.where(jnp.isneginf(x), 0.0, t) for x, t in zip(primals, tangents, strict=True))
+    t_sum = out[1] * t_a + out[2] * t_b
+    return out, (t_sum, out[1] * (t_a - t_sum), out[2] * (t_b - t_sum))
 
 
 def log_complement(a: Array) -> Array:

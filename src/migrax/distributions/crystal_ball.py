@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution
-from ._functions import log1p_ratio
 from ._interval import clip, sample_by_bisection
 from ._normal_interval import log_standard_interval
+from ._power_tail import log_power_integral
+from ._ranges import known_finite
 from ._tails import log_add
-from .exponential import log_mean_exp
 
 _LOG_SQRT_2PI = 0.9189385332046727
 
@@ -172,10 +172,6 @@ class _PeakSide(NamedTuple):
     alpha: Array | None
     n: Array | None
 
-    def edge(self, mu: Array) -> ArrayLike:
-        """The point where the tail begins, for the side below a peak at `mu`."""
-        return -jnp.inf if self.alpha is None else mu - self.alpha * self.sigma
-
 
 class _Shape(NamedTuple):
     """The shape common to all three, which is 1 at the peak."""
@@ -197,39 +193,79 @@ class _Shape(NamedTuple):
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Array:
         a, b = jnp.broadcast_arrays(*clip(low, high, self.low, self.high))
+        finite = known_finite(low, high, self.low, self.high)
         if any(jnp.ndim(leaf) for leaf in jax.tree.leaves(self)):
-            mass, total = self._log_mass(a, b), self._log_mass(self.low, self.high)
+            mass, total = self._log_mass(a, b, finite), self._log_mass(self.low, self.high, finite)
         else:  # as one more interval: a second copy of the code would take as long to compile
-            ends = (jnp.append(a, self.low), jnp.append(b, self.high))
-            masses = self._log_mass(*ends)
+            masses = self._log_mass(jnp.append(a, self.low), jnp.append(b, self.high), finite)
             mass, total = masses[:-1].reshape(a.shape), masses[-1]
         return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - total)
 
     def sample(self, key: Array, shape: tuple[int, ...]) -> Array:
         return sample_by_bisection(self._log_mass, self.low, self.high, key, shape)
 
-    def _log_mass(self, low: ArrayLike, high: ArrayLike) -> Array:
-        """The log of the integral over both sides. They are stacked on a leading axis, the upper one mirrored, so that
-        there is one copy of the formulas, which take long to compile."""
+    def _log_mass(self, low: ArrayLike, high: ArrayLike, finite: bool = False) -> Array:
+        """The log of the integral of the shape; `finite` if it is known that both ends are."""
+        below, above = self.below, self.above
+        if above.alpha is None:
+            return _log_mass_of_one_tail(low, high, self.mu, *below, finite)
+        # both sides of the peak on a leading axis, the upper one mirrored: there is one copy of the formulas, which
+        # take long to compile
         dims = max(jnp.ndim(x) for x in (low, high, *jax.tree.leaves(self)))
 
-        def pair(below: ArrayLike, above: ArrayLike) -> Array:
-            sides = jnp.stack(jnp.broadcast_arrays(below, above))
-            return sides.reshape(2, *(1,) * (dims + 1 - sides.ndim), *sides.shape[1:])
+        def pair(x: ArrayLike, y: ArrayLike) -> Array:
+            both = jnp.stack(jnp.broadcast_arrays(x, y))
+            return both.reshape(2, *(1,) * (dims + 1 - both.ndim), *both.shape[1:])
 
-        below, above = clip(low, high, -jnp.inf, self.mu), clip(low, high, self.mu, jnp.inf)
-        a, b = pair(below[0], -above[1]), pair(below[1], -above[0])
-        mu, sigma = pair(self.mu, -self.mu), pair(self.below.sigma, self.above.sigma)
-        edge = pair(self.below.edge(self.mu), self.above.edge(-self.mu))
-        core = _log_core_mass(*clip(a, b, edge, jnp.inf), mu, sigma)
-        alpha, n = (x for x in self.below[1:] if x is not None)
-        if self.above.alpha is None or self.above.n is None:
-            tail = _log_tail(a[:1], b[:1], edge[:1], sigma[:1], alpha, n)
-            tail = jnp.concatenate([tail, jnp.full_like(tail, -jnp.inf)])
-        else:
-            tail = _log_tail(a, b, edge, sigma, pair(alpha, self.above.alpha), pair(n, self.above.n))
-        sides = jnp.log(sigma) + log_add(core, tail)
-        return log_add(sides[0], sides[1])
+        left, right = clip(low, high, -jnp.inf, self.mu), clip(low, high, self.mu, jnp.inf)
+        sides = [pair(x, y) for x, y in zip(below, above, strict=True)]
+        ends = pair(left[0], -right[1]), pair(left[1], -right[0])
+        return log_add(*_log_mass_of_one_tail(*ends, pair(self.mu, -self.mu), *sides, finite))
+
+
+def _log_mass_of_one_tail(
+    low: ArrayLike, high: ArrayLike, mu: Array, sigma: Array, alpha: Array, n: Array, finite: bool
+) -> Array:
+    """The log of the integral of the shape with one tail, on the low side; -inf unless `high` is above `low`."""
+    inverse = 1 / sigma
+    empty = jnp.asarray(high <= low)
+    if finite:
+        a, b, width, infinite = (low - mu) * inverse, (high - mu) * inverse, (high - low) * inverse, None
+    else:
+        a, b, infinite = _standard(low, mu, inverse), _standard(high, mu, inverse), jnp.isneginf(low)
+        whole = jnp.asarray(high) - jnp.asarray(low)
+        width = jnp.where(jnp.isfinite(whole), whole, 0.0) * inverse
+    log_mass = log_add(_log_core(a, b, width, alpha), _log_tail(a, b, width, alpha, n, infinite))
+    return jnp.where(empty, -jnp.inf, jnp.log(sigma) + log_mass)
+
+
+def _standard(x: ArrayLike, mu: Array, inverse: Array) -> Array:
+    """Infinity, whose derivatives would be NaN, is returned unchanged."""
+    finite = jnp.isfinite(x)
+    return jnp.where(finite, (jnp.where(finite, x, 0.0) - mu) * inverse, x)
+
+
+def _log_core(a: Array, b: Array, width: Array, alpha: Array) -> Array:
+    """The log of the integral of exp(-t²/2) over the part of a < t < b that is above -alpha."""
+    cut = a < -alpha
+    start, width = jnp.where(cut, -alpha, a), jnp.where(cut, b + alpha, width)
+    return _LOG_SQRT_2PI + log_standard_interval(start, b, width)
+
+
+def _log_tail(a: Array, b: Array, width: Array, alpha: Array, n: Array, infinite: Array | None) -> Array:
+    """The log of the integral of the tail over the part of a < t < b that is below -alpha. `infinite`: where a is."""
+    empty, joint = (a >= -alpha) | (b <= a), b > -alpha
+    near = jnp.where(joint, 0.0, -alpha - b)
+    width = jnp.where(empty, 1.0, jnp.where(joint, -alpha - a, width))
+    rate = alpha / n
+    if infinite is None:
+        log_mass = log_power_integral(near, width, rate, n)
+    else:
+        width = jnp.where(infinite, 1.0, width)
+        power = jnp.where(infinite, jnp.where(n > 1, n - 1.0, jnp.nan), 1.0)
+        rest = jnp.log((1 + rate * near) / (rate * power)) - n * jnp.log1p(rate * near)
+        log_mass = jnp.where(infinite, rest, log_power_integral(near, width, rate, n))
+    return jnp.where(empty, -jnp.inf, log_mass - 0.5 * alpha**2)
 
 
 def _log_side(s: Array, side: _PeakSide) -> Array:
@@ -240,37 +276,3 @@ def _log_side(s: Array, side: _PeakSide) -> Array:
     steps = jnp.where(tail, s - side.alpha, 0.0)
     by_power = -0.5 * side.alpha**2 - side.n * jnp.log1p(side.alpha * steps / side.n)
     return jnp.where(tail, by_power, -0.5 * jnp.where(tail, 0.0, s) ** 2)
-
-
-def _log_tail(low: Array, high: Array, edge: Array, sigma: Array, alpha: Array, n: Array) -> Array:
-    """The log of the integral of the tail below `edge` from `low`, which may be infinite, to `high`, in standard
-    deviations."""
-    a, b = clip(low, high, -jnp.inf, edge)
-    empty, infinite = b <= a, jnp.isneginf(a)
-    to_infinity, is_finite = infinite & ~empty, ~infinite & ~empty
-    near = jnp.where(empty, 0.0, edge - jnp.where(empty, edge, b)) / sigma
-    width = jnp.where(is_finite, jnp.where(is_finite, b, 1.0) - jnp.where(is_finite, a, 0.0), 1.0) / sigma
-    return jnp.where(empty, -jnp.inf, _log_tail_mass(near, width, to_infinity, alpha, n))
-
-
-def _log_core_mass(low: Array, high: Array, mu: Array, sigma: Array) -> Array:
-    """The log of the integral of exp(-t²/2) between the two, in standard deviations."""
-    infinite, empty = jnp.isneginf(low), high <= low
-    a, b = jnp.where(infinite | empty, mu - 1.0, low), jnp.where(empty, mu, high)
-    width = jnp.where(infinite, 1.0, b - a) / sigma
-    start, stop = jnp.where(infinite, -jnp.inf, (a - mu) / sigma), (b - mu) / sigma
-    return jnp.where(empty, -jnp.inf, _LOG_SQRT_2PI + log_standard_interval(start, stop, width))
-
-
-def _log_tail_mass(near: Array, width: Array, infinite: Array, alpha: Array, n: Array) -> Array:
-    """The log of the integral of the tail over `width` (or to infinity), starting `near` beyond its beginning.
-
-    With y = 1 + alpha near / n it is y^-n times the integral of (1 + alpha s / (n y))^-n over s.
-    """
-    r = alpha * width / (n + alpha * near)
-    ratio = log1p_ratio(r)
-    # (1 - exp(-(n - 1) log(1 + r))) / (n - 1): as smooth at n = 1, and for n to infinity, as its two factors
-    finite = jnp.log(width) + jnp.log(ratio) + log_mean_exp((n - 1) * r * ratio)
-    power = jnp.where(infinite, jnp.where(n > 1, n - 1.0, jnp.nan), 1.0)
-    to_infinity = jnp.log((n + alpha * near) / alpha) - jnp.log(power)
-    return -0.5 * alpha**2 - n * jnp.log1p(alpha * near / n) + jnp.where(infinite, to_infinity, finite)

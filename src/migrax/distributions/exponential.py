@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution, check_edges
+from ._mean_exp import log_mean_exp
 from ._ranges import known_bins
 
 
@@ -76,43 +77,3 @@ class Exponential(AbstractDistribution):
         by_width = jnp.log(width) + log_mean_exp(jnp.where(finite, self.rate, 1.0) * width)
         rate = jnp.where(finite, 1.0, self.rate)
         return -self.rate * (a - self.low) + jnp.where(finite, by_width, -jnp.log(rate))
-
-
-@jax.custom_jvp
-def log_mean_exp(u: Array) -> Array:
-    """log((1 - exp(-u)) / u), the log of the mean of exp(-u t) over 0 < t < 1, precise for any real u."""
-    # -u/2 + log(sinh(x) / x) with x = |u|/2
-    x = 0.5 * jnp.abs(u)
-    small = x < _SMALL
-    series, x2 = jnp.zeros_like(x), jnp.where(small, x, 0.0) ** 2
-    for coefficient in reversed(_LOG_SINHC):
-        series = x2 * (coefficient + series)
-    twice = 2 * jnp.where(small, 1.0, x)
-    # for u > 0 the terms -u/2 and x cancel exactly, and are not taken as a difference of large numbers
-    by_log = jnp.where(u > 0, 0.0, twice) + jnp.log((1 - jnp.exp(-twice)) / twice)
-    return jnp.where(small, series - 0.5 * u, by_log)
-
-
-@log_mean_exp.defjvp
-def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (u,), (t_u,) = primals, tangents
-    return log_mean_exp(u), -_mean(u) * t_u
-
-
-def _mean(u: Array) -> Array:
-    """The mean of t over 0 < t < 1 with the weight exp(-u t): (1 - L(u/2)) / 2 with Langevin's L(x) = coth x - 1/x."""
-    small = jnp.abs(u) < 2 * _SMALL
-    near = jnp.where(small, 0.5 * u, 0.0)
-    series = jnp.zeros_like(near)
-    for k in range(len(_LOG_SINHC), 0, -1):
-        series = near**2 * series + 2 * k * _LOG_SINHC[k - 1]
-    size = jnp.where(small, 1.0, jnp.abs(u))
-    e = jnp.exp(-size)
-    rest = 1 / size - e / (1 - e)  # the mean for |u|
-    by_exp = jnp.where(u > 0, rest, 1 - rest)
-    return jnp.where(small, 0.5 * (1 - near * series), by_exp)
-
-
-_SMALL = 0.25
-# log(sinh(x) / x) in powers of x² (Abramowitz and Stegun 4.5.64, integrated)
-_LOG_SINHC = (1 / 6, -1 / 180, 1 / 2835, -1 / 37800, 1 / 467775, -691 / 3831077250, 2 / 127702575)

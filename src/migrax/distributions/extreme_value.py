@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution
 from ._functions import largest_exponent, log1p_ratio
-from .exponential import log_mean_exp
+from ._mean_exp import log_mean_exp
 
 
 class GeneralizedExtremeValue(AbstractDistribution):
