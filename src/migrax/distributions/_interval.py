@@ -1,5 +1,6 @@
 """Intervals clipped to a range; quantiles and random numbers from the probabilities of intervals alone."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -15,6 +16,11 @@ def clip(low: ArrayLike, high: ArrayLike, start: ArrayLike, stop: ArrayLike) -> 
     """
     low, high = jnp.asarray(low), jnp.asarray(high)
     return jnp.where(low < start, start, low), jnp.where(high > stop, stop, high)
+
+
+def any_nan(*values: ArrayLike) -> Bool[Array, "..."]:
+    """Where one of them is NaN: parameters that make comparisons false, which would be taken for an empty interval."""
+    return functools.reduce(jnp.logical_or, map(jnp.isnan, values))
 
 
 def sample_by_bisection(

@@ -119,7 +119,7 @@ def _from_ends(
     sinh, cosh = _narrow_densities(half, width)
     difference = jnp.where(is_narrow, sign * sinh, jnp.where(across, exp_b - exp_a, sign * (1 - ratio)))
     total = jnp.where(is_narrow, cosh, jnp.where(across, exp_a + exp_b, 1 + ratio))
-    log_p, n, d = stored(ratio, log_p, scale * difference, scale * total)
+    log_p, n, d = stored(exp_a, log_p, scale * difference, scale * total)
     return log_p, n, d
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from ._interval import any_nan
 from ._stored import stored
 
 # An interval that holds less than this fraction of its tail, and over which the log of the density changes by less than
@@ -18,10 +19,11 @@ _LOG_HALF = -0.6931471805599453
 
 
 def log_sub(a: Array, b: Array) -> Array:
-    """log(exp(a) - exp(b)), where `b` may be -inf. -inf unless a > b, with derivatives 0 there."""
+    """log(exp(a) - exp(b)), where `b` may be -inf. -inf if a <= b, with derivatives 0 there."""
     positive, two = a > b, (a > b) & ~jnp.isneginf(b)
     gap = jnp.where(two, b, -1.0) - jnp.where(two, a, 0.0)
-    return jnp.where(positive, jnp.where(positive, a, 0.0) + jnp.where(two, jnp.log(-jnp.expm1(gap)), 0.0), -jnp.inf)
+    value = jnp.where(positive, a, 0.0) + jnp.where(two, jnp.log(-jnp.expm1(gap)), 0.0)
+    return jnp.where(positive, value, jnp.where(any_nan(a, b), jnp.nan, -jnp.inf))
 
 
 def log_add(a: Array, b: Array) -> Array:
@@ -51,12 +53,12 @@ def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[tupl
 
 def log_complement(a: Array) -> Array:
     """log(1 - exp(a)) for a < 0, precise near both ends; -inf for a >= 0, with derivatives 0 there."""
-    is_negative = a < 0
+    is_negative, is_nan = a < 0, any_nan(a)
     a = jnp.where(is_negative, a, -1.0)
     near_one = a > _LOG_HALF
     by_expm1 = jnp.log(-jnp.expm1(jnp.where(near_one, a, -0.1)))
     by_log1p = jnp.log1p(-jnp.exp(jnp.where(near_one, -1.0, a)))
-    return jnp.where(is_negative, jnp.where(near_one, by_expm1, by_log1p), -jnp.inf)
+    return jnp.where(is_negative, jnp.where(near_one, by_expm1, by_log1p), jnp.where(is_nan, jnp.nan, -jnp.inf))
 
 
 def log_from_tails(
@@ -97,7 +99,7 @@ def log_from_tails(
     narrow = jnp.isfinite(low) & jnp.isfinite(high) & (high > low) & (by_tails < tail + np.log(_NARROW))
     by_nodes, spread = _by_nodes(log_prob, jnp.where(narrow, a, center), jnp.where(narrow, b, center))
     out = jnp.where(narrow & (spread < _MAX_CHANGE), by_nodes, by_tails)
-    return jnp.where(high > low, out, jnp.where(jnp.isnan(low) | jnp.isnan(high), jnp.nan, -jnp.inf))
+    return jnp.where(high > low, out, jnp.where(any_nan(low, high, center), jnp.nan, -jnp.inf))
 
 
 def _by_nodes(log_prob: Callable[[Array], Array], a: Array, b: Array) -> tuple[Array, Array]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution
+from ._interval import any_nan
 from ._quadrature import column, in_batches, log_panels, log_sum, pointwise
 from ._tails import log_add, log_complement, log_sub
 
@@ -187,5 +188,5 @@ def _log_interval(low: ArrayLike, high: ArrayLike, mu: ArrayLike, sigma: ArrayLi
     narrow = finite[0] & finite[1] & (high > low) & ((b - a) * steepness < 0.5)
     by_nodes = log_panels(_log_phi, jnp.where(narrow, a, 0.0), jnp.where(narrow, b, 0.1), nodes=8)
     out = jnp.where(narrow, by_nodes, by_tails)
-    is_nan = jnp.isnan(low) | jnp.isnan(high)
+    is_nan = any_nan(low, high, mu, sigma)
     return jnp.where(is_nan, jnp.nan, jnp.where(high > low, out, -jnp.inf))
