@@ -11,7 +11,10 @@ from hypothesis import given, settings, strategies as st
 from jax import lax
 from jax.scipy import special
 
+from migrax._host import control_flow
 from migrax._host.plan import Plan
+from migrax._host.trips import TooLong
+from migrax.distributions._bins_by_nodes import _of_all_lanes
 
 REAL = [0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 1.5, 2.5, -3.0, 0.1, 7.25, 1e-3, 80.0, -80.0, np.inf, -np.inf, np.nan]
 WHOLE = [0, 1, 2, 3, 5, 7, 31, 40, 100]
@@ -301,6 +304,35 @@ def test_control_flow():
     for n in (-2, 1, 7):
         known(check(fn, jnp.asarray([1.3, 2.0, 0.4, 5.0]), jnp.asarray(n)))
         known(check(jax.vmap(fn, (0, None)), jnp.asarray([[1.3, 2.0], [-0.4, 5.0]]), jnp.asarray(n), atol=1e-12))
+
+
+def test_branches_of_different_length(monkeypatch):
+    """A branch counts as its cheapest alternative; one that is far too long is for a program."""
+
+    def fn(x):
+        def long(y):
+            for _ in range(50):
+                y = jnp.tanh(y) + 1.0
+            return y
+
+        return lax.cond(x[0] > 0, lambda y: y, long, x)
+
+    x = np.full(1000, 0.3)
+    plan = known(check(fn, x))
+    check(fn, -x)
+    assert plan.cost < 1e-5
+    assert plan.num_steps > 100  # all of which XLA would compile
+    monkeypatch.setattr(control_flow, "LONGEST_BRANCH", 1e-5)
+    plan = check(fn, x)
+    with pytest.raises(TooLong):
+        plan(-x)
+
+
+def test_one_answer_for_all_lanes():
+    """A function with a rule of its own for `vmap` is evaluated."""
+    for lanes in (np.array([True, True]), np.array([True, False])):
+        known(check(jax.vmap(lambda good: lax.cond(_of_all_lanes(good), lambda: 1.0, lambda: 2.0)), lanes))
+    known(check(_of_all_lanes, np.array(True)))
 
 
 def test_functions_with_derivatives_of_their_own():

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .trips import MAX_TRIPS, TooLong
+from .trips import LONGEST_BRANCH, MAX_TRIPS, TooLong
 
 Function = Callable[..., Sequence[Any]]
 Make = Callable[[Any], Function]
@@ -15,6 +15,23 @@ def _cond(equation: Any, make: Make) -> Function:
     branches = [make(branch) for branch in equation.params["branches"]]
     last = len(branches) - 1
     return lambda index, *operands: branches[min(max(int(index), 0), last)](*operands)
+
+
+def without_long_branches(run: Function, costs: Sequence[float]) -> Function:
+    """A branch is counted by its cheapest alternative, as the others may be for what is rare.
+
+    **Raises:** `TooLong` instead of taking one for which a program is better.
+    """
+    long = [cost > LONGEST_BRANCH for cost in costs]
+    if not any(long):
+        return run
+
+    def checked(index: Any, *operands: Any) -> Sequence[Any]:
+        if long[min(max(int(index), 0), len(long) - 1)]:
+            raise TooLong
+        return run(index, *operands)
+
+    return checked
 
 
 def _while(equation: Any, make: Make) -> Function:

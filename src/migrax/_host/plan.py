@@ -57,6 +57,7 @@ class _Step:
     is_pure: bool
     cost: float
     unknown: frozenset[str]
+    size: int = 1  # this call and all that it holds
     free: tuple[int, ...] = ()
 
 
@@ -111,7 +112,7 @@ class Plan:
 
     @property
     def num_steps(self) -> int:
-        return len(self._steps)
+        return sum(step.size for step in self._steps)
 
     @property
     def num_outputs(self) -> int:
@@ -289,7 +290,7 @@ def _may_fold(step: _Step, node: _Node, seconds_left: float) -> bool:
 def _step(node: _Node) -> _Step:
     equation = node.equation
     name = equation.primitive.name
-    unknown, cost = frozenset[str](), seconds(equation)
+    unknown, cost, size = frozenset[str](), seconds(equation), 1
     run, is_single = None, not equation.primitive.multiple_results
     if all(is_plain(v.aval) for v in (*equation.invars, *equation.outvars)):
         if name in control_flow.RULES:
@@ -300,14 +301,18 @@ def _step(node: _Node) -> _Step:
                 return inner[-1].run
 
             run = control_flow.RULES[name](equation, make)
-            trips = equation.params["length"] if name == "scan" else TRIPS if name == "while" else 1
-            cost += trips * sum(plan.cost for plan in inner)
+            costs, size = [plan.cost for plan in inner], 1 + sum(plan.num_steps for plan in inner)
+            if name == "cond":
+                run = control_flow.without_long_branches(run, costs)
+                cost += min(costs)
+            else:
+                cost += (equation.params["length"] if name == "scan" else TRIPS) * sum(costs)
             unknown = unknown.union(*(plan.unknown for plan in inner))
         elif name in _RULES:
             run = _RULES[name](equation)
     if run is None:
         run, unknown, cost, is_single = bound(equation), frozenset({name}), cost + UNKNOWN, False
-    return _Step(run, node.ins, node.outs, is_single, node.is_pure, cost, unknown)
+    return _Step(run, node.ins, node.outs, is_single, node.is_pure, cost, unknown, size)
 
 
 def _with_frees(steps: Sequence[_Step], kept: set[int]) -> list[_Step]:

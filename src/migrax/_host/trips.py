@@ -1,10 +1,11 @@
 """How many trips through loops Python may make, before a program takes less time."""
 
 MAX_TRIPS = 20_000  # some seconds at most: longer than most programs take to compile
+LONGEST_BRANCH = 1.0  # seconds of one evaluation, roughly
 
 
 class TooLong(Exception):
-    """Raised by a loop that is too long for Python, or never ends: it has to be part of a program."""
+    """Raised by a loop or a branch that is too long for Python, or never ends: it has to be part of a program."""
 
 
 class OutOfTrips(TooLong):
