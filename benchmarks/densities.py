@@ -1,9 +1,9 @@
 """What each density costs in bins: time to compile and to run the value, the gradient and the Hessian of a likelihood.
 
 The likelihood is Poisson's, of 100 bins, with the numbers that `log_bin_integrals` returns; batches as in toys, each at
-its own point, on one core: of 256, or of 4 for densities that are integrated numerically. Beside it stands the formula that a user of JAX writes: differences of a cdf. Their
-values and gradients must agree where the formula has digits. The column of numba-stats is the value alone: it has no
-derivatives.
+its own point, on one core: of 256, or of 4 for densities that are integrated numerically. Beside it stands the formula
+that a user of JAX writes: differences of a cdf. Their values and gradients must agree where the formula has digits. The
+column of numba-stats is the value alone: it has no derivatives.
 """
 
 import os

@@ -1,9 +1,13 @@
-"""Toys: a peak in 100 bins, 3 parameters; everybody on one core, from the generating point with the true errors.
+"""Toys of 100 bins; everybody on one core, from the generating point with the true errors.
 
-`mx.fit_toys` with exact errors and without second derivatives; `jax.vmap(mx.fit)`, a vmapped `optx.BFGS` and, where it
-is installed (`pip install everwillow`), a vmapped `everwillow.fit`, which is BFGS in the parameters as given; iminuit,
-one toy after the other, with a numba loop (numerical derivatives, as its users do it) and with jitted JAX value and
-gradient. The unit is one value and gradient of a whole batch. The drawing of the toys is timed apart: `mx.sample` of a
+Three likelihoods: a normal distribution in bins (`mx.PoissonNLL` with `mx.distributions.Normal`), the same on an
+exponential background, and the density at the centres of the bins, written by hand, which is the cheapest there is.
+
+`mx.fit_toys` with exact errors and without second derivatives; iminuit, one toy after the other, with numba
+(numba-stats for the probabilities of bins; numerical derivatives, as its users do it) and with jitted JAX value and
+gradient. Of the last likelihood also `jax.vmap(mx.fit)`, a vmapped `optx.BFGS` and, where it is installed
+(`pip install everwillow`), a vmapped `everwillow.fit`, which is BFGS in the parameters as given. The unit is one value
+and gradient of a whole batch, each lane at its own point. The drawing of the toys is timed apart: `mx.sample` of a
 `mx.PoissonNLL`, `jax.random.poisson` and NumPy.
 """
 
@@ -11,7 +15,7 @@ import importlib.util
 import math
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,25 +23,49 @@ import numba as nb
 import numpy as np
 import optimistix as optx
 from iminuit import Minuit
+from numba_stats import norm
 
 from ._common import Row, Table, Timing, clock, fresh, main
 from ._contestants import MINUIT_SAME, SAME, mx
 
 BINS, BATCH = 100, 4096
 TOYS, PEER_TOYS, REPEATS = 40_960, 200, 3
-TRUTH = np.array([50.0, 0.3, 1.2])  # counts in the highest bin, mean, width
-CENTRES = np.linspace(-4.95, 4.95, BINS)
+UNIT = "one batched value and gradient"
+EDGES = np.linspace(-5.0, 5.0, BINS + 1)
+CENTRES = 0.5 * (EDGES[1:] + EDGES[:-1])
+LOW, HIGH = EDGES[0], EDGES[-1]
+D = mx.distributions
 
 
-def nll(x: Any, counts: Any) -> Any:
-    """Minus log L above that of the saturated model."""
-    z = (CENTRES - x[1]) / x[2]
-    log_mu = jnp.log(x[0]) - 0.5 * z**2
-    return jnp.sum(jnp.exp(log_mu) - counts * log_mu)
+class Problem(NamedTuple):
+    truth: np.ndarray
+    nll: Callable[[Any, Any], Any]  # of {"x": the vector} and counts
+    mean: Callable[[Any], Any]  # of the vector
+    numba: Callable[[Any, Any], float]
 
 
 @nb.njit(fastmath=True)
-def numba_nll(x: Any, counts: Any) -> float:
+def _poisson(mean: Any, counts: Any) -> float:
+    total = 0.0
+    for i in range(counts.size):
+        total += mean[i] - counts[i] * math.log(mean[i] + 1e-300)
+    return total
+
+
+@nb.njit
+def _normal_by_numba(x: Any, counts: Any) -> float:
+    return _poisson(x[0] * np.diff(norm.cdf(EDGES, x[1], x[2])), counts)
+
+
+@nb.njit
+def _peak_by_numba(x: Any, counts: Any) -> float:
+    falling = np.exp(-x[4] * (EDGES - LOW))
+    background = (falling[:-1] - falling[1:]) / (falling[0] - falling[-1])
+    return _poisson(x[0] * np.diff(norm.cdf(EDGES, x[1], x[2])) + x[3] * background, counts)
+
+
+@nb.njit(fastmath=True)
+def _centres_by_numba(x: Any, counts: Any) -> float:
     total, log_a = 0.0, math.log(x[0])
     for i in range(counts.size):
         z = (CENTRES[i] - x[1]) / x[2]
@@ -46,46 +74,91 @@ def numba_nll(x: Any, counts: Any) -> float:
     return total
 
 
-def toys(n: int, seed: int = 1) -> np.ndarray:
-    mean = TRUTH[0] * np.exp(-0.5 * ((CENTRES - TRUTH[1]) / TRUTH[2]) ** 2)
-    return np.random.default_rng(seed).poisson(mean, (n, BINS)).astype(float)
+def _at_centres(p: Any, counts: Any) -> Any:
+    """Minus log L above that of the saturated model."""
+    x = p["x"]
+    z = (CENTRES - x[1]) / x[2]
+    log_mu = jnp.log(x[0]) - 0.5 * z**2
+    return jnp.sum(jnp.exp(log_mu) - counts * log_mu)
 
 
-def _covariance() -> np.ndarray:
-    mean = TRUTH[0] * np.exp(-0.5 * ((CENTRES - TRUTH[1]) / TRUTH[2]) ** 2)
-    return np.linalg.inv(np.asarray(jax.hessian(nll)(jnp.asarray(TRUTH), mean)))
+def _normal(p: Any) -> Any:
+    return D.Normal(p["x"][1], p["x"][2])
 
 
-PARAMS = lambda: {"x": mx.Parameter(TRUTH)}  # noqa: E731
+def _peak(p: Any) -> Any:
+    yields = [p["x"][0], p["x"][3]]
+    return D.Mixture([_normal(p), D.Exponential(p["x"][4], LOW, HIGH)], yields=yields)
 
 
-def _likelihood(p: Any, counts: Any) -> Any:
-    return nll(p["x"], counts)
+def _mean_of(log_bins: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda x: np.exp(np.asarray(log_bins({"x": jnp.asarray(x)})))
 
 
-def _bfgs(data: Any) -> Any:
-    root = np.linalg.cholesky(_covariance())
-    solver = optx.BFGS(rtol=1e-6, atol=1e-6)
+NORMAL, PEAK, CENTRE = "normal, in bins", "normal on an exponential, in bins", "normal, at the centres of bins"
+PROBLEMS = {
+    NORMAL: Problem(
+        np.array([1500.0, 0.3, 1.2]),
+        mx.PoissonNLL(distribution=_normal, edges=EDGES, total=lambda p: p["x"][0]),
+        _mean_of(lambda p: jnp.log(p["x"][0]) + _normal(p).log_bin_integrals(EDGES)),
+        _normal_by_numba,
+    ),
+    PEAK: Problem(
+        np.array([1000.0, 0.3, 0.8, 4000.0, 0.3]),
+        mx.PoissonNLL(distribution=_peak, edges=EDGES),
+        _mean_of(lambda p: jnp.log(p["x"][0] + p["x"][3]) + _peak(p).log_bin_integrals(EDGES)),
+        _peak_by_numba,
+    ),
+    CENTRE: Problem(
+        np.array([50.0, 0.3, 1.2]),  # the first is the number of counts in the highest bin
+        _at_centres,
+        _mean_of(lambda p: jnp.log(p["x"][0]) - 0.5 * ((CENTRES - p["x"][1]) / p["x"][2]) ** 2),
+        _centres_by_numba,
+    ),
+}
+
+
+def _of_vector(problem: Problem) -> Callable[[Any, Any], Any]:
+    return lambda x, counts: problem.nll({"x": x}, counts)
+
+
+def toys(problem: Problem, n: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).poisson(problem.mean(problem.truth), (n, BINS)).astype(float)
+
+
+def _covariance(problem: Problem) -> np.ndarray:
+    return np.linalg.inv(
+        np.asarray(jax.hessian(_of_vector(problem))(jnp.asarray(problem.truth), problem.mean(problem.truth)))
+    )
+
+
+def _params(problem: Problem) -> Any:
+    return {"x": mx.Parameter(problem.truth)}
+
+
+def _bfgs(problem: Problem, data: Any) -> Any:
+    root = np.linalg.cholesky(_covariance(problem))
+    solver, nll, truth = optx.BFGS(rtol=1e-6, atol=1e-6), _of_vector(problem), problem.truth
 
     def one(counts: Any) -> Any:
-        fn = lambda u, args: nll(TRUTH + root @ u, args)  # noqa: E731
-        found = optx.minimise(fn, solver, jnp.zeros(3), args=counts, max_steps=256, throw=False)
-        return TRUTH + root @ found.value
+        fn = lambda u, args: nll(truth + root @ u, args)  # noqa: E731
+        found = optx.minimise(fn, solver, jnp.zeros(truth.size), args=counts, max_steps=256, throw=False)
+        return truth + root @ found.value
 
     return jax.jit(jax.vmap(one))(data)
 
 
-def _everwillow(data: Any) -> Any:
+def _everwillow(problem: Problem, data: Any) -> Any:
     import everwillow
     from everwillow import statelib
 
-    start = statelib.State.from_pytree({"x": jnp.asarray(TRUTH)})
-    fit = lambda counts: everwillow.fit(_likelihood, start, counts, throw=False).params["x"]  # noqa: E731
+    start = statelib.State.from_pytree({"x": jnp.asarray(problem.truth)})
+    fit = lambda counts: everwillow.fit(problem.nll, start, counts, throw=False).params["x"]  # noqa: E731
     return jax.jit(jax.vmap(fit))(data)
 
 
-def _minuit(data: np.ndarray, kind: str) -> np.ndarray:
-    errors = np.sqrt(np.diag(_covariance()))
+def _minuit(problem: Problem, data: np.ndarray, kind: str) -> np.ndarray:
+    errors, nll = np.sqrt(np.diag(_covariance(problem))), _of_vector(problem)
     value, gradient = jax.jit(nll), jax.jit(jax.grad(nll))
     out = []
 
@@ -94,10 +167,10 @@ def _minuit(data: np.ndarray, kind: str) -> np.ndarray:
 
     for counts in data:
         if kind == "numba":
-            fitted = Minuit(of(numba_nll, counts), TRUTH)
+            fitted = Minuit(of(problem.numba, counts), problem.truth)
         else:
             on_device = jnp.asarray(counts)
-            fitted = Minuit(of(value, on_device), TRUTH, grad=of(gradient, on_device))
+            fitted = Minuit(of(value, on_device), problem.truth, grad=of(gradient, on_device))
         fitted.errordef = Minuit.LIKELIHOOD
         fitted.errors = errors
         fitted.migrad()
@@ -105,54 +178,67 @@ def _minuit(data: np.ndarray, kind: str) -> np.ndarray:
     return np.array(out)
 
 
-def one_core(n: int, n_peer: int, repeats: int) -> list[Row]:
+def one_core(name: str, n: int, n_peer: int, repeats: int) -> list[Row]:
     """In a fresh process, pinned to one core."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    covariance = _covariance()
-    data, errors = toys(n), np.sqrt(np.diag(covariance))
-    unit = jax.jit(jax.vmap(jax.value_and_grad(nll)))
-    batch, points = jnp.asarray(data[: min(BATCH, n)]), jnp.tile(TRUTH, (min(BATCH, n), 1))
-    right = np.asarray(mx.fit_toys(_likelihood, PARAMS(), data, covariance=covariance).values)
-    fit = jax.jit(jax.vmap(lambda counts: mx.fit(_likelihood, PARAMS(), counts).values))
-    few = data[:n_peer]
+    problem = PROBLEMS[name]
+    covariance, params, nll = _covariance(problem), _params(problem), problem.nll
+    data, errors = toys(problem, n), np.sqrt(np.diag(covariance))
+    unit = jax.jit(jax.vmap(jax.value_and_grad(_of_vector(problem))))
+    batch = jnp.asarray(data[: min(BATCH, n)])
+    steps = np.random.default_rng(2).normal(size=(len(batch), problem.truth.size))
+    points = jnp.asarray(problem.truth + 0.1 * errors * steps)
+
+    def fitted(**options: Any) -> Any:
+        return mx.fit_toys(nll, params, data, covariance=covariance, **options).values
+
+    right, few = np.asarray(fitted()), data[:n_peer]
     calls: dict[str, tuple[int, float, Callable[[], Any]]] = {
-        "one batched value and gradient": (len(batch), 0.0, lambda: unit(points, batch)),
-        "mx.fit_toys": (n, SAME, lambda: mx.fit_toys(_likelihood, PARAMS(), data, covariance=covariance).values),
-        "mx.fit_toys, hesse=False": (
-            n,
-            SAME,
-            lambda: mx.fit_toys(_likelihood, PARAMS(), data, covariance=covariance, hesse=False).values,
-        ),
-        "jax.vmap(mx.fit)": (len(batch), SAME, lambda: fit(batch)),
-        "jax.vmap(optx.BFGS)": (len(batch), MINUIT_SAME, lambda: _bfgs(batch)),
-        "iminuit, numba": (n_peer, MINUIT_SAME, lambda: _minuit(few, "numba")),
-        "iminuit, jitted JAX": (n_peer, MINUIT_SAME, lambda: _minuit(few, "jax")),
+        UNIT: (len(batch), 0.0, lambda: unit(points, batch)),
+        "mx.fit_toys": (n, SAME, fitted),
+        "mx.fit_toys, hesse=False": (n, SAME, lambda: fitted(hesse=False)),
+        "iminuit, numba": (n_peer, MINUIT_SAME, lambda: _minuit(problem, few, "numba")),
+        "iminuit, jitted JAX": (n_peer, MINUIT_SAME, lambda: _minuit(problem, few, "jax")),
     }
-    if importlib.util.find_spec("everwillow") is not None:
-        calls["jax.vmap(everwillow.fit)"] = (len(batch), MINUIT_SAME, lambda: _everwillow(batch))
-    rows = []
-    for name, (size, within, call) in calls.items():
-        first = call()
-        row: Row = {"name": name, "toys": size, "failed": None}
-        if within:
-            apart = np.max(np.abs(np.asarray(first) - right[:size]) / errors, axis=1)
-            row["within"], row["off"] = float(np.mean(apart < within)), float(np.max(apart))
-            row["failed"] = None if row["within"] > 0.99 else f"{1 - row['within']:.2g} of the toys are elsewhere"
-        seconds = [clock(call) for _ in range(repeats)]
-        row |= {"time": Timing.of(seconds).record(), "per_second": size / Timing.of(seconds).median}
-        rows.append(row)
-    return rows
+    if name == CENTRE:
+        fit = jax.jit(jax.vmap(lambda counts: mx.fit(nll, params, counts).values))
+        calls["jax.vmap(mx.fit)"] = (len(batch), SAME, lambda: fit(batch))
+        calls["jax.vmap(optx.BFGS)"] = (len(batch), MINUIT_SAME, lambda: _bfgs(problem, batch))
+        if importlib.util.find_spec("everwillow") is not None:
+            calls["jax.vmap(everwillow.fit)"] = (len(batch), MINUIT_SAME, lambda: _everwillow(problem, batch))
+    return [_row(name, who, *call, right, errors, repeats) for who, call in calls.items()]
+
+
+def _row(
+    problem: str,
+    who: str,
+    size: int,
+    within: float,
+    call: Callable[[], Any],
+    right: np.ndarray,
+    errors: np.ndarray,
+    repeats: int,
+) -> Row:
+    first = call()
+    row: Row = {"problem": problem, "name": who, "toys": size, "failed": None}
+    if within:
+        apart = np.max(np.abs(np.asarray(first) - right[:size]) / errors, axis=1)
+        row["within"], row["off"] = float(np.mean(apart < within)), float(np.max(apart))
+        row["failed"] = None if row["within"] > 0.99 else f"{1 - row['within']:.2g} of the toys are elsewhere"
+    time = Timing.of([clock(call) for _ in range(repeats)])
+    return row | {"time": time.record(), "per_second": size / time.median}
 
 
 def drawing(n: int, repeats: int) -> list[Row]:
     """Time of a Poisson count; in a fresh process, pinned to one core."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    mean = TRUTH[0] * np.exp(-0.5 * ((CENTRES - TRUTH[1]) / TRUTH[2]) ** 2)
+    problem = PROBLEMS[CENTRE]
+    mean = problem.mean(problem.truth)
     keys, rng = jax.random.split(jax.random.key(1), n), np.random.default_rng(1)
     likelihood = mx.PoissonNLL(lambda p: jnp.asarray(mean) + 0 * p["x"][0])
-    ours = jax.jit(jax.vmap(lambda key: mx.sample(likelihood, PARAMS(), key)))
+    ours = jax.jit(jax.vmap(lambda key: mx.sample(likelihood, _params(problem), key)))
     plain = jax.jit(jax.vmap(lambda key: jax.random.poisson(key, mean).astype(float)))
     calls: dict[str, Callable[[], Any]] = {
         "mx.sample": lambda: ours(keys),
@@ -173,13 +259,17 @@ def drawing(n: int, repeats: int) -> list[Row]:
 
 
 def measure() -> Row:
-    rows, drawn = fresh(one_core, TOYS, PEER_TOYS, REPEATS), fresh(drawing, TOYS, REPEATS)
-    rate = {row["name"]: row["per_second"] for row in rows}
-    for row in rows:
-        row["units"] = rate["one batched value and gradient"] / row["per_second"]
-        row["numba"] = row["per_second"] / rate["iminuit, numba"]
-        row["jax"] = row["per_second"] / rate["iminuit, jitted JAX"]
-    ours = [*rows[1:3], drawn[0]]
+    rows: list[Row] = []
+    for problem in PROBLEMS:
+        found = fresh(one_core, problem, TOYS, PEER_TOYS, REPEATS)
+        rate = {row["name"]: row["per_second"] for row in found}
+        for row in found:
+            row["units"] = rate[UNIT] / row["per_second"]
+            row["numba"] = row["per_second"] / rate["iminuit, numba"]
+            row["jax"] = row["per_second"] / rate["iminuit, jitted JAX"]
+        rows += found
+    drawn = fresh(drawing, TOYS, REPEATS)
+    ours = [*(row for row in rows if row["name"].startswith("mx.")), drawn[0]]
     return {"rows": rows, "drawing": drawn, "migrax_failed": any(row["failed"] for row in ours)}
 
 
@@ -187,15 +277,17 @@ def tables(record: Row) -> list[Table]:
     columns = {"name": "", "toys": "toys", "per_second": "toys/s", "units": "values and gradients a toy"}
     columns |= {"numba": "x iminuit, numba", "jax": "x iminuit, JAX", "within": "at the minimum", "failed": "failed"}
     drawing = {"name": "", "per_count_ns": "ns a count", "off": "sigma off", "failed": "failed"}
-    return [
-        Table(f"{BINS} bins, 3 parameters, one core", record["rows"], columns, chart=("per_second",)),
-        Table("Drawing them", record["drawing"], drawing, chart=("per_count_ns",)),
+    of = {name: [row for row in record["rows"] if row["problem"] == name] for name in PROBLEMS}
+    fits = [
+        Table(f"{name}: {BINS} bins, {PROBLEMS[name].truth.size} parameters, one core", rows, columns, ("per_second",))
+        for name, rows in of.items()
     ]
+    return [*fits, Table("Drawing them", record["drawing"], drawing, chart=("per_count_ns",))]
 
 
 def check() -> list[str]:
-    rows = [*fresh(one_core, 300, 20, 1), *fresh(drawing, 300, 1)]
-    return [f"{row['name']}: {row['failed']}" for row in rows if row["failed"]]
+    rows = [row for name in PROBLEMS for row in fresh(one_core, name, 300, 20, 1)] + fresh(drawing, 300, 1)
+    return [f"{row.get('problem', 'drawing')}, {row['name']}: {row['failed']}" for row in rows if row["failed"]]
 
 
 if __name__ == "__main__":

@@ -166,12 +166,13 @@ def number(n: int, cores: int, devices: int = 1) -> Row:
         one_core()
     nll = mx.PoissonNLL(_mean)
     mesh = None if devices == 1 else jax.make_mesh((devices,), ("toys",))
-    covariance = toys._covariance()
+    problem = toys.PROBLEMS[toys.CENTRE]
+    covariance, params = toys._covariance(problem), toys._params(problem)
 
     def fit(seed: int) -> list[Any]:
         study = mx.Toys(n, jax.random.key(seed))
         keep = lambda r: (np.asarray(r.values), np.asarray(r.valid))  # noqa: E731
-        return mx.reduce_toys(keep, nll, toys.PARAMS(), study, covariance=covariance, mesh=mesh)
+        return mx.reduce_toys(keep, nll, params, study, covariance=covariance, mesh=mesh)
 
     start = clock(lambda: fit(0))
     before = peak()

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from . import control_flow, elementwise, indexing, linear_algebra, reductions, shapes, special_functions
+from . import control_flow, elementwise, indexing, linear_algebra, reductions, scalars, shapes, special_functions
 from .bound import bound, called, is_plain
 from .cost import TRIPS, UNKNOWN, seconds
 from .trips import TooLong
@@ -58,6 +58,7 @@ class _Step:
     cost: float
     unknown: frozenset[str]
     size: int = 1  # this call and all that it holds
+    is_number: bool = False
     free: tuple[int, ...] = ()
 
 
@@ -120,14 +121,12 @@ class Plan:
 
     def _finish(self) -> None:
         self._steps = _with_frees(self._steps, {*self._outputs, *self._constants})
-        self._calls: list[tuple[Any, ...]] = [
-            (s.run, s.ins, s.outs[0] if s.is_single else s.outs, s.is_single, s.free) for s in self._steps
-        ]
+        self._calls = [_call(step) for step in self._steps]
         used = {slot for step in self._steps for slot in step.ins} | set(self._outputs)
         self._constants = {slot: value for slot, value in self._constants.items() if slot in used}
         self._blank: list[Any] = [None] * self._num_slots
         for slot, value in self._constants.items():
-            self._blank[slot] = value
+            self._blank[slot] = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
         self.cost = sum(step.cost for step in self._steps)
         self.unknown: frozenset[str] = frozenset().union(*(step.unknown for step in self._steps))
         self.has_effects = not all(step.is_pure for step in self._steps)
@@ -142,15 +141,22 @@ class Plan:
         values = self._blank.copy()
         for slot, x in zip(self._inputs, inputs, strict=True):
             values[slot] = x
-        for run, ins, outs, is_single, free in self._calls:
-            out = run(*[values[i] for i in ins])
-            if is_single:
-                values[outs] = out
+        for operands, run, ins, outs, free in self._calls:
+            if operands == 2:  # each in its own line: most calls are short
+                i, j = ins
+                values[outs] = run(values[i], values[j])
+            elif operands == 1:
+                values[outs] = run(values[ins[0]])
+            elif operands == 3:
+                i, j, k = ins
+                values[outs] = run(values[i], values[j], values[k])
             else:
+                out = run(*[values[i] for i in ins])
                 for slot, x in zip(outs, out, strict=True):
                     values[slot] = x
-            for slot in free:
-                values[slot] = None
+            if free:
+                for slot in free:
+                    values[slot] = None
         return [values[slot] for slot in self._outputs]
 
 
@@ -290,7 +296,7 @@ def _may_fold(step: _Step, node: _Node, seconds_left: float) -> bool:
 def _step(node: _Node) -> _Step:
     equation = node.equation
     name = equation.primitive.name
-    unknown, cost, size = frozenset[str](), seconds(equation), 1
+    unknown, cost, size, is_number = frozenset[str](), seconds(equation), 1, False
     run, is_single = None, not equation.primitive.multiple_results
     if all(is_plain(v.aval) for v in (*equation.invars, *equation.outvars)):
         if name in control_flow.RULES:
@@ -308,18 +314,31 @@ def _step(node: _Node) -> _Step:
             else:
                 cost += (equation.params["length"] if name == "scan" else TRIPS) * sum(costs)
             unknown = unknown.union(*(plan.unknown for plan in inner))
+        elif (run := scalars.rule(equation)) is not None:
+            is_number = True
         elif name in _RULES:
             run = _RULES[name](equation)
+            run = None if run is None else scalars.as_number(equation, run)
     if run is None:
         run, unknown, cost, is_single = bound(equation), frozenset({name}), cost + UNKNOWN, False
-    return _Step(run, node.ins, node.outs, is_single, node.is_pure, cost, unknown, size)
+    return _Step(run, node.ins, node.outs, is_single, node.is_pure, cost, unknown, size, is_number=is_number)
+
+
+def _call(step: _Step) -> tuple[int, Callable[..., Any], tuple[int, ...], Any, tuple[int, ...]]:
+    """The number of operands, 0 for a function that takes or returns several values; what is called; the slots."""
+    operands = len(step.ins)
+    if step.is_single and operands in (1, 2, 3):
+        return operands, step.run, step.ins, step.outs[0], step.free
+    run = (lambda *args: (step.run(*args),)) if step.is_single else step.run
+    return 0, run, step.ins, step.outs, step.free
 
 
 def _with_frees(steps: Sequence[_Step], kept: set[int]) -> list[_Step]:
-    """Each step with the slots that no later one reads."""
+    """Each step with the slots that no later one reads, but for those of numbers, which need no memory."""
     last: dict[int, int] = {}
     for i, step in enumerate(steps):
         last.update(dict.fromkeys((*step.ins, *step.outs), i))
+    kept = kept | {slot for step in steps if step.is_number for slot in step.outs}
     free: dict[int, list[int]] = {}
     for slot, i in last.items():
         if slot not in kept:
