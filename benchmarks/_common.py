@@ -21,6 +21,7 @@ jax.config.update("jax_enable_x64", True)
 from ._tables import Row as Row, Table as Table, Timing as Timing
 
 ROOT = Path(__file__).resolve().parents[1]
+BESIDE = "_python"  # between the name of a benchmark and the version of a second Python
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("jax", "jaxlib", "optimistix", "equinox", "iminuit", "numpy")
 PEERS = ("everwillow", "nextstat", "numba-stats", "numdifftools", "pyhf", "pyhs3", "zfit")
@@ -159,7 +160,9 @@ def main(
     printed; with `--quick`, `check()` returns what is wrong, nothing is timed and nothing is written."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--quick", action="store_true", help="check the answers in seconds; no times, no JSON")
-    if parser.parse_args().quick:
+    parser.add_argument("--beside", action="store_true", help="keep it beside that of another Python")
+    options = parser.parse_args()
+    if options.quick:
         wrong = check()
         print(f"{name}: " + ("; ".join(wrong) if wrong else "the answers are right"))
         sys.exit(bool(wrong))
@@ -168,7 +171,8 @@ def main(
     for table in tables(record):
         print(f"\n{table.text()}", flush=True)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    kept = f"{name}{BESIDE}{sys.version_info.major}.{sys.version_info.minor}" if options.beside else name
+    (RESULTS / f"{kept}.json").write_text(json.dumps(record, indent=1) + "\n")
     sys.exit(bool(record.get("migrax_failed")))
 
 

@@ -131,6 +131,18 @@ def _unbinned(record: Row) -> Iterator[Line]:
     )
 
 
+def _densities(record: Row) -> Iterator[Line]:
+    names = ("Normal", "Mixture: Normal, Exponential", "CrystalBall", "Gamma")
+    ours, theirs = ([_of(record["rows"], name)[f"gradient{key}_ns"] for name in names] for key in ("", "_by_hand"))
+    yield (
+        "log of the probability of a bin with its gradient, in batches, one core: normal, the same on an exponential, "
+        "Crystal Ball, gamma",
+        ", ".join(f"{ns:.0f} ns" for ns in ours),
+        f"difference of cdfs by hand in JAX {', '.join(f'{ns:.0f} ns' for ns in theirs)}",
+        ", ".join(shown_number(float(f"{b / a:.2g}")) for a, b in zip(ours, theirs, strict=True)),
+    )
+
+
 def _template_fit(record: Row) -> Iterator[Line]:
     rows = record["rows"]
     yield (
@@ -143,15 +155,20 @@ def _template_fit(record: Row) -> Iterator[Line]:
 
 def _toys(record: Row) -> Iterator[Line]:
     rows, drawn = record["rows"], record["drawing"]
-    peers = {"iminuit, numba": "iminuit with numba", "iminuit, jitted JAX": "with jitted JAX"}
-    peers |= {"jax.vmap(optx.BFGS)": "vmapped Optimistix BFGS", "jax.vmap(everwillow.fit)": "everwillow"}
-    there = {row["name"] for row in rows}
-    yield (
-        "toys of 100 bins, 3 parameters, on one core, a second: with exact errors / without second derivatives",
-        f"{_rate(rows, 'mx.fit_toys')} / {_rate(rows, 'mx.fit_toys, hesse=False')}",
-        ", ".join(f"{shown} {_rate(rows, name)}" for name, shown in peers.items() if name in there),
-        " / ".join(_faster(rows, name, peers, "per_second") for name in ("mx.fit_toys", "mx.fit_toys, hesse=False")),
-    )
+    peers = {"iminuit, numba": "iminuit with numba-stats", "iminuit, jitted JAX": "with jitted JAX"}
+    problems = {
+        "normal, in bins": "a normal distribution in 100 bins, 3 parameters",
+        "normal on an exponential, in bins": "the same on an exponential, 5 parameters",
+    }
+    ours = ("mx.fit_toys", "mx.fit_toys, hesse=False")
+    for problem, shown in problems.items():
+        where = {"problem": problem}
+        yield (
+            f"toys of {shown}, on one core, a second: with exact errors / without second derivatives",
+            " / ".join(_rate(rows, name, **where) for name in ours),
+            ", ".join(f"{there} {_rate(rows, name, **where)}" for name, there in peers.items()),
+            " / ".join(_faster(rows, name, peers, "per_second", **where) for name in ours),
+        )
     yield (
         "a Poisson count drawn",
         f"{_of(drawn, 'mx.sample')['per_count_ns']:.0f} ns",
@@ -314,6 +331,7 @@ _ROWS: dict[str, Callable[[Row], Iterator[Line]]] = {
     "scaling": _scaling,
     "cauchy_hessian": _cauchy_hessian,
     "unbinned": _unbinned,
+    "densities": _densities,
     "template_fit": _template_fit,
     "toys": _toys,
     "toys_scaling": _toys_scaling,

@@ -11,7 +11,7 @@ import sys
 from types import ModuleType
 
 from . import _charts
-from ._common import PEERS, RESULTS, ROOT
+from ._common import BESIDE, PEERS, RESULTS, ROOT
 from ._headlines import table as headlines
 from ._tables import Row, Table
 from .run import NAMES
@@ -32,17 +32,23 @@ says why.
 
 
 def records() -> dict[str, Row]:
-    """What was measured, by the name of the benchmark."""
-    found = {name: RESULTS / f"{name}.json" for name in NAMES}
-    return {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
+    """What was measured, by the name of the benchmark; with a second Python beside it."""
+    found = [path for name in NAMES for path in (RESULTS / f"{name}.json", *RESULTS.glob(f"{name}{BESIDE}*.json"))]
+    return {path.stem: json.loads(path.read_text()) for path in found if path.exists()}
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"benchmarks.{name.partition(BESIDE)[0]}")
 
 
 def page(measured: dict[str, Row], with_charts: set[str]) -> str:
     """The page in Markdown. `with_charts`: the names of the charts that there are."""
     parts = [_TOP, "## At a glance\n", headlines(measured)]
     for name, record in measured.items():
-        module = importlib.import_module(f"benchmarks.{name}")
-        parts += [f"\n## {name}\n", f"{_about(module)}\n", f"{_machine(record['machine'])}\n"]
+        module, (title, _, python) = _module(name), name.partition(BESIDE)
+        about = f"As above, with Python {python}." if python else _about(module)
+        title += f", Python {python}" if python else ""
+        parts += [f"\n## {title}\n", f"{about}\n", f"{_machine(record['machine'])}\n"]
         for i, table in enumerate(module.tables(record)):
             if not table.rows:
                 continue
@@ -62,7 +68,7 @@ def tables(measured: dict[str, Row]) -> dict[str, Table]:
     return {
         _chart(name, i): table
         for name, record in measured.items()
-        for i, table in enumerate(importlib.import_module(f"benchmarks.{name}").tables(record))
+        for i, table in enumerate(_module(name).tables(record))
     }
 
 
