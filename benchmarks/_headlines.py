@@ -155,7 +155,8 @@ def _template_fit(record: Row) -> Iterator[Line]:
 
 def _toys(record: Row) -> Iterator[Line]:
     rows, drawn = record["rows"], record["drawing"]
-    peers = {"iminuit, numba": "iminuit with numba-stats", "iminuit, jitted JAX": "with jitted JAX"}
+    peers = {"iminuit, numba": "iminuit with numba-stats", "iminuit, numba, strategy 0": "with strategy 0"}
+    peers |= {"iminuit, jitted JAX": "with jitted JAX"}
     problems = {
         "normal, in bins": "a normal distribution in 100 bins, 3 parameters",
         "normal on an exponential, in bins": "the same on an exponential, 5 parameters",

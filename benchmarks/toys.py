@@ -3,12 +3,12 @@
 Three likelihoods: a normal distribution in bins (`mx.PoissonNLL` with `mx.distributions.Normal`), the same on an
 exponential background, and the density at the centres of the bins, written by hand, which is the cheapest there is.
 
-`mx.fit_toys` with exact errors and without second derivatives; iminuit, one toy after the other, with numba
-(numba-stats for the probabilities of bins; numerical derivatives, as its users do it) and with jitted JAX value and
-gradient. Of the last likelihood also `jax.vmap(mx.fit)`, a vmapped `optx.BFGS` and, where it is installed
-(`pip install everwillow`), a vmapped `everwillow.fit`, which is BFGS in the parameters as given. The unit is one value
-and gradient of a whole batch, each lane at its own point. The drawing of the toys is timed apart: `mx.sample` of a
-`mx.PoissonNLL`, `jax.random.poisson` and NumPy.
+`mx.fit_toys` with exact errors and without second derivatives; iminuit, one toy after the other, given these errors,
+with numba (numba-stats for the probabilities of bins; numerical derivatives, as its users do it) and with jitted JAX
+value and gradient. Of the last likelihood also `jax.vmap(mx.fit)`, a vmapped `optx.BFGS` and, where it is installed
+(`pip install everwillow`), a vmapped `everwillow.fit`, which is BFGS in the parameters as given. Nobody compiles while
+he is timed. The unit is one value and gradient of a whole batch, each lane at its own point. The drawing of the toys is
+timed apart: `mx.sample` of a `mx.PoissonNLL`, `jax.random.poisson` and NumPy.
 """
 
 import importlib.util
@@ -136,8 +136,8 @@ def _params(problem: Problem) -> Any:
     return {"x": mx.Parameter(problem.truth)}
 
 
-def _bfgs(problem: Problem, data: Any) -> Any:
-    root = np.linalg.cholesky(_covariance(problem))
+def _bfgs(problem: Problem, covariance: np.ndarray) -> Callable[[Any], Any]:
+    root = np.linalg.cholesky(covariance)
     solver, nll, truth = optx.BFGS(rtol=1e-6, atol=1e-6), _of_vector(problem), problem.truth
 
     def one(counts: Any) -> Any:
@@ -145,47 +145,41 @@ def _bfgs(problem: Problem, data: Any) -> Any:
         found = optx.minimise(fn, solver, jnp.zeros(truth.size), args=counts, max_steps=256, throw=False)
         return truth + root @ found.value
 
-    return jax.jit(jax.vmap(one))(data)
+    return jax.jit(jax.vmap(one))
 
 
-def _everwillow(problem: Problem, data: Any) -> Any:
+def _everwillow(problem: Problem) -> Callable[[Any], Any]:
     import everwillow
     from everwillow import statelib
 
     start = statelib.State.from_pytree({"x": jnp.asarray(problem.truth)})
-    fit = lambda counts: everwillow.fit(problem.nll, start, counts, throw=False).params["x"]  # noqa: E731
-    return jax.jit(jax.vmap(fit))(data)
+    return jax.jit(jax.vmap(lambda counts: everwillow.fit(problem.nll, start, counts, throw=False).params["x"]))
 
 
-def _minuit(problem: Problem, data: np.ndarray, kind: str) -> np.ndarray:
-    errors, nll = np.sqrt(np.diag(_covariance(problem))), _of_vector(problem)
-    value, gradient = jax.jit(nll), jax.jit(jax.grad(nll))
-    out = []
+def _minuit(
+    problem: Problem, errors: np.ndarray, value: Any, gradient: Any = None, strategy: int = 1
+) -> Callable[[Any], np.ndarray]:
+    """A loop over toys, of a value and, where there is one, a gradient."""
 
-    def of(function: Any, counts: Any) -> Any:
-        return lambda x: function(x, counts)
-
-    for counts in data:
-        if kind == "numba":
-            fitted = Minuit(of(problem.numba, counts), problem.truth)
-        else:
-            on_device = jnp.asarray(counts)
-            fitted = Minuit(of(value, on_device), problem.truth, grad=of(gradient, on_device))
-        fitted.errordef = Minuit.LIKELIHOOD
-        fitted.errors = errors
+    def one(counts: Any) -> np.ndarray:
+        grad = None if gradient is None else lambda x: gradient(x, counts)
+        fitted = Minuit(lambda x: value(x, counts), problem.truth, grad=grad)
+        fitted.errordef, fitted.errors, fitted.strategy = Minuit.LIKELIHOOD, errors, strategy
         fitted.migrad()
-        out.append(np.array(fitted.values))
-    return np.array(out)
+        return np.array(fitted.values)
+
+    return lambda data: np.array([one(counts) for counts in data])
 
 
 def one_core(name: str, n: int, n_peer: int, repeats: int) -> list[Row]:
-    """In a fresh process, pinned to one core."""
+    """In a fresh process, pinned to one core. The first call of each, which compiles, is not timed."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     problem = PROBLEMS[name]
-    covariance, params, nll = _covariance(problem), _params(problem), problem.nll
+    covariance, params, nll, of_vector = _covariance(problem), _params(problem), problem.nll, _of_vector(problem)
     data, errors = toys(problem, n), np.sqrt(np.diag(covariance))
-    unit = jax.jit(jax.vmap(jax.value_and_grad(_of_vector(problem))))
+    value, gradient = jax.jit(of_vector), jax.jit(jax.grad(of_vector))
+    unit = jax.jit(jax.vmap(jax.value_and_grad(of_vector)))
     batch = jnp.asarray(data[: min(BATCH, n)])
     steps = np.random.default_rng(2).normal(size=(len(batch), problem.truth.size))
     points = jnp.asarray(problem.truth + 0.1 * errors * steps)
@@ -193,21 +187,39 @@ def one_core(name: str, n: int, n_peer: int, repeats: int) -> list[Row]:
     def fitted(**options: Any) -> Any:
         return mx.fit_toys(nll, params, data, covariance=covariance, **options).values
 
-    right, few = np.asarray(fitted()), data[:n_peer]
+    few, on_device = data[:n_peer], [jnp.asarray(counts) for counts in data[:n_peer]]
+    by_numba = {s: _minuit(problem, errors, problem.numba, strategy=s) for s in (0, 1)}
+    by_jax = _minuit(problem, errors, value, gradient)
     calls: dict[str, tuple[int, float, Callable[[], Any]]] = {
         UNIT: (len(batch), 0.0, lambda: unit(points, batch)),
         "mx.fit_toys": (n, SAME, fitted),
         "mx.fit_toys, hesse=False": (n, SAME, lambda: fitted(hesse=False)),
-        "iminuit, numba": (n_peer, MINUIT_SAME, lambda: _minuit(problem, few, "numba")),
-        "iminuit, jitted JAX": (n_peer, MINUIT_SAME, lambda: _minuit(problem, few, "jax")),
+        "iminuit, numba": (n_peer, MINUIT_SAME, lambda: by_numba[1](few)),
+        "iminuit, numba, strategy 0": (n_peer, MINUIT_SAME, lambda: by_numba[0](few)),
+        "iminuit, jitted JAX": (n_peer, MINUIT_SAME, lambda: by_jax(on_device)),
     }
     if name == CENTRE:
         fit = jax.jit(jax.vmap(lambda counts: mx.fit(nll, params, counts).values))
+        bfgs = _bfgs(problem, covariance)
         calls["jax.vmap(mx.fit)"] = (len(batch), SAME, lambda: fit(batch))
-        calls["jax.vmap(optx.BFGS)"] = (len(batch), MINUIT_SAME, lambda: _bfgs(problem, batch))
+        calls["jax.vmap(optx.BFGS)"] = (len(batch), MINUIT_SAME, lambda: bfgs(batch))
         if importlib.util.find_spec("everwillow") is not None:
-            calls["jax.vmap(everwillow.fit)"] = (len(batch), MINUIT_SAME, lambda: _everwillow(problem, batch))
+            everwillow = _everwillow(problem)
+            calls["jax.vmap(everwillow.fit)"] = (len(batch), MINUIT_SAME, lambda: everwillow(batch))
+    right = _minima(of_vector, np.asarray(fitted()), data)
     return [_row(name, who, *call, right, errors, repeats) for who, call in calls.items()]
+
+
+def _minima(nll: Callable[[Any, Any], Any], near: np.ndarray, data: np.ndarray) -> np.ndarray:
+    """The minima of the toys, by Newton's steps with the derivatives of JAX."""
+
+    def step(x: Any, counts: Any) -> Any:
+        return x - jnp.linalg.solve(jax.hessian(nll)(x, counts), jax.grad(nll)(x, counts))
+
+    every = jax.jit(lambda x, data: jax.lax.map(lambda lane: step(*lane), (x, data), batch_size=256))
+    for _ in range(2):
+        near = every(near, data)
+    return np.asarray(near)
 
 
 def _row(

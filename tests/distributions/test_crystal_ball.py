@@ -119,6 +119,37 @@ class TestCrystalBall:
         checks.check_bins(case, [low, -3.0, -0.5, 0.3, 0.5, 5.0, high])
 
 
+def test_whole_numbers_and_empty_intervals():
+    """A power that is an int, as a user writes it; derivatives of empty intervals at infinity are 0."""
+    edges = np.linspace(-10.0, 5.0, 16)
+    slopes = [jax.jacrev(lambda a, n=n: CrystalBall(0.1, 1.0, a, n).log_bin_integrals(edges))(1.3) for n in (3, 3.0)]
+    np.testing.assert_array_equal(*slopes)
+    below = jax.jacrev(lambda p: CrystalBall(0.1, 1.0, *p).log_integral(-INF, -INF))(jnp.array([1.2, 3.0]))
+    np.testing.assert_array_equal(below, 0.0)
+    above = jax.jacrev(lambda p: DoubleCrystalBall(0.1, 1.0, *p).log_integral(INF, INF))(
+        jnp.array([1.2, 3.0, 1.0, 2.5])
+    )
+    np.testing.assert_array_equal(above, 0.0)
+
+
+@pytest.mark.parametrize("alpha", [1e-9, 1e-6, 1e-4])
+def test_a_tail_that_begins_at_the_peak(alpha):
+    """Derivatives in alpha near 0, where the tail is flat, by mpmath."""
+
+    def f(alpha):
+        return CrystalBall(0.0, 1.0, alpha, 3.0, -5.0, 5.0).log_integral(-2.0, -1.0)
+
+    def exact(alpha):
+        part = side(mpmath.mpf(1), alpha, 3, 2) - side(mpmath.mpf(1), alpha, 3, 1)
+        return mpmath.log(part) - mpmath.log(side(mpmath.mpf(1), alpha, 3, 5) + side(mpmath.mpf(1), 9, 2, 5))
+
+    with mpmath.workdps(60):
+        at, step = mpmath.mpf(alpha), mpmath.mpf(alpha) / 10**6
+        first, second = (float(mpmath.diff(exact, at, k, h=step)) for k in (1, 2))
+    np.testing.assert_allclose(jax.grad(f)(alpha), first, rtol=1e-9)
+    np.testing.assert_allclose(jax.grad(jax.grad(f))(alpha), second, rtol=1e-6)
+
+
 @pytest.mark.slow
 def test_samples():
     checks.check_samples(CASES["n = 1 and less"])

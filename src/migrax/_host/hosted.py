@@ -19,6 +19,7 @@ from .._util.tracing import is_concrete, is_tracing
 from .._util.typing import PyTree
 from .bound import is_plain
 from .plan import Plan
+from .trips import TooLong
 from .ways import forced
 from .xp import in_program, is_on_host
 
@@ -56,25 +57,35 @@ class _Hosted:
     def __call__(self, arrays: list[Any]) -> Any:
         if is_on_host():
             return self._on_host(arrays)
-        if self._plan is None:
+        by_plan = self._by_plan(lambda plan: plan(*map(np.asarray, arrays)))
+        if by_plan is None:
             made = self._program(*arrays)
             made = [made[i] for i in self._computed]
         else:
             # Copies, as JAX may keep the memory that it is given, and the caller may write to that of an input.
-            made = jax.device_put([np.array(x) for x in self._plan(*map(np.asarray, arrays))], _device(arrays))
+            made = jax.device_put([np.array(x) for x in by_plan], _device(arrays))
         leaves = dict(zip(self._computed, made, strict=True))
         leaves |= {i: x if isinstance(x := arrays[k], jax.Array) else jnp.array(x) for i, k in self._same.items()}
         outputs = jax.tree.unflatten(self._treedef, [leaves[i] for i in range(len(leaves))])
         return eqx.combine(outputs, self._static_outputs)
 
+    def _by_plan(self, call: Callable[[Plan], list[Any]]) -> list[Any] | None:
+        """What the plan computes; `None` where it has to be a program."""
+        if self._plan is None:
+            return None
+        try:
+            return call(self._plan)
+        except TooLong:
+            self._plan = None
+            return None
+
     def _on_host(self, arrays: list[Any]) -> Any:
         """The outputs as NumPy's arrays and numbers."""
         leaves: dict[int, Any] = {i: arrays[k] for i, k in self._same.items()}
-        if self._plan is None:
+        made = self._by_plan(lambda plan: plan.run(*arrays))
+        if made is None:
             made = [np.asarray(x) for x in self._program(*arrays)]
             made = [made[i] for i in self._computed]
-        else:
-            made = self._plan.run(*arrays)
         leaves |= {i: np.asarray(x)[()] for i, x in zip(self._computed, made, strict=True)}
         outputs = jax.tree.unflatten(self._treedef, [leaves[i] for i in range(len(leaves))])
         return eqx.combine(outputs, self._static_outputs)

@@ -6,6 +6,7 @@ QUADPACK (1983)). The others, such as a bin at a singularity, are integrated by 
 which take some hundred evaluations; a branch of the program, so that no time is spent where there are none.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 
 import jax
@@ -30,7 +31,8 @@ def log_bins(
     log_integral: Callable[[Array, Array], Array],
     low: Float[Array, " n"],
     high: Float[Array, " n"],
-    breaks: Iterable[ArrayLike] = (),
+    smooth: Bool[Array, " n"] | None = None,
+    support: tuple[ArrayLike, ArrayLike] = (-np.inf, np.inf),
 ) -> Float[Array, " n"]:
     """The logs of the probabilities between `low` and `high`, which may be infinite.
 
@@ -38,13 +40,15 @@ def log_bins(
 
     - `log_prob`: the log of the density, elementwise.
     - `log_integral`: the log of the probability of any intervals.
-    - `breaks`: points at which the density may have kinks or steps; nodes are for bins without them.
+    - `smooth`: the bins in which the density and its derivatives by the parameters are known to be analytic; nodes are
+        for these. What the nodes do not see, such as a step beyond the last of them, has to be known.
+    - `support`: the ends of the range outside of which the density is 0.
     """
-    finite = jnp.isfinite(low) & jnp.isfinite(high)
-    logs, good = _by_nodes(log_prob, jnp.where(finite, low, 0.0), jnp.where(finite, high, 1.0))
-    for point in breaks:
-        good &= (point <= low) | (point >= high)
-    good &= finite
+    outside = (high <= support[0]) | (low >= support[1]) | (high <= low)
+    usable = jnp.isfinite(low) & jnp.isfinite(high) & (low >= support[0]) & (high <= support[1]) & ~outside
+    usable = usable if smooth is None else usable & smooth
+    logs, good = _by_nodes(log_prob, low, high, usable)
+    logs, good = jnp.where(outside, -jnp.inf, logs), good | outside
     all_good = lambda good: _of_all_lanes(jnp.all(good))  # noqa: E731
 
     def some(_: None, bins: tuple[Array, Bool[Array, " m"], Array, Array]) -> tuple[None, Array]:
@@ -65,26 +69,45 @@ def log_bins(
     return jax.lax.cond(all_good(good), lambda: logs, by_parts)
 
 
-def _by_nodes(log_prob: Callable[[Array], Array], low: Array, high: Array) -> tuple[Array, Bool[Array, " n"]]:
-    """The logs of the integrals, and whether they are right to rounding; NaN is, of a density that is NaN."""
+def without(points: Iterable[ArrayLike], low: Array, high: Array) -> Bool[Array, " n"]:
+    """The bins that hold none of the points, at which the density has kinks or steps, and do not end there: the ends
+    move with a step."""
+    return functools.reduce(jnp.logical_and, [(p < low) | (p > high) for p in points], jnp.ones(low.shape, bool))
+
+
+def away_from(points: Iterable[ArrayLike], low: Array, high: Array) -> Bool[Array, " n"]:
+    """The bins at least half as far as they are wide from each of the points, at which the density or a derivative by a
+    parameter is singular: there 15 nodes are exact to 1e-13."""
+    half = 0.5 * (high - low)
+    return without(points, low - half, high + half)
+
+
+def _by_nodes(
+    log_prob: Callable[[Array], Array], low: Array, high: Array, usable: Bool[Array, " n"]
+) -> tuple[Array, Bool[Array, " n"]]:
+    """The logs of the integrals, and which of them are right to rounding, or NaN as the density is."""
     nodes, kronrod = np.append(-_NODES[:0:-1], _NODES), np.append(_KRONROD[:0:-1], _KRONROD)
     gauss = np.zeros(15)
     gauss[1::2] = np.append(_GAUSS[:0:-1], _GAUSS)
+    low, high = jnp.where(usable, low, 0.0), jnp.where(usable, high, 1.0)
     half = 0.5 * (high - low)
-    values = log_prob(low + half * (1 + column(nodes, half)))
+    # one that is not usable is replaced by one that is, as derivatives must be finite in all
+    spare = jnp.argmax(usable)
+    points = low + half * (1 + column(nodes, half))
+    values = log_prob(jnp.where(usable, points, points[:, spare, None]))
     log_mean = log_sum(values + column(np.log(kronrod), half))
     fine, logs = jax.lax.stop_gradient((log_mean, values))
     possible = jnp.isfinite(fine)
     coarse = jnp.sum(column(gauss, half) * jnp.exp(logs - jnp.where(possible, fine, 0.0)), axis=0)
-    # for a smooth density the error of Kronrod's rule is about the square of the difference; at a power's singularity,
-    # a fraction of it
+    # for a smooth density the error of Kronrod's rule is about the square of the difference
     close = jnp.abs(coarse - 1) < jnp.finfo(values.dtype).eps ** 0.75
-    return jnp.log(half) + log_mean, jnp.isnan(fine) | possible & close
+    return jnp.log(half) + log_mean, usable & (jnp.any(jnp.isnan(logs), axis=0) | possible & close)
 
 
 @custom_vmap
 def _of_all_lanes(good: Array) -> Array:
-    """Whether it holds in all lanes of a batch: one answer, so that a branch stays a branch under `vmap`."""
+    """Whether it holds in all lanes of a batch: one answer, so that a branch stays a branch under `vmap`. A part that
+    one lane needs is integrated in all."""
     return good
 
 

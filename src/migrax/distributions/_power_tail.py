@@ -17,11 +17,13 @@ from ._mean_exp import SMALL, log_mean_exp_series, mean_series, variance
 from ._stored import stored
 
 Three = tuple[Array, Array, Array]
-_NO_SLOPE = 1e-8  # times n r: the slope at 0 is exact to rounding after its product with r
+_SMALL = 1e-5  # for n r and r below this, three terms of the slope and its derivative are exact to rounding
 
 
 def log_power_integral(near: Array, width: Array, rate: Array, n: Array) -> Array:
     """The log of the integral of (1 + rate s)^-n over s from `near` to `near` + `width`, all positive and finite."""
+    dtype = jnp.result_type(float, near, width, rate, n)
+    near, width, rate, n = (jnp.asarray(v, dtype) for v in (near, width, rate, n))
     y = rate * near
     return _log_integral(width, rate * width / (1 + y), n)[0] - n * jnp.log1p(y)
 
@@ -50,8 +52,9 @@ def _(primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array])
     (width, r, n), (t_width, t_r, t_n) = primals, tangents
     _, end, mean = out = _log_integral(*primals)
     log_end, is_point = jnp.log1p(r), r == 0
-    flat = n * r < _NO_SLOPE
-    slope = jnp.where(flat, -0.5 * n, (end - 1) / jnp.where(flat, 1.0, r))
+    flat = jnp.maximum(jnp.abs(n), 1.0) * jnp.abs(r) < _SMALL
+    series = n * (r * ((n + 4) / 12 - r * (n + 2) / 8) - 0.5)
+    slope = jnp.where(flat, series, (end - 1) / jnp.where(flat, 1.0, r))
     t_log_end, t_log = t_r / (1 + r), slope * t_r - mean * t_n
     lead = jnp.where(is_point, 0.5, (log_end - mean) / jnp.where(is_point, 1.0, r))
     t_mean = end * lead * t_r - log_end**2 * variance((n - 1) * log_end) * t_n

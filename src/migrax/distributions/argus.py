@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution, check_edges
-from ._bins_by_nodes import log_bins
+from ._bins_by_nodes import away_from, log_bins
 from ._interval import any_nan
 from ._inversion import invert, panels_around
 from ._power_exp import log_power_exp
@@ -60,7 +60,9 @@ class Argus(AbstractDistribution):
     def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
         """The logs of the probabilities of bins: see `AbstractDistribution`. A bin in which the density is smooth takes
         15 evaluations."""
-        return log_bins(self.log_prob, self.log_integral, *check_edges(edges, self))
+        low, high = check_edges(edges, self)
+        smooth = away_from([self.endpoint], low, high)
+        return log_bins(self.log_prob, self.log_integral, low, high, smooth, (0.0, self.endpoint))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters, by inversion of the cdf. They are not

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution, check_edges
-from ._bins_by_nodes import log_bins
+from ._bins_by_nodes import log_bins, without
 from ._interval import any_nan
 from ._inversion import invert, panels_around
 from ._quadrature import log_unimodal
@@ -71,7 +71,9 @@ class Cruijff(AbstractDistribution):
     def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
         """The logs of the probabilities of bins: see `AbstractDistribution`. A bin in which the density is smooth takes
         15 evaluations."""
-        return log_bins(self.log_prob, self.log_integral, *check_edges(edges, self), breaks=[self.mu])
+        low, high = check_edges(edges, self)
+        smooth = without([self.mu], low, high)
+        return log_bins(self.log_prob, self.log_integral, low, high, smooth, (self.low, self.high))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters, by inversion of the cdf. They are not

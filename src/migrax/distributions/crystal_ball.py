@@ -246,9 +246,10 @@ def _log_core(a: Array, b: Array, width: Array, alpha: Array) -> Array:
 
 
 def _log_tail(a: Array, b: Array, width: Array, alpha: Array, n: Array, infinite: Array | None) -> Array:
-    """The log of the integral of the tail over the part of a < t < b that is below -alpha. `infinite`: where a is."""
+    """The log of the integral of the tail over the part of a < t < b that is below -alpha. `infinite`: where a is,
+    or None if it is nowhere."""
     empty, joint = (a >= -alpha) | (b <= a), b > -alpha
-    near = jnp.where(joint, 0.0, -alpha - b)
+    near = jnp.where(joint | empty, 0.0, -alpha - b)
     width = jnp.where(empty, 1.0, jnp.where(joint, -alpha - a, width))
     rate = alpha / n
     if infinite is None:

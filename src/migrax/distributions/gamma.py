@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution, check_edges
-from ._bins_by_nodes import log_bins
+from ._bins_by_nodes import away_from, log_bins
 from ._gammas import stirling_error
 from ._interval import any_nan
 from ._power_exp import log_power_exp, log_ratio
@@ -44,7 +44,8 @@ class Gamma(AbstractDistribution):
     def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
         """The logs of the probabilities of bins: see `AbstractDistribution`. A bin in which the density is smooth takes
         15 evaluations."""
-        return log_bins(self.log_prob, self.log_integral, *check_edges(edges, self))
+        low, high = check_edges(edges, self)
+        return log_bins(self.log_prob, self.log_integral, low, high, away_from([0.0], low, high), (0.0, jnp.inf))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters."""

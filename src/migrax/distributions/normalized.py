@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from .._util.tracing import is_concrete
 from ._base import AbstractDistribution, check_edges
-from ._bins_by_nodes import log_bins
+from ._bins_by_nodes import log_bins, without
 from ._panels import (
     Axis,
     gauss,
@@ -132,8 +132,12 @@ class Normalized(AbstractDistribution):
     def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
         """The logs of the probabilities of bins: see `AbstractDistribution`. A bin in which the density is smooth takes
         15 evaluations."""
-        breaks = [] if self.event_shape else list(self.breaks)
-        return log_bins(self.log_prob, self.log_integral, *check_edges(edges, self), breaks)
+        low, high = check_edges(edges, self)
+        ends = panel_edges(self._axes(self.low, self.high, low.dtype)[0])
+        # no wider than the panel in which it begins: what the panels see, the nodes of a bin see, too
+        panel = jnp.diff(ends)[jnp.clip(jnp.searchsorted(ends, low, side="right") - 1, 0, ends.shape[0] - 2)]
+        smooth = without(self.breaks, low, high) & (high - low <= panel * (1 + 1e-6))
+        return log_bins(self.log_prob, self.log_integral, low, high, smooth, (self.low, self.high))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters, by inverting the integral of the

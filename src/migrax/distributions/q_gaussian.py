@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution, check_edges
-from ._bins_by_nodes import log_bins
+from ._bins_by_nodes import away_from, log_bins
 from ._functions import log1p_ratio
 from ._gammas import log_half_step
 from ._interval import any_nan
@@ -50,7 +50,11 @@ class QGaussian(AbstractDistribution):
     def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
         """The logs of the probabilities of bins: see `AbstractDistribution`. A bin in which the density is smooth takes
         15 evaluations."""
-        return log_bins(self.log_prob, self.log_integral, *check_edges(edges, self))
+        low, high = check_edges(edges, self)
+        e = jnp.asarray(self.q - 1)
+        reach = jnp.where(e < 0, self.sigma * jnp.sqrt(2 / jnp.where(e < 0, -e, 1.0)), jnp.inf)
+        support = (self.mu - reach, self.mu + reach)
+        return log_bins(self.log_prob, self.log_integral, low, high, away_from(support, low, high), support)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters."""
