@@ -8,6 +8,7 @@ which take some hundred evaluations; a branch of the program, so that no time is
 
 import functools
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,11 +61,11 @@ def log_bins(
         n = low.shape[0]
         parts = -(-n // _AT_ONCE)
         # the last bin again, to fill the last part
-        bins = [
+        bins: Any = tuple(
             jnp.concatenate([x, jnp.broadcast_to(x[-1:], (parts * _AT_ONCE - n,))]).reshape(parts, _AT_ONCE)
             for x in (logs, good, low, high)
-        ]
-        return jax.lax.scan(some, None, tuple(bins))[1].reshape(-1)[:n]
+        )
+        return jax.lax.scan(some, None, bins)[1].reshape(-1)[:n]
 
     return jax.lax.cond(all_good(good), lambda: logs, by_parts)
 

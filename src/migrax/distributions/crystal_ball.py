@@ -1,7 +1,7 @@
 """Crystal Ball shapes: a Gaussian core with tails that fall as a power."""
 
 import abc
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -168,9 +168,9 @@ class AsymmetricCrystalBall(_AbstractCrystalBall):
 class _PeakSide(NamedTuple):
     """One side of the peak: half a Gaussian, with a tail unless `alpha` is None."""
 
-    sigma: Array
-    alpha: Array | None
-    n: Array | None
+    sigma: Any
+    alpha: Any
+    n: Any
 
 
 class _Shape(NamedTuple):
@@ -220,14 +220,13 @@ def _log_mass_of_one_tail(
     low: ArrayLike, high: ArrayLike, mu: Array, sigma: Array, alpha: Array, n: Array, finite: bool
 ) -> Array:
     """The log of the integral of the shape with one tail, on the low side; -inf unless `high` is above `low`."""
-    inverse = 1 / sigma
-    empty = jnp.asarray(high <= low)
+    low, high, inverse = jnp.asarray(low), jnp.asarray(high), 1 / sigma
+    empty = high <= low
     if finite:
         a, b, width, infinite = (low - mu) * inverse, (high - mu) * inverse, (high - low) * inverse, None
     else:
         a, b, infinite = _standard(low, mu, inverse), _standard(high, mu, inverse), jnp.isneginf(low)
-        whole = jnp.asarray(high) - jnp.asarray(low)
-        width = jnp.where(jnp.isfinite(whole), whole, 0.0) * inverse
+        width = jnp.where(jnp.isfinite(high - low), high - low, 0.0) * inverse
     log_mass = log_add(_log_core(a, b, width, alpha), _log_tail(a, b, width, alpha, n, infinite))
     return jnp.where(empty, -jnp.inf, jnp.log(sigma) + log_mass)
 
