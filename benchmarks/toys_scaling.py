@@ -43,7 +43,7 @@ def _row(name: str, n: int, call: Callable[[], Any], right: np.ndarray, errors: 
     return row | {"time": time.record(), "per_second": n / time.median}
 
 
-def _bfgs(fn: Callable[[Any, Any], Any], root: Any, data: Any) -> Any:
+def _bfgs(fn: Callable[[Any, Any], Any], root: Any) -> Callable[[Any], Any]:
     solver = optx.BFGS(rtol=1e-6, atol=1e-6)
 
     def one(toy: Any) -> Any:
@@ -52,7 +52,7 @@ def _bfgs(fn: Callable[[Any, Any], Any], root: Any, data: Any) -> Any:
             lambda u, toy: fn(root @ u, toy), solver, start, args=toy, max_steps=256, throw=False
         ).value
 
-    return jax.jit(jax.vmap(one))(data)
+    return jax.jit(jax.vmap(one))
 
 
 def parameters(n: int, n_toys: int, n_minuit: int) -> list[Row]:
@@ -86,12 +86,10 @@ def parameters(n: int, n_toys: int, n_minuit: int) -> list[Row]:
     some = jax.tree.map(lambda a: a[:64], data)
     rows.append(_row("mx.fit_toys", n_toys, lambda: fit(True).values, right, errors, SAME))
     rows.append(_row("mx.fit_toys, hesse=False", n_toys, lambda: fit(False).values, right, errors, SAME))
-    rows.append(_row("jax.vmap(optx.BFGS)", 64, lambda: _bfgs(nll, root, some) @ root.T, right, errors, MINUIT_SAME))
-    rows.append(
-        _row(
-            "iminuit, jitted JAX", n_minuit, lambda: _minuit(nll, data, n, n_minuit, errors), right, errors, MINUIT_SAME
-        )
-    )
+    bfgs, minuit = _bfgs(nll, root), _minuit(nll, n, errors)
+    one_by_one = [jax.tree.map(lambda a, i=i: a[i], data) for i in range(n_minuit)]
+    rows.append(_row("jax.vmap(optx.BFGS)", 64, lambda: bfgs(some) @ root.T, right, errors, MINUIT_SAME))
+    rows.append(_row("iminuit, jitted JAX", n_minuit, lambda: minuit(one_by_one), right, errors, MINUIT_SAME))
     return [row | {"parameters": n} for row in rows]
 
 
@@ -99,16 +97,16 @@ def _of(function: Any, toy: Any) -> Callable[[Any], Any]:
     return lambda x: function(x, toy)
 
 
-def _minuit(nll: Any, data: Any, n: int, count: int, errors: np.ndarray) -> np.ndarray:
+def _minuit(nll: Any, n: int, errors: np.ndarray) -> Callable[[Any], np.ndarray]:
     value, gradient = jax.jit(nll), jax.jit(jax.grad(nll))
-    out = []
-    for i in range(count):
-        toy = jax.tree.map(lambda a, i=i: a[i], data)
+
+    def one(toy: Any) -> np.ndarray:
         fitted = Minuit(_of(value, toy), np.zeros(n), grad=_of(gradient, toy))
         fitted.errordef, fitted.errors = Minuit.LIKELIHOOD, errors
         fitted.migrad()
-        out.append(np.array(fitted.values))
-    return np.array(out)
+        return np.array(fitted.values)
+
+    return lambda toys: np.array([one(toy) for toy in toys])
 
 
 @nb.njit(fastmath=True)

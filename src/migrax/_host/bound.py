@@ -9,7 +9,7 @@ import numpy as np
 _FLOATS = ("float32", "float64", "complex64", "complex128")
 _CALLS = (
     "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call",
-    "custom_vjp_call_jaxpr", "custom_vmap_call",
+    "custom_vjp_call_jaxpr", "custom_vmap_call", "eval_jaxpr",
 )  # fmt: skip
 _CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")  # the parameters that may hold what is called
 
