@@ -1,6 +1,7 @@
 """Jaxprs evaluated by NumPy, against XLA."""
 
 import functools
+import sys
 
 import equinox as eqx
 import jax
@@ -72,6 +73,18 @@ BINARY = [
 @pytest.mark.parametrize(("dtype", "rtol"), [("float64", 4e-13), ("float32", 3e-6)])
 def test_functions_of_one_number(dtype, rtol):
     known(check(lambda x: [f(x) for f in UNARY], jnp.asarray(REAL, dtype), rtol=rtol, atol=rtol / 4))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_error_functions_without_scipy(monkeypatch, dtype):
+    """Python's, of numbers and of arrays, up to some size."""
+    monkeypatch.delitem(sys.modules, "scipy.special")
+    x = np.array(REAL, dtype)
+    for fn in (lax.erf, lax.erfc):
+        for size in (1, 5001):
+            many = np.resize(x, size * x.size)
+            known(check(fn, many, rtol=1e-13 if dtype == "float64" else 3e-7))
+        known(check(fn, np.dtype(dtype).type(0.5), rtol=1e-13 if dtype == "float64" else 3e-7))
 
 
 def test_digamma_at_its_pole():

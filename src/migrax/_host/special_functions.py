@@ -1,5 +1,8 @@
-"""Rules for special functions: those of SciPy, imported when a likelihood has one (which takes a tenth of a second)."""
+"""Rules for special functions: those of SciPy, imported when a likelihood has one, which takes a tenth of a second and
+more. The error functions of a few thousand numbers are Python's until somebody has imported it."""
 
+import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +14,22 @@ def _scipy(name: str) -> Callable[[Any], Callable[..., Any]]:
         import scipy.special
 
         return getattr(scipy.special, name)
+
+    return rule
+
+
+_FEW = 5000  # numbers, for which Python takes less than a millisecond
+
+
+def _of_python(name: str) -> Callable[[Any], Callable[..., Any] | None]:
+    by_scipy, of_one = _scipy(name), np.frompyfunc(getattr(math, name), 1, 1)
+
+    def rule(equation: Any) -> Callable[..., Any]:
+        aval = equation.outvars[0].aval
+        if "scipy.special" in sys.modules or math.prod(aval.shape) > _FEW:
+            return by_scipy(equation)
+        dtype = np.dtype(aval.dtype)
+        return lambda x: np.asarray(of_one(x)).astype(dtype)[()]
 
     return rule
 
@@ -45,9 +64,9 @@ RULES: dict[str, Callable[[Any], Callable[..., Any] | None]] = {
     "bessel_i0e": _scipy("i0e"),
     "bessel_i1e": _scipy("i1e"),
     "digamma": _digamma,
-    "erf": _scipy("erf"),
+    "erf": _of_python("erf"),
     "erf_inv": _scipy("erfinv"),
-    "erfc": _scipy("erfc"),
+    "erfc": _of_python("erfc"),
     "igamma": _scipy("gammainc"),
     "igammac": _scipy("gammaincc"),
     "lgamma": _lgamma,
