@@ -126,6 +126,13 @@ def test_nan_and_single_precision():
     assert np.isfinite(slope[2])
 
 
+def test_parameters_that_are_arrays():
+    """As in all densities, a row of bins for each."""
+    many = jnp.array([[2.3], [4.0]])
+    for d in (D.Gamma(many, 1.1), D.StudentT(many, 0.8, 3.0), D.Argus(3.0 * many, 1.5), D.Voigt(many, 0.5, 0.3)):
+        np.testing.assert_array_equal(d.log_bin_integrals(EDGES), d.log_integral(EDGES[:-1], EDGES[1:]))
+
+
 def test_a_fit_of_bins():
     """Beside a likelihood of the difference of cdfs, by SciPy's minimiser of numbers."""
     from scipy import optimize

@@ -48,6 +48,8 @@ def log_bins(
     outside = (high <= support[0]) | (low >= support[1]) | (high <= low)
     usable = jnp.isfinite(low) & jnp.isfinite(high) & (low >= support[0]) & (high <= support[1]) & ~outside
     usable = usable if smooth is None else usable & smooth
+    if not usable.shape == low.shape == jax.eval_shape(log_prob, low).shape:  # of parameters that are arrays
+        return log_integral(low, high)
     logs, good = _by_nodes(log_prob, low, high, usable)
     logs, good = jnp.where(outside, -jnp.inf, logs), good | outside
     all_good = lambda good: _of_all_lanes(jnp.all(good))  # noqa: E731
