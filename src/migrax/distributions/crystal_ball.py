@@ -209,11 +209,18 @@ class _Shape(NamedTuple):
         below, above = self.below, self.above
         if above.alpha is None:
             return _log_mass_of_one_tail(low, high, self.mu, *below, finite)
+        # both sides of the peak on a leading axis, the upper one mirrored: there is one copy of the formulas, which
+        # take long to compile
+        dims = max(jnp.ndim(x) for x in (low, high, *jax.tree.leaves(self)))
+
+        def pair(x: ArrayLike, y: ArrayLike) -> Array:
+            both = jnp.stack(jnp.broadcast_arrays(x, y))
+            return both.reshape(2, *(1,) * (dims + 1 - both.ndim), *both.shape[1:])
+
         left, right = clip(low, high, -jnp.inf, self.mu), clip(low, high, self.mu, jnp.inf)
-        return log_add(
-            _log_mass_of_one_tail(*left, self.mu, *below, finite),
-            _log_mass_of_one_tail(-right[1], -right[0], -self.mu, *above, finite),
-        )
+        sigma, alpha, n = (pair(x, y) for x, y in zip(below, above, strict=True))
+        ends = pair(left[0], -right[1]), pair(left[1], -right[0])
+        return log_add(*_log_mass_of_one_tail(*ends, pair(self.mu, -self.mu), sigma, alpha, n, finite))
 
 
 def _log_mass_of_one_tail(
