@@ -192,3 +192,14 @@ def test_yields_of_a_mixture_are_not_for_shapes():
     assert "mx.ExtendedUnbinnedNLL(distribution=...)" in said
     extended = mx.ExtendedUnbinnedNLL(distribution=model)
     assert extended.complaints({"b": jnp.array(30.0), "s": jnp.array(20.0)}, x) == []
+
+
+def looks_at_values(p, data):
+    return jnp.sum((data - p["mu"]) ** 2) if p["mu"] > 0 else jnp.sum(data**2)
+
+
+def test_a_python_if_is_of_the_users_function():
+    """JAX names the function that is traced: not one of migrax."""
+    with pytest.raises(jax.errors.TracerBoolConversionError, match="tracing the function looks_at_values at") as caught:
+        mx.fit(looks_at_values, {"mu": 1.0}, jnp.ones(3))
+    assert "use jnp.where" in "".join(caught.value.__notes__)

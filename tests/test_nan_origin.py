@@ -71,3 +71,19 @@ def test_what_is_masked_is_not_to_blame():
 
     result = mx.fit(nll, {"a": 1.0}, jnp.array([1.0, 3.0]))
     assert "operation 'sqrt'" in result.message
+
+
+def test_the_line_is_one_of_the_model():
+    """Neither a line of migrax, whose density it is, nor that of the call of the fit."""
+
+    def rate(p):
+        return -jnp.sqrt(p["rate"])
+
+    def density(p, x):
+        return mx.distributions.Exponential(rate(p)).log_prob(x)
+
+    x = jnp.array([1.0, 3.0])
+    result = mx.fit(mx.UnbinnedNLL(density), {"rate": 1.0}, x)
+    assert f"operation 'log' in test_nan_origin.py:{line_of(density, 'log_prob')}" in result.message
+    result = mx.fit(mx.UnbinnedNLL(distribution=lambda p: mx.distributions.Exponential(rate(p))), {"rate": 1.0}, x)
+    assert "because of the operation 'log'. " in result.message

@@ -207,3 +207,34 @@ def test_an_ordinary_likelihood_is_traced_once():
 
     eqx.filter_eval_shape(lambda x: mx.fit(nll, PARAMS, x), X)
     assert count[0] == 1
+
+
+EDGES = jnp.linspace(0.2, 12.0, 31)
+COUNTS = np.histogram(np.random.default_rng(1).gamma(2.0, 1.5, 4000), EDGES)[0].astype(float)
+SHAPES = {"a": mx.Parameter(1.5, lower=0.1), "b": mx.Parameter(1.0, lower=0.1)}
+
+
+def bins_of(cdf):
+    def nll(p, n):
+        expected = 4000 * jnp.diff(cdf(p["a"], p["b"]))
+        return jnp.sum(expected - n * jnp.log(expected))
+
+    return nll
+
+
+def test_an_incomplete_gamma_function_with_a_free_shape():
+    """JAX knows its first derivative by the shape, not the second: beside the density's own bins, which have both."""
+    nll = bins_of(lambda a, b: jax.scipy.special.gammainc(a, EDGES / b))
+    result = mx.fit(nll, SHAPES, COUNTS)
+    own = mx.PoissonNLL(lambda p: 4000 * jnp.exp(mx.distributions.Gamma(p["a"], p["b"]).log_bin_integrals(EDGES)))
+    expected = mx.fit(own, SHAPES, COUNTS)
+    assert result.valid and expected.valid
+    np.testing.assert_allclose(result.values, expected.values, atol=1e-3 * np.min(expected.errors))
+    np.testing.assert_allclose(result.errors, expected.errors, rtol=1e-5)
+
+
+def test_an_incomplete_beta_function_with_free_shapes_is_refused():
+    nll = bins_of(lambda a, b: jax.scipy.special.betainc(a, b, EDGES / 20))
+    with pytest.raises(ValueError, match="Betainc gradient") as caught:
+        mx.fit(nll, SHAPES, COUNTS)
+    assert "neither by reverse nor by forward mode" in "".join(caught.value.__notes__)

@@ -1,5 +1,6 @@
 """Locates the operation of a model, and its line, that makes a value or a derivative not finite."""
 
+import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,10 +9,12 @@ import numpy as np
 from jaxtyping import Array
 
 from .._host.bound import called, evaluate
+from .._host.plan import evaluate_once
+from .._host.trips import TooLong
 from .._parameters.space import ravel, resolve_at
 from .._util.typing import PyTree
 
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = str(Path(__file__).parents[1])
 
 # jnp.where passes a 0 to the derivative of the branch that is not taken, and 0 times infinity is NaN.
 _OF_DERIVATIVES = (
@@ -75,7 +78,11 @@ def _evaluate_jaxpr(jaxpr: Any, consts: list[_Made], inputs: list[_Made]) -> lis
             consts = [_Made(c, None, ()) for c in getattr(inner, "consts", ())]
             out = _evaluate_jaxpr(getattr(inner, "jaxpr", inner), consts, operands)
         else:
-            outputs = evaluate(equation, [o.value for o in operands])
+            at = [o.value for o in operands]
+            try:
+                outputs = evaluate_once(equation, at)
+            except TooLong:
+                outputs = evaluate(equation, at)
             out = [_Made(value, equation, tuple(operands)) for value in outputs]
         values.update(zip(equation.outvars, out, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
@@ -97,11 +104,12 @@ def _is_finite(value: Any) -> bool:
 
 
 def _operation_text(made: _Made) -> str:
-    """The operation as text, with the user's line in which it stands."""
+    """The operation as text, with the user's line in which it stands; that of the call of a fit says nothing."""
     if made.equation is None:
         return ""
     name, trace = made.equation.primitive.name, made.equation.source_info.traceback
-    frames = [] if trace is None else [f for f in trace.frames if not _is_installed(f.file_name)]
+    of_model = itertools.takewhile(lambda f: f.file_name != __file__, [] if trace is None else trace.frames)
+    frames = [f for f in of_model if not _is_installed(f.file_name)]
     line = next((f"{Path(f.file_name).name}:{_line_number(f)}" for f in frames), "")
     return f"the operation {name!r} in {line}" if line else f"the operation {name!r}"
 

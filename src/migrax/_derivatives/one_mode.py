@@ -23,8 +23,9 @@ from .._util.typing import PyTree
 from .differences import gradient_differences
 from .equations import all_equations, warn_of_loops
 
-# Parts of the names of primitives that may lack a mode of differentiation. All others have both.
-_SUSPECTS = ("custom_vjp", "callback", "while", "ffi_call")
+# Parts of the names of primitives that may lack a mode of differentiation, or second derivatives (by the shape of an
+# incomplete gamma function, by those of an incomplete beta function). All others have both.
+_SUSPECTS = ("custom_vjp", "callback", "while", "ffi_call", "igamma", "incomplete_beta", "random_gamma_grad")
 
 
 def differentiable(

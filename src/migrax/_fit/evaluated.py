@@ -18,7 +18,7 @@ from .._host.plan import Plan
 from .._host.trips import TooLong
 from .._host.ways import Way, forced
 from .._host.xp import in_program, on_host
-from .._likelihoods.base import AbstractLikelihood
+from .._likelihoods.base import AbstractLikelihood, Function
 from .._parameters.space import Space, resolve_at
 from .._solvers.flat import Differentiated, WithJacobian, value_grad_hessian
 from .._util.background import Repeats
@@ -275,7 +275,12 @@ def traced(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar, wi
             theta = eqx.combine(jax.tree.unflatten(treedef, leaves), static)
             return theta._replace(up=theta.up.astype(x.dtype))
 
-        plain = jax.make_jaxpr(lambda x, *leaves: function(x, whole(leaves)))(x, *leaves)
+        def flat(x: Array, *leaves: Array) -> Scalar:
+            return function(x, whole(leaves))
+
+        if isinstance(nll, Function):
+            flat.__wrapped__ = nll.function  # JAX names it in errors
+        plain = jax.make_jaxpr(flat)(x, *leaves)
         nothing = Traced()
         if not is_concrete(*plain.consts) or plain.effects:
             return nothing

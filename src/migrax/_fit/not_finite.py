@@ -12,6 +12,7 @@ from jaxtyping import Array, Int
 
 from .._derivatives.nan_origin import describe
 from .._host import flow, xp
+from .._host.evaluated import evaluated
 from .._likelihoods.fault import Fault
 from .._util.explicit_sharding import without_explicit_types
 from .._util.tracing import is_concrete
@@ -75,12 +76,17 @@ def explain(nll: Any, result: FitResult, data: PyTree) -> FitResult:
         result = dataclasses.replace(result, blame=Note(_describe(nll, result, data)))
     if nll.faults is None:
         return result
-    fault_arrays = jtu.tree_leaves(without_explicit_types(nll.faults, result.params, data))
+    fault_arrays = jtu.tree_leaves(without_explicit_types(_faults, nll, result.params, data))
     codes = np.concatenate([np.zeros(0), *(np.ravel(code) for code in fault_arrays)])
     if not np.any(codes):
         return result
     first = int(np.argmax(codes != 0))
     return eqx.tree_at(lambda r: r.bad_data, result, jnp.array([first, int(codes[first])], result.bad_data.dtype))
+
+
+@evaluated
+def _faults(nll: Any, params: PyTree, data: PyTree) -> PyTree:
+    return nll.faults(params, data)
 
 
 def _describe(nll: Any, result: FitResult, data: PyTree) -> str:

@@ -160,6 +160,17 @@ class Plan:
         return [values[slot] for slot in self._outputs]
 
 
+def evaluate_once(equation: Any, operands: Sequence[Any]) -> Sequence[Any]:
+    """The outputs of one equation at values of its inputs, by NumPy where it has a rule for it.
+
+    **Raises:** `TooLong` for a loop or a branch that should be a program.
+    """
+    step = _step(_Node(equation, (), ()))
+    with np.errstate(all="ignore"):
+        out = step.run(*(_as_numpy(x, v.aval) for x, v in zip(operands, equation.invars, strict=True)))
+    return [out] if step.is_single else out
+
+
 class _Flattened:
     """The equations of a jaxpr and of those that it calls, in one list."""
 

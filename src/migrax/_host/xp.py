@@ -58,14 +58,21 @@ def in_program() -> Iterator[None]:
 
 
 def _where(which: Any, yes: Any, no: Any) -> Any:
-    if type(which) in _BOOLS and not (getattr(yes, "ndim", 0) or getattr(no, "ndim", 0)):
-        picked, other = (yes, no) if which else (no, yes)
-        if isinstance(picked, np.generic) or (isinstance(picked, float) and isinstance(other, float)):
-            return picked  # a float of Python takes the dtype of what it meets, as JAX's weak types do
-        return np.asarray(picked, getattr(other, "dtype", None))[()]
-    if isinstance(yes, float) and isinstance(no, float):
-        raise TypeError("NumPy has no weak types: give one of two numbers the dtype of the others")
-    return np.where(which, yes, no)
+    if type(which) not in _BOOLS:
+        if isinstance(yes, float) and isinstance(no, float):
+            raise TypeError("NumPy has no weak types: give one of two numbers the dtype of the others")
+        return np.where(which, yes, no)
+    picked, other = (yes, no) if which else (no, yes)
+    shape = getattr(picked, "shape", ())
+    if shape != getattr(other, "shape", ()):
+        return np.where(which, yes, no)
+    dtype = getattr(other, "dtype", None)
+    if shape:
+        # Nothing on the host changes an array in place, so no copy is made.
+        return picked if picked.dtype == dtype else np.where(which, yes, no)
+    if isinstance(picked, np.generic) or (isinstance(picked, float) and isinstance(other, float)):
+        return picked  # a float of Python takes the dtype of what it meets, as JAX's weak types do
+    return np.asarray(picked, dtype)[()]
 
 
 def _scalar(make: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .._host import flow, xp
+from .._host.xp import is_on_host
 from .._util.fields import with_fields
 from .._util.typing import PyTree
 from .names import Slot, flatten
@@ -186,11 +187,19 @@ class Space:
         return first, second
 
     def _bound_kinds(self) -> tuple[Array, Array, Bool[Array, " n"], Bool[Array, " n"], Bool[Array, " n"]]:
+        """The bounds, replaced by numbers where there is none, and which parameters have both, a lower, an upper one
+        only. The host asks at each evaluation, so it keeps them."""
+        kept = self.__dict__.get("_kept")
+        if kept is not None and kept[0] is self.lower and kept[1] is self.upper:
+            return kept[2]
         has_lower, has_upper = xp.isfinite(self.lower), xp.isfinite(self.upper)
         both = has_lower & has_upper
         a = xp.where(has_lower, self.lower, 0.0)
         b = xp.where(has_upper, self.upper, a + 1.0)
-        return a, b, both, has_lower & ~both, has_upper & ~both
+        kinds = a, b, both, has_lower & ~both, has_upper & ~both
+        if is_on_host():
+            self.__dict__["_kept"] = self.lower, self.upper, kinds
+        return kinds
 
 
 def _root_minus_one(q: Array) -> Array:
