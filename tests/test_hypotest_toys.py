@@ -133,15 +133,16 @@ class TestPValues:
         """Each toy has its own, drawn around the conditional nuisance parameters of its hypothesis."""
         nll, params, data = hello
         seen = []
-        reduce_toys = mx.reduce_toys
-        monkeypatch.setattr(ensemble, "reduce_toys", lambda *a, **k: seen.append(a[3]) or reduce_toys(*a, **k))
+        run = ensemble.run_planned
+        keep = lambda planned, fitted, inputs, *rest: seen.append(inputs) or run(planned, fitted, inputs, *rest)  # noqa: E731
+        monkeypatch.setattr(ensemble, "run_planned", keep)
         mx.hypotest(nll, params, data, "mu", 1.0, calculator=mx.Toys(50, KEY))
         assert len(seen) == 4  # two hypotheses, free and held
-        for drawn, mu in ((seen[0], 1.0), (seen[2], 0.0)):
+        for (likelihood, _, drawn, _), mu in ((seen[0], 1.0), (seen[2], 0.0)):
             held = mx.fit(nll, mx.fix(params, "mu", mu), data)
-            np.testing.assert_allclose(drawn.toys.params["mu"].value, mu)
-            np.testing.assert_allclose(drawn.toys.params["b"].value, held.params["b"].value, rtol=1e-6)
-            toys = mx.sample(drawn.likelihood, drawn.toys.params, drawn.toys.key, 2000)
+            np.testing.assert_allclose(drawn.params["mu"].value, mu)
+            np.testing.assert_allclose(drawn.params["b"].value, held.params["b"].value, rtol=1e-6)
+            toys = mx.sample(likelihood, drawn.params, drawn.key, 2000)
             expected = held.params["b"].value * histfactory.TAU
             assert np.all(np.abs(toys["b"].mean(axis=0) - expected) < 5 * np.sqrt(expected / 2000))
 

@@ -93,6 +93,15 @@ def test_a_direct_call_compiles_nothing(name, result):
     assert compiled_by(lambda: CALLS[name](result)) == []
 
 
+def test_a_test_by_toys_compiles_two_programs():
+    """One draws the toys, one fits them: those of both hypotheses, with the parameter of interest free and held, and
+    again those that another minimum was missed for."""
+    toys = mx.Toys(50, jax.random.key(0))
+    jax.clear_caches()
+    programs = compiled_by(lambda: mx.hypotest(NLL, PARAMS, DATA, "mu", 1.0, calculator=toys))
+    assert programs == ["_threefry_fold_in", "_draw", "fit_part"]  # the first makes the keys
+
+
 def test_kernels_of_a_long_likelihood():
     """Value and gradient, and the expansion; all calls share them."""
     x = jnp.asarray(np.random.default_rng(0).normal(0, 1, 1000))

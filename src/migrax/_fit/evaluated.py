@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Scalar
 
 from .._derivatives.one_mode import ByDifferences, differentiable
-from .._host.plan import Plan
+from .._host.plan import Plan, Skeleton
 from .._host.trips import TooLong
 from .._host.ways import Way, forced
 from .._host.xp import in_program, on_host
@@ -85,6 +85,7 @@ class Traced:
         self._lock = threading.Lock()
         self._kept: list[_AtData] = []  # at the data of the last calls, the newest first
         self._programs: Any = None
+        self._skeleton: Skeleton | None = None
         self._gave_up = False
         self.repeats = Repeats(0.0 if objective is None else _PROGRAM * len(objective.jaxpr.eqns))
 
@@ -132,7 +133,9 @@ class Traced:
 
     def _planned(self, leaves: list[Any]) -> "_AtData":
         known = {i + 1: np.asarray(leaf) for i, leaf in enumerate(leaves)}
-        plan = Plan(self._closed, known)
+        if self._skeleton is None:
+            self._skeleton = Skeleton(self._closed)
+        plan = Plan(self._closed, known, skeleton=self._skeleton)
         jacobian = None if self._residuals is None else Plan(self._residuals, known)
         # No input is left for what depends on the data alone.
         rest = plan.only(range(_NUMBERS + 1, plan.num_outputs))
@@ -279,7 +282,7 @@ def traced(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar, wi
             return function(x, whole(leaves))
 
         if isinstance(nll, Function):
-            flat.__wrapped__ = nll.function  # JAX names it in errors
+            flat.__dict__["__wrapped__"] = nll.function  # JAX names it in errors
         plain = jax.make_jaxpr(flat)(x, *leaves)
         nothing = Traced()
         if not is_concrete(*plain.consts) or plain.effects:

@@ -223,13 +223,15 @@ def kinks_of(nll: Any, params: PyTree, space: Space) -> Float[Array, "m n"] | No
         constant = isinstance(params, Mapping) and name in params
         if not constant and name not in [slot.name for slot in slots]:
             raise ValueError(f"kinks: {unknown_name(name, [slot.name for slot in slots])}")
-    m = max(np.size(at) for at in named.values())
+    m = max(np.shape(at)[0] if np.ndim(at) else 1 for at in named.values())
     columns = []
     for slot in slots:
-        at = xp.ravel(xp.asarray(named.get(slot.name, xp.nan), space.lower.dtype))
-        column = xp.concatenate([at, xp.full(m - at.size, xp.nan, at.dtype)])
-        columns += [column] * len(slot.free_names())
-    return xp.stack(columns, axis=1)
+        at = xp.asarray(named.get(slot.name, xp.nan), space.lower.dtype)
+        at = at if at.ndim == 2 else xp.ravel(at)[:, None]  # two axes: a column for each entry
+        column = xp.concatenate([at, xp.full((m - at.shape[0], at.shape[1]), xp.nan, at.dtype)])
+        free = len(slot.free_names())
+        columns.append(column if column.shape[1] == free else xp.broadcast_to(column, (m, free)))
+    return xp.concatenate(columns, axis=1)
 
 
 def constant_of(nll: Any, theta: Theta) -> Scalar | float:

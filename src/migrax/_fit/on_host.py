@@ -25,6 +25,8 @@ from .objective import start_and_space
 from .result import FitResult
 from .result_of import result_of
 
+_GRADIENTS = 40  # of a fit of many parameters
+
 
 class FitInputs(NamedTuple):
     """The inputs of a fit's program, in its order."""
@@ -41,19 +43,23 @@ class FitInputs(NamedTuple):
     kinks: Array | None = None
 
 
-def fit_on_host(inputs: FitInputs, program: Callable[..., FitResult]) -> FitResult | None:
+def fit_on_host(inputs: FitInputs, program: Callable[..., Any], times: int = 1, what: Any = "fit") -> FitResult | None:
     """The result of `program(*inputs)`, or `None` where it has to be that program: for what is traced, spread over
-    devices or on an accelerator, calls back, or has no exact second derivatives; and after many calls."""
+    devices or on an accelerator, calls back, or has no exact second derivatives; and after many calls.
+
+    - `times`: how many such fits, to different data, are to come; `what`: what they are for, as `program` may do more
+        than one of them, with more shapes.
+    """
     nll, params, data, solver, up = inputs[:5]
     arrays = (nll, params, data, solver, up, inputs.covariance, inputs.kinks)
     if not (_is_ours(solver) and isinstance(inputs.adjoint, optx.ImplicitAdjoint) and is_for_host(arrays)):
         return None
     jaxprs = traced(nll, params, data, up, isinstance(solver, optx.AbstractLeastSquaresSolver))
-    kind = _kind(solver, inputs.hesse, inputs.covariance is None, inputs.max_steps, inputs.kinks is None)
+    kind = what, _kind(solver, inputs.hesse, inputs.covariance is None, inputs.max_steps, inputs.kinks is None)
     if jaxprs.repeats.is_ready(kind):
         return None
     start_time = time.perf_counter()
-    functions = jaxprs.at(inputs_of(nll, params, data, up)) if jaxprs.is_usable else None
+    functions = jaxprs.at(inputs_of(nll, params, data, up), times * _GRADIENTS) if jaxprs.is_usable else None
     if functions is None:
         return None
     try:

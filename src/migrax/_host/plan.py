@@ -41,12 +41,8 @@ class _Node:
     ins: tuple[int, ...]
     outs: tuple[int, ...]
 
-    @property
-    def is_pure(self) -> bool:
-        return not self.equation.effects
 
-
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, frozen=True)
 class _Step:
     """A call: `run` of the values in the slots `ins`."""
 
@@ -57,9 +53,28 @@ class _Step:
     is_pure: bool
     cost: float
     unknown: frozenset[str]
-    size: int = 1  # this call and all that it holds
-    is_number: bool = False
-    free: tuple[int, ...] = ()
+    size: int  # this call and all that it holds
+    is_number: bool
+    is_control_flow: bool
+    largest: int  # numbers in the largest output
+
+
+class Skeleton:
+    """A jaxpr flattened, with a rule for each equation: what its plans at different inputs share."""
+
+    def __init__(self, closed: Any, known: Mapping[int, Any] | None = None):
+        flat = _Flattened()
+        jaxpr = closed.jaxpr
+        inputs = [flat.slot() for _ in jaxpr.invars]
+        names = dict(zip(jaxpr.invars, inputs, strict=True))
+        flat.known = {inputs[i]: _as_numpy(value, jaxpr.invars[i].aval) for i, value in (known or {}).items()}
+        flat.inputs = frozenset(inputs)
+        flat.add(jaxpr, closed.consts, names)
+        self.inputs, self.avals = inputs, [var.aval for var in jaxpr.invars]
+        self.outputs = tuple(flat.read(atom, names) for atom in jaxpr.outvars)
+        self.constants, self.num_slots = flat.constants, flat.num_slots
+        self.has_branches_by_input = flat.has_branches_by_input
+        self.steps = [_step(node) for node in flat.nodes]
 
 
 class Plan:
@@ -73,37 +88,41 @@ class Plan:
     so much of what takes time or memory; the rest is computed at each evaluation, as the cost says.
     """
 
-    def __init__(self, closed: Any, known: Mapping[int, Any] | None = None, *, is_inner: bool = False):
+    def __init__(
+        self,
+        closed: Any,
+        known: Mapping[int, Any] | None = None,
+        *,
+        skeleton: Skeleton | None = None,
+        is_inner: bool = False,
+    ):
         """**Arguments:**
 
         - `closed`: a `ClosedJaxpr`, as `jax.make_jaxpr` returns.
         - `known`: values of inputs, by position, that are the same in each evaluation. They are left out of the
             arguments of calls.
+        - `skeleton`: that of `closed`, if it is known.
         - `is_inner`: whether it is a branch or the body of a loop, which may never run.
         """
         known = {} if known is None else known
-        tracer = _Flattened()
-        jaxpr = closed.jaxpr
-        inputs = [tracer.slot() for _ in jaxpr.invars]
+        shared = Skeleton(closed) if skeleton is None else skeleton
+        if shared.has_branches_by_input and known:
+            shared = Skeleton(closed, known)
+        constants = dict(shared.constants)
         for i, value in known.items():
-            tracer.constants[inputs[i]] = _as_numpy(value, jaxpr.invars[i].aval)
-        names = dict(zip(jaxpr.invars, inputs, strict=True))
-        tracer.add(jaxpr, closed.consts, names)
-        self._inputs = tuple(slot for i, slot in enumerate(inputs) if i not in known)
-        self._outputs = tuple(tracer.read(atom, names) for atom in jaxpr.outvars)
-        self._num_slots = tracer.num_slots
-        nodes = _needed(tracer.nodes, self._outputs)
+            constants[shared.inputs[i]] = _as_numpy(value, shared.avals[i])
+        self._inputs = tuple(slot for i, slot in enumerate(shared.inputs) if i not in known)
+        self._outputs, self._num_slots = shared.outputs, shared.num_slots
         with np.errstate(all="ignore"):
-            self._steps, self._constants = _folded(nodes, tracer.constants, self._outputs, is_inner)
-        self._finish()
+            steps, self._constants = _folded(_needed(shared.steps, self._outputs), constants, self._outputs, is_inner)
+        self._finish(steps)
 
     def only(self, outputs: Sequence[int]) -> "Plan":
         """The plan of some of the outputs, which shares what was computed once."""
         new = object.__new__(Plan)
         new._inputs, new._num_slots, new._constants = self._inputs, self._num_slots, self._constants
         new._outputs = tuple(self._outputs[i] for i in outputs)
-        new._steps = _needed(self._steps, new._outputs)
-        new._finish()
+        new._finish(_needed(self._steps, new._outputs))
         return new
 
     @property
@@ -119,17 +138,24 @@ class Plan:
     def num_outputs(self) -> int:
         return len(self._outputs)
 
-    def _finish(self) -> None:
-        self._steps = _with_frees(self._steps, {*self._outputs, *self._constants})
-        self._calls = [_call(step) for step in self._steps]
-        used = {slot for step in self._steps for slot in step.ins} | set(self._outputs)
+    def _finish(self, steps: list[_Step]) -> None:
+        self._steps = steps
+        self._calls: list[Any] | None = None
+        used = {slot for step in steps for slot in step.ins} | set(self._outputs)
         self._constants = {slot: value for slot, value in self._constants.items() if slot in used}
-        self._blank: list[Any] = [None] * self._num_slots
+        self.cost = sum(step.cost for step in steps)
+        self.unknown: frozenset[str] = frozenset().union(*(step.unknown for step in steps if step.unknown))
+        self.has_effects = not all(step.is_pure for step in steps)
+
+    def _ready(self) -> list[Any]:
+        """The calls, which are made when they are needed first."""
+        frees = _frees(self._steps, {*self._outputs, *self._constants})
+        blank: list[Any] = [None] * self._num_slots
         for slot, value in self._constants.items():
-            self._blank[slot] = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
-        self.cost = sum(step.cost for step in self._steps)
-        self.unknown: frozenset[str] = frozenset().union(*(step.unknown for step in self._steps))
-        self.has_effects = not all(step.is_pure for step in self._steps)
+            blank[slot] = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+        self._blank = blank
+        self._calls = calls = [_call(step, free) for step, free in zip(self._steps, frees, strict=True)]
+        return calls
 
     def __call__(self, *inputs: Any) -> list[Any]:
         """The outputs, which may be views of each other and of inputs, and are not to be written to."""
@@ -138,10 +164,11 @@ class Plan:
 
     def run(self, *inputs: Any) -> list[Any]:
         """As a call; numbers may be NumPy's scalars, and NumPy may warn of what is not finite."""
+        calls = self._calls or self._ready()
         values = self._blank.copy()
         for slot, x in zip(self._inputs, inputs, strict=True):
             values[slot] = x
-        for operands, run, ins, outs, free in self._calls:
+        for operands, run, ins, outs, free in calls:
             if operands == 2:  # each in its own line: most calls are short
                 i, j = ins
                 values[outs] = run(values[i], values[j])
@@ -177,6 +204,9 @@ class _Flattened:
     def __init__(self):
         self.nodes: list[_Node] = []
         self.constants: dict[int, Any] = {}
+        self.known: dict[int, Any] = {}  # inputs whose values decide which branch is taken
+        self.inputs: frozenset[int] = frozenset()
+        self.has_branches_by_input = False
         self.num_slots = 0
 
     def slot(self) -> int:
@@ -222,9 +252,11 @@ class _Flattened:
             lengths, solve = params["const_lengths"], params["jaxprs"].solve
             before = lengths.matvec + lengths.vecmat
             return solve, [*range(before, before + lengths.solve), *range(sum(lengths), len(ins))]
-        if name == "cond" and ins[0] in self.constants:
-            branches = params["branches"]
-            return branches[min(max(int(self.constants[ins[0]]), 0), len(branches) - 1)], range(1, len(ins))
+        if name == "cond":
+            self.has_branches_by_input |= ins[0] in self.inputs
+            if (which := self.constants.get(ins[0], self.known.get(ins[0]))) is not None:
+                branches = params["branches"]
+                return branches[min(max(int(which), 0), len(branches) - 1)], range(1, len(ins))
         return None, ()
 
 
@@ -265,22 +297,20 @@ def _needed(nodes: Sequence[Any], outputs: Sequence[int]) -> list[Any]:
 
 
 def _folded(
-    nodes: Sequence[_Node], constants: Mapping[int, Any], outputs: Sequence[int], is_inner: bool
+    steps: Sequence[_Step], constants: dict[int, Any], outputs: Sequence[int], is_inner: bool
 ) -> tuple[list[_Step], dict[int, Any]]:
     """Steps, and the values in slots, with what depends on constants alone computed, and let go when no step is left
     that reads it."""
-    constants = dict(constants)
-    steps: list[_Step] = []
-    readers = Counter(slot for node in nodes for slot in set(node.ins))
+    kept: list[_Step] = []
+    readers = Counter(slot for step in steps for slot in set(step.ins))
     readers.update(outputs)
     seconds_left = 0.0 if is_inner else _FOLD_SECONDS
-    for node in nodes:
-        step = _step(node)
-        if all(slot in constants for slot in step.ins) and _may_fold(step, node, seconds_left):
+    for step in steps:
+        if all(slot in constants for slot in step.ins) and _may_fold(step, seconds_left):
             try:
                 out = step.run(*(constants[slot] for slot in step.ins))
             except TooLong:
-                steps.append(step)
+                kept.append(step)
                 continue
             seconds_left -= step.cost if step.cost > _CHEAP else 0.0
             constants.update(zip(step.outs, [out] if step.is_single else out, strict=True))
@@ -290,18 +320,17 @@ def _folded(
                     del constants[slot]
             continue
         if isinstance(step.run, indexing.Indexed) and step.ins[1] in constants:
-            step.run = step.run.at(constants[step.ins[1]])
-        steps.append(step)
-    return steps, constants
+            step = dataclasses.replace(step, run=step.run.at(constants[step.ins[1]]))
+        kept.append(step)
+    return kept, constants
 
 
-def _may_fold(step: _Step, node: _Node, seconds_left: float) -> bool:
+def _may_fold(step: _Step, seconds_left: float) -> bool:
     if not step.is_pure or (step.unknown and (seconds_left == 0 or any("call" in name for name in step.unknown))):
         return False  # it may call back
-    if step.cost <= _CHEAP and node.equation.primitive.name not in control_flow.RULES:
+    if step.cost <= _CHEAP and not step.is_control_flow:
         return True
-    largest = max((math.prod(v.aval.shape) for v in node.equation.outvars), default=0)
-    return step.cost <= seconds_left and largest <= _FOLD_NUMBERS
+    return step.cost <= seconds_left and step.largest <= _FOLD_NUMBERS
 
 
 def _step(node: _Node) -> _Step:
@@ -332,26 +361,28 @@ def _step(node: _Node) -> _Step:
             run = None if run is None else scalars.as_number(equation, run)
     if run is None:
         run, unknown, cost, is_single = bound(equation), frozenset({name}), cost + UNKNOWN, False
-    return _Step(run, node.ins, node.outs, is_single, node.is_pure, cost, unknown, size, is_number=is_number)
+    largest = max((math.prod(v.aval.shape) for v in equation.outvars), default=0)
+    is_pure, is_control_flow = not equation.effects, name in control_flow.RULES
+    return _Step(run, node.ins, node.outs, is_single, is_pure, cost, unknown, size, is_number, is_control_flow, largest)
 
 
-def _call(step: _Step) -> tuple[int, Callable[..., Any], tuple[int, ...], Any, tuple[int, ...]]:
+def _call(step: _Step, free: tuple[int, ...]) -> tuple[int, Callable[..., Any], tuple[int, ...], Any, tuple[int, ...]]:
     """The number of operands, 0 for a function that takes or returns several values; what is called; the slots."""
     operands = len(step.ins)
     if step.is_single and operands in (1, 2, 3):
-        return operands, step.run, step.ins, step.outs[0], step.free
+        return operands, step.run, step.ins, step.outs[0], free
     run = (lambda *args: (step.run(*args),)) if step.is_single else step.run
-    return 0, run, step.ins, step.outs, step.free
+    return 0, run, step.ins, step.outs, free
 
 
-def _with_frees(steps: Sequence[_Step], kept: set[int]) -> list[_Step]:
-    """Each step with the slots that no later one reads, but for those of numbers, which need no memory."""
+def _frees(steps: Sequence[_Step], kept: set[int]) -> list[tuple[int, ...]]:
+    """For each step the slots that no later one reads, but for those of numbers, which need no memory."""
     last: dict[int, int] = {}
     for i, step in enumerate(steps):
         last.update(dict.fromkeys((*step.ins, *step.outs), i))
     kept = kept | {slot for step in steps if step.is_number for slot in step.outs}
-    free: dict[int, list[int]] = {}
+    free: list[list[int]] = [[] for _ in steps]
     for slot, i in last.items():
         if slot not in kept:
-            free.setdefault(i, []).append(slot)
-    return [dataclasses.replace(step, free=tuple(free.get(i, ()))) for i, step in enumerate(steps)]
+            free[i].append(slot)
+    return [tuple(slots) for slots in free]

@@ -1,68 +1,46 @@
 """Toys of one hypothesis: drawn at one point and fitted with the parameters of interest free, and held at values.
 
-The fits are those of `mx.fit_toys`: in batches, never with all toys in memory. A conditional fit is the fit of another
-likelihood, a function of the vector of the other parameters, so that any entry of a vector can be held and a new value
-does not recompile.
+The fits are those of `mx.fit_toys`: in batches, never with all toys in memory. All of them take one program, in which
+it is an array which parameters are held (`held.py`).
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Scalar
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
 
+from .._fit.evaluated import as_numpy
 from .._fit.fit import fit
+from .._fit.objective import check_up, prepare_params
 from .._fit.result import FitResult
 from .._fit.status import Status
+from .._host import xp
+from .._host.xp import on_host
 from .._likelihoods.base import AbstractLikelihood
-from .._parameters.parameter import Parameter
 from .._parameters.space import ravel, resolve_at, update
 from .._profile.fitted import Fitted
-from .._toys.fit_toys import reduce_toys
-from .._toys.sample import asimov, draw_one
-from .._toys.source import DrawnFrom, Toys, source
+from .._toys.expected_covariance import expected_hessian, forced_inverse
+from .._toys.fit_toys import run_planned
+from .._toys.plan import Job, Plan, plan
+from .._toys.sample import draw_one
+from .._toys.scheduler import batches
+from .._toys.source import Source, Toys, source
+from .._util.arrays import to_jax
 from .._util.jit import jit
 from .._util.progress import bar
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
+from .held import Held
 from .ratio import LOWER
 from .statistics import AbstractStatistic
 
 _AT_ONCE = 4096  # toys whose likelihood is evaluated together
 _MAX_FREE_REFITS = 3  # free refits of a toy whose conditional fit is lower than its free one
-
-
-class Held(AbstractLikelihood):
-    """A likelihood with some parameters held at `values`, as a function of `{"x": vector of the other parameters}`."""
-
-    nll: Any
-    params: PyTree
-    values: Float[Array, " k"]
-    index: tuple[int, ...] = eqx.field(static=True)
-
-    def full(self, others: Float[Array, " m"]) -> Float[Array, " n"]:
-        """Returns the vector of all free parameters."""
-        n = others.shape[-1] + len(self.index)
-        return (
-            jnp.zeros(n, others.dtype)
-            .at[_others(n, self.index)]
-            .set(others)
-            .at[jnp.asarray(self.index)]
-            .set(self.values)
-        )
-
-    def __call__(self, params: PyTree, data: PyTree) -> Scalar:
-        return self.nll(resolve_at(self.params, self.full(params["x"])), data)
-
-    def expected_data(self, params: PyTree, data: PyTree = None) -> PyTree:
-        del params
-        return asimov(self.nll, self.params, data=data)
-
-
-def _others(n: int, index: tuple[int, ...]) -> Int[np.ndarray, " m"]:
-    return np.setdiff1d(np.arange(n), index)
 
 
 class Shown:
@@ -98,10 +76,14 @@ class Ensemble:
     """The toys of one hypothesis and their fits. Not available inside `jax.jit`."""
 
     def __init__(self, nll: Any, origin: PyTree, data: PyTree, toys: Toys, index: tuple[int, ...], progress: Shown):
-        self.nll, self.origin, self.data, self.index, self.progress = nll, origin, data, index, progress
+        self.nll, self.data, self.index, self.progress = nll, data, index, progress
         self.mesh = toys.mesh
         self.toys = Toys(toys.n, toys.key, origin)
-        self.free = self._free(self.toys, None)
+        with on_host():
+            x, self.space = ravel(as_numpy(prepare_params(origin)))
+        self.x = np.asarray(x)
+        self._source: Source | None = None
+        self.free = self._fit(None)
 
     def rise(self, values: Float[Array, " k"], near: PyTree = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns -2 log of the likelihood ratio of each toy with the parameters of interest at `values`, and a status.
@@ -109,90 +91,111 @@ class Ensemble:
         `near`: parameters at which the likelihood is finite with those of interest at `values`. Toys start there if
         their likelihood is not finite at the point where they are drawn (a deficit makes an expected count negative).
         """
-        held = self._held(values, self.toys)
+        at = np.asarray(values, self.x.dtype)
+        held = self._evaluated(at) if len(self.index) == self.x.size else self._fit(at)
         if near is not None:
-            self._refit_from(held, values, near)
+            self._refit_from(held, at, near)
         for _ in range(_MAX_FREE_REFITS):
             # a conditional fit lower than the free one shows that the free one is another local minimum
             both_valid = (held.status == 0) & (self.free.status == 0)
             missed = np.flatnonzero(both_valid & (held.nll < self.free.nll - 0.5 * LOWER))
             if missed.size == 0:
                 break
-            self._refit_free(missed, values)
+            self._refit_free(missed, at)
         rise = 2 * (held.nll - self.free.nll)
         status = np.where(self.free.status != 0, self.free.status, held.status)
         status = np.where((status == 0) & ~(rise > -LOWER), int(Status.NOT_CONVERGED), status)
         return np.where(status == 0, np.maximum(rise, 0.0), np.nan), status
 
-    def _free(self, toys: Any, starts: Any) -> _ToyFits:
-        return self._fit(self.nll, self.origin, toys, starts, list(self.index))
-
-    def _refit_from(self, held: _ToyFits, values: Float[Array, " k"], near: PyTree) -> None:
+    def _refit_from(self, held: _ToyFits, values: Float[np.ndarray, " k"], near: PyTree) -> None:
         """Refits the toys whose likelihood is not finite at the start, from `near`."""
         not_finite = np.flatnonzero(np.isin(held.status, (int(Status.NOT_FINITE_AT_START), int(Status.NOT_FINITE))))
-        if not_finite.size == 0 or held.nll.size == 0:
+        if not_finite.size == 0 or len(self.index) == self.x.size:
             return
-        indices = _padded(not_finite)
-        toys = source(self.nll, self.origin, self.toys, self.data).take(indices, None)
-        refits = self._held(values, toys, start=near)
+        start = np.array(ravel(near)[0])
+        start[list(self.index)] = values
+        refits = self._fit(values, not_finite, start)
         for old, new in zip(held, refits, strict=True):
-            old[indices] = new
+            old[not_finite] = new
 
-    def _held(
-        self, values: Float[Array, " k"], toys: Any, keep_all: bool = False, start: PyTree | None = None
-    ) -> _ToyFits:
-        held, params = hold(self.nll, self.origin if start is None else start, self.index, values)
-        if params is None:
-            return self._evaluate_only(values, toys)
-        n_others = params["x"].value.shape[0]
-        return self._fit(held, params, toys, None, list(range(n_others)) if keep_all else [])
+    def _refit_free(self, missed: Int[np.ndarray, " m"], values: Float[np.ndarray, " k"]) -> None:
+        """Repeats the free fit of these toys from their conditional fit, where the likelihood is lower."""
+        x = self._at(values)
+        if len(self.index) < self.x.size:
+            x = self._fit(values, missed, columns=range(self.x.size)).values
+        refits = self._fit(None, missed, np.clip(x, self.space.lower, self.space.upper))
+        is_lower = (refits.status == 0) & (refits.nll < self.free.nll[missed])
+        for old, new in zip(self.free, refits, strict=True):
+            old[missed[is_lower]] = new[is_lower]
 
-    def _evaluate_only(self, values: Float[Array, " k"], toys: Any) -> _ToyFits:
-        """Evaluates the likelihood at `values`, if there are no other parameters to fit."""
-        point = update(self.origin, jnp.zeros(len(self.index)).at[jnp.asarray(self.index)].set(values))
-        nll = logs(self.nll, (point,), toys, self.data, self.origin)[0]
+    def _at(self, values: Float[np.ndarray, " k"] | None) -> Float[np.ndarray, " n"]:
+        """The point where the toys are drawn, with the parameters of interest at `values` if these are given."""
+        x = self.x.copy()
+        if values is not None:
+            x[list(self.index)] = values
+        return x
+
+    def _evaluated(self, values: Float[np.ndarray, " k"]) -> _ToyFits:
+        """The likelihood at `values`, if there are no other parameters to fit."""
+        point = _moved(self.toys.params, self._at(values))
+        nll = logs(self.nll, (point,), self.toys, self.data, self.toys.params)[0]
         # infinite for a toy that is impossible at this value, so that the ratio is infinite, too
         status = np.where(np.isfinite(nll) | (nll == np.inf), int(Status.VALID), int(Status.NOT_FINITE))
         return _ToyFits(nll, np.empty((nll.size, 0)), status)
 
-    def _fit(self, nll: Any, params: PyTree, toys: Any, starts: Any, columns: list[int]) -> _ToyFits:
+    def _fit(
+        self,
+        values: Float[np.ndarray, " k"] | None,
+        numbers: Int[np.ndarray, " m"] | None = None,
+        start: Float[np.ndarray, "*m n"] | None = None,
+        columns: Sequence[int] | None = None,
+    ) -> _ToyFits:
+        """Fits of all toys, or of those with these `numbers`, with the parameters of interest at `values`, or free.
+
+        All of them take one program: which parameters are held, and where the fits start, are arrays.
+
+        - `start`: of all fits, or of each; default: where the toys are drawn.
+        - `columns`: the parameters whose values are returned; default: those of interest.
+        """
+        columns = self.index if columns is None else columns
+        self.progress.expect(self.toys.n if numbers is None else numbers.size)
+
         def keep(result: FitResult) -> tuple[np.ndarray, ...]:
             self.progress.done(result.nll.shape[0])
+            with on_host():
+                x = self.space.wrap(result.values)
             # copies of the wanted values only: a view would keep all of them in memory
-            return np.array(result.nll), np.asarray(result.values)[:, columns], np.array(result.status)
+            return np.array(result.nll), np.asarray(x)[:, list(columns)], np.array(result.status)
 
-        drawn = isinstance(toys, Toys)
-        self.progress.expect(self.toys.n if drawn else jax.tree.leaves(toys)[0].shape[0])
-        data, toys = (self.data, DrawnFrom(toys, self.nll)) if drawn else (None, toys)
-        parts = reduce_toys(keep, nll, params, toys, data=data, starts=starts, hesse=False, mesh=self.mesh)
+        def planned(inputs: tuple[Any, ...], mesh: Mesh | None) -> tuple[Job, Plan, None]:
+            nll, origin, toys, data = inputs
+            up = check_up(0.5)
+            if self._source is None:
+                self._source = source(nll, origin, toys, data)
+            toy_source = self._source
+            begin = self._at(values) if start is None else start
+            x = begin if begin.ndim == 1 else self._at(values)  # that of full fits, and of the metric
+            hessian = np.asarray(expected_hessian(nll, _moved(origin, x), toy_source, data, up))
+            held, covariance = hold(nll, origin, hessian, self.index, values)
+            params = held.start(x, self.space)
+            batch_plan = plan(toy_source.n, toy_source.toy_bytes, self.x.size, mesh)
+            batch_plan = batch_plan.of_size(min(toy_source.n, batch_plan.size))
+            toy_source = toy_source if numbers is None else toy_source.only(numbers)
+            starts = np.broadcast_to(begin, (toy_source.n, self.x.size))
+            return Job(held, params, toy_source, starts, covariance, up, False, None, None, mesh), batch_plan, None
+
+        def fitted(planned: tuple[Job, Plan, None]) -> list[tuple[np.ndarray, ...]]:
+            return [keep(result) for result in batches(*planned)]
+
+        inputs = (self.nll, self.toys.params, self.toys, self.data)
+        parts = run_planned(planned, fitted, inputs, self.mesh, "a test by toys")
         return _ToyFits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
-    def _refit_free(self, missed: Int[np.ndarray, " m"], values: Float[Array, " k"]) -> None:
-        """Repeats the free fit of these toys from their conditional fit, where the likelihood is lower."""
-        indices = _padded(missed)
-        toys = source(self.nll, self.origin, self.toys, self.data).take(indices, None)
-        held, _ = hold(self.nll, self.origin, self.index, values)
-        x = jax.vmap(held.full)(jnp.asarray(self._held(values, toys, keep_all=True).values))
-        space = ravel(self.origin)[1]
-        refits = self._free(toys, np.clip(np.asarray(x), np.asarray(space.lower), np.asarray(space.upper)))
-        is_lower = (refits.status == 0) & (refits.nll < self.free.nll[indices])
-        for old, new in zip(self.free, refits, strict=True):
-            old[indices[is_lower]] = new[is_lower]
 
-
-def _padded(indices: Int[np.ndarray, " m"]) -> Int[np.ndarray, " l"]:
-    """Repeats entries up to the next power of two, so that few sizes are ever compiled."""
-    return np.resize(indices, 2 ** int(np.ceil(np.log2(indices.size))))
-
-
-def hold(nll: Any, params: PyTree, index: tuple[int, ...], values: Float[Array, " k"]) -> tuple[Held, PyTree]:
-    """Returns the likelihood with parameters held, and its parameters: `None` if there are no others."""
-    x, space = ravel(params)
-    others = _others(x.size, index)
-    held = Held(nll, params, jnp.asarray(values, x.dtype), index)
-    if others.size == 0:
-        return held, None
-    return held, {"x": Parameter(x[others], space.lower[others], space.upper[others])}
+def _moved(params: PyTree, x: Float[np.ndarray, " n"]) -> PyTree:
+    with on_host():
+        moved: Any = update(as_numpy(params), xp.asarray(x))
+    return to_jax(moved)
 
 
 def logs(nll: Any, points: tuple[PyTree, ...], toys: Any, data: PyTree, origin: PyTree) -> np.ndarray:
@@ -201,6 +204,22 @@ def logs(nll: Any, points: tuple[PyTree, ...], toys: Any, data: PyTree, origin: 
     size = min(_AT_ONCE, toy_source.n)
     parts = [_logs(nll, points, toy_source.batch(first, size)) for first in range(0, toy_source.n, size)]
     return np.concatenate([np.asarray(p) for p in parts], axis=1)[:, : toy_source.n]
+
+
+def hold(
+    nll: Any, params: PyTree, hessian: Float[np.ndarray, "n n"], index: tuple[int, ...], values: Any
+) -> tuple[Held, Float[Array, "n n"]]:
+    """Returns the likelihood with parameters held at `values`, or with none held, and the expected covariance of its
+    fits."""
+    n = hessian.shape[0]
+    which, at = np.zeros(n, bool), np.zeros(n, hessian.dtype)
+    if values is not None:
+        which[list(index)], at[list(index)] = True, values
+    curvature = np.diagonal(hessian)
+    curvature = np.where(curvature > 0, curvature, 1.0)
+    hessian = np.where(which[:, None] | which[None, :], np.diag(curvature), hessian)
+    held = Held(nll, params, *map(jnp.asarray, (which, at, 1 / np.sqrt(curvature))))
+    return held, forced_inverse(jnp.asarray(hessian))
 
 
 @jit

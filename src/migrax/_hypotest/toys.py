@@ -9,10 +9,12 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from .._fit.status import Status, status_counts
+from .._host.evaluated import evaluated
+from .._host.hosted import hosted
 from .._parameters.space import ravel, resolve_at
 from .._toys.sample import draw_one
 from .._toys.source import Toys
-from .._util.jit import jit
+from .._util.arrays import to_jax
 from .._util.result import AbstractResult, names_of
 from .._util.typing import PyTree
 from . import formulas
@@ -101,7 +103,7 @@ def as_calculator(calculator: Asymptotic | Toys) -> AbstractCalculator:
     return ByToys(calculator) if isinstance(calculator, Toys) else calculator
 
 
-@jit
+@evaluated
 def _of_data(
     statistic: AbstractStatistic, conditional: Ratio, index: tuple[int, ...], values: Float[Array, " k"]
 ) -> tuple[StatisticValue, PyTree, Int[Array, ""]]:
@@ -110,7 +112,7 @@ def _of_data(
     return q, point, jnp.where(q.valid, status, q.status)
 
 
-@jit
+@evaluated
 def _p_values(
     test: ToyTest, observed: Float[Array, ""], status: Int[Array, ""], alternative: Float[Array, " k"]
 ) -> PValues:
@@ -226,9 +228,9 @@ def toy_test(test: Test, points: tuple[PyTree, PyTree], calculator: Toys) -> Toy
         with Shown(calculator.progress) as progress:
             ensembles = (Ensemble(nll, toys.params, data, toys, index, progress) for toys in drawn)
             statistics = [statistic_of(statistic, ensemble, values, points[0]) for ensemble in ensembles]
-        q, status = (jnp.stack(arrays) for arrays in zip(*statistics, strict=True))
+        q, status = to_jax(tuple(np.stack(arrays) for arrays in zip(*statistics, strict=True)))
     if not calculator.importance:
-        return ToyTest(*(unweighted(q[i], status[i]) for i in (0, 1)))
+        return _both(q, status)
     weights = _weights(nll, drawn, data)
     statistics = ToyTest(*(ToyStatistics(q, weights[i], status) for i in (0, 1)))
     for toys in (statistics.tested, statistics.alternative):
@@ -252,10 +254,10 @@ def statistic_of(
     if statistic.tilde and np.any(best[:, 0] < 0):
         at_zero, status_at_zero = ensemble.rise(jnp.zeros_like(values))
         status = np.where((best[:, 0] < 0) & (status == 0), status_at_zero, status)
-    return _evaluate(statistic, *(jnp.asarray(a) for a in (best[:, 0], values[0], rise, at_zero, status)))
+    return _evaluate(statistic, *to_jax((best[:, 0], np.asarray(values)[0], rise, at_zero, status)))
 
 
-@jit
+@evaluated
 def _evaluate(
     statistic: AbstractStatistic, best: Array, value: Array, rise: Array, at_zero: Array, status: Array
 ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
@@ -263,6 +265,12 @@ def _evaluate(
     return jnp.where(status == int(Status.VALID), q, jnp.nan), status
 
 
+@hosted
+def _both(values: Float[Array, "2 n"], status: Int[Array, "2 n"]) -> ToyTest:
+    return ToyTest(*(unweighted(values[i], status[i]) for i in (0, 1)))
+
+
+@hosted
 def unweighted(values: Float[Array, " n"], status: Int[Array, " n"]) -> ToyStatistics:
     """Returns the statistics of toys drawn at one point, with equal weights."""
     return ToyStatistics(values[None], jnp.ones_like(values)[None], status[None])

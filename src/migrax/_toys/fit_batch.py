@@ -7,11 +7,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
+from .._fit.evaluated import as_numpy
 from .._fit.fit import fit, robust
+from .._fit.on_host import FitInputs, fit_on_host
 from .._fit.result import FitResult
 from .._profile.crossing import Side
 from .._profile.minos import Minos, minos as find_minos, quick_minos
@@ -23,6 +26,7 @@ from .plan import Job
 from .sharding import gathered, shard_lanes
 
 _REFIT_SIZE = 64  # toys per call of the full fit
+_FEW = 32
 
 
 Rows = tuple[PyTree, Float[Array, "toys n"] | None, Bool[Array, " toys"]]  # toys, their starts, which of them to fit
@@ -68,23 +72,49 @@ def _completed(
     return robust(nll, result, toy) if kind == "sandwich" else result, found
 
 
-def refit_failed(job: Job, toys: PyTree, result: FitResult, trusted: Bool[np.ndarray, " toys"]) -> FitResult:
-    """Replaces results that are not trusted by full fits."""
+def refit_failed(
+    job: Job, toys: PyTree, result: FitResult, trusted: Bool[np.ndarray, " toys"], alone: bool
+) -> FitResult:
+    """Replaces results that are not trusted by full fits. A few of them in a batch that is `alone` are fits on the host
+    until their program is there, which equal its fits to rounding; of many batches, each toy has the same numbers to
+    the last bit, whatever ran before."""
     failed = np.flatnonzero(~trusted)
     if failed.size == 0:
         return result
     result = jax.tree.map(np.array, result)
+
+    def insert(refits: FitResult, rows: Int[np.ndarray, " some"]) -> None:
+        jax.tree.map(lambda old, new: old.__setitem__(rows, np.asarray(new)[: rows.size]), result, refits)
+
+    if alone and failed.size <= _FEW and (refits := _on_host(job, toys, failed)) is not None:
+        insert(refits, failed)
+        return result
     for i in range(0, failed.size, _REFIT_SIZE):
-        chunk = failed[i : i + _REFIT_SIZE]
-        indices = jnp.asarray(np.pad(chunk, (0, _REFIT_SIZE - chunk.size), mode="edge"))
-        refits = _refit(job.nll, job.params, toys, indices, jnp.asarray(chunk.size), job.up, job.options)
-        refits = gathered(job.mesh, refits)
-
-        def insert(old: np.ndarray, new: Array, chunk: Int[np.ndarray, " some"] = chunk) -> None:
-            old[chunk] = np.asarray(new)[: chunk.size]
-
-        jax.tree.map(insert, result, refits)
+        rows = failed[i : i + _REFIT_SIZE]
+        insert(gathered(job.mesh, _by_program(job, toys, rows)), rows)
     return result
+
+
+def _by_program(job: Job, toys: PyTree, rows: Int[np.ndarray, " some"]) -> FitResult:
+    indices = jnp.asarray(np.pad(rows, (0, _REFIT_SIZE - rows.size), mode="edge"))
+    return _refit(job.nll, job.params, toys, indices, jnp.asarray(rows.size), job.up, job.options)
+
+
+def _on_host(job: Job, toys: PyTree, rows: Int[np.ndarray, " some"]) -> FitResult | None:
+    """The full fits of these toys, one by one; `None` where they have to be the program."""
+    if job.mesh is not None or job.minos is not None or job.kind == "sandwich":
+        return None
+    at_hand = as_numpy(toys)
+    what = "toys", jax.tree.leaves(at_hand)[0].shape[0]
+    refits = []
+    for i in rows:
+        toy = jax.tree.map(lambda a, i=i: a[i], at_hand)
+        inputs = FitInputs(job.nll, job.params, toy, Migrad(), job.up, job.hesse, None, None, optx.ImplicitAdjoint())
+        refit = fit_on_host(inputs, lambda *_: _by_program(job, toys, rows[:1]), rows.size, what)
+        if refit is None:
+            return None
+        refits.append(refit)
+    return jax.tree.map(lambda *a: np.stack(a), *refits)
 
 
 @jit

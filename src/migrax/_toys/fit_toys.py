@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, ArrayLike, Float, Scalar
+from jaxtyping import Array, ArrayLike, Float
 
-from .._derivatives.expansion import expand
 from .._fit.covariance import Covariance
 from .._fit.fit import check_covariance, covariance_kind, fit
 from .._fit.objective import check_up, objective, prepare_params
@@ -20,23 +19,20 @@ from .._likelihoods.base import as_likelihood
 from .._parameters.names import names
 from .._parameters.select import Where, select
 from .._parameters.space import ravel
-from .._solvers.metric import decompose
 from .._util.explicit_sharding import explicit_mesh, where_xla_decides
-from .._util.jit import jit
 from .._util.progress import bar
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
-from .._util.unavailable import Unavailable
+from .expected_covariance import expected_covariance
 from .plan import Job, Plan, plan
 from .sample import asimov
 from .scheduler import batches
 from .sharding import as_mesh, mesh_of, on_one_device
-from .source import Source, Toys, source
+from .source import Toys, source
 from .store import Store, digest
 
 T = TypeVar("T")
 
-_COVARIANCE_TOYS = 32  # toys whose mean Hessian gives the expected covariance where there are no Asimov data
 _STORE_BATCH = 4096  # toys per stored batch, for each device
 
 
@@ -175,23 +171,41 @@ def _each_batch(
     up: ArrayLike,
     options: Options,
 ) -> list[T]:
-    """Returns `reduce(fits)` of each batch, in order. Arrays with explicit sharding types run with automatic axes."""
-    arrays = [a for a in jax.tree.leaves((nll, params, toys, data, starts, covariance)) if eqx.is_array(a)]
+    """Returns `reduce(fits)` of each batch, in order."""
+
+    def planned(inputs: tuple[Any, ...], mesh: Mesh | None) -> tuple[Job, Plan, Store | None]:
+        return _planned(*inputs, options=options._replace(mesh=mesh))
+
+    def fitted(planned: tuple[Job, Plan, Store | None]) -> list[T]:
+        results = _with_progress(batches(*planned), planned[0].source.n, options.progress)
+        return [reduce(fits) for fits in results]
+
+    inputs = (nll, params, toys, data, starts, covariance)
+    return run_planned(planned, fitted, (*inputs, up), options.mesh, "fit_toys")
+
+
+def run_planned(
+    planned: Callable[[tuple[Any, ...], Mesh | None], Any],
+    run: Callable[[Any], T],
+    inputs: tuple[Any, ...],
+    mesh: Mesh | None,
+    what: str,
+) -> T:
+    """Returns `run(planned(inputs, mesh))`, where the first of the inputs is a likelihood, and the mesh is by default
+    that over which arrays among them are spread. Arrays with explicit sharding types run with automatic axes.
+
+    **Raises:** `TypeError` inside `jax.jit`, naming `what`."""
+    arrays = [a for a in jax.tree.leaves(inputs) if eqx.is_array(a)]
     if not is_concrete(jnp.asarray(0.0), *arrays):
         raise TypeError(
-            "fit_toys works in batches and cannot be inside jax.jit, jax.vmap or jax.grad: vmap mx.fit there"
+            f"{what} works in batches and cannot be inside jax.jit, jax.vmap or jax.grad: vmap mx.fit there"
         )
-    options = options._replace(mesh=as_mesh(mesh_of(arrays) if options.mesh is None else options.mesh))
-    inputs = (as_likelihood(nll), params, toys, data, starts, covariance, up)
-
-    def run(inputs: tuple[Any, ...]) -> list[T]:
-        job, batch_plan, store = _planned(*inputs, options=options)
-        return [
-            reduce(fits) for fits in _with_progress(batches(job, batch_plan, store), job.source.n, options.progress)
-        ]
-
+    mesh = as_mesh(mesh_of(arrays) if mesh is None else mesh)
+    inputs = (as_likelihood(inputs[0]), *inputs[1:])
     explicit = explicit_mesh(arrays)
-    return run(inputs) if explicit is None else where_xla_decides(run, explicit, inputs)
+    if explicit is None:
+        return run(planned(inputs, mesh))
+    return where_xla_decides(lambda inputs: run(planned(inputs, mesh)), explicit, inputs)
 
 
 def _planned(
@@ -219,7 +233,7 @@ def _planned(
     first_batch = toy_source.batch(0, batch_plan.rows(batch_plan.size) if mesh is None else 1)
     toy = jax.tree.map(lambda a: a[0], first_batch)
     metric = (
-        _expected_covariance(nll, params, toy_source, data, up)
+        expected_covariance(nll, params, toy_source, data, up)
         if covariance is None
         else check_covariance(covariance, params)
     )
@@ -273,35 +287,6 @@ def _check_starts(starts: Any, params: PyTree, n: int) -> Float[np.ndarray, "toy
         toy, i = np.argwhere(~is_inside)[0]
         raise ValueError(f"the start of {space.names[i]!r} for toy {toy} is {values[toy, i]}: not within its bounds")
     return values
-
-
-def _expected_covariance(nll: Any, params: PyTree, toy_source: Source, data: PyTree, up: Array) -> Float[Array, "n n"]:
-    """Returns the expected covariance of a fit, forced positive definite."""
-    if nll.expected_data is not None:
-        try:
-            return _inverse_at_asimov(nll, params, toy_source.origin, data, up)
-        except Unavailable:  # a part of the likelihood has no Asimov data
-            pass
-    return _inverse_mean_hessian(nll, params, toy_source.batch(0, min(_COVARIANCE_TOYS, toy_source.n)), up)
-
-
-@jit
-def _inverse_at_asimov(nll: Any, params: PyTree, origin: PyTree, data: PyTree, up: Scalar) -> Float[Array, "n n"]:
-    toys = jax.tree.map(lambda a: jnp.asarray(a)[None], asimov(nll, origin, data=data))
-    return _inverse_mean_hessian(nll, params, toys, up)
-
-
-@jit
-def _inverse_mean_hessian(nll: Any, params: PyTree, toys: PyTree, up: Scalar) -> Float[Array, "n n"]:
-    def hessian(toy: PyTree) -> tuple[Array, Array]:
-        fn, theta, x, _ = objective(nll, params, toy, up)
-        expansion = expand(fn, x, theta)
-        return expansion.hessian, expansion.gradient
-
-    hessians, gradients = jax.vmap(hessian)(toys)
-    is_finite = jnp.all(jnp.isfinite(hessians), axis=(1, 2)) & jnp.all(jnp.isfinite(gradients), axis=1)
-    mean = jnp.sum(jnp.where(is_finite[:, None, None], hessians, 0.0), axis=0) / jnp.maximum(jnp.sum(is_finite), 1)
-    return decompose(mean, jnp.ones(mean.shape[0], mean.dtype)).inverse()
 
 
 def _fingerprint(job: Job, toy: PyTree) -> str:

@@ -133,7 +133,8 @@ class Calls:
 
     def finish(self, pieces: list[tuple[PyTree, FitResult, np.ndarray]]) -> FitResult:
         """Joins the pieces, with the full fit of the toys that are not trusted."""
-        results = [refit_failed(self.job, *piece) for piece in pieces]
+        alone = self.job.source.n <= self.how.size and len(pieces) == 1
+        results = [refit_failed(self.job, *piece, alone) for piece in pieces]
         return results[0] if len(results) == 1 else jax.tree.map(lambda *parts: np.concatenate(parts), *results)
 
     def _can_shrink(self) -> bool:

@@ -88,13 +88,6 @@ class Resampled(NamedTuple):
     draw: Callable[[Any, PyTree, Array, PyTree], PyTree]
 
 
-class DrawnFrom(NamedTuple):
-    """Toys drawn from `likelihood`, to be fitted by another one."""
-
-    toys: Toys
-    likelihood: Any
-
-
 class Source(NamedTuple):
     """Access to toys by their index."""
 
@@ -108,6 +101,10 @@ class Source(NamedTuple):
         """Returns `size` toys starting at `first`, spread over the devices; the last toy is repeated beyond the end."""
         return self.take(np.minimum(np.arange(first, first + size), self.n - 1), mesh)
 
+    def only(self, numbers: Int[np.ndarray, " m"]) -> "Source":
+        """Returns the source of some of the toys."""
+        return self._replace(n=numbers.size, take=lambda rows, mesh: self.take(numbers[rows], mesh))
+
 
 def source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> Source:
     """Returns the source of the toys that the user gave.
@@ -116,8 +113,6 @@ def source(nll: Any, params: PyTree, toys: PyTree, data: PyTree) -> Source:
     """
     if isinstance(toys, Resampled):
         return _drawn(nll, params, toys.toys, data, toys.draw)
-    if isinstance(toys, DrawnFrom):
-        return _drawn(toys.likelihood, params, toys.toys, data, draw_one)
     if isinstance(toys, Toys) and toys.for_tests:
         raise ValueError(
             f"mx.Toys({toys.for_tests[0]}=...) is for tests of hypotheses; fit_toys has arguments of its own"
