@@ -1,4 +1,4 @@
-"""Equations that are evaluated as JAX evaluates them outside of any program, and those that only call others."""
+"""Equations that are evaluated as JAX evaluates them outside of any program."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -7,18 +7,6 @@ from typing import Any
 import numpy as np
 
 _FLOATS = ("float32", "float64", "complex64", "complex128")
-_CALLS = (
-    "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call",
-    "custom_vjp_call_jaxpr", "custom_vmap_call", "eval_jaxpr",
-)  # fmt: skip
-_CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")  # the parameters that may hold what is called
-
-
-def called(equation: Any) -> Any:
-    """The jaxpr, closed or not, that an equation only calls with its inputs; `None` if it does something itself."""
-    if equation.primitive.name not in _CALLS:
-        return None
-    return next((equation.params[key] for key in _CALLED if key in equation.params), None)
 
 
 def evaluate(equation: Any, operands: Sequence[Any]) -> Sequence[Any]:

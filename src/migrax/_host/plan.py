@@ -13,8 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._util.jaxprs import called
 from . import control_flow, elementwise, indexing, linear_algebra, reductions, scalars, shapes, special_functions
-from .bound import bound, called, is_plain
+from .bound import bound, is_plain
 from .cost import TRIPS, UNKNOWN, seconds
 from .trips import TooLong
 

@@ -55,9 +55,9 @@ def _log_ratios(weights: tuple[Array, ...], logs: tuple[Array, ...]) -> tuple[Ar
         for a, z, v in zip(logs, zero, vanishing, strict=True)
     ]
     total = functools.reduce(jnp.add, [w * part for w, part in zip(weights, parts, strict=True)])
-    inverse = jnp.where(total == 0, 0.0, 1 / total)
-    log_total = jnp.where(total == 0, -jnp.inf, largest - jnp.log(inverse))
-    return log_total, tuple(part * inverse for part in parts)
+    # A choice after the logarithm would be a branch around it, and a loop with a branch is not vectorised.
+    inverse = 1 / jnp.where(total == 0, jnp.inf, total)
+    return largest + jnp.log(total), tuple(part * inverse for part in parts)
 
 
 @_log_ratios.defjvp
