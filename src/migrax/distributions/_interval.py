@@ -77,3 +77,17 @@ def quantiles(
     ends = tuple(reorder(jax.lax.bitcast_convert_type(end, integers)) for end in (low, high))
     _, solution = jax.lax.fori_loop(0, bits, halve, jax.lax.stop_gradient(ends))
     return jnp.where(jnp.isfinite(log_total), as_float(solution), jnp.nan)
+
+
+@jax.custom_jvp
+def excluded(outside: Array, log_prob: Array) -> Array:
+    """-inf where `outside`, where `log_prob` must not be infinity, without derivatives there. A sum, as
+    `jnp.where` would be compiled to a branch around the logarithms in `log_prob`, and loops with a branch use no
+    vectors."""
+    return log_prob + jnp.where(outside, -jnp.inf, 0.0)
+
+
+@excluded.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    outside, log_prob = primals
+    return excluded(outside, log_prob), jnp.where(outside, 0.0, tangents[1])

@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution, check_edges
 from ._bins_by_nodes import away_from, log_bins
-from ._interval import any_nan
+from ._interval import any_nan, excluded
 from ._inversion import invert, panels_around
 from ._power_exp import log_power_exp
 
@@ -37,12 +37,12 @@ class Argus(AbstractDistribution):
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
         """The log of the density at `x`; -inf unless 0 < x < endpoint. The norm takes 266 evaluations."""
         x = jnp.asarray(x)
-        inside = (x > 0) & (x < self.endpoint)
+        inside = ((x > 0) & (x < self.endpoint)) | any_nan(x, self.endpoint)
         x_ = jnp.where(inside, x, 0.5 * jnp.asarray(self.endpoint))
         part = x_ / self.endpoint
         w = (1 - part) * (1 + part)
         log_kernel = jnp.log(2 * part / self.endpoint) + self.power * jnp.log(w) - self.c * part**2
-        return jnp.where(inside, log_kernel - self._log_norm(), jnp.where(any_nan(x, self.endpoint), jnp.nan, -jnp.inf))
+        return excluded(~inside, log_kernel - self._log_norm())
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`. Each interval takes 266 evaluations."""

@@ -34,12 +34,11 @@ class Cauchy(AbstractDistribution):
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
         """The log of the density at `x`."""
         z = (jnp.asarray(x) - self.mu) / self.gamma
+        # 1 + z² without an overflow, and without a choice after the logarithms, which would not be vectorised
         far = jnp.abs(z) > 1
-        inverse = 1 / jnp.where(far, z, 1.0)
-        # 1 + z² without an overflow
-        log_distance = jnp.log(jnp.abs(jnp.where(far, z, 1.0)))
-        near = jnp.log1p(jnp.where(far, 0.0, z) ** 2)
-        return -_LOG_PI - jnp.log(self.gamma) - jnp.where(far, 2 * log_distance + jnp.log1p(inverse**2), near)
+        size = jnp.where(far, jnp.abs(z), 1.0)
+        ratio = jnp.where(far, 1 / size, z)
+        return -_LOG_PI - jnp.log(self.gamma) - 2 * jnp.log(size) - jnp.log1p(ratio**2)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`."""

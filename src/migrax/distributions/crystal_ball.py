@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._base import AbstractDistribution
-from ._interval import clip, sample_by_bisection
+from ._interval import clip, excluded, sample_by_bisection
 from ._normal_interval import log_standard_interval
 from ._power_tail import log_power_integral
 from ._ranges import known_finite
@@ -185,11 +185,10 @@ class _Shape(NamedTuple):
     def log_prob(self, x: ArrayLike) -> Array:
         x = jnp.asarray(x)
         left, outside = x < self.mu, (x < self.low) | (x > self.high)
-        # both sides are evaluated everywhere, each at its own distance or 0
+        # both sides are evaluated everywhere, each at its own distance or 0, where it is 0
         from_left = _log_side(jnp.where(left, self.mu - x, 0.0) / self.below.sigma, self.below)
         from_right = _log_side(jnp.where(left, 0.0, x - self.mu) / self.above.sigma, self.above)
-        value = jnp.where(left, from_left, from_right) - self._log_mass(self.low, self.high)
-        return jnp.where(outside, -jnp.inf, value)
+        return excluded(outside, from_left + from_right - self._log_mass(self.low, self.high))
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Array:
         a, b = jnp.broadcast_arrays(*clip(low, high, self.low, self.high))
@@ -272,7 +271,6 @@ def _log_side(s: Array, side: _PeakSide) -> Array:
     """The log of the shape `s` standard deviations from the peak."""
     if side.alpha is None or side.n is None:
         return -0.5 * s**2
-    tail = s > side.alpha
-    steps = jnp.where(tail, s - side.alpha, 0.0)
-    by_power = -0.5 * side.alpha**2 - side.n * jnp.log1p(side.alpha * steps / side.n)
-    return jnp.where(tail, by_power, -0.5 * jnp.where(tail, 0.0, s) ** 2)
+    steps = jnp.where(s > side.alpha, s - side.alpha, 0.0)
+    core = jnp.where(s > side.alpha, side.alpha, s)
+    return -0.5 * core**2 - side.n * jnp.log1p(side.alpha * steps / side.n)

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ._base import AbstractDistribution, check_edges
 from ._bins_by_nodes import away_from, log_bins
 from ._gammas import stirling_error
-from ._interval import any_nan
+from ._interval import any_nan, excluded
 from ._power_exp import log_power_exp, log_ratio
 
 _LOG_SQRT_2PI = 0.9189385332046727
@@ -34,7 +34,7 @@ class Gamma(AbstractDistribution):
         x = jnp.asarray(x)
         inside = (x > 0) | jnp.isnan(x)
         x = jnp.where(inside, x, self.scale)
-        return jnp.where(inside, _log_density(x / self.scale, jnp.asarray(self.shape)) - jnp.log(x), -jnp.inf)
+        return excluded(~inside, _log_density(x / self.scale, jnp.asarray(self.shape)) - jnp.log(x))
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`. Each interval takes 266 evaluations. Exact to 1e-12,

@@ -10,7 +10,7 @@ from ._base import AbstractDistribution, check_edges
 from ._bins_by_nodes import away_from, log_bins
 from ._functions import log1p_ratio
 from ._gammas import log_half_step
-from ._interval import any_nan
+from ._interval import any_nan, excluded
 from ._quadrature import log_decay, log_panels
 from ._tails import log_add
 
@@ -72,9 +72,8 @@ _LOG_SQRT_2PI = 0.9189385332046727
 @jax.jit
 def standard_log_prob(z: Array, e: Array) -> Float[Array, "..."]:
     """The log of the density; -inf outside the support."""
-    inside, is_nan = 1 + 0.5 * e * z**2 > 0, any_nan(z, e)
-    z = jnp.where(inside, z, 0.0)
-    return jnp.where(inside, _log_kernel(z, e) - _log_norm(e), jnp.where(is_nan, jnp.nan, -jnp.inf))
+    inside = (1 + 0.5 * e * z**2 > 0) | any_nan(z, e)
+    return excluded(~inside, _log_kernel(jnp.where(inside, z, 0.0), e) - _log_norm(e))
 
 
 @jax.jit

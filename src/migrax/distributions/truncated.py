@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ._base import AbstractDistribution, check_edges
 from ._foreign import check_density
 from ._foreign_integrals import Foreign
-from ._interval import clip, sample_by_bisection
+from ._interval import clip, excluded, sample_by_bisection
 from ._quadrature import log_sum
 from ._ranges import known_bins, outside_of, pairs_of
 from .normal import Normal
@@ -67,9 +67,9 @@ class Truncated(AbstractDistribution):
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
         """The log of the density at `x`; -inf outside the range."""
         x = jnp.asarray(x)
-        value = self.base.log_prob(x)
-        outside = outside_of(x, self.ranges) | jnp.isneginf(value)
-        return jnp.where(outside, -jnp.inf, value - self._log_total())
+        value, total = self.base.log_prob(x), self._log_total()
+        total = jnp.where(jnp.isneginf(total), 0.0, total)  # nothing of nothing is nothing
+        return excluded(outside_of(x, self.ranges), value - total)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability of the part of the interval that lies in the ranges."""
