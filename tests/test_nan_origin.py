@@ -87,3 +87,13 @@ def test_the_line_is_one_of_the_model():
     assert f"operation 'log' in test_nan_origin.py:{line_of(density, 'log_prob')}" in result.message
     result = mx.fit(mx.UnbinnedNLL(distribution=lambda p: mx.distributions.Exponential(rate(p))), {"rate": 1.0}, x)
     assert "because of the operation 'log'. " in result.message
+
+
+def test_a_sum_in_blocks():
+    """Of many events, which a loop sums."""
+
+    def density(p, x):
+        return mx.distributions.Normal(p["m"], jnp.sqrt(p["s"])).log_prob(x)
+
+    result = mx.fit(mx.UnbinnedNLL(density), {"m": 1.0, "s": -1.0}, jnp.linspace(0.0, 1.0, 40_000))
+    assert f"operation 'sqrt' in test_nan_origin.py:{line_of(density, 'sqrt')}" in result.message

@@ -57,6 +57,18 @@ MIXED = {
     "rows of an array as long": (lambda p, x: WIDTHS[jnp.arange(x.shape[0])] * x, X),
     "until all rows are done": (lambda p, x: jax.lax.while_loop(lambda y: jnp.any(y > 1), lambda y: y / 2, x), X),
     "a scan over rows": (lambda p, x: jax.lax.scan(lambda c, y: (c + y, c * p["m"]), 0.0, x)[1], X),
+    "the number of rows": (lambda p, x: x * p["m"] + p["s"] / x.shape[0], X),
+    "the number of rows in a loop": (lambda p, x: x * jax.lax.fori_loop(0, 2, lambda i, c: c / len(x), p["m"]), X),
+    "as many steps as rows": (lambda p, x: x * jax.lax.fori_loop(0, len(x), lambda i, c: c + 1e-6, p["m"]), X),
+    "the largest place": (lambda p, x: x * p["m"] + jnp.max(jnp.arange(x.shape[0])), X),
+    "random numbers": (lambda p, x: x * p["m"] + jax.random.normal(jax.random.key(0), x.shape), X),
+    "a grid as long": (
+        lambda p, x: jnp.interp(x, jnp.linspace(0.0, 5.0, len(x)), p["m"] * jnp.linspace(0.0, 1.0, len(x))),
+        X,
+    ),
+    "a choice by their number": (lambda p, x: x * p["m"] if len(x) == N else x * p["s"], X),
+    "zeros as long as the data": (lambda p, x: x * p["m"] + jnp.zeros(N), X),
+    "a print": (lambda p, x: (jax.debug.callback(lambda m: None, p["m"]), x * p["m"])[1], X),
     "a choice by the data": (
         lambda p, x: jax.lax.cond(x[0] > 1.0, lambda: x * p["m"], lambda: x * p["s"]),
         X,
@@ -67,13 +79,13 @@ MIXED = {
 @pytest.mark.parametrize("name", ROWWISE)
 def test_what_is_of_its_own_row(name):
     fn, rows = ROWWISE[name]
-    assert is_rowwise(fn, P, rows)
+    assert is_rowwise(fn, P, rows, chunks._BLOCK)
 
 
 @pytest.mark.parametrize("name", MIXED)
 def test_what_is_not(name):
     fn, rows = MIXED[name]
-    assert not is_rowwise(fn, P, rows)
+    assert not is_rowwise(fn, P, rows, chunks._BLOCK)
 
 
 @pytest.mark.grid
@@ -97,7 +109,7 @@ def test_few_rows_are_taken_at_once():
     assert "scan" in str(jax.make_jaxpr(lambda p: mx.chunked_sum(ROWWISE["formula"][0], p, X, chunk_size=None))(P))
 
 
-def test_what_is_infinite_or_nan_stays_so():
+def test_what_is_infinite_or_nan_is_not_finite():
     """NaN for what is infinite in a row that two blocks hold."""
     fn = lambda p, x: p["m"] * jnp.log(x)  # noqa: E731
     total = jax.jit(lambda x: mx.chunked_sum(fn, P, x, chunk_size=None))

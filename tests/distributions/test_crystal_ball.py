@@ -234,3 +234,8 @@ def test_no_norm():
         assert np.isfinite(CrystalBall(0.0, 1.0, 1.0, n, -9.0).log_prob(0.0))
     assert np.isneginf(CrystalBall(0.0, 1.0, 1.0, 2.0, -9.0, 3.0).log_prob(3.1))
     assert np.isneginf(CrystalBall(0.0, 1.0, 1.0, 2.0, -9.0, 3.0).log_integral(3.1, 4.0))
+
+
+def test_a_tail_at_infinity():
+    x = jnp.linspace(0.0, 5.0, 7)
+    np.testing.assert_allclose(CrystalBall(2.0, 1.0, INF, 2.0).log_prob(x), Normal(2.0, 1.0).log_prob(x), rtol=1e-14)

@@ -3,6 +3,7 @@
 import functools
 
 import checks
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -11,7 +12,7 @@ import pytest
 from checks import Case
 from scipy import stats
 
-from migrax.distributions import Exponential, Normal, Truncated, TruncatedNormal, Uniform
+from migrax.distributions import Exponential, Mixture, Normal, Truncated, TruncatedNormal, Uniform
 
 INF = float("inf")
 
@@ -181,3 +182,27 @@ def test_derivatives_in_the_ends():
     np.testing.assert_allclose(got, np.array(exact, float), rtol=1e-12)
     got = jax.grad(lambda e: Uniform(e[0], e[1]).log_integral(-3.0, x))(ends)
     np.testing.assert_allclose(got, [-1 / 1.5 + 1 / 3, -1 / 3], rtol=1e-14)
+
+
+def test_a_base_without_numbers_outside():
+    """Of a base that is infinite or NaN outside of the range nothing is left there."""
+
+    class Base(eqx.Module):
+        def log_prob(self, x):
+            return -0.5 * jnp.log(x) - 0.5 * jnp.log1p(-x) - jnp.log(jnp.pi)
+
+        def cdf(self, x):
+            return 2 / jnp.pi * jnp.arcsin(jnp.sqrt(x))
+
+    x = jnp.array([-1.0, 0.0, 0.05, 0.5, 1.0, 2.0, jnp.inf, 1e200])
+    d = Truncated(Base(), 0.1, 0.9)
+    np.testing.assert_array_equal(jnp.isneginf(d.log_prob(x)), [1, 1, 1, 0, 1, 1, 1, 1])
+    slope = jax.grad(lambda high, x: Truncated(Base(), 0.1, high).log_prob(x))
+    assert np.all(np.isfinite(jax.vmap(slope, (None, 0))(0.9, x)))
+    mixture = Mixture([d, Uniform(-2.0, 9.0)], fractions=[0.3])
+    np.testing.assert_allclose(mixture.log_prob(-1.0), np.log(0.7 / 11), rtol=1e-14)
+
+
+def test_an_empty_range_has_no_density():
+    assert np.isnan(Truncated(Normal(2.0, 1.0), 0.0, 0.0).log_prob(0.0))
+    assert np.isneginf(Truncated(Exponential(2.0), -3.0, -1.0).log_prob(-2.0))  # nothing of nothing

@@ -14,8 +14,8 @@ import numpy as np
 from jax.extend import core
 from jaxtyping import Array, Float
 
-from .._host.control_flow import numbers_of_scan
 from .._parameters.space import Space
+from .._util.jaxprs import numbers_of_scan
 from .._util.typing import PyTree
 
 _MAX_KINKS = 64  # of one parameter

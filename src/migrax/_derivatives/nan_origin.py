@@ -12,6 +12,7 @@ from .._host.bound import evaluate
 from .._host.plan import evaluate_once
 from .._host.trips import TooLong
 from .._parameters.space import ravel, resolve_at
+from .._util.chunks import whole_sums
 from .._util.jaxprs import called
 from .._util.typing import PyTree
 
@@ -60,7 +61,8 @@ def _names_text(bad: np.ndarray, names: tuple[str, ...]) -> str:
 
 
 def _evaluate(fn: Any, x: Array) -> _Made:
-    closed = jax.make_jaxpr(fn)(x)
+    with whole_sums():  # operations in a loop are not looked at
+        closed = jax.make_jaxpr(fn)(x)
     inputs = [_Made(x, None, ())]
     return _evaluate_jaxpr(closed.jaxpr, [_Made(c, None, ()) for c in closed.consts], inputs)[0]
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from .._util.jaxprs import numbers_of_scan
 from .trips import LONGEST_BRANCH, MAX_TRIPS, TooLong
 
 Function = Callable[..., Sequence[Any]]
@@ -55,14 +56,6 @@ def _while(equation: Any, make: Make) -> Function:
 
 def _where(which: Any, yes: Any, no: Any) -> Any:
     return np.where(np.reshape(which, which.shape + (1,) * (np.ndim(yes) - which.ndim)), yes, no)
-
-
-def numbers_of_scan(params: Any) -> tuple[int, int]:
-    """How many inputs of a scan are constant, and how many are carried."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = params["ft_in"].unpack()  # as of JAX 0.12
-    return len(consts), len(carry)
 
 
 def _scan(equation: Any, make: Make) -> Function:

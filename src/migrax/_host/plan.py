@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from .._util.jaxprs import called
@@ -165,7 +164,7 @@ class Plan:
 
     def run(self, *inputs: Any) -> list[Any]:
         """As a call; numbers may be NumPy's scalars, and NumPy may warn of what is not finite."""
-        calls = self._calls or self._ready()
+        calls = self._ready() if self._calls is None else self._calls
         values = self._blank.copy()
         for slot, x in zip(self._inputs, inputs, strict=True):
             values[slot] = x
@@ -247,8 +246,6 @@ class _Flattened:
         name, params = equation.primitive.name, equation.params
         if (inner := called(equation)) is not None:
             return inner, range(len(ins))
-        if name == "call_hi_primitive":
-            return _expanded(params["_prim"]), range(len(ins))
         if name == "custom_linear_solve":
             lengths, solve = params["const_lengths"], params["jaxprs"].solve
             before = lengths.matvec + lengths.vecmat
@@ -259,15 +256,6 @@ class _Flattened:
                 branches = params["branches"]
                 return branches[min(max(int(which), 0), len(branches) - 1)], range(1, len(ins))
         return None, ()
-
-
-def _expanded(high: Any) -> Any:
-    """What a high-level primitive stands for (as of JAX 0.12, a search in sorted numbers is one)."""
-
-    def flat(*leaves: Any) -> list[Any]:
-        return jax.tree.leaves(high.expand(*jax.tree.unflatten(high.in_tree, leaves)))
-
-    return jax.make_jaxpr(flat)(*(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in high.in_avals_flat))
 
 
 def _jaxpr(closed: Any) -> Any:

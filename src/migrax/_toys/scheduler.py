@@ -47,7 +47,7 @@ def batches(job: Job, batch_plan: Plan, store: Store | None) -> Iterator[FitResu
     stored = np.array([store is not None and store.has(i) for i in range(len(firsts))])
     stored = agreed(job.mesh, stored)  # another process need not see yet what one has just written
     shapes = _shapes_of(job, batch_plan) if np.any(stored) else None
-    batch_calls = Calls(job, batch_plan)
+    batch_calls = Calls(job, batch_plan, alone=store is None and job.source.n <= size)
     pending = deque(i for i in range(len(firsts)) if not stored[i])
     with Ahead(batch_calls, batch_plan.workers) as ahead:
         for i, first in enumerate(firsts):
@@ -82,8 +82,9 @@ def _shapes_of(job: Job, batch_plan: Plan) -> FitResult:
 class Calls:
     """Fits ranges of toys, in pieces that fit into memory."""
 
-    def __init__(self, job: Job, batch_plan: Plan):
-        self.job, self.how, self.lanes = job, batch_plan, batch_plan.lanes
+    def __init__(self, job: Job, batch_plan: Plan, alone: bool):
+        """`alone`: there is one batch, which is not stored."""
+        self.job, self.how, self.lanes, self.alone = job, batch_plan, batch_plan.lanes, alone
         self.piece = batch_plan.rows(batch_plan.size)
         self.limit = budget(job.device, max(batch_plan.workers, 1)) * batch_plan.devices
         self.warned = self.ready = False
@@ -133,7 +134,7 @@ class Calls:
 
     def finish(self, pieces: list[tuple[PyTree, FitResult, np.ndarray]]) -> FitResult:
         """Joins the pieces, with the full fit of the toys that are not trusted."""
-        alone = self.job.source.n <= self.how.size and len(pieces) == 1
+        alone = self.alone and len(pieces) == 1
         results = [refit_failed(self.job, *piece, alone) for piece in pieces]
         return results[0] if len(results) == 1 else jax.tree.map(lambda *parts: np.concatenate(parts), *results)
 

@@ -1,7 +1,9 @@
 """Long sums over rows, streamed in chunks so that gradients and exact Hessians hold the arrays of one chunk only."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import equinox as eqx
@@ -17,6 +19,17 @@ from .typing import PyTree
 
 _DEFAULT = 10_000  # rows per chunk for data on disk, which fit into the cache of a core
 _BLOCK, _MANY = 8192, 30_000  # rows in a chunk of so many rows or more in memory
+_WHOLE: ContextVar[bool] = ContextVar("whole", default=False)
+
+
+@contextlib.contextmanager
+def whole_sums() -> Iterator[None]:
+    """Sums within are not taken in chunks that the user does not ask for."""
+    token = _WHOLE.set(True)
+    try:
+        yield
+    finally:
+        _WHOLE.reset(token)
 
 
 def chunked_sum(
@@ -63,7 +76,7 @@ def _is_for_blocks(terms: Callable, params: PyTree, rows: PyTree) -> bool:
     its own row. Rows that are spread over devices stay whole."""
     if _length(rows) < _MANY or jax.default_backend() != "cpu" or jax.device_count() > 1:
         return False
-    return is_rowwise(terms, params, rows)
+    return not _WHOLE.get() and is_rowwise(terms, params, rows, _BLOCK)
 
 
 def sum_over_chunks(fn: Callable[[PyTree, Bool[Array, " rows"]], PyTree], rows: PyTree, chunk_size: int | None) -> Any:

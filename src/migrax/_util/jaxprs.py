@@ -1,6 +1,8 @@
-"""What an equation of a jaxpr calls."""
+"""What an equation of a jaxpr calls, and with which operands."""
 
 from typing import Any
+
+import jax
 
 _CALLS = (
     "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call",
@@ -11,6 +13,25 @@ _CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")  # the parameters that ma
 
 def called(equation: Any) -> Any:
     """The jaxpr, closed or not, that an equation only calls with its inputs; `None` if it does something itself."""
+    if equation.primitive.name == "call_hi_primitive":
+        return _expanded(equation.params["_prim"])
     if equation.primitive.name not in _CALLS:
         return None
     return next((equation.params[key] for key in _CALLED if key in equation.params), None)
+
+
+def numbers_of_scan(params: Any) -> tuple[int, int]:
+    """How many inputs of a scan are constant, and how many are carried."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()  # as of JAX 0.12
+    return len(consts), len(carry)
+
+
+def _expanded(high: Any) -> Any:
+    """What a high-level primitive stands for (as of JAX 0.12, a search in sorted numbers is one)."""
+
+    def flat(*leaves: Any) -> list[Any]:
+        return jax.tree.leaves(high.expand(*jax.tree.unflatten(high.in_tree, leaves)))
+
+    return jax.make_jaxpr(flat)(*(jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in high.in_avals_flat))

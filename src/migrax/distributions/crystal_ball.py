@@ -188,7 +188,8 @@ class _Shape(NamedTuple):
         # both sides are evaluated everywhere, each at its own distance or 0, where it is 0
         from_left = _log_side(jnp.where(left, self.mu - x, 0.0) / self.below.sigma, self.below)
         from_right = _log_side(jnp.where(left, 0.0, x - self.mu) / self.above.sigma, self.above)
-        return excluded(outside, from_left + from_right - self._log_mass(self.low, self.high))
+        log_mass = jnp.where(outside, 0.0, self._log_mass(self.low, self.high))
+        return excluded(outside, from_left + from_right - log_mass)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Array:
         a, b = jnp.broadcast_arrays(*clip(low, high, self.low, self.high))
@@ -273,4 +274,5 @@ def _log_side(s: Array, side: _PeakSide) -> Array:
         return -0.5 * s**2
     steps = jnp.where(s > side.alpha, s - side.alpha, 0.0)
     core = jnp.where(s > side.alpha, side.alpha, s)
-    return -0.5 * core**2 - side.n * jnp.log1p(side.alpha * steps / side.n)
+    slope = jnp.where(jnp.isinf(side.alpha), 0.0, side.alpha) / side.n
+    return -0.5 * core**2 - side.n * jnp.log1p(slope * steps)

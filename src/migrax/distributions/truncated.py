@@ -67,9 +67,13 @@ class Truncated(AbstractDistribution):
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
         """The log of the density at `x`; -inf outside the range."""
         x = jnp.asarray(x)
-        value, total = self.base.log_prob(x), self._log_total()
-        total = jnp.where(jnp.isneginf(total), 0.0, total)  # nothing of nothing is nothing
-        return excluded(outside_of(x, self.ranges), value - total)
+        outside = outside_of(x, self.ranges)
+        # a point that is inside instead: the base may be infinite or NaN elsewhere
+        value, total = self.base.log_prob(jnp.where(outside, _middle(*self.ranges[0]), x)), self._log_total()
+        # Of nothing in a range there is nothing, but an empty range has no density.
+        has_inside = outside | (jnp.asarray(self.low) < self.high)
+        total = jnp.where(jnp.isneginf(total), jnp.where(has_inside, 0.0, jnp.nan), total)
+        return excluded(outside, value - total)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability of the part of the interval that lies in the ranges."""
@@ -116,6 +120,14 @@ class Truncated(AbstractDistribution):
         for left, right in itertools.pairwise(ends):
             overlap = overlap | ~(jnp.asarray(left) <= right)
         return jnp.where(overlap, jnp.nan, self._mass(self.low, self.high))
+
+
+def _middle(low: ArrayLike, high: ArrayLike) -> Array:
+    """A finite point of a range."""
+    low, high = jnp.asarray(low), jnp.asarray(high)
+    a, b = (jnp.where(jnp.isfinite(end), end, 0.0) for end in (low, high))
+    below, above = jnp.isfinite(low), jnp.isfinite(high)
+    return jnp.where(below & above, 0.5 * a + 0.5 * b, jnp.where(below, a + 1, jnp.where(above, b - 1, 0.0)))
 
 
 class TruncatedNormal(AbstractDistribution):
