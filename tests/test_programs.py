@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 import migrax as mx
+from migrax._fit.evaluated import inputs_of, traced
 from migrax._host import trips
 from migrax._host.hosted import hosted
 from migrax._host.ways import forced_to
+from migrax._likelihoods.base import as_likelihood
 from problems import PROBLEMS, expected
 
 NLL, PARAMS, DATA = PROBLEMS["joint"]
@@ -123,6 +125,16 @@ def test_the_cost_decides():
     jax.clear_caches()
     programs = compiled_by(lambda: mx.fit(long, {"m": 0.8}, x))
     assert sorted(programs) == ["expansion", "value_and_gradient"]
+
+
+def test_no_program_is_made_of_calls_whose_time_is_the_likelihoods():
+    """Of a sum over many events the kernels take all the time; one of few is made a program after some calls."""
+    nll, up = as_likelihood(DENSITY), jnp.asarray(0.5)
+    for n, is_long in ((2000, False), (500_000, True)):
+        x = jnp.asarray(np.random.default_rng(0).normal(0, 1, n))
+        with forced_to("kernels"):
+            objective, _ = traced(nll, SHAPE, x, up, False).at(inputs_of(nll, SHAPE, x, up))
+        assert objective.is_long == is_long
 
 
 def test_programs_inside_of_jit():

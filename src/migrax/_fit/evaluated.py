@@ -34,6 +34,7 @@ _PROGRAM = 1e-3  # seconds to compile a whole program, for each equation of the 
 # Many lanes one after the other are a program if they take longer than this: each step some time, more for each entry
 # of a matrix, and the gradient by XLA, which is so much quicker than NumPy.
 _PATIENCE, _STEP, _ENTRY, _QUICKER = 5.0, 3e-4, 1e-8, 3.0
+_LONG = 3e-3  # seconds of a gradient: ten times a step of Python
 # Arrays up to this size are compared number by number, to see whether they are those of the last call.
 _SMALL = 1000
 
@@ -48,10 +49,11 @@ class Objective(Differentiated):
 
     constant: Any
     ndata: Any
+    is_long: bool  # beside a gradient by XLA all else takes little time: one program for the whole call gains nothing
 
-    def __init__(self, value: Any, gradient: Any, expansion: Any, constant: Any, ndata: Any):
+    def __init__(self, value: Any, gradient: Any, expansion: Any, constant: Any, ndata: Any, *, is_long: bool = False):
         self._value, self._gradient, self._expansion = value, gradient, expansion
-        self.constant, self.ndata = constant, ndata
+        self.constant, self.ndata, self.is_long = constant, ndata, is_long
 
     def __call__(self, x: Any, args: Any = None) -> Any:
         return np.asarray(self._value(x)[0])[()]
@@ -165,7 +167,9 @@ class Traced:
         if self._programs is None:
             self._programs = _programs(self._closed, self._residuals)
         value, gradient, expansion, *jacobian = (lambda x, f=f: f(x, *leaves) for f in self._programs)
-        return Objective(value, gradient, expansion, *at.of_data), Residuals(jacobian[0]) if jacobian else None
+        is_long = at.gradient_cost / _QUICKER > _LONG
+        objective = Objective(value, gradient, expansion, *at.of_data, is_long=is_long)
+        return objective, Residuals(jacobian[0]) if jacobian else None
 
 
 class _AtData(NamedTuple):

@@ -66,7 +66,8 @@ def direct(fn: Callable[..., Any]) -> Callable[..., Any]:
             found[1].set_ready(kind)
             return program(fitted, *args)
         out = to_jax(out, jax.tree.leaves((fitted, args)))
-        found[1].add(kind, time.perf_counter() - start_time, lambda: program(fitted, *args))
+        if not found[0].objective.is_long:
+            found[1].add(kind, time.perf_counter() - start_time, lambda: program(fitted, *args))
         return out
 
     return call

@@ -18,7 +18,7 @@ from .rowwise import is_rowwise
 from .typing import PyTree
 
 _DEFAULT = 10_000  # rows per chunk for data on disk, which fit into the cache of a core
-_BLOCK, _MANY = 8192, 30_000  # rows in a chunk of so many rows or more in memory
+_BLOCK, _MANY = 6000, 30_000  # rows in a chunk of so many or more in memory; arrays of 2^n rows collide in caches
 _WHOLE: ContextVar[bool] = ContextVar("whole", default=False)
 
 
