@@ -66,7 +66,7 @@ def is_rowwise(fn: Callable[[PyTree, PyTree], Any], params: PyTree, rows: PyTree
     sizes = _Pair(leaves[-1].shape[0], fewer)
     some = [jax.ShapeDtypeStruct((fewer, *a.shape[1:]), a.dtype) for a in leaves[num_free:]]
     try:
-        of_all = jax.make_jaxpr(flat)(*leaves)
+        of_all: Any = jax.make_jaxpr(flat)(*leaves)
         of_some = jax.make_jaxpr(flat)(*leaves[:num_free], *some)
         if of_all.effects or [v.aval.shape for v in of_all.jaxpr.outvars] != [(sizes.n,)]:
             return False
