@@ -1,5 +1,6 @@
 """The Landau distribution."""
 
+import functools
 from typing import cast
 
 import jax
@@ -7,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from . import _landau_table as table
 from ._base import AbstractDistribution
 from ._interval import any_nan
-from ._quadrature import column, in_batches, log_panels, log_sum, pointwise
+from ._quadrature import log_panels
 from ._tails import log_add, log_complement, log_sub
 
 
@@ -35,11 +37,12 @@ class Landau(AbstractDistribution):
         self.mu, self.sigma = cast(Array, mu), cast(Array, sigma)
 
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
-        """The log of the density at `x`. Each point takes 112 evaluations."""
+        """The log of the density at `x`, by a polynomial of degree 14."""
         return _log_phi((jnp.asarray(x) - self.mu) / self.sigma) - jnp.log(self.sigma)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
-        """The log of the probability between `low` and `high`. Each interval takes 1120 evaluations."""
+        """The log of the probability between `low` and `high`, by a polynomial of degree 14 at each end and, where the
+        interval is narrow, at eight points inside."""
         return _log_interval(low, high, self.mu, self.sigma)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
@@ -62,25 +65,22 @@ class Landau(AbstractDistribution):
 # where everything is positive. V grows from 1 to infinity, and the integrand is where s V is about 1. With
 # a = pi (1 - 1/p), where log V is about p for large p, and p = 1 + log(1 + exp(u)), it falls like exp(u) on the left
 # and exp(-exp(u)) on the right. The nodes are trapezoidal ones in v, with u = U(l) + v - exp(-v), which move with l.
-_STEP = 1 / 14
+_STEP = 1 / 26
 _V = np.arange(-3.7, 4.3, _STEP)
-_T = _V - np.exp(-_V)
-_LOG_WEIGHTS = np.log(_STEP * (1 + np.exp(-_V)))
-_BATCH = 14
+NODES = _V - np.exp(-_V)
+LOG_WEIGHTS = np.log(_STEP * (1 + np.exp(-_V)))
 # zeta(2n), in the series of log(a / sin a) and 1 - a cot a (Abramowitz and Stegun 4.3.70 and 4.3.71)
 _ZETA = (
     1.6449340668482264, 1.0823232337111382, 1.0173430619844491, 1.0040773561979443, 1.0009945751278182,
     1.0002460865533080, 1.0000612481350587, 1.0000152822594087, 1.0000038172932650,
 )  # fmt: skip
-# Separates the tails; the larger one is the complement of the other. The median is at 1.3558.
-_MIDDLE = 1.36
 _LOG_PI = 1.1447298858494002
 _LOG_HALF = -0.6931471805599453
 # Below this, exp(-1 - l) would soon be infinite (squared, in second derivatives); it continues as a straight line.
 _LOWEST = {"float64": -200.0, "float32": -30.0}
 
 
-def _path(level: Array, t: Array) -> tuple[Array, Array, Array, Array]:
+def path(level: Array, t: Array) -> tuple[Array, Array, Array, Array]:
     """At the nodes: log(s V), where `level` is -log s; s (V - 1); the log of da/du; and pi - a."""
     below = jnp.logaddexp(0.0, -level)
     shift = 0.5 * below - 1.14 - jnp.log1p(jnp.logaddexp(0.0, level)) + t  # of u from `level`
@@ -120,50 +120,69 @@ def _level(x: Array) -> tuple[Array, Array]:
     return jnp.where(x > low, x, low) + 1, jnp.where(x > low, 0.0, low - x)
 
 
-def _nodes(x: Array) -> tuple[Array, Array]:
-    """The nodes and log weights; in float32 without the first ones, where the square of the small V - 1 would be 0."""
-    first = 0 if x.dtype == jnp.float64 else 15
-    return column(_T[first:], x), column(_LOG_WEIGHTS[first:], x)
-
-
 def _rate(level: Array) -> Array:
     return jnp.exp(-level)
 
 
-@jax.jit
-@pointwise
+def _polynomial(k: int, x: Array) -> Array:
+    """The function of number `k` in the tables, without what the tables leave out."""
+    index, t = table.place(jnp, x)
+    coefficients = jnp.asarray(table.tables()[k], x.dtype)[index]
+    value = coefficients[..., -1]
+    for n in range(coefficients.shape[-1] - 2, -1, -1):
+        value = value * t + coefficients[..., n]
+    return value
+
+
 def _log_phi(x: Array) -> Array:
     """The log of the standard density."""
+    x = jnp.asarray(x, jnp.result_type(float, x))
     level, lower = _level(x)
-    nodes, log_weights = _nodes(x)
-
-    def log_integrand(t: Array) -> Array:
-        g, rise, log_slope, _ = _path(level, t)
-        return g - rise + log_slope
-
-    logs = in_batches(log_integrand, nodes, _BATCH) + log_weights
-    return log_sum(logs) - _rate(level) * (1 + lower) - _LOG_PI
+    return _smooth_part(0, level - 1) - _rate(level) * (1 + lower)
 
 
-@jax.jit
-@pointwise
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _smooth_part(k: int, x: Array) -> Array:
+    """The derivative of order `k` of log phi(x) + exp(-1 - x)."""
+    return _restored(k, x)
+
+
+@_smooth_part.defjvp
+def _(k: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (t,) = primals, tangents
+    if k + 1 < table.NUM_ORDERS:
+        return _smooth_part(k, x), _smooth_part(k + 1, x) * t
+    return jax.jvp(lambda x: _restored(k, x), (x,), (t,))
+
+
+def _restored(k: int, x: Array) -> Array:
+    value, left, right = _polynomial(k, x), x < table.LEFT, x >= table.RIGHT
+    far = jnp.where(right, x, 1.0)
+    value = value - 2 * jnp.log(far) if k == 0 else value / far**k
+    return value - jnp.where(left, 0.5 * (1 + x) if k == 0 else 0.5 if k == 1 else 0.0, 0.0)
+
+
 def _log_tail(x: Array) -> Array:
     """The log of the cdf below the middle, of 1 - cdf above it."""
+    x = jnp.asarray(x, jnp.result_type(float, x))
     level, lower = _level(x)
-    nodes, log_weights = _nodes(x)
-    left = x < _MIDDLE
+    return _smooth_tail(level - 1) - jnp.where(x < table.MIDDLE, _rate(level) * (1 + lower), 0.0)
 
-    def log_integrand(t: Array) -> Array:
-        t = jnp.broadcast_to(t, (t.shape[0], *x.shape))
-        (g, rise, log_slope, remainder), (steepness, *_) = jax.jvp(lambda t: _path(level, t), (t,), (jnp.ones_like(t),))
-        # 1 - cdf by parts: 1 - exp(-s) and the integral of (pi - a) exp(-s V) s dV, which ends where s V does
-        above = g + jnp.log(remainder) + jnp.log(jnp.where(left, 1.0, steepness))
-        return jnp.where(left, log_slope, above) - rise
 
-    logs = in_batches(log_integrand, nodes, _BATCH) + log_weights
-    integral = log_sum(logs) - _rate(level) * (1 + lower) - _LOG_PI
-    first = log_complement(-_rate(jnp.where(left, 0.0, jnp.minimum(level, 40.0))))
-    return jnp.where(left, integral, log_add(integral, jnp.where(level > 40.0, -level, first)))
+@jax.custom_jvp
+def _smooth_tail(x: Array) -> Array:
+    """The same, with exp(-1 - x) added to the log of the cdf."""
+    far = jnp.where(x >= table.RIGHT, x, 1.0)
+    value = _polynomial(table.NUM_ORDERS, x) - jnp.log(far)
+    return value + jnp.where(x < table.LEFT, 0.5 * (1 + x), 0.0)
+
+
+@_smooth_tail.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (t,) = primals, tangents
+    tail, rate, left = _smooth_tail(x), _rate(1 + x), x < table.MIDDLE
+    hazard = jnp.exp(_smooth_part(0, x) - tail - jnp.where(left, 0.0, rate))
+    return tail, jnp.where(left, hazard - rate, -hazard) * t
 
 
 @jax.jit
@@ -173,7 +192,7 @@ def _log_interval(low: ArrayLike, high: ArrayLike, mu: ArrayLike, sigma: ArrayLi
     low, high, mu, sigma = jnp.broadcast_arrays(*(jnp.asarray(v, dtype) for v in (low, high, mu, sigma)))
     finite = jnp.stack([jnp.isfinite(low), jnp.isfinite(high)])
     ends = (jnp.where(finite, jnp.stack([low, high]), mu) - mu) / sigma
-    left, tails = ends < _MIDDLE, _log_tail(ends)
+    left, tails = ends < table.MIDDLE, _log_tail(ends)
     complements = log_complement(tails)
     below, above = jnp.where(left, tails, complements), jnp.where(left, complements, tails)
     infinite = ~finite
