@@ -18,6 +18,7 @@ from jaxtyping import Float
 from numpy.polynomial import chebyshev
 
 from .._host.plan import Plan
+from ._landau_path import LOG_WEIGHTS, NODES, path
 
 _DEGREE = 14
 LEFT, RIGHT = -6.0, 4.0  # one panel in exp(l) below the first, panels in log(l) above the second
@@ -41,7 +42,7 @@ PANELS = Panels()
 def place(xp: Any, x: Any) -> tuple[Any, Any]:
     """The number of the panel in which each point lies, and its place there, from -1 to 1."""
     far = xp.exp(xp.minimum(x, LEFT) - LEFT)
-    between = xp.clip((x - LEFT) / _WIDTH, 0.0, PANELS.middle - 0.0)
+    between = xp.clip((x - LEFT) / _WIDTH, 0.0, float(PANELS.middle))
     octave = xp.clip(xp.log2(xp.maximum(x, RIGHT) / RIGHT), 0.0, _OCTAVES)
     along = xp.where(octave < _HALVES, 2 * octave, octave + _HALVES)
     v = xp.where(x < RIGHT, between, along)
@@ -92,9 +93,7 @@ def _smooth(x: np.ndarray) -> np.ndarray:
 
 
 def _along_the_path(x: np.ndarray) -> np.ndarray:
-    """By the path of steepest descent (`landau.py`): log phi and its derivatives are cumulants of s (V - 1)."""
-    from .landau import LOG_WEIGHTS, NODES  # which takes this table
-
+    """By the path of steepest descent (`_landau_path.py`): log phi and its derivatives are cumulants of s (V - 1)."""
     shapes = jax.ShapeDtypeStruct(x.shape, x.dtype), jax.ShapeDtypeStruct((NODES.size, 1), x.dtype)
     with jax.enable_x64(True):  # float32 is no reason for tables of seven digits
         plan = Plan(jax.make_jaxpr(_with_steepness)(*shapes))
@@ -123,8 +122,6 @@ def _along_the_path(x: np.ndarray) -> np.ndarray:
 
 def _with_steepness(level: Any, t: Any) -> tuple[Any, ...]:
     """The path and the derivative of its first part along it."""
-    from .landau import path
-
     t = jax.numpy.broadcast_to(t, (t.shape[0], *level.shape))
     out, (steepness, *_) = jax.jvp(lambda t: path(level, t), (t,), (jax.numpy.ones_like(t),))
     return *out, steepness

@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Float
 from . import _landau_table as table
 from ._base import AbstractDistribution
 from ._interval import any_nan
+from ._landau_path import rate_of
 from ._quadrature import log_panels
 from ._tails import log_add, log_complement, log_sub
 
@@ -59,69 +60,15 @@ class Landau(AbstractDistribution):
         return self.mu + self.sigma * draws
 
 
-# The integral along the path of steepest descent (Zolotarev, One-dimensional Stable Distributions (1986), 2.2.19): with
-# s = exp(-1 - l) and V(a) = a / sin(a) exp(1 - a cot(a)),
-#     cdf(l) = 1/pi int_0^pi exp(-s V) da,    phi(l) = s/pi int_0^pi V exp(-s V) da,
-# where everything is positive. V grows from 1 to infinity, and the integrand is where s V is about 1. With
-# a = pi (1 - 1/p), where log V is about p for large p, and p = 1 + log(1 + exp(u)), it falls like exp(u) on the left
-# and exp(-exp(u)) on the right. The nodes are trapezoidal ones in v, with u = U(l) + v - exp(-v), which move with l.
-_STEP = 1 / 26
-_V = np.arange(-3.7, 4.3, _STEP)
-NODES = _V - np.exp(-_V)
-LOG_WEIGHTS = np.log(_STEP * (1 + np.exp(-_V)))
-# zeta(2n), in the series of log(a / sin a) and 1 - a cot a (Abramowitz and Stegun 4.3.70 and 4.3.71)
-_ZETA = (
-    1.6449340668482264, 1.0823232337111382, 1.0173430619844491, 1.0040773561979443, 1.0009945751278182,
-    1.0002460865533080, 1.0000612481350587, 1.0000152822594087, 1.0000038172932650,
-)  # fmt: skip
-_LOG_PI = 1.1447298858494002
 _LOG_HALF = -0.6931471805599453
 # Below this, exp(-1 - l) would soon be infinite (squared, in second derivatives); it continues as a straight line.
 _LOWEST = {"float64": -200.0, "float32": -30.0}
-
-
-def path(level: Array, t: Array) -> tuple[Array, Array, Array, Array]:
-    """At the nodes: log(s V), where `level` is -log s; s (V - 1); the log of da/du; and pi - a."""
-    below = jnp.logaddexp(0.0, -level)
-    shift = 0.5 * below - 1.14 - jnp.log1p(jnp.logaddexp(0.0, level)) + t  # of u from `level`
-    u = level + shift
-    m = jnp.logaddexp(0.0, u)
-    p = 1 + m
-    # near a = 0
-    near = m < 0.19
-    ratio, by_zero = jnp.where(near, m / p, 0.1) ** 2, jnp.zeros_like(u)
-    for n in range(9, 0, -1):
-        by_zero = ratio * (_ZETA[n - 1] * (1 / n + 2) + by_zero)
-    # near a = pi, where log V - level is a difference of large numbers, unless it is written with `shift`
-    far = m > 5.3
-    m_, u_ = jnp.where(far, m, 10.0), jnp.where(far, u, 10.0)
-    inverse, by_pi = 1 / (1 + m_) ** 2, jnp.zeros_like(u)
-    for n in range(9, 0, -1):
-        by_pi = inverse * (_ZETA[n - 1] * (1 / n - 2 * m_) + by_pi)
-    by_pi = 1 + shift + jnp.log1p(jnp.exp(-u_)) + jnp.log(m_) + by_pi
-    # between
-    m_ = jnp.where(near | far, 1.0, m)
-    a = np.pi * m_ / (1 + m_)
-    between = jnp.log(a / jnp.sin(a)) + 1 - a * jnp.cos(a) / jnp.sin(a)
-    log_v = jnp.where(near, by_zero, between)
-    g = jnp.where(far, by_pi, log_v - level)
-    # s (V - 1), where V - 1 has all digits for small a
-    s = _rate(level)
-    rise = jnp.where(
-        far, jnp.exp(jnp.where(far, jnp.minimum(g, 30.0), 0.0)) - s, s * jnp.expm1(jnp.minimum(log_v, 60.0))
-    )
-    log_slope = _LOG_PI - jnp.logaddexp(0.0, -u) - 2 * jnp.log(p)
-    return g, rise, log_slope, np.pi / p
 
 
 def _level(x: Array) -> tuple[Array, Array]:
     """x + 1, limited to the lowest value from below; and the distance below that."""
     low = _LOWEST[x.dtype.name]
     return jnp.where(x > low, x, low) + 1, jnp.where(x > low, 0.0, low - x)
-
-
-def _rate(level: Array) -> Array:
-    return jnp.exp(-level)
 
 
 def _polynomial(k: int, x: Array) -> Array:
@@ -138,7 +85,7 @@ def _log_phi(x: Array) -> Array:
     """The log of the standard density."""
     x = jnp.asarray(x, jnp.result_type(float, x))
     level, lower = _level(x)
-    return _smooth_part(0, level - 1) - _rate(level) * (1 + lower)
+    return _smooth_part(0, level - 1) - rate_of(level) * (1 + lower)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -166,7 +113,7 @@ def _log_tail(x: Array) -> Array:
     """The log of the cdf below the middle, of 1 - cdf above it."""
     x = jnp.asarray(x, jnp.result_type(float, x))
     level, lower = _level(x)
-    return _smooth_tail(level - 1) - jnp.where(x < table.MIDDLE, _rate(level) * (1 + lower), 0.0)
+    return _smooth_tail(level - 1) - jnp.where(x < table.MIDDLE, rate_of(level) * (1 + lower), 0.0)
 
 
 @jax.custom_jvp
@@ -180,7 +127,7 @@ def _smooth_tail(x: Array) -> Array:
 @_smooth_tail.defjvp
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (t,) = primals, tangents
-    tail, rate, left = _smooth_tail(x), _rate(1 + x), x < table.MIDDLE
+    tail, rate, left = _smooth_tail(x), rate_of(1 + x), x < table.MIDDLE
     hazard = jnp.exp(_smooth_part(0, x) - tail - jnp.where(left, 0.0, rate))
     return tail, jnp.where(left, hazard - rate, -hazard) * t
 
@@ -203,7 +150,7 @@ def _log_interval(low: ArrayLike, high: ArrayLike, mu: ArrayLike, sigma: ArrayLi
     across = log_complement(log_add(below_a, above_b))
     by_tails = jnp.where(on_left | (above_a <= _LOG_HALF), one_side, across)
     a, b = ends
-    steepness = _rate(_level(a)[0]) + 2 / (2 + jnp.logaddexp(0.0, a))
+    steepness = rate_of(_level(a)[0]) + 2 / (2 + jnp.logaddexp(0.0, a))
     narrow = finite[0] & finite[1] & (high > low) & ((b - a) * steepness < 0.5)
     by_nodes = log_panels(_log_phi, jnp.where(narrow, a, 0.0), jnp.where(narrow, b, 0.1), nodes=8)
     out = jnp.where(narrow, by_nodes, by_tails)
