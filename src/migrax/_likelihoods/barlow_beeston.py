@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from .._util.logs import log, log1p
 from .counts import Counts, terms_from_mean
 
 _MAX_STEPS = 60
@@ -35,7 +36,7 @@ def barlow_beeston_terms(
     x = jnp.where(in_domain, x, 0.0)
     mu = b + jnp.sum(jnp.where(in_domain, c * a / (1 + x), 0.0), axis=0)
     extra = jnp.where(is_assigned, n / jnp.where(is_assigned, 1 - t, 1.0) - mu, 0.0)
-    simulated = jnp.sum(jnp.where(in_domain, a * (jnp.log1p(x) - x / (1 + x)), 0.0), axis=0)
+    simulated = jnp.sum(jnp.where(in_domain, a * (log1p(x) - x / (1 + x)), 0.0), axis=0)
     events = extra / jnp.where(is_assigned, strongest, 1.0)
     out = terms_from_mean(mu + extra, Counts(n), None) + simulated + events
     return jnp.where(jnp.all(in_domain | ~has_events, axis=0), out, jnp.nan)
@@ -62,7 +63,7 @@ def _equation(s: Array, n: Array, b: Array, c: Array, a: Array) -> tuple[Array, 
     slope = jnp.sum(c**2 * a * inverse**2, axis=0)
     positive = mu > 0
     mu = jnp.where(positive, mu, 1.0)
-    return jnp.where(positive, jnp.log(mu), jnp.nan) + s - jnp.log(n), 1 + ratio * slope / mu
+    return jnp.where(positive, log(mu), jnp.nan) + s - log(n), 1 + ratio * slope / mu
 
 
 def _search(n: Array, b: Array, c: Array, a: Array) -> tuple[Array, Bool[Array, "*bins"]]:
@@ -71,7 +72,7 @@ def _search(n: Array, b: Array, c: Array, a: Array) -> tuple[Array, Bool[Array, 
     solvable = jnp.isfinite(first)
     top = jnp.max(jnp.where(a > 0, c, 0.0), axis=0)
     # where 1 + c t becomes 0 for the strongest component
-    ceiling = jnp.where(top > 0, jnp.log1p(1 / jnp.where(top > 0, top, 1.0)), jnp.inf)
+    ceiling = jnp.where(top > 0, log1p(1 / jnp.where(top > 0, top, 1.0)), jnp.inf)
     start = jnp.where(solvable, -first, 0.0)
     low, high = jnp.minimum(start, 0.0), jnp.minimum(jnp.maximum(start, 0.0), ceiling)
     tolerance = 8 * jnp.finfo(n.dtype).eps

@@ -9,6 +9,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Scalar
 
 from .._derivatives.one_mode import jacobian
 from .._parameters.resolve import resolve
+from .._util.logs import log
 from .._util.typing import PyTree
 from .._util.unavailable import Unavailable
 from ..distributions._quadrature import log_sum
@@ -78,7 +79,7 @@ class BinnedNLL(AbstractLikelihood):
         safe_total = jnp.where(total > 0, total, 1.0)
         if self.log_expected is not None:
             log_p = self._log_probabilities(params, counts)
-            out = _counts.terms_from_log(log_p + jnp.log(safe_total).astype(log_p.dtype), counts, self.mask)
+            out = _counts.terms_from_log(log_p + log(safe_total).astype(log_p.dtype), counts, self.mask)
         else:
             # a probability of 0 has a derivative, but its log does not
             mu = self._expected(params, counts)
@@ -104,7 +105,7 @@ class BinnedNLL(AbstractLikelihood):
         else:
             mu = self._expected(params, counts)
             zero = mu == 0
-            log_mu = jnp.where(zero, -jnp.inf, jnp.log(jnp.where(zero, 1.0, mu)))
+            log_mu = jnp.where(zero, -jnp.inf, log(jnp.where(zero, 1.0, mu)))
         used = log_mu if self.mask is None else jnp.where(self.mask, log_mu, -jnp.inf)
         total = log_sum(jnp.ravel(used))
         none_expected = jnp.isneginf(total)

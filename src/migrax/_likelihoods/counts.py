@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._hints.calls import given, refuse_strangers
+from .._util.logs import log
 from .._util.poisson_draw import draw_poisson
 from .._util.tracing import is_concrete
 from .fault import Fault
+from .poisson_terms import from_log, from_mean
 
 
 class Counts(eqx.Module):
@@ -125,10 +127,10 @@ def terms_from_mean(mu: Array, counts: Counts, mask: ArrayLike | None) -> Float[
     n = counts.value.astype(mu.dtype)
     mu = mu if mask is None else jnp.where(mask, mu, 1.0)
     if counts.variance is None:
-        out = _from_mean(mu, n)
+        out = from_mean(mu, n)
     else:
         s, negative = scale(counts, mask)
-        out = jnp.where(negative, _gaussian(mu, counts), _from_mean(s * mu, jnp.where(negative, 1.0, s * n)))
+        out = jnp.where(negative, _gaussian(mu, counts), from_mean(s * mu, jnp.where(negative, 1.0, s * n)))
     return out if mask is None else jnp.where(mask, out, 0.0)
 
 
@@ -137,10 +139,10 @@ def terms_from_log(log_mu: Array, counts: Counts, mask: ArrayLike | None) -> Flo
     n = counts.value.astype(log_mu.dtype)
     log_mu = log_mu if mask is None else jnp.where(mask, log_mu, 0.0)
     if counts.variance is None:
-        out = _from_log(log_mu, n)
+        out = from_log(log_mu, n)
     else:
         s, negative = scale(counts, mask)
-        positive = _from_log(log_mu + jnp.log(s), jnp.where(negative, 1.0, s * n))
+        positive = from_log(log_mu + log(s), jnp.where(negative, 1.0, s * n))
         out = jnp.where(negative, _gaussian(jnp.exp(log_mu), counts), positive)
     return out if mask is None else jnp.where(mask, out, 0.0)
 
@@ -149,28 +151,6 @@ def _gaussian(mu: Array, counts: Counts) -> Array:
     """The Gaussian term of a bin whose weights add up to 0 or less, which a Poisson number cannot be."""
     assert counts.variance is not None
     return 0.5 * (counts.value - mu) ** 2 / jnp.where(counts.variance > 0, counts.variance, 1.0)
-
-
-# In an empty bin -n log mu is 0, but its derivative with respect to n is not: it moves a fit when the count becomes
-# positive. (The derivative of n log n, infinite there for any parameters, is left out.)
-
-
-def _from_log(log_mu: Array, n: Array) -> Array:
-    # n (exp(r) - 1 - r) with r = log(mu/n) has no cancellation where mu is near n
-    observed = n > 0
-    ratio = log_mu - jnp.log(jnp.where(observed, n, 1.0))
-    ratio = jnp.where(observed, ratio, 0.0)
-    empty = jnp.where(observed, 0.0, log_mu)
-    empty_term = jnp.exp(empty) - n * jnp.where(jnp.isneginf(empty), 0.0, empty)
-    return jnp.where(observed, n * (jnp.expm1(ratio) - ratio), jnp.where(n == 0, empty_term, jnp.nan))
-
-
-def _from_mean(mu: Array, n: Array) -> Array:
-    observed = n > 0
-    # n = 0 multiplies the derivatives of log mu, which overflow for tiny mu; above this limit the first four do not
-    has_log = observed | (mu > jnp.finfo(mu.dtype).tiny ** 0.2)
-    ratio = jnp.log(jnp.where(has_log, mu, 1.0) / jnp.where(observed, n, 1.0))
-    return jnp.where(observed | ((n == 0) & (mu >= 0)), mu - n - n * ratio, jnp.nan)
 
 
 def count_faults(mu: Array, zero: Array, counts: Counts, mask: ArrayLike | None) -> Any:

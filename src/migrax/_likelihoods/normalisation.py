@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .._host.evaluated import evaluated
+from .._util.logs import log, log1p
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .._util.unavailable import Unavailable
@@ -254,7 +255,7 @@ def _integral(
                 expected,
             )
     log_integral, error = _by_panels(lambda x: density.log(params, x), inner, pieces, flat)
-    return log_integral - jnp.log(expected), error, expected
+    return log_integral - log(expected), error, expected
 
 
 @evaluated
@@ -262,8 +263,8 @@ def _own_integral(
     function: Callable, params: PyTree, inner: tuple[Array, ...], pieces: tuple[Array, ...], flat: bool
 ) -> Array:
     """The integral of the function that should be a log density; 0 if it is more than a density's can be."""
-    log_integral, _ = _by_panels(lambda x: jnp.log(jnp.maximum(function(params, x), 0.0)), inner, pieces, flat)
-    return jnp.where(log_integral < jnp.log1p(_MAX_EXCESS), jnp.exp(log_integral), 0.0)
+    log_integral, _ = _by_panels(lambda x: log(jnp.maximum(function(params, x), 0.0)), inner, pieces, flat)
+    return jnp.where(log_integral < log1p(_MAX_EXCESS), jnp.exp(log_integral), 0.0)
 
 
 def _log_probabilities(d: Any, low: Array, high: Array) -> Array | None:

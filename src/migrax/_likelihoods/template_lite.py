@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
+from .._util.logs import log, log1p
 from .counts import Counts, terms_from_mean
 
 
@@ -22,7 +23,7 @@ def da_terms(
     k = jnp.where(known, mu, 1.0) ** 2 / jnp.where(known, mu_var, 1.0)
     # beta = (n + k) / (mu + k)
     shift = jnp.where(known, (n - mu) / (mu + k), 0.0)
-    log_beta = jnp.log1p(shift)
+    log_beta = log1p(shift)
     return _poisson(n, mu * (1 + shift)) + jnp.where(known, k * (shift - log_beta), 0.0)
 
 
@@ -52,9 +53,9 @@ def asy_terms(
     mu_, var = jnp.where(known, mu, 1.0), jnp.where(known, mu_var, 1.0)
     alpha, inverse = mu_**2 / var + 1, var / mu_
     # -alpha log1p(1/beta) + n log(alpha / (1 + beta)) + log(Gamma(n + alpha) / (Gamma(alpha) alpha^n)), beta = mu/var
-    log_l = -alpha * jnp.log1p(inverse) + n * jnp.log(alpha * inverse / (1 + inverse)) + _log_rising(alpha, n)
+    log_l = -alpha * log1p(inverse) + n * log(alpha * inverse / (1 + inverse)) + _log_rising(alpha, n)
     observed = n > 0
-    saturated = jnp.where(observed, n * jnp.log(jnp.where(observed, n, 1.0)) - n, 0.0)
+    saturated = jnp.where(observed, n * log(jnp.where(observed, n, 1.0)) - n, 0.0)
     return jnp.where(known, saturated - log_l, _poisson(n, jnp.where(known, 1.0, mu)))
 
 
@@ -65,9 +66,9 @@ def _log_rising(a: Array, n: Array) -> Array:
     """log(Gamma(a + n) / (Gamma(a) a^n)), without the cancellation of two large logs (Abramowitz and Stegun 6.1.41)."""
     large = a > _LARGE
     small = jnp.where(large, 1.0, a)
-    direct = gammaln(small + n) - gammaln(small) - n * jnp.log(small)
+    direct = gammaln(small + n) - gammaln(small) - n * log(small)
     a = jnp.where(large, a, _LARGE)
     x = n / a
     stirling = lambda z: (1 / 12 - (1 / 360 - 1 / (1260 * z**2)) / z**2) / z  # noqa: E731
-    series = a * (jnp.log1p(x) - x) + (n - 0.5) * jnp.log1p(x) + stirling(a + n) - stirling(a)
+    series = a * (log1p(x) - x) + (n - 0.5) * log1p(x) + stirling(a + n) - stirling(a)
     return jnp.where(large, series, direct)

@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, Scalar
 
 from .._hints.calls import check_callable
 from .._parameters.resolve import resolve
+from .._util.logs import log
 from .._util.poisson_draw import draw_poisson
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
@@ -210,7 +211,7 @@ class ExtendedUnbinnedNLL(AbstractLikelihood):
     def log_density_of(self, params: PyTree, x: Array) -> Array:
         if self.log_density is not None:
             return self.log_density(params, x)
-        return distribution_of(self.distribution, params).log_prob(x) + jnp.log(self.total_of(params))
+        return distribution_of(self.distribution, params).log_prob(x) + log(self.total_of(params))
 
     def total_of(self, params: PyTree) -> Array:
         if self.total is not None:

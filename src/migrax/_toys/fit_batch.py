@@ -19,7 +19,7 @@ from .._fit.result import FitResult
 from .._profile.crossing import Side
 from .._profile.minos import Minos, minos as find_minos, quick_minos
 from .._solvers import Migrad
-from .._util.jit import jit
+from .._util.jit import jit, jit_long
 from .._util.typing import PyTree
 from .lockstep import fit_lanes, in_parts
 from .plan import Job
@@ -32,7 +32,7 @@ _FEW = 32
 Rows = tuple[PyTree, Float[Array, "toys n"] | None, Bool[Array, " toys"]]  # toys, their starts, which of them to fit
 
 
-@jit
+@jit_long
 def fit_part(
     shared: PyTree, rows: Rows, options: tuple[Any, ...], lanes: int
 ) -> tuple[FitResult, Bool[Array, " toys"]]:
@@ -47,7 +47,7 @@ def fit_part(
     return result, trusted & found
 
 
-@jit
+@jit_long
 def fit_sharded(
     shared: PyTree, rows: Rows, options: tuple[Any, ...], lanes: int, mesh: Mesh
 ) -> tuple[FitResult, Bool[Array, " toys"]]:

@@ -22,7 +22,7 @@ from .._fit.minimiser import root_of_covariance
 from .._fit.objective import objective
 from .._fit.result import FitResult
 from .._likelihoods.base import AbstractLikelihood
-from .._util.jit import jit
+from .._util.jit import jit_long
 from .._util.typing import PyTree
 from .lockstep_finish import FinishedToy, LockstepSetting, SearchEnd, with_hessian, without_hessian
 from .lockstep_hessian import Matrix, Pairs, identity
@@ -54,7 +54,7 @@ class Lane(NamedTuple):
     evaluations: Array
 
 
-@jit
+@jit_long
 def fit_lanes(
     nll: AbstractLikelihood,
     params: PyTree,

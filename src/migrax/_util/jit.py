@@ -27,7 +27,9 @@ _CLOSED_OVER = (
 )
 
 # XLA's newer emitters take about 10 ms for each of the hundreds of small fusions of a fit, the older ones a third of
-# that, and the programs are equally fast (benchmarks/first_call.py, warm_fit.py). JAX 0.11.1 has the newer ones alone.
+# that, and the programs of one fit are equally fast (benchmarks/first_call.py, warm_fit.py). A program of many fits is
+# not: where a loop writes into the array that it reads, the older emitters' has no vector instructions. JAX 0.11.1 has
+# the newer ones alone.
 QUICK = {"xla_cpu_use_fusion_emitters": False}
 _WITHOUT_QUICK = (0, 11, 1)
 
@@ -44,8 +46,15 @@ def jit(fn: Callable[P, T]) -> Callable[P, T]:
     All inputs that are no arrays are static, and so are the values that functions among them capture (`Captured`): if
     these have changed since the last call, the function is traced again.
     """
-    programs = _Programs(fn)
+    return _jitted(fn, _Programs(fn))
 
+
+def jit_long(fn: Callable[P, T]) -> Callable[P, T]:
+    """`jit` for programs of many fits, whose time to run counts more than that to compile."""
+    return _jitted(fn, _Programs(fn, functools.partial(_Program, may_be_quick=False)))
+
+
+def _jitted(fn: Callable[P, T], programs: "_Programs") -> Callable[P, T]:
     @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         mesh = explicit_mesh(_arrays((args, kwargs)))
@@ -74,8 +83,9 @@ class _Static(eqx.Module):
 class _Program:
     """One function with its static inputs. JAX drops the compiled program with the last reference to this object."""
 
-    def __init__(self, fn: Callable, static: tuple[Any, ...], treedef: Any):
+    def __init__(self, fn: Callable, static: tuple[Any, ...], treedef: Any, may_be_quick: bool = True):
         self.nbytes = 0  # bytes of the data that functions among `static` capture
+        self._may_be_quick = may_be_quick
         self._traces = traces = [0]  # a list, so that `run` needs no reference to `self`, which would be a cycle
 
         def run(dynamic: tuple[Any, ...]) -> tuple[Any, Any, _Static]:
@@ -108,10 +118,10 @@ class _Program:
         return eqx.combine(arrays, static_outputs.value)
 
     def lowered(self, dynamic: tuple[Any, ...]) -> Any:
-        return (self.quick if quick_is_there() else self.plain).lower(dynamic)
+        return (self.quick if self._may_be_quick and quick_is_there() else self.plain).lower(dynamic)
 
     def _called(self, dynamic: tuple[Any, ...]) -> Any:
-        if _at_top_level(_arrays(dynamic)) and quick_is_there():
+        if self._may_be_quick and _at_top_level(_arrays(dynamic)) and quick_is_there():
             try:
                 return self.quick(dynamic)
             except ValueError as error:

@@ -16,6 +16,7 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, ArrayLike, Bool, Float
 
+from .._util.logs import log
 from ._quadrature import column, log_sum
 
 # on -1 to 1, from 0 on; every second one, from 0 on, is a node of Gauss's rule
@@ -104,7 +105,7 @@ def _by_nodes(
     coarse = jnp.sum(column(gauss, half) * jnp.exp(logs - jnp.where(possible, fine, 0.0)), axis=0)
     # for a smooth density the error of Kronrod's rule is about the square of the difference
     close = jnp.abs(coarse - 1) < jnp.finfo(values.dtype).eps ** 0.75
-    return jnp.log(half) + log_mean, usable & (jnp.any(jnp.isnan(logs), axis=0) | possible & close)
+    return log(half) + log_mean, usable & (jnp.any(jnp.isnan(logs), axis=0) | possible & close)
 
 
 @custom_vmap

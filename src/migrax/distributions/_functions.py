@@ -5,6 +5,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
+from .._util.logs import log1p
+
 _TERMS = 10
 
 
@@ -18,7 +20,7 @@ def log1p_ratio(r: Array) -> Array:
     for k in range(_TERMS, -1, -1):
         series = 1 / (2 * k + 1) + q2 * series
     far = jnp.where(small, 1.0, r)
-    return jnp.where(small, 2 / (2 + near) * series, jnp.log1p(far) / far)
+    return jnp.where(small, 2 / (2 + near) * series, log1p(far) / far)
 
 
 def largest_exponent(dtype: DTypeLike) -> float:
@@ -36,4 +38,4 @@ def log1p_remainder(y: Array) -> Array:
     for k in range(_TERMS, 0, -1):
         series = q**2 * (1 / (2 * k + 1) + series)
     far = jnp.where(small, 1.0, y)
-    return jnp.where(small, q * (near - 2 * series), far - jnp.log1p(far))
+    return jnp.where(small, q * (near - 2 * series), far - log1p(far))

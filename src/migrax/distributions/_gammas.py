@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._util.logs import log1p
+
 # Both series are used above this number, where they are exact to rounding; the recurrence leads there.
 _SHIFT = 10
 # B_2j / (2j (2j - 1)) (Abramowitz and Stegun 6.1.40)
@@ -14,7 +16,7 @@ _HALF = (-1 / 8, 1 / 192, -1 / 640, 17 / 14336, -31 / 18432, 691 / 180224, -5461
 def stirling_error(k: Array) -> Array:
     """log Gamma(k) - (k - 1/2) log k + k - log(2 pi) / 2 for k > 0; it falls as 1 / (12 k)."""
     j = _steps(k)
-    return _odd_series(_STIRLING, 1 / (k + _SHIFT)) + jnp.sum((k + j + 0.5) * jnp.log1p(1 / (k + j)) - 1, axis=0)
+    return _odd_series(_STIRLING, 1 / (k + _SHIFT)) + jnp.sum((k + j + 0.5) * log1p(1 / (k + j)) - 1, axis=0)
 
 
 def log_half_step(u: Array) -> Array:
@@ -24,8 +26,8 @@ def log_half_step(u: Array) -> Array:
     """
     negative = u < 0
     u = jnp.where(negative, -u, u)
-    out = _odd_series(_HALF, u / (1 + _SHIFT * u)) + 0.5 * jnp.log1p(_SHIFT * u)
-    out = out - jnp.sum(jnp.log1p(0.5 * u / (1 + _steps(u) * u)), axis=0)
+    out = _odd_series(_HALF, u / (1 + _SHIFT * u)) + 0.5 * log1p(_SHIFT * u)
+    out = out - jnp.sum(log1p(0.5 * u / (1 + _steps(u) * u)), axis=0)
     return jnp.where(negative, -out, out)
 
 

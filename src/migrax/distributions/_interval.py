@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
+from .._util.logs import log, log1p
+
 
 def clip(low: ArrayLike, high: ArrayLike, start: ArrayLike, stop: ArrayLike) -> tuple[Array, Array]:
     """The part of the interval between `start` and `stop`, empty (its end not above its start) if there is none.
@@ -37,7 +39,7 @@ def sample_by_bisection(
     log_total = jax.eval_shape(log_integral, jnp.asarray(low), jnp.asarray(high))
     u = jax.random.uniform(key, (*shape, *log_total.shape), log_total.dtype, minval=jnp.finfo(log_total.dtype).tiny)
     left = u < 0.5
-    return quantiles(log_integral, low, high, jnp.where(left, jnp.log(u), jnp.log1p(-u)), left)
+    return quantiles(log_integral, low, high, jnp.where(left, log(u), log1p(-u)), left)
 
 
 def quantiles(

@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from .._util.logs import log, log1p
+
 # The integral along the path of steepest descent (Zolotarev, One-dimensional Stable Distributions (1986), 2.2.19): with
 # s = exp(-1 - l) and V(a) = a / sin(a) exp(1 - a cot(a)),
 #     cdf(l) = 1/pi int_0^pi exp(-s V) da,    phi(l) = s/pi int_0^pi V exp(-s V) da,
@@ -25,7 +27,7 @@ _LOG_PI = 1.1447298858494002
 def path(level: Array, t: Array) -> tuple[Array, Array, Array, Array]:
     """At the nodes: log(s V), where `level` is -log s; s (V - 1); the log of da/du; and pi - a."""
     below = jnp.logaddexp(0.0, -level)
-    shift = 0.5 * below - 1.14 - jnp.log1p(jnp.logaddexp(0.0, level)) + t  # of u from `level`
+    shift = 0.5 * below - 1.14 - log1p(jnp.logaddexp(0.0, level)) + t  # of u from `level`
     u = level + shift
     m = jnp.logaddexp(0.0, u)
     p = 1 + m
@@ -40,11 +42,11 @@ def path(level: Array, t: Array) -> tuple[Array, Array, Array, Array]:
     inverse, by_pi = 1 / (1 + m_) ** 2, jnp.zeros_like(u)
     for n in range(9, 0, -1):
         by_pi = inverse * (_ZETA[n - 1] * (1 / n - 2 * m_) + by_pi)
-    by_pi = 1 + shift + jnp.log1p(jnp.exp(-u_)) + jnp.log(m_) + by_pi
+    by_pi = 1 + shift + log1p(jnp.exp(-u_)) + log(m_) + by_pi
     # between
     m_ = jnp.where(near | far, 1.0, m)
     a = np.pi * m_ / (1 + m_)
-    between = jnp.log(a / jnp.sin(a)) + 1 - a * jnp.cos(a) / jnp.sin(a)
+    between = log(a / jnp.sin(a)) + 1 - a * jnp.cos(a) / jnp.sin(a)
     log_v = jnp.where(near, by_zero, between)
     g = jnp.where(far, by_pi, log_v - level)
     # s (V - 1), where V - 1 has all digits for small a
@@ -52,7 +54,7 @@ def path(level: Array, t: Array) -> tuple[Array, Array, Array, Array]:
     rise = jnp.where(
         far, jnp.exp(jnp.where(far, jnp.minimum(g, 30.0), 0.0)) - s, s * jnp.expm1(jnp.minimum(log_v, 60.0))
     )
-    log_slope = _LOG_PI - jnp.logaddexp(0.0, -u) - 2 * jnp.log(p)
+    log_slope = _LOG_PI - jnp.logaddexp(0.0, -u) - 2 * log(p)
     return g, rise, log_slope, np.pi / p
 
 

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._util.logs import log
+
 SMALL = 0.5  # the series are exact to rounding for a |u| below this
 # log(sinh(x) / x) in powers of x² (Abramowitz and Stegun 4.5.64, integrated)
 _LOG_SINHC = (1 / 6, -1 / 180, 1 / 2835, -1 / 37800, 1 / 467775, -691 / 3831077250, 2 / 127702575)
@@ -18,7 +20,7 @@ def log_mean_exp(u: Array) -> Array:
     small = jnp.abs(u) < SMALL
     size = jnp.where(small, 1.0, jnp.abs(u))
     # for u > 0 the terms -u/2 and |u|/2 cancel exactly, and are not taken as a difference of large numbers
-    by_log = jnp.where(u > 0, 0.0, size) + jnp.log((1 - jnp.exp(-size)) / size)
+    by_log = jnp.where(u > 0, 0.0, size) + log((1 - jnp.exp(-size)) / size)
     return jnp.where(small, log_mean_exp_series(jnp.where(small, u, 0.0)), by_log)
 
 

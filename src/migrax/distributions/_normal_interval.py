@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._util.logs import log
 from ._stored import stored
 
 # An end beyond this is infinite: nothing overflows in single precision either.
@@ -114,7 +115,7 @@ def _from_ends(
     reference = jnp.where(is_narrow, middle, jnp.where(across, 0.0, jnp.where(is_left, b, a)))
     # log(1 - x) by its series where x is tiny, as 1 - x loses its digits
     whole = across & (both < _TINY)
-    log_p = jnp.where(whole, -both * (1 + both * (1 / 2 + both / 3)), -jnp.log(inverse)) - 0.5 * reference**2
+    log_p = jnp.where(whole, -both * (1 + both * (1 / 2 + both / 3)), -log(inverse)) - 0.5 * reference**2
     scale, sign = _SQRT_2PI_INVERSE * inverse, jnp.where(middle < 0, 1.0, -1.0)
     sinh, cosh = _narrow_densities(half, width)
     difference = jnp.where(is_narrow, sign * sinh, jnp.where(across, exp_b - exp_a, sign * (1 - ratio)))
@@ -145,7 +146,7 @@ def _narrow_densities(half: Array, width: Array) -> tuple[Array, Array]:
 @jax.custom_jvp
 def _log_tail_and_hazard(z: Array) -> tuple[Array, Array]:
     tail = _scaled_tail(z)
-    return jnp.log(tail) - 0.5 * z**2, _SQRT_2PI_INVERSE / tail
+    return log(tail) - 0.5 * z**2, _SQRT_2PI_INVERSE / tail
 
 
 @_log_tail_and_hazard.defjvp

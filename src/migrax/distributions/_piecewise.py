@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from .._util.logs import log
 from .._util.tracing import is_concrete
 
 
@@ -47,7 +48,7 @@ def check_contents(contents: Array, what: str) -> None:
 def log_or_nothing(a: Any) -> Array:
     """The log; -inf at 0, with derivatives 0, and NaN below."""
     positive = a > 0
-    return jnp.where(positive, jnp.log(jnp.where(positive, a, 1.0)), jnp.where(a == 0, -jnp.inf, jnp.nan))
+    return jnp.where(positive, log(jnp.where(positive, a, 1.0)), jnp.where(a == 0, -jnp.inf, jnp.nan))
 
 
 def lookup(table: Float[Array, "*lanes n"], index: Int[Array, "..."]) -> Float[Array, "..."]:

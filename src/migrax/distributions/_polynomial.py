@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
+from .._util.logs import log
 from ._interval import clip
 
 
@@ -35,9 +36,9 @@ def log_polynomial_integral(
     mean = jnp.zeros_like(half)
     for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
         mean = mean + weight * polynomial(from_low + half * (1 + node), from_high + half * (1 - node))
-    return jnp.where(empty, -jnp.inf, jnp.log(half) + safe_log(mean))
+    return jnp.where(empty, -jnp.inf, log(half) + safe_log(mean))
 
 
 def safe_log(value: Array) -> Array:
     """The log; -inf at 0, with derivatives 0, and NaN below."""
-    return jnp.where(value == 0, -jnp.inf, jnp.log(jnp.where(value == 0, 1.0, value)))
+    return jnp.where(value == 0, -jnp.inf, log(jnp.where(value == 0, 1.0, value)))

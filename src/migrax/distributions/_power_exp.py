@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._util.logs import log, log1p
 from ._quadrature import log_decay
 from ._tails import log_add
 
@@ -17,7 +18,7 @@ def log_ratio(x: Array, to: Array, gap: Array) -> Array:
     """log(x / to), precise also where the two are close; `gap` is their difference."""
     step = gap / to
     near = jnp.abs(step) < 0.5
-    return jnp.where(near, jnp.log1p(jnp.where(near, step, 0.0)), jnp.log(jnp.where(near, 1.0, x)) - jnp.log(to))
+    return jnp.where(near, log1p(jnp.where(near, step, 0.0)), log(jnp.where(near, 1.0, x)) - log(to))
 
 
 def log_power_exp(
@@ -52,7 +53,7 @@ def log_power_exp(
     )
     gaps = jnp.where(has_part & ~unbounded, gaps, 0.0)
     # Upwards the density falls like exp(-exp(v)), and the rule is much better on a finite interval: up to exp(-60).
-    last = jax.lax.stop_gradient(jnp.stack([jnp.full_like(k, jnp.inf), jnp.log1p(60 / k + jnp.sqrt(120 / k))]))
+    last = jax.lax.stop_gradient(jnp.stack([jnp.full_like(k, jnp.inf), log1p(60 / k + jnp.sqrt(120 / k))]))
     smaller = jnp.stack([ends[0], starts[1]])
     length = jnp.where(unbounded, last, log_ratio(smaller + gaps, smaller, gaps))
     r = rate * starts

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._util.logs import log, log1p
 from ._mean_exp import SMALL, log_mean_exp_series, mean_series, variance
 from ._stored import stored
 
@@ -25,13 +26,13 @@ def log_power_integral(near: Array, width: Array, rate: Array, n: Array) -> Arra
     dtype = jnp.result_type(float, near, width, rate, n)
     near, width, rate, n = (jnp.asarray(v, dtype) for v in (near, width, rate, n))
     y = rate * near
-    return _log_integral(width, rate * width / (1 + y), n)[0] - n * jnp.log1p(y)
+    return _log_integral(width, rate * width / (1 + y), n)[0] - n * log1p(y)
 
 
 @jax.custom_jvp
 def _log_integral(width: Array, r: Array, n: Array) -> Three:
     """log(width) + L, E and M."""
-    log_end, is_point = jnp.log1p(r), r == 0
+    log_end, is_point = log1p(r), r == 0
     ratio = jnp.where(is_point, 1.0, log_end / jnp.where(is_point, 1.0, r))
     u = (n - 1) * log_end
     small = jnp.abs(u) < SMALL
@@ -39,7 +40,7 @@ def _log_integral(width: Array, r: Array, n: Array) -> Three:
     e = jnp.exp(-size)
     inverse = 1 / (1 - e)
     factor = width * ratio * jnp.where(small, 1.0, (1 - e) / size)
-    log_integral = jnp.log(factor) + jnp.where(small, log_mean_exp_series(near), jnp.where(u > 0, 0.0, size))
+    log_integral = log(factor) + jnp.where(small, log_mean_exp_series(near), jnp.where(u > 0, 0.0, size))
     rest = 1 / size - e * inverse
     mean = jnp.where(small, mean_series(near), jnp.where(u > 0, rest, 1 - rest))
     end = jnp.where(small, 1 - near * mean, jnp.where(u > 0, e, 1.0) * size * inverse)
@@ -51,7 +52,7 @@ def _log_integral(width: Array, r: Array, n: Array) -> Three:
 def _(primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]) -> tuple[Three, Three]:
     (width, r, n), (t_width, t_r, t_n) = primals, tangents
     _, end, mean = out = _log_integral(*primals)
-    log_end, is_point = jnp.log1p(r), r == 0
+    log_end, is_point = log1p(r), r == 0
     flat = jnp.maximum(jnp.abs(n), 1.0) * jnp.abs(r) < _SMALL
     series = n * (r * ((n + 4) / 12 - r * (n + 2) / 8) - 0.5)
     slope = jnp.where(flat, series, (end - 1) / jnp.where(flat, 1.0, r))

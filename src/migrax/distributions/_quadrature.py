@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log, log1p
 from ._tails import log_add
 
 # The spacing of the exp-sinh nodes in the rule's own variable. With 1/16 the integrals of exp(-t) and exp(-t²/2) are
@@ -22,7 +23,7 @@ def log_sum(logs: Array) -> Array:
     nonzero = ~jnp.isneginf(largest)
     largest = jnp.where(nonzero, largest, 0.0)
     total = jnp.sum(jnp.exp(logs - largest), axis=0)
-    return jnp.where(nonzero, largest + jnp.log(jnp.where(nonzero, total, 1.0)), -jnp.inf)
+    return jnp.where(nonzero, largest + log(jnp.where(nonzero, total, 1.0)), -jnp.inf)
 
 
 def log_panels(
@@ -45,7 +46,7 @@ def log_panels(
     points, weights = _legendre(panels, nodes)
     t = a + width * column(points, width)
     logs = jnp.where(nonempty, log_density(jnp.where(nonempty, t, a)), 0.0) + column(np.log(weights), width)
-    return jnp.where(nonempty, jnp.log(width) + log_sum(logs), -jnp.inf)
+    return jnp.where(nonempty, log(width) + log_sum(logs), -jnp.inf)
 
 
 def log_decay(
@@ -88,8 +89,8 @@ def log_decay(
     u = scale * column(np.exp(log_nodes), scale)
     ratio = u * inverse
     values = log_density(u / (1 + ratio)) if batch is None else in_batches(log_density, u / (1 + ratio), batch)
-    logs = jnp.where(nonempty, values, 0.0) - 2 * jnp.log1p(ratio) + column(log_weights, scale)
-    return jnp.where(nonempty, jnp.log(scale) + log_sum(logs), -jnp.inf)
+    logs = jnp.where(nonempty, values, 0.0) - 2 * log1p(ratio) + column(log_weights, scale)
+    return jnp.where(nonempty, log(scale) + log_sum(logs), -jnp.inf)
 
 
 def log_tail(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log, log1p
 from ._interval import any_nan
 from ._stored import stored
 
@@ -22,7 +23,7 @@ def log_sub(a: Array, b: Array) -> Array:
     """log(exp(a) - exp(b)), where `b` may be -inf. -inf if a <= b, with derivatives 0 there."""
     positive, two = a > b, (a > b) & ~jnp.isneginf(b)
     gap = jnp.where(two, b, -1.0) - jnp.where(two, a, 0.0)
-    value = jnp.where(positive, a, 0.0) + jnp.where(two, jnp.log(-jnp.expm1(gap)), 0.0)
+    value = jnp.where(positive, a, 0.0) + jnp.where(two, log(-jnp.expm1(gap)), 0.0)
     return jnp.where(positive, value, jnp.where(any_nan(a, b), jnp.nan, -jnp.inf))
 
 
@@ -39,7 +40,7 @@ def _log_sum_and_parts(a: Array, b: Array) -> tuple[Array, Array, Array]:
     whole = 1 / (1 + fraction)
     part = fraction * whole
     parts = jnp.where(a > b, whole, part), jnp.where(a > b, part, whole)
-    log_sum, a_part, b_part = stored(fraction, jnp.maximum(a, b) + jnp.log1p(fraction), *parts)
+    log_sum, a_part, b_part = stored(fraction, jnp.maximum(a, b) + log1p(fraction), *parts)
     return log_sum, a_part, b_part
 
 
@@ -56,8 +57,8 @@ def log_complement(a: Array) -> Array:
     is_negative, is_nan = a < 0, any_nan(a)
     a = jnp.where(is_negative, a, -1.0)
     near_one = a > _LOG_HALF
-    by_expm1 = jnp.log(-jnp.expm1(jnp.where(near_one, a, -0.1)))
-    by_log1p = jnp.log1p(-jnp.exp(jnp.where(near_one, -1.0, a)))
+    by_expm1 = log(-jnp.expm1(jnp.where(near_one, a, -0.1)))
+    by_log1p = log1p(-jnp.exp(jnp.where(near_one, -1.0, a)))
     return jnp.where(is_negative, jnp.where(near_one, by_expm1, by_log1p), jnp.where(is_nan, jnp.nan, -jnp.inf))
 
 
@@ -114,4 +115,4 @@ def _by_nodes(log_prob: Callable[[Array], Array], a: Array, b: Array) -> tuple[A
     values = jnp.where(usable, values, 0.0)
     largest = jnp.where(usable, largest, 0.0)
     mean = jnp.tensordot(weights, jnp.exp(values - largest), axes=1)
-    return jnp.log(jnp.where(usable, half, 1.0)) + largest + jnp.log(mean), spread
+    return log(jnp.where(usable, half, 1.0)) + largest + log(mean), spread

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from ._base import AbstractDistribution, check_edges
 from ._bins_by_nodes import away_from, log_bins
 from ._interval import any_nan, excluded
@@ -41,7 +42,7 @@ class Argus(AbstractDistribution):
         x_ = jnp.where(inside, x, 0.5 * jnp.asarray(self.endpoint))
         part = x_ / self.endpoint
         w = (1 - part) * (1 + part)
-        log_kernel = jnp.log(2 * part / self.endpoint) + self.power * jnp.log(w) - self.c * part**2
+        log_kernel = log(2 * part / self.endpoint) + self.power * log(w) - self.c * part**2
         return excluded(~inside, log_kernel - self._log_norm())
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
@@ -82,14 +83,14 @@ def _log_mass(low: ArrayLike, high: ArrayLike, width: ArrayLike, c: ArrayLike, p
     dtype = jnp.result_type(float, low, high, width, c, power)
     low, high, width, c, power = jnp.broadcast_arrays(*(jnp.asarray(v, dtype) for v in (low, high, width, c, power)))
     k = power + 1
-    return log_power_exp(low, high, width, k, -c, lambda w: k * jnp.log(w) + c * (w - 1))
+    return log_power_exp(low, high, width, k, -c, lambda w: k * log(w) + c * (w - 1))
 
 
 @jax.jit
 def _standard_quantile(u: Array, c: Array, power: Array) -> Array:
     """x / endpoint where the probability above is `u`, by the density of log w, whose mode is at (power + 1) / -c."""
     k = power + 1
-    mode = jnp.where(c < -k, jnp.log(k / jnp.where(c < -k, -c, 1.0)), 0.0)
+    mode = jnp.where(c < -k, log(k / jnp.where(c < -k, -c, 1.0)), 0.0)
     r = c * jnp.exp(mode)
     edges = panels_around(mode, 1 / (jnp.abs(k + r) + jnp.sqrt(jnp.abs(r)) + jnp.sqrt(k)), mode - 40 / k, 0 * mode)
     log_w = invert(lambda x: k * x + c * jnp.expm1(x), edges, u)

@@ -6,6 +6,7 @@ from typing import cast
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from ._base import AbstractDistribution
 from ._interval import sample_by_bisection
 from ._polynomial import log_polynomial_integral, positions, safe_log
@@ -40,7 +41,7 @@ class Bernstein(AbstractDistribution):
         x = jnp.asarray(x)
         outside = (x < self.low) | (x > self.high)
         value = self._polynomial(*positions(jnp.where(outside, self.low, x), self.low, self.high))
-        norm = jnp.log(jnp.mean(self.coefficients, -1)) + jnp.log(self.high - self.low)
+        norm = log(jnp.mean(self.coefficients, -1)) + log(self.high - self.low)
         log_value = safe_log(jnp.where(outside, 0.0, value))
         return jnp.where(jnp.isneginf(log_value), -jnp.inf, log_value - norm)
 
@@ -48,7 +49,7 @@ class Bernstein(AbstractDistribution):
         """The log of the probability between `low` and `high`."""
         degree = self.coefficients.shape[-1] - 1
         mass = log_polynomial_integral(self._polynomial, degree, low, high, self.low, self.high)
-        return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - jnp.log(jnp.mean(self.coefficients, -1)))
+        return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - log(jnp.mean(self.coefficients, -1)))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters, by bisection of the cdf. They have no

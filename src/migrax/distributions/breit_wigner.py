@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log, log1p
 from ._base import AbstractDistribution
 from ._interval import clip, sample_by_bisection
 
@@ -38,7 +39,7 @@ class Cauchy(AbstractDistribution):
         far = jnp.abs(z) > 1
         size = jnp.where(far, jnp.abs(z), 1.0)
         ratio = jnp.where(far, 1 / size, z)
-        return -_LOG_PI - jnp.log(self.gamma) - 2 * jnp.log(size) - jnp.log1p(ratio**2)
+        return -_LOG_PI - log(self.gamma) - 2 * log(size) - log1p(ratio**2)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`."""
@@ -52,7 +53,7 @@ class Cauchy(AbstractDistribution):
         inside = jnp.arctan2(width * shrink_b * shrink_a, shrink_a * shrink_b + (z_a * shrink_a) * (z_b * shrink_b))
         above, below = jnp.arctan2(jnp.ones_like(z_a), z_a), jnp.arctan2(jnp.ones_like(z_b), -z_b)
         angle = jnp.where(from_below, jnp.where(to_above, jnp.pi, below), jnp.where(to_above, above, inside))
-        return jnp.where(empty, -jnp.inf, jnp.log(jnp.where(empty, 1.0, angle)) - _LOG_PI)
+        return jnp.where(empty, -jnp.inf, log(jnp.where(empty, 1.0, angle)) - _LOG_PI)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters."""
@@ -91,9 +92,9 @@ class RelativisticBreitWigner(AbstractDistribution):
         offset = (x - self.mass) / self.mass * (e + 1)
         # divided by its larger term, so that the square does not overflow
         scale = jax.lax.stop_gradient(jnp.maximum(jnp.abs(offset), g))
-        log_square = 2 * jnp.log(scale) + jnp.log((offset / scale) ** 2 + (g / scale) ** 2)
-        log_norm = jnp.log(2 / np.pi * gamma * g / p)
-        return jnp.where(outside, -jnp.inf, log_norm - jnp.log(self.mass) - log_square)
+        log_square = 2 * log(scale) + log((offset / scale) ** 2 + (g / scale) ** 2)
+        log_norm = log(2 / np.pi * gamma * g / p)
+        return jnp.where(outside, -jnp.inf, log_norm - log(self.mass) - log_square)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability of an energy between `low` and `high`."""
@@ -119,8 +120,8 @@ class RelativisticBreitWigner(AbstractDistribution):
         by_series = _imaginary_atanh((jnp.where(small, d, 0.0) * inverse, g * one * inverse), g, small)
         by_angles = self._by_angles(a_ + p, a_p, b_ + p * one, b_p, distance, one, d * p - g * q * one)
         integral = jnp.where(small, by_series, by_angles)
-        log_norm = jnp.log(2 / np.pi * gamma / p)
-        return jnp.where(empty, -jnp.inf, log_norm + jnp.log(jnp.where(empty, 1.0, integral)))
+        log_norm = log(2 / np.pi * gamma / p)
+        return jnp.where(empty, -jnp.inf, log_norm + log(jnp.where(empty, 1.0, integral)))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters, by bisection of the cdf. They have no
@@ -150,7 +151,7 @@ class RelativisticBreitWigner(AbstractDistribution):
         grows = real >= 0
         larger = jnp.where(grows, a_less**2 + q**2, a_plus**2 + q**2)
         larger = larger * jnp.where(grows, b_plus**2 + q_**2, b_less**2 + q_**2)
-        log_modulus = jnp.where(grows, 0.5, -0.5) * jnp.log1p(4 * distance * jnp.abs(real) / larger)
+        log_modulus = jnp.where(grows, 0.5, -0.5) * log1p(4 * distance * jnp.abs(real) / larger)
         return 0.5 * (p * angle - q * log_modulus) / gamma
 
 

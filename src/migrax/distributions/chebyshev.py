@@ -5,6 +5,7 @@ from typing import cast
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from ._base import AbstractDistribution
 from ._interval import sample_by_bisection
 from ._polynomial import log_polynomial_integral, positions, safe_log
@@ -41,7 +42,7 @@ class Chebyshev(AbstractDistribution):
         outside = (x < self.low) | (x > self.high)
         value = self._polynomial(*positions(jnp.where(outside, self.low, x), self.low, self.high))
         log_value = safe_log(jnp.where(outside, 0.0, value))
-        norm = self._log_norm() + jnp.log(self.high - self.low)
+        norm = self._log_norm() + log(self.high - self.low)
         return jnp.where(jnp.isneginf(log_value), -jnp.inf, log_value - norm)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
@@ -58,7 +59,7 @@ class Chebyshev(AbstractDistribution):
     def _log_norm(self) -> Array:
         """The log of the mean over the range; T_k has the mean 1 / (1 - k²) for even k, else 0."""
         even = [self.coefficients[..., k - 1] / (1 - k**2) for k in range(2, self.coefficients.shape[-1] + 1, 2)]
-        return jnp.log(1.0 + sum(even, jnp.zeros_like(self.coefficients[..., 0])))
+        return log(1.0 + sum(even, jnp.zeros_like(self.coefficients[..., 0])))
 
     def _polynomial(self, from_low: Array, from_high: Array) -> Array:
         """The polynomial at the two positions, by Clenshaw's recurrence."""

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from .._util.tracing import is_concrete
 from . import _foreign
 from ._base import AbstractDistribution
@@ -122,7 +123,7 @@ class Convolution(AbstractDistribution):
         range, and that over each cell."""
         density = self._convolved(dtype)
         floor = jnp.max(density, axis=-1, keepdims=True) * (_FLOOR * jnp.finfo(density.dtype).eps)
-        logs = jnp.log(jnp.where(density > floor, density, floor))
+        logs = log(jnp.where(density > floor, density, floor))
         shifted = [logs[..., i : i + self.n] for i in range(_STENCIL.size)]
         values = [sum(w * s for w, s in zip(_lagrange(at), shifted, strict=True)) for at in _AT]
         weights = jnp.asarray(_WEIGHTS, logs.dtype).reshape(-1, *[1] * logs.ndim) * self._step(logs.dtype)

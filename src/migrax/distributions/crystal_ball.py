@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log, log1p
 from ._base import AbstractDistribution
 from ._interval import clip, excluded, sample_by_bisection
 from ._normal_interval import log_standard_interval
@@ -235,7 +236,7 @@ def _log_mass_of_one_tail(
         a, b, infinite = _standard(low, mu, inverse), _standard(high, mu, inverse), jnp.isneginf(low)
         width = jnp.where(jnp.isfinite(high - low), high - low, 0.0) * inverse
     log_mass = log_add(_log_core(a, b, width, alpha), _log_tail(a, b, width, alpha, n, infinite))
-    return jnp.where(empty, -jnp.inf, jnp.log(sigma) + log_mass)
+    return jnp.where(empty, -jnp.inf, log(sigma) + log_mass)
 
 
 def _standard(x: ArrayLike, mu: Array, inverse: Array) -> Array:
@@ -263,7 +264,7 @@ def _log_tail(a: Array, b: Array, width: Array, alpha: Array, n: Array, infinite
     else:
         width = jnp.where(infinite, 1.0, width)
         power = jnp.where(infinite, jnp.where(n > 1, n - 1.0, jnp.nan), 1.0)
-        rest = jnp.log((1 + rate * near) / (rate * power)) - n * jnp.log1p(rate * near)
+        rest = log((1 + rate * near) / (rate * power)) - n * log1p(rate * near)
         log_mass = jnp.where(infinite, rest, log_power_integral(near, width, rate, n))
     return jnp.where(empty, -jnp.inf, log_mass - 0.5 * alpha**2)
 
@@ -275,4 +276,4 @@ def _log_side(s: Array, side: _PeakSide) -> Array:
     steps = jnp.where(s > side.alpha, s - side.alpha, 0.0)
     core = jnp.where(s > side.alpha, side.alpha, s)
     slope = jnp.where(jnp.isinf(side.alpha), 0.0, side.alpha) / side.n
-    return -0.5 * core**2 - side.n * jnp.log1p(slope * steps)
+    return -0.5 * core**2 - side.n * log1p(slope * steps)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log, log1p
 from ._base import AbstractDistribution, check_edges
 from ._mean_exp import log_mean_exp
 from ._ranges import known_bins
@@ -67,13 +68,13 @@ class Exponential(AbstractDistribution):
         depth = jnp.where(finite, self.rate * width, 1.0)
         steep = jnp.abs(depth) > 1e-6
         depth = jnp.where(steep, depth, 1.0)
-        steps = jnp.where(finite, jnp.where(steep, -jnp.log1p(u * jnp.expm1(-depth)) / depth, u) * width, 0.0)
-        return self.low + jnp.where(finite, steps, -jnp.log1p(-u) / self.rate)
+        steps = jnp.where(finite, jnp.where(steep, -log1p(u * jnp.expm1(-depth)) / depth, u) * width, 0.0)
+        return self.low + jnp.where(finite, steps, -log1p(-u) / self.rate)
 
     def _log_mass(self, a: ArrayLike, b: ArrayLike) -> Array:
         """log of the integral of exp(-rate (x - low)) from a to b > a, where b may be infinite."""
         finite = jnp.isfinite(b)
         width = jnp.where(finite, b, a + 1.0) - a
-        by_width = jnp.log(width) + log_mean_exp(jnp.where(finite, self.rate, 1.0) * width)
+        by_width = log(width) + log_mean_exp(jnp.where(finite, self.rate, 1.0) * width)
         rate = jnp.where(finite, 1.0, self.rate)
-        return -self.rate * (a - self.low) + jnp.where(finite, by_width, -jnp.log(rate))
+        return -self.rate * (a - self.low) + jnp.where(finite, by_width, -log(rate))

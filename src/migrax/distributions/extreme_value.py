@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from ._base import AbstractDistribution
 from ._functions import largest_exponent, log1p_ratio
 from ._mean_exp import log_mean_exp
@@ -39,7 +40,7 @@ class GeneralizedExtremeValue(AbstractDistribution):
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
         """The log of the density at `x`; -inf outside the support."""
         s, below, above = self._gumbel(jnp.asarray(x))
-        return jnp.where(below | above, -jnp.inf, -jnp.log(self.sigma) - (1 + self.xi) * s - jnp.exp(-s))
+        return jnp.where(below | above, -jnp.inf, -log(self.sigma) - (1 + self.xi) * s - jnp.exp(-s))
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`."""
@@ -56,7 +57,7 @@ class GeneralizedExtremeValue(AbstractDistribution):
         r = jnp.where(bounded, self.xi * width, 0.0)
         growth = width * log1p_ratio(jnp.maximum(r, -1 + jnp.finfo(r.dtype).epsneg))
         # exp(-t_b) - exp(-t_a) = exp(-t_b) (1 - exp(t_b - t_a)), where t_a - t_b = t_a (1 - exp(-growth))
-        log_step = -s_a + jnp.where(bounded, jnp.log(growth) + log_mean_exp(growth), 0.0)
+        log_step = -s_a + jnp.where(bounded, log(growth) + log_mean_exp(growth), 0.0)
         part = jnp.where(from_below, 0.0, log_step + log_mean_exp(jnp.exp(log_step)))
         return jnp.where(empty, -jnp.inf, part - jnp.where(to_above, 0.0, jnp.exp(-s_b)))
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from ._base import AbstractDistribution, check_edges
 from ._bins_by_nodes import away_from, log_bins
 from ._gammas import stirling_error
@@ -34,7 +35,7 @@ class Gamma(AbstractDistribution):
         x = jnp.asarray(x)
         inside = (x > 0) | jnp.isnan(x)
         x = jnp.where(inside, x, self.scale)
-        return excluded(~inside, _log_density(x / self.scale, jnp.asarray(self.shape)) - jnp.log(x))
+        return excluded(~inside, _log_density(x / self.scale, jnp.asarray(self.shape)) - log(x))
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`. Each interval takes 266 evaluations. Exact to 1e-12,
@@ -59,7 +60,7 @@ class Gamma(AbstractDistribution):
 def _log_density(r: Array, k: Array) -> Array:
     """The log of the density of log r: k log r - r - log Gamma(k), without cancellation around r = k."""
     fall = (r - k) / k - log_ratio(r, k, r - k)
-    return -k * fall + 0.5 * jnp.log(k) - _LOG_SQRT_2PI - stirling_error(k)
+    return -k * fall + 0.5 * log(k) - _LOG_SQRT_2PI - stirling_error(k)
 
 
 @jax.jit

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from . import _landau_table as table
 from ._base import AbstractDistribution
 from ._interval import any_nan
@@ -39,7 +40,7 @@ class Landau(AbstractDistribution):
 
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
         """The log of the density at `x`, by a polynomial of degree 14."""
-        return _log_phi((jnp.asarray(x) - self.mu) / self.sigma) - jnp.log(self.sigma)
+        return _log_phi((jnp.asarray(x) - self.mu) / self.sigma) - log(self.sigma)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`, by a polynomial of degree 14 at each end and, where the
@@ -56,7 +57,7 @@ class Landau(AbstractDistribution):
         angle = half * jax.random.uniform(keys[0], shape, dtype, minval=-1, maxval=1)
         w = jax.random.exponential(keys[1], shape, dtype)
         sum_ = half + angle
-        draws = sum_ * jnp.tan(angle) - jnp.log(w * jnp.cos(angle) / sum_)
+        draws = sum_ * jnp.tan(angle) - log(w * jnp.cos(angle) / sum_)
         return self.mu + self.sigma * draws
 
 
@@ -105,7 +106,7 @@ def _(k: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
 def _restored(k: int, x: Array) -> Array:
     value, left, right = _polynomial(k, x), x < table.LEFT, x >= table.RIGHT
     far = jnp.where(right, x, 1.0)
-    value = value - 2 * jnp.log(far) if k == 0 else value / far**k
+    value = value - 2 * log(far) if k == 0 else value / far**k
     return value - jnp.where(left, 0.5 * (1 + x) if k == 0 else 0.5 if k == 1 else 0.0, 0.0)
 
 
@@ -120,7 +121,7 @@ def _log_tail(x: Array) -> Array:
 def _smooth_tail(x: Array) -> Array:
     """The same, with exp(-1 - x) added to the log of the cdf."""
     far = jnp.where(x >= table.RIGHT, x, 1.0)
-    value = _polynomial(table.NUM_ORDERS, x) - jnp.log(far)
+    value = _polynomial(table.NUM_ORDERS, x) - log(far)
     return value + jnp.where(x < table.LEFT, 0.5 * (1 + x), 0.0)
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from .._util.tracing import is_concrete
 from . import _foreign
 from ._base import AbstractDistribution, check_edges
@@ -171,7 +172,7 @@ class Mixture(AbstractDistribution):
         # Python numbers are kept, so that they adopt the precision of what they are combined with
         total = sum(self.yields)
         positive = total > 0
-        return jnp.where(positive, jnp.log(jnp.where(positive, total, 1.0)), jnp.nan)
+        return jnp.where(positive, log(jnp.where(positive, total, 1.0)), jnp.nan)
 
     def _weights(self) -> tuple[Any, ...]:
         if self.yields is not None:

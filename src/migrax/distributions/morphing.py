@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from .._util.tracing import is_concrete
 from ._base import AbstractDistribution
 from ._piecewise import growing
@@ -81,7 +82,7 @@ class Morph(AbstractDistribution):
         low, high = self.templates[piece], self.templates[piece + 1]
         if self.log:
             always_empty = jnp.all(self.templates == 0, axis=0)
-            a, b = (jnp.log(jnp.where(always_empty, 1.0, contents)) for contents in (low, high))
+            a, b = (log(jnp.where(always_empty, 1.0, contents)) for contents in (low, high))
             return jnp.where(always_empty, 0.0, jnp.exp(a + t * (b - a)))
         contents = low + t * (high - low)
         return jnp.where(contents < 0, 0.0, contents)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from ._base import AbstractDistribution
 from ._functions import largest_exponent
 from ._normal_interval import log_upper_tail
@@ -39,7 +40,7 @@ class Moyal(AbstractDistribution):
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
         """The log of the density at `x`."""
         z, below = self._standard(jnp.asarray(x))
-        return jnp.where(below, -jnp.inf, -0.5 * (z + jnp.exp(-z)) - jnp.log(self.sigma) - _LOG_SQRT_2PI)
+        return jnp.where(below, -jnp.inf, -0.5 * (z + jnp.exp(-z)) - log(self.sigma) - _LOG_SQRT_2PI)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`."""
@@ -51,7 +52,7 @@ class Moyal(AbstractDistribution):
         dtype = jnp.result_type(float, self.mu, self.sigma)
         # exp(-z/2) is the absolute value of a standard normal variable
         y = jnp.abs(jax.random.normal(key, (*shape, *parameters), dtype))
-        return self.mu - 2 * self.sigma * jnp.log(jnp.maximum(y, jnp.finfo(dtype).tiny))
+        return self.mu - 2 * self.sigma * log(jnp.maximum(y, jnp.finfo(dtype).tiny))
 
     def _log_cdf(self, x: Array) -> Array:
         """log erfc(y / sqrt 2) with y = exp(-z/2)."""
@@ -66,7 +67,7 @@ class Moyal(AbstractDistribution):
         series = jnp.zeros_like(half)
         for k in range(_TERMS, -1, -1):
             series = 1 / (2 * k + 1) - half / (k + 1) * series
-        by_series = -0.5 * z + _LOG_SQRT_2_OVER_PI + jnp.log(series)
+        by_series = -0.5 * z + _LOG_SQRT_2_OVER_PI + log(series)
         return jnp.where(small, by_series, log_complement(jnp.where(small, -1.0, self._log_cdf(x))))
 
     def _standard(self, x: Array) -> tuple[Array, Array]:

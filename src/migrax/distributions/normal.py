@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from ._base import AbstractDistribution, check_edges
 from ._normal_interval import log_standard_bins, log_standard_interval
 from ._ranges import known_bins
@@ -29,7 +30,7 @@ class Normal(AbstractDistribution):
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
         """The log of the density at `x`."""
         z = (jnp.asarray(x) - self.mu) / self.sigma
-        return -0.5 * z**2 - jnp.log(self.sigma) - _LOG_SQRT_2PI
+        return -0.5 * z**2 - log(self.sigma) - _LOG_SQRT_2PI
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`. Its log and gradient are finite even 200 sigma from the

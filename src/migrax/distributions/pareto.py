@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from ._base import AbstractDistribution
 from ._functions import log1p_ratio
 from ._mean_exp import log_mean_exp
@@ -37,7 +38,7 @@ class GeneralizedPareto(AbstractDistribution):
         """The log of the density at `x`; -inf outside the support."""
         z = (jnp.asarray(x) - self.mu) / self.sigma
         outside = (z < 0) | (self.xi * z <= -1)
-        value = -jnp.log(self.sigma) - (1 + self.xi) * self._depth(jnp.where(outside, 0.0, z))
+        value = -log(self.sigma) - (1 + self.xi) * self._depth(jnp.where(outside, 0.0, z))
         return jnp.where(outside, -jnp.inf, value)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
@@ -52,7 +53,7 @@ class GeneralizedPareto(AbstractDistribution):
         width = jnp.where(empty | jnp.isinf(high), 1.0, (b - jnp.where(empty, 0.0, a)) / self.sigma) / (1 + self.xi * z)
         to_the_end = jnp.isposinf(high) | (self.xi * width <= -1)
         depth = self._depth(jnp.where(to_the_end, 1.0, width), to_the_end)
-        part = jnp.where(to_the_end, 0.0, jnp.log(depth) + log_mean_exp(depth))
+        part = jnp.where(to_the_end, 0.0, log(depth) + log_mean_exp(depth))
         return jnp.where(empty, -jnp.inf, part - self._depth(z))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:

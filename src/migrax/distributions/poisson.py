@@ -8,6 +8,7 @@ import numpy as np
 from jax.scipy.special import gammaln
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from .._util.poisson_draw import draw_poisson
 from ._base import AbstractDistribution
 from ._functions import log1p_remainder
@@ -72,18 +73,18 @@ def _log_prob(k: Array, rate: Array) -> Array:
     large = k >= _LARGE
     # few: the plain formula
     few = jnp.where(large, 1.0, k)
-    by_gamma = few * jnp.log(lam) - lam - gammaln(few + 1)
+    by_gamma = few * log(lam) - lam - gammaln(few + 1)
     # many: Stirling's formula, and the remaining part, which vanishes where k = rate (C. Loader, Fast and Accurate
     # Computation of Binomial Probabilities (2000))
     many = jnp.where(large, k, _LARGE)
     relative = (lam - many) / many
     near = jnp.abs(relative) < 0.25
-    by_ratio = many * (jnp.log(many) - jnp.log(jnp.where(near, many, lam))) + jnp.where(near, 0.0, lam) - many
+    by_ratio = many * (log(many) - log(jnp.where(near, many, lam))) + jnp.where(near, 0.0, lam) - many
     remainder = jnp.where(near, many * log1p_remainder(jnp.where(near, relative, 0.0)), by_ratio)
     series = jnp.zeros_like(many)
     for coefficient in reversed(_STIRLING):
         series = coefficient + series / many**2
-    by_stirling = -_LOG_SQRT_2PI - 0.5 * jnp.log(many) - series / many - remainder
+    by_stirling = -_LOG_SQRT_2PI - 0.5 * log(many) - series / many - remainder
     value = jnp.where(large, by_stirling, by_gamma)
     return jnp.where(outside | (zero & (k > 0)), -jnp.inf, jnp.where(zero, -rate, value))
 
@@ -149,9 +150,9 @@ def _log_tails(rate: Array, k: Array) -> tuple[Array, Array]:
     x = end * jnp.asarray(_NODES, k.dtype).reshape(column)
     integrand = jnp.exp(-slope * x - n * log1p_remainder(jnp.maximum(sign * x, -1 + jnp.finfo(k.dtype).epsneg)))
     mean = jnp.sum(jnp.asarray(_WEIGHTS, k.dtype).reshape(column) * integrand, axis=0)
-    tail = _log_prob(n, rate) + jnp.log(rate * end) + jnp.log(mean)
+    tail = _log_prob(n, rate) + log(rate * end) + log(mean)
     other = log_complement(jnp.minimum(tail, 0.0))
     below, above = jnp.where(left, tail, other), jnp.where(left, other, tail)
-    below, above = jnp.where(k == 0, -rate, below), jnp.where(k == 0, jnp.log(-jnp.expm1(-rate)), above)
+    below, above = jnp.where(k == 0, -rate, below), jnp.where(k == 0, log(-jnp.expm1(-rate)), above)
     below = jnp.where(k < 0, -jnp.inf, jnp.where(jnp.isposinf(k), 0.0, below))
     return below, jnp.where(k < 0, 0.0, jnp.where(jnp.isposinf(k), -jnp.inf, above))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log, log1p
 from ._base import AbstractDistribution, check_edges
 from ._bins_by_nodes import away_from, log_bins
 from ._functions import log1p_ratio
@@ -41,7 +42,7 @@ class QGaussian(AbstractDistribution):
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
         """The log of the density at `x`; -inf outside the support, which is finite for q < 1."""
         z = (jnp.asarray(x) - self.mu) / self.sigma
-        return standard_log_prob(z, jnp.asarray(self.q - 1.0)) - jnp.log(self.sigma)
+        return standard_log_prob(z, jnp.asarray(self.q - 1.0)) - log(self.sigma)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`. Each interval takes 286 evaluations."""
@@ -112,7 +113,7 @@ def sample_student(key: Array, shape: tuple[int, ...], u: Array, dtype: jnp.dtyp
 
 def _log_norm(e: Array) -> Array:
     """log of the integral of the kernel: sqrt(2 pi / e) Gamma(1/e - 1/2) / Gamma(1/e) for e > 0."""
-    return _LOG_SQRT_2PI - 0.5 * jnp.log1p(-0.5 * e) - log_half_step(e / (1 - 0.5 * e))
+    return _LOG_SQRT_2PI - 0.5 * log1p(-0.5 * e) - log_half_step(e / (1 - 0.5 * e))
 
 
 def _log_kernel(z: Array, e: Array) -> Array:
@@ -153,7 +154,7 @@ def _log_side(low: Array, high: Array, e: Array, edge: Array) -> Array:
 
     def log_density(s: Array) -> Array:
         square = a**2 * jnp.exp(-positive * s) + 2 * c * s * _falling_ratio(size * s)
-        return jnp.log(c) - 0.5 * jnp.log(square) - s * (1 - e + 0.5 * positive)
+        return log(c) - 0.5 * log(square) - s * (1 - e + 0.5 * positive)
 
     tail = log_decay(log_density, fall, 1 / (1 - e + 0.5 * positive))
     return jnp.where(nonempty, _log_kernel(a, e) + tail, -jnp.inf)

@@ -5,6 +5,7 @@ from typing import cast
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from ._base import AbstractDistribution, check_edges
 from ._bins_by_nodes import log_bins
 from .q_gaussian import sample_student, standard_log_integral, standard_log_prob
@@ -34,7 +35,7 @@ class StudentT(AbstractDistribution):
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
         """The log of the density at `x`."""
         e, scale = self._as_q_gaussian()
-        return standard_log_prob((jnp.asarray(x) - self.mu) / scale, e) - jnp.log(scale)
+        return standard_log_prob((jnp.asarray(x) - self.mu) / scale, e) - log(scale)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`. Each interval takes 286 evaluations."""

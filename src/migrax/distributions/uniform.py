@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from ._base import AbstractDistribution
 from ._interval import clip
 
@@ -27,7 +28,7 @@ class Uniform(AbstractDistribution):
         """The log of the density at `x`; -inf outside the range."""
         x = jnp.asarray(x)
         outside = (x < self.low) | (x > self.high)
-        inside = -jnp.log(self.high - self.low) + jnp.where(jnp.isnan(x), x, 0.0)
+        inside = -log(self.high - self.low) + jnp.where(jnp.isnan(x), x, 0.0)
         return jnp.where(outside, -jnp.inf, inside)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
@@ -35,7 +36,7 @@ class Uniform(AbstractDistribution):
         a, b = clip(low, high, self.low, self.high)
         empty = b <= a
         part = jnp.where(empty, 1.0, b - a)
-        return jnp.where(empty, -jnp.inf, jnp.log(part) - jnp.log(self.high - self.low))
+        return jnp.where(empty, -jnp.inf, log(part) - log(self.high - self.low))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log
 from ._base import AbstractDistribution, check_edges
 from ._bins_by_nodes import log_bins
 from ._interval import any_nan
@@ -81,7 +82,7 @@ def _log_voigt(x: ArrayLike, sigma: ArrayLike, gamma: ArrayLike) -> Array:
     unit = _SQRT2 * sigma
     far = (jnp.abs(x) + gamma) / unit > _FAR
     inside = _log_near(jnp.where(far, 0.0, x) / unit, jnp.where(far, unit, gamma) / unit)
-    inside = inside - jnp.log(unit) - _LOG_SQRT_PI
+    inside = inside - log(unit) - _LOG_SQRT_PI
     outside = _log_far(jnp.where(far, x, _FAR * unit), jnp.where(far, gamma, unit), unit)
     return jnp.where(gamma >= 0, jnp.where(far, outside, inside), jnp.nan)
 
@@ -97,7 +98,7 @@ def _log_near(x: Array, y: Array) -> Array:
     sign = jnp.where(halves, 1.0, -1.0).astype(x.dtype)
     above = damped * jnp.cos(2 * x * y) + sign * jnp.cos(angle - 2 * x * y)
     below = 1 + 2 * sign * damped * jnp.cos(angle) + damped**2
-    return jnp.log(total + 2 * jnp.exp(y**2 - x**2) * damped * above / below)
+    return log(total + 2 * jnp.exp(y**2 - x**2) * damped * above / below)
 
 
 def _log_far(x: Array, gamma: Array, unit: Array) -> Array:
@@ -107,10 +108,10 @@ def _log_far(x: Array, gamma: Array, unit: Array) -> Array:
     a, c = (column(_HALVES, x) * unit) ** 2 / square, (gamma**2 - x**2) / square
     terms = column(2 * _H / np.pi**0.5 * _HALVES_WEIGHTS, x) * (1 + a) / (1 + 2 * a * c + a**2)
     has_cauchy = gamma > 0
-    cauchy = jnp.log(jnp.where(has_cauchy, gamma, 1.0) / np.pi) - jnp.log(square) + jnp.log(jnp.sum(terms, axis=0))
+    cauchy = log(jnp.where(has_cauchy, gamma, 1.0) / np.pi) - log(square) + log(jnp.sum(terms, axis=0))
     # the normal density is negligible unless gamma is this small
     has_normal = gamma < 1e-9 * unit
-    normal = -((jnp.where(has_normal, x, 0.0) / unit) ** 2) - jnp.log(unit) - _LOG_SQRT_PI
+    normal = -((jnp.where(has_normal, x, 0.0) / unit) ** 2) - log(unit) - _LOG_SQRT_PI
     return log_add(jnp.where(has_cauchy, cauchy, -jnp.inf), jnp.where(has_normal, normal, -jnp.inf))
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from .._util.logs import log, log1p
 from ._base import AbstractDistribution
 from ._functions import largest_exponent
 from ._mean_exp import log_mean_exp
@@ -33,7 +34,7 @@ class Weibull(AbstractDistribution):
     def log_prob(self, x: ArrayLike) -> Float[Array, "..."]:
         """The log of the density at `x`; -inf for x <= 0."""
         log_z, below, above = self._log_z(jnp.asarray(x))
-        value = jnp.log(self.shape) - jnp.log(self.scale) + (self.shape - 1) * log_z - jnp.exp(self.shape * log_z)
+        value = log(self.shape) - log(self.scale) + (self.shape - 1) * log_z - jnp.exp(self.shape * log_z)
         return jnp.where(below | above, -jnp.inf, value)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
@@ -47,9 +48,9 @@ class Weibull(AbstractDistribution):
         # log(b / a); from the width where the difference of two logs would lose digits
         near = bounded & (high < 2 * low)
         a, b = jnp.where(near, low, 1.0), jnp.where(near, high, 2.0)
-        growth = self.shape * jnp.where(near, jnp.log1p((b - a) / a), jnp.where(bounded, log_b - log_a, 1.0))
+        growth = self.shape * jnp.where(near, log1p((b - a) / a), jnp.where(bounded, log_b - log_a, 1.0))
         # exp(-t_a) - exp(-t_b) = exp(-t_a) (1 - exp(t_a - t_b)), where t_b - t_a = t_b (1 - exp(-growth))
-        log_step = self.shape * log_b + jnp.where(bounded, jnp.log(growth) + log_mean_exp(growth), 0.0)
+        log_step = self.shape * log_b + jnp.where(bounded, log(growth) + log_mean_exp(growth), 0.0)
         part = jnp.where(to_above, 0.0, log_step + log_mean_exp(jnp.exp(log_step)))
         return jnp.where(empty, -jnp.inf, part - jnp.where(from_below, 0.0, jnp.exp(self.shape * log_a)))
 
@@ -62,6 +63,6 @@ class Weibull(AbstractDistribution):
     def _log_z(self, x: Array) -> tuple[Array, Array, Array]:
         """log(x / scale), whether `x` is below the support, and so far above that the density is taken as 0."""
         below = x <= 0
-        log_z = jnp.log(jnp.where(below, 1.0, x / self.scale))
+        log_z = log(jnp.where(below, 1.0, x / self.scale))
         above = ~below & (self.shape * log_z > largest_exponent(log_z.dtype))
         return jnp.where(below | above, 0.0, log_z), below, above
