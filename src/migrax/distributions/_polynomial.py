@@ -1,16 +1,17 @@
 """Integrals of polynomials on a range, as sums without cancellation."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from .._util.logs import log
-from ._interval import clip
+from .._util.tracing import is_concrete
 
 
-def positions(x: Array, low: Array, high: Array) -> tuple[Array, Array]:
+def positions(x: Any, low: Any, high: Any) -> tuple[Any, Any]:
     """The position of `x` in the range: its distances from `low` and from `high`, relative to the width."""
     return (x - low) / (high - low), (high - x) / (high - low)
 
@@ -27,16 +28,20 @@ def log_polynomial_integral(
 
     - `polynomial`: a function of the two `positions`.
     """
-    a, b = clip(low, high, start, stop)
+    xp = np if is_concrete(low, high, start, stop) else jnp
+    low, high = xp.asarray(low), xp.asarray(high)
+    # as `clip`, here also of NumPy: what is made of known ends alone is no part of a program
+    a, b = xp.where(low < start, start, low), xp.where(high > stop, stop, high)
     empty = b <= a
-    a, b = jnp.where(empty, start, a), jnp.where(empty, stop, b)
+    a, b = xp.where(empty, start, a), xp.where(empty, stop, b)
     (from_low, _), (_, from_high) = positions(a, start, stop), positions(b, start, stop)
     half = 0.5 * (b - a) / (stop - start)
     nodes, weights = np.polynomial.legendre.leggauss(degree // 2 + 1)
-    mean = jnp.zeros_like(half)
+    # the width goes into the weights: one logarithm, and no range is so narrow that their product underflows
+    mass = jnp.zeros_like(half)
     for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
-        mean = mean + weight * polynomial(from_low + half * (1 + node), from_high + half * (1 - node))
-    return jnp.where(empty, -jnp.inf, log(half) + safe_log(mean))
+        mass = mass + weight * half * polynomial(from_low + half * (1 + node), from_high + half * (1 - node))
+    return jnp.where(empty, -jnp.inf, safe_log(mass)) if xp is jnp or np.any(empty) else safe_log(mass)
 
 
 def safe_log(value: Array) -> Array:

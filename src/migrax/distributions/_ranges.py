@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -64,7 +64,8 @@ def outside_of(x: Array, ranges: Pairs) -> Bool[Array, "..."]:
 
 def bin_ends(edges: ArrayLike) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """The lower and the upper ends of bins, given by `n + 1` edges, or by rows `(low, high)`, shape `(n, 2)`, with
-    possible gaps between them.
+    possible gaps between them. Of NumPy if they are known (not traced): what is made of them alone is no part of a
+    program then.
 
     **Raises:** `ValueError` for other shapes, and if the bins are known (not traced) and do not increase.
     """
@@ -90,6 +91,7 @@ def bin_ends(edges: ArrayLike) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
             raise ValueError(
                 f"bins must be increasing and not overlap: bin {i} ends at {b[i]}, bin {i + 1} begins at {a[i + 1]}"
             )
+        return cast(tuple[Array, Array], (a, b))
     return low, high
 
 
