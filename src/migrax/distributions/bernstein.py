@@ -1,7 +1,7 @@
 """Polynomials in the Bernstein basis."""
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Float
 from .._util.logs import log
 from ._base import AbstractDistribution
 from ._interval import sample_by_bisection
-from ._polynomial import log_polynomial_integral, positions, safe_log
+from ._polynomial import log_polynomial_integral, polynomial, positions, safe_log
 
 
 class Bernstein(AbstractDistribution):
@@ -40,15 +40,15 @@ class Bernstein(AbstractDistribution):
         """The log of the density at `x`; -inf outside the range, NaN where the polynomial is negative."""
         x = jnp.asarray(x)
         outside = (x < self.low) | (x > self.high)
-        value = self._polynomial(*positions(jnp.where(outside, self.low, x), self.low, self.high))
+        places = positions(jnp.where(outside, self.low, x), self.low, self.high)
+        value = polynomial(self.coefficients, _basis(*places, self.coefficients.shape[-1] - 1))
         norm = log(jnp.mean(self.coefficients, -1)) + log(self.high - self.low)
         log_value = safe_log(jnp.where(outside, 0.0, value))
         return jnp.where(jnp.isneginf(log_value), -jnp.inf, log_value - norm)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`."""
-        degree = self.coefficients.shape[-1] - 1
-        mass = log_polynomial_integral(self._polynomial, degree, low, high, self.low, self.high)
+        mass = log_polynomial_integral(self.coefficients, _basis, low, high, self.low, self.high)
         return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - log(jnp.mean(self.coefficients, -1)))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
@@ -56,17 +56,14 @@ class Bernstein(AbstractDistribution):
         derivatives in the parameters."""
         return sample_by_bisection(self.log_integral, self.low, self.high, key, shape)
 
-    def _polynomial(self, t: Array, u: Array) -> Array:
-        """The polynomial at the two positions, which add up to 1: no term is negative."""
-        m = self.coefficients.shape[-1] - 1
-        powers = [jnp.ones_like(t)]  # of u, starting with 0
-        for _ in range(m):
-            powers.append(powers[-1] * u)
-        total, power = jnp.zeros_like(t), jnp.ones_like(t)
-        for k in range(m + 1):
-            total = total + math.comb(m, k) * self.coefficients[..., k] * power * powers[m - k]
-            power = power * t
-        return total
+
+def _basis(t: Any, u: Any, degree: int) -> list[Any]:
+    """The Bernstein polynomials at the two positions, which add up to 1: none is negative."""
+    of_t, of_u = [t**0], [u**0]
+    for _ in range(degree):
+        of_t.append(of_t[-1] * t)
+        of_u.append(of_u[-1] * u)
+    return [math.comb(degree, k) * of_t[k] * of_u[degree - k] for k in range(degree + 1)]
 
 
 def check_coefficients(coefficients: ArrayLike) -> Array:

@@ -44,18 +44,20 @@ class Cauchy(AbstractDistribution):
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`."""
+        if known_finite(low, high) and np.all(np.asarray(high) > np.asarray(low)):
+            return log(self._between(jnp.asarray(low), jnp.asarray(high))) - _LOG_PI
         low, high = jnp.asarray(low), jnp.asarray(high)
         empty, from_below, to_above = high <= low, jnp.isneginf(low), jnp.isposinf(high)
         a = jnp.where(jnp.isinf(low) | empty, self.mu, low)
         b = jnp.where(jnp.isinf(high) | empty, self.mu + self.gamma, high)
-        z_a, z_b, width = (a - self.mu) / self.gamma, (b - self.mu) / self.gamma, (b - a) / self.gamma
-        # arctan z_b - arctan z_a as the angle of one complex number, (1 + i z_b) (1 - i z_a) up to a scale
-        shrink_a, shrink_b = (jax.lax.stop_gradient(1 / jnp.maximum(jnp.abs(z), 1.0)) for z in (z_a, z_b))
-        y, x = width * shrink_b * shrink_a, shrink_a * shrink_b + (z_a * shrink_a) * (z_b * shrink_b)
-        if not known_finite(low, high):
-            y = jnp.where(from_below, jnp.where(to_above, 0.0, 1.0), jnp.where(to_above, 1.0, y))
-            x = jnp.where(from_below, jnp.where(to_above, -1.0, -z_b), jnp.where(to_above, z_a, x))
-        return jnp.where(empty, -jnp.inf, log(jnp.where(empty, 1.0, _angle(y, x))) - _LOG_PI)
+        z = (jnp.where(from_below, self.mu - b, a - self.mu)) / self.gamma
+        one_sided = jnp.where(from_below & to_above, jnp.pi, _angle(jnp.ones_like(z), z))
+        angle = jnp.where(from_below | to_above, one_sided, self._between(a, b))
+        return jnp.where(empty, -jnp.inf, log(jnp.where(empty, 1.0, angle)) - _LOG_PI)
+
+    def _between(self, low: Array, high: Array) -> Array:
+        """The angle between two ends, pi times the probability."""
+        return _angle_between((low - self.mu) / self.gamma, (high - self.mu) / self.gamma, (high - low) / self.gamma)
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters."""
@@ -78,6 +80,24 @@ def _angle(y: Array, x: Array) -> Array:
 def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     (y, x), (t_y, t_x) = primals, tangents
     return _angle(y, x), (x * t_y - y * t_x) / (x**2 + y**2)
+
+
+@jax.custom_jvp
+def _angle_between(a: Array, b: Array, width: Array) -> Array:
+    """arctan b - arctan a, for b - a = `width` > 0, which keeps the digits that the difference loses."""
+    # the angle of one complex number, (1 + i b) (1 - i a) up to a scale
+    shrink_a, shrink_b = (1 / jnp.where(jnp.abs(z) > 1, jnp.abs(z), 1.0) for z in (a, b))
+    return _angle(width * shrink_b * shrink_a, shrink_a * shrink_b + (a * shrink_a) * (b * shrink_b))
+
+
+@_angle_between.defjvp
+def _(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    (a, b, width), (t_a, t_b, t_width) = primals, tangents
+    # the densities times pi, whose difference would cancel
+    at_a, at_b = 1 / (1 + a**2), 1 / (1 + b**2)
+    difference = -width * (a * at_a * at_b + b * at_b * at_a)
+    t_angle = 0.5 * (difference * (t_a + t_b) + (at_a + at_b) * t_width)
+    return _angle_between(a, b, width), t_angle
 
 
 class RelativisticBreitWigner(AbstractDistribution):

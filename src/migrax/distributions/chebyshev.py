@@ -1,6 +1,6 @@
 """Polynomials in the Chebyshev basis."""
 
-from typing import cast
+from typing import Any, cast
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Float
 from .._util.logs import log
 from ._base import AbstractDistribution
 from ._interval import sample_by_bisection
-from ._polynomial import log_polynomial_integral, positions, safe_log
+from ._polynomial import log_polynomial_integral, polynomial, positions, safe_log
 from .bernstein import check_coefficients
 
 
@@ -40,15 +40,15 @@ class Chebyshev(AbstractDistribution):
         """The log of the density at `x`; -inf outside the range, NaN where the polynomial is negative."""
         x = jnp.asarray(x)
         outside = (x < self.low) | (x > self.high)
-        value = self._polynomial(*positions(jnp.where(outside, self.low, x), self.low, self.high))
+        places = positions(jnp.where(outside, self.low, x), self.low, self.high)
+        value = polynomial(self._all(), _basis(*places, self.coefficients.shape[-1]))
         log_value = safe_log(jnp.where(outside, 0.0, value))
         norm = self._log_norm() + log(self.high - self.low)
         return jnp.where(jnp.isneginf(log_value), -jnp.inf, log_value - norm)
 
     def log_integral(self, low: ArrayLike, high: ArrayLike) -> Float[Array, "..."]:
         """The log of the probability between `low` and `high`; NaN where the integral is negative."""
-        degree = self.coefficients.shape[-1]
-        mass = log_polynomial_integral(self._polynomial, degree, low, high, self.low, self.high)
+        mass = log_polynomial_integral(self._all(), _basis, low, high, self.low, self.high)
         return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - self._log_norm())
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
@@ -61,10 +61,15 @@ class Chebyshev(AbstractDistribution):
         even = [self.coefficients[..., k - 1] / (1 - k**2) for k in range(2, self.coefficients.shape[-1] + 1, 2)]
         return log(1.0 + sum(even, jnp.zeros_like(self.coefficients[..., 0])))
 
-    def _polynomial(self, from_low: Array, from_high: Array) -> Array:
-        """The polynomial at the two positions, by Clenshaw's recurrence."""
-        t = from_low - from_high
-        b_1, b_2 = jnp.zeros_like(t), jnp.zeros_like(t)
-        for k in range(self.coefficients.shape[-1] - 1, -1, -1):
-            b_1, b_2 = self.coefficients[..., k] + 2 * t * b_1 - b_2, b_1
-        return 1.0 + t * b_1 - b_2
+    def _all(self) -> Array:
+        """The coefficients with that of T_0."""
+        return jnp.concatenate([jnp.ones_like(self.coefficients[..., :1]), self.coefficients], -1)
+
+
+def _basis(from_low: Any, from_high: Any, degree: int) -> list[Any]:
+    """T_k at the two positions, by the recurrence T_k+1 = 2 t T_k - T_k-1 (Abramowitz and Stegun 22.7.4)."""
+    t = from_low - from_high
+    values = [t**0, t]
+    for _ in range(degree - 1):
+        values.append(2 * t * values[-1] - values[-2])
+    return values
