@@ -94,7 +94,7 @@ def rewritten(path, change):
 
 
 def other_numbers(parts):
-    parts["0"] = parts["0"] + 1e-3
+    parts["values"] = parts["values"] + 1e-3
 
 
 def other_place(parts):
@@ -103,7 +103,7 @@ def other_place(parts):
 
 
 def fewer_arrays(parts):
-    del parts["3"]
+    del parts["edm"]
 
 
 CHANGED = {"numbers": other_numbers, "its place": other_place, "fewer arrays": fewer_arrays}

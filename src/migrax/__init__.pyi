@@ -67,6 +67,8 @@ from ._studies import (
 )
 from ._toys.fit_toys import fit_toys as fit_toys, reduce_toys as reduce_toys
 from ._toys.goodness_of_fit import GoodnessOfFit as GoodnessOfFit, goodness_of_fit as goodness_of_fit
+from ._toys.merge import merge as merge
+from ._toys.open_store import ToyStore as ToyStore, open_store as open_store
 from ._toys.sample import asimov as asimov, sample as sample
 from ._toys.source import Toys as Toys
 from ._util.cache import cache as cache

@@ -1,4 +1,4 @@
-"""The commands: `fit`, `minos`, `limit`, `toys`, `impacts`."""
+"""The commands: `fit`, `minos`, `limit`, `toys`, `merge`, `impacts`."""
 
 import dataclasses
 import json
@@ -20,9 +20,11 @@ from .._profile.impacts import Impacts, impacts as impacts_of
 from .._profile.levels import probability, rise
 from .._profile.minos import minos as minos_of
 from .._studies import PullStudy, pull_study
-from .._toys.fit_toys import fit_toys
+from .._toys.fit_toys import batches_in, fit_toys
+from .._toys.merge import merge as merge_stores
+from .._toys.shard import batches_of
 from .._toys.source import Toys
-from .options import OutFile, PictureFile, checked, refuse
+from .options import JsonFile, OutFile, PictureFile, Shard, checked, refuse, refused
 from .output import ended, of_fit, picture, plain, told
 from .problem import Problem, on_a_file
 
@@ -167,9 +169,25 @@ def _draw_scan(problem: Problem, limits: UpperLimit, plot_to: Path) -> None:
 @click.option("-n", "--number", type=click.IntRange(min=1), default=1000, show_default=True, help="How many toys.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same toys.")
 @click.option("--store", type=click.Path(file_okay=False, path_type=Path), help="Keep finished batches in this folder.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="How many toys a batch has.")
+@click.option(
+    "--shard", type=Shard(), help="Fit the i-th of n parts, i from 0 to n - 1. For merge, with a --store each."
+)
 @click.option("--plot", "plot_to", type=PictureFile(), help="Draw the pulls there.")
-def toys(problem: Problem, json_to: Any, number: int, seed: int, store: Path | None, plot_to: Path | None) -> None:
+def toys(
+    problem: Problem,
+    json_to: Any,
+    number: int,
+    seed: int,
+    store: Path | None,
+    batch_size: int | None,
+    shard: tuple[int, int] | None,
+    plot_to: Path | None,
+) -> None:
     """Fit toys of the fitted model, and look at their pulls."""
+    if shard is not None:
+        with refused():
+            batches_of(shard, *batches_in(number, batch_size))
     result = _minimum(problem, json_to)
     drawn = Toys(number, jax.random.key(seed))
     fits = fit_toys(
@@ -180,6 +198,8 @@ def toys(problem: Problem, json_to: Any, number: int, seed: int, store: Path | N
         covariance=result.covariance,
         progress=True,
         store=store,
+        batch_size=batch_size,
+        shard=shard,
     )
     study = pull_study(fits, result.params)
     n_valid = study.total - study.num_failed
@@ -188,13 +208,34 @@ def toys(problem: Problem, json_to: Any, number: int, seed: int, store: Path | N
         name: {field: getattr(study, field)[i] for field in fields} | {"left_out": n_valid - study.count[i]}
         for i, name in enumerate(study.names)
     }
-    numbers = {"toys": number, "valid": n_valid, "pulls": by_name, "names": list(fits.names), "values": fits.values}
+    numbers = {
+        "toys": study.total,
+        "valid": n_valid,
+        "pulls": by_name,
+        "names": list(fits.names),
+        "values": fits.values,
+    }
     told(f"{study}{_left_out(study, n_valid)}", numbers, json_to)
     if plot_to is not None:
         if len(study.names) > _PULLS:
             click.echo(f"The picture shows the first {_PULLS} of {len(study.names)} parameters.", err=True)
         picture(plot_to, lambda ax: _draw_pulls(study, ax))
     ended(n_valid > 0)
+
+
+@main.command()
+@click.argument("stores", nargs=-1, required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--into", required=True, type=click.Path(file_okay=False, path_type=Path), help="The merged store.")
+@click.option("--leave-out", is_flag=True, help="Take what is right, and leave out the rest.")
+@click.option("--json", "json_to", type=JsonFile(), help="Write the numbers there; - is the terminal.")
+def merge(stores: tuple[Path, ...], into: Path, leave_out: bool, json_to: Any) -> None:
+    """Join the stores of the shards of one study of toys."""
+    try:
+        merged = merge_stores(stores, into, leave_out=leave_out)
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    numbers = {"toys": len(merged), "of": merged.n, "valid": int(np.sum(merged.valid)), "missing": merged.missing}
+    told(merged, numbers | {"names": merged.names, "values": merged.values}, json_to)
 
 
 def _draw_pulls(study: PullStudy, ax: Any) -> None:

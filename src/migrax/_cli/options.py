@@ -1,12 +1,15 @@
 """Types and checks of options. All are checked before the work starts: an invalid one has exit code 2."""
 
+import contextlib
 import difflib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+
+from .._toys.shard import check_shard
 
 
 def refuse(message: str) -> NoReturn:
@@ -34,6 +37,28 @@ def checked(check: Callable[[Any], Any]) -> Callable[..., Any]:
         return value
 
     return callback
+
+
+@contextlib.contextmanager
+def refused() -> Iterator[None]:
+    """**Raises:** `click.UsageError` (exit code 2) for a `ValueError`."""
+    try:
+        yield
+    except ValueError as error:
+        refuse(str(error))
+
+
+class Shard(click.ParamType):
+    """`i/n`, the i-th of n parts."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        parts = value.split("/") if isinstance(value, str) else value
+        try:
+            return check_shard(tuple(map(int, parts)))
+        except ValueError:
+            self.fail(f"{value!r} is no i/n with i from 0 to n - 1, such as 3/100", param, ctx)
 
 
 class OutFile(click.Path):

@@ -78,7 +78,7 @@ class Ensemble:
     def __init__(self, nll: Any, origin: PyTree, data: PyTree, toys: Toys, index: tuple[int, ...], progress: Shown):
         self.nll, self.data, self.index, self.progress = nll, data, index, progress
         self.mesh = toys.mesh
-        self.toys = Toys(toys.n, toys.key, origin)
+        self.toys = Toys(toys.n, toys.key, origin, first=toys.first)
         with on_host():
             x, self.space = ravel(as_numpy(prepare_params(origin)))
         self.x = np.asarray(x)
@@ -240,12 +240,12 @@ def traced(
     over all toys, so that the program holds one fit."""
     origins = jax.tree.map(lambda *a: jnp.stack(a), *(toys.params for toys in drawn))
     keys = jnp.stack([toys.key for toys in drawn])
-    n = drawn[0].n
+    n, first = drawn[0].n, drawn[0].first
 
     def statistic_of_toy(number: Array) -> tuple[Array, Array]:
         origin = jax.tree.map(lambda a: a[number // n], origins)
         point = resolve_at(origin, ravel(origin)[0])
-        toy = draw_one(nll, point, jax.random.fold_in(keys[number // n], number % n), data)
+        toy = draw_one(nll, point, jax.random.fold_in(keys[number // n], first + number % n), data)
         values_and_status = statistic.at(Fitted(nll, fit(nll, origin, toy), toy), index, values)
         return values_and_status.value, values_and_status.status
 

@@ -241,7 +241,8 @@ def toy_test(test: Test, points: tuple[PyTree, PyTree], calculator: Toys) -> Toy
 def drawn_at(calculator: Toys, origins: tuple[PyTree, ...]) -> list[Toys]:
     """Returns the toys to draw at each point, with a separate key for each."""
     keys = [jax.random.fold_in(calculator.key, i) for i in range(len(origins))]
-    return [Toys(calculator.n, key, at, mesh=calculator.mesh) for key, at in zip(keys, origins, strict=True)]
+    n, first, mesh = calculator.n, calculator.first, calculator.mesh
+    return [Toys(n, key, at, first=first, mesh=mesh) for key, at in zip(keys, origins, strict=True)]
 
 
 def statistic_of(
@@ -299,7 +300,7 @@ def _traced_logs(nll: Any, origins: tuple[PyTree, ...], data: PyTree, toys: Toys
         toy = draw_one(nll, origin, jax.random.fold_in(toys.key, number), data)
         return jnp.stack([jnp.asarray(nll(at, toy)) for at in resolved])
 
-    return lax.map(log_p_of_toy, jnp.arange(toys.n), batch_size=min(toys.n, 256)).T
+    return lax.map(log_p_of_toy, toys.first + jnp.arange(toys.n), batch_size=min(toys.n, 256)).T
 
 
 def _check_density(toys: ToyStatistics) -> None:

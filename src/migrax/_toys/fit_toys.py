@@ -1,5 +1,6 @@
 """`fit_toys`: thousands of fits of one likelihood to toys, in batches."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -23,13 +24,15 @@ from .._util.explicit_sharding import explicit_mesh, where_xla_decides
 from .._util.progress import bar
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
+from .batch_file import digest
 from .expected_covariance import expected_covariance
 from .plan import Job, Plan, plan
 from .sample import asimov
-from .scheduler import batches
+from .scheduler import batches, chosen_batches
+from .shard import batches_of, check_shard
 from .sharding import as_mesh, mesh_of, on_one_device
 from .source import Toys, source
-from .store import Store, digest
+from .store import Store
 
 T = TypeVar("T")
 
@@ -51,6 +54,7 @@ def fit_toys(
     mesh: Mesh | None = None,
     progress: bool = False,
     store: str | os.PathLike[str] | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> FitResult:
     """Fits `nll` to many toys, as `jax.vmap(lambda toy: mx.fit(nll, params, toy))(toys)` does, but faster.
 
@@ -94,18 +98,24 @@ def fit_toys(
         (needs the package tqdm).
     - `store`: a folder in which finished batches are kept. After an interruption the same call resumes where it
         stopped and returns the same numbers to the last bit; once all batches are stored, they are only read. Each
-        file records which toys of which study it holds, and is refused if it is found in another place.
+        file records which toys of which study it holds, and is refused if it is found in another place. More toys of
+        the same key extend it. Several jobs may share a store: each claims the batches that it fits, and takes those
+        of a job that has died. See `mx.open_store`, `mx.merge`.
+    - `shard`: `(i, n)`, with i from 0 to n - 1: only the i-th of n parts of the batches, for jobs on machines that
+        share nothing. Each has the same other arguments and a `store` of its own; `mx.merge` joins them. The batches
+        of a study that is sharded have 4096 toys, unless `batch_size` says otherwise.
 
-    **Returns:** a `FitResult` with a leading axis of `n`. (`mx.reduce_toys` keeps only a summary of each batch.)
+    **Returns:** a `FitResult` with a leading axis of `n`, or of the toys of the shard. (`mx.reduce_toys` keeps only a
+    summary of each batch.)
 
     **Raises:** `TypeError`, `ValueError` as `mx.fit` does; inside `jax.jit`; for toys without a common leading axis, or
-    a batch size below 1; for a store that is damaged or was written for another problem or by other versions, or that
-    contains a file that belongs elsewhere (which is named). `OSError` for a store that cannot be written; the batches
-    in it are kept.
+    a batch size below 1, or a shard out of range; for a store that is damaged or was written for another problem or by
+    other versions, or that contains a file that belongs elsewhere (which is named). `OSError` for a store that cannot
+    be written; the batches in it are kept.
 
     **Warns**, once, if a batch does not fit into memory; it then continues with fewer toys at a time.
     """
-    options = Options(hesse, minos, batch_size, mesh, progress, store)
+    options = Options(hesse, minos, batch_size, mesh, progress, store, shard)
     results = _each_batch(lambda result: result, nll, params, toys, data, starts, covariance, up, options)
     return jax.tree.map(lambda *arrays: jnp.asarray(np.concatenate(arrays)), *results)
 
@@ -132,7 +142,7 @@ def reduce_toys(
 
     - `reduce`: called with the `FitResult` of each batch, in order.
     - `nll`, `params`, `toys`, `data`, `starts`, `covariance`, `up`: as for `mx.fit_toys`.
-    - `options`: `hesse`, `minos`, `batch_size`, `mesh`, `progress` and `store`, as for `mx.fit_toys`.
+    - `options`: `hesse`, `minos`, `batch_size`, `mesh`, `progress`, `store` and `shard`, as for `mx.fit_toys`.
 
     **Returns:** a list of the values that `reduce` returned, one for each batch.
 
@@ -150,6 +160,7 @@ class Options(NamedTuple):
     mesh: Mesh | None = None
     progress: bool = False
     store: str | os.PathLike[str] | None = None
+    shard: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, what: str, options: Mapping[str, Any]) -> "Options":
@@ -177,8 +188,11 @@ def _each_batch(
         return _planned(*inputs, options=options._replace(mesh=mesh))
 
     def fitted(planned: tuple[Job, Plan, Store | None]) -> list[T]:
-        results = _with_progress(batches(*planned), planned[0].source.n, options.progress)
-        return [reduce(fits) for fits in results]
+        job, batch_plan, _ = planned
+        chosen = chosen_batches(job, batch_plan)
+        n = min(chosen.stop * batch_plan.size, job.source.n) - chosen.start * batch_plan.size
+        with contextlib.closing(batches(*planned)) as results:  # an error of `reduce` must not keep claims alive
+            return [reduce(fits) for fits in _with_progress(results, n, options.progress)]
 
     inputs = (nll, params, toys, data, starts, covariance)
     return run_planned(planned, fitted, (*inputs, up), options.mesh, "fit_toys")
@@ -220,7 +234,7 @@ def _planned(
     options: Options,
 ) -> tuple[Job, Plan, Store | None]:
     """Returns what is fitted, in which batches, and the store of finished batches."""
-    batch_size, mesh = _check_batch_size(options.batch_size), options.mesh
+    batch_size, mesh, shard = _check_batch_size(options.batch_size), options.mesh, check_shard(options.shard)
     up = check_up(up)
     if isinstance(starts, str):
         params, covariance = _asimov_start(nll, params, toys, data, covariance, up, starts)
@@ -228,7 +242,12 @@ def _planned(
     toy_source = source(nll, params, toys, data)
     params = prepare_params(params)
     batch_plan = plan(toy_source.n, toy_source.toy_bytes, len(names(params)), mesh)
-    batch_plan = batch_plan.of_size(min(toy_source.n, batch_plan.size if batch_size is None else batch_size))
+    default_size = _STORE_BATCH * batch_plan.devices
+    if shard is not None:
+        n_batches, batch_size = batches_in(toy_source.n, batch_size, batch_plan.devices)
+        batches_of(shard, n_batches, batch_size)  # refuses too many shards before anything is computed
+    size = batch_plan.size if batch_size is None else batch_size
+    batch_plan = batch_plan.of_size(min(toy_source.n, size))._replace(shard=shard)
     # of the same shape as the batches to come, so that the program is compiled once
     first_batch = toy_source.batch(0, batch_plan.rows(batch_plan.size) if mesh is None else 1)
     toy = jax.tree.map(lambda a: a[0], first_batch)
@@ -245,10 +264,15 @@ def _planned(
     job = Job(nll, params, toy_source, start_values, metric, up, bool(options.hesse), kind, minos_positions, mesh)
     if options.store is None:
         return job, batch_plan, None
-    default_size = _STORE_BATCH * batch_plan.devices
-    writes = jax.process_index() == 0
-    store = Store(options.store, _fingerprint(job, toy), toy_source.n, options.batch_size, default_size, writes=writes)
+    writes, problem = jax.process_index() == 0, _fingerprint(job, toy)
+    store = Store(options.store, problem, toy_source.n, options.batch_size, default_size, writes, mesh is None)
     return job, batch_plan.of_size(store.batch_size), store
+
+
+def batches_in(n: int, batch_size: int | None, devices: int = 1) -> tuple[int, int]:
+    """The number and the size of the batches of a study that is sharded."""
+    size = min(n, _STORE_BATCH * devices if batch_size is None else batch_size)
+    return -(-n // size), size
 
 
 def _check_batch_size(batch_size: Any) -> int | None:

@@ -47,6 +47,7 @@ class Plan(NamedTuple):
     devices: int
     lanes: int  # toys that a device fits together
     size: int  # toys per batch
+    shard: tuple[int, int] | None = None  # (i, n): the i-th of n parts of the batches
 
     def of_size(self, size: int) -> "Plan":
         """Returns the plan with batches of this size."""

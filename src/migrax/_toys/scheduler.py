@@ -5,9 +5,10 @@ On a CPU each core has a batch of its own. A batch that does not fit into memory
 
 import contextvars
 import functools
+import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +23,7 @@ from .._util.typing import PyTree
 from .fit_batch import Rows, fit_part, fit_sharded, refit_failed
 from .memory import budget
 from .plan import Job, Plan
+from .shard import batches_of
 from .sharding import agreed, everywhere, gathered, over_lanes
 from .store import Store
 
@@ -39,29 +41,104 @@ _THREAD_SETTINGS = (
     "jax_transfer_guard",
 )
 
+_LOOK = 0.5  # seconds between looks at a store in which other jobs are at work
 
-def batches(job: Job, batch_plan: Plan, store: Store | None) -> Iterator[FitResult]:
-    """Yields the results of each batch, in order, as NumPy arrays."""
-    size = batch_plan.size
-    firsts = range(0, job.source.n, size)
-    stored = np.array([store is not None and store.has(i) for i in range(len(firsts))])
-    stored = agreed(job.mesh, stored)  # another process need not see yet what one has just written
-    shapes = _shapes_of(job, batch_plan) if np.any(stored) else None
-    batch_calls = Calls(job, batch_plan, alone=store is None and job.source.n <= size)
-    pending = deque(i for i in range(len(firsts)) if not stored[i])
-    with Ahead(batch_calls, batch_plan.workers) as ahead:
-        for i, first in enumerate(firsts):
-            n = min(size, job.source.n - first)
-            if stored[i]:
-                assert store is not None
-                result = jax.tree.map(lambda a, n=n: a[:n], store.read(i, shapes))
+
+def batches(job: Job, batch_plan: Plan, store: Store | None) -> Generator[FitResult]:
+    """Yields the results of each batch of the shard, in order, as NumPy arrays."""
+    run = _Run(job, batch_plan, store)
+    try:
+        with Ahead(run.calls, batch_plan.workers) as run.ahead:
+            yield from map(run.result, run.numbers)
+    finally:
+        if run.claims is not None:
+            run.claims.give_back_all()
+
+
+class _Run:
+    """The batches of one call: which are stored, which run, and which are left to other jobs with the same store."""
+
+    ahead: "Ahead"
+
+    def __init__(self, job: Job, batch_plan: Plan, store: Store | None):
+        self.job, self.size, self.store = job, batch_plan.size, store
+        self.numbers = chosen_batches(job, batch_plan)
+        self.claims = None if store is None else store.claims
+        stored = np.array([store is not None and store.has(i) for i in self.numbers])
+        stored = agreed(job.mesh, stored)  # another process need not see yet what one has just written
+        self.stored = {i for i, is_stored in zip(self.numbers, stored, strict=True) if is_stored}
+        self.pending = deque(i for i in self.numbers if i not in self.stored)
+        self.running: deque[int] = deque()
+        self.calls = Calls(job, batch_plan, alone=store is None and job.source.n <= self.size)
+        self.shapes = functools.cache(lambda: _shapes_of(job, batch_plan))
+
+    def result(self, i: int) -> FitResult:
+        """The fits of the `i`-th batch: those on disk, or ours, or what another job stores in the meantime."""
+        while True:
+            if i in self.stored:
+                return self._read(i)
+            self._begin()
+            if not self.running:
+                self._wait(i)
+            elif (fits := self._finished())[0] == i:
+                return fits[1]
+
+    def _read(self, i: int) -> FitResult:
+        assert self.store is not None
+        n = self._toys(i)
+        return jax.tree.map(lambda a: a[:n], self.store.read(i, self.shapes()))
+
+    def _begin(self) -> None:
+        """Starts as many batches as there is room for, leaving out those that another job has claimed."""
+        for _ in range(len(self.pending)):
+            if not self.ahead.has_room():
+                return
+            i = self.pending.popleft()
+            if self.claims is None or self.claims.take(i):
+                if self._is_stored_now(i):
+                    continue
+                self.ahead.begin(i * self.size, self._toys(i))
+                self.running.append(i)
             else:
-                while pending and ahead.has_room():
-                    ahead.begin(firsts[pending[0]], min(size, job.source.n - firsts[pending.popleft()]))
-                result = ahead.next()
-                if store is not None:
-                    store.write(i, jax.tree.map(lambda a, n=n: _padded(a, size - n), result))
-            yield result
+                self.pending.append(i)
+
+    def _is_stored_now(self, i: int) -> bool:
+        """Whether another job has stored a batch since the last look; it is no longer claimed then."""
+        if self.claims is None or self.store is None or not self.store.has(i):
+            return False
+        self.claims.give_back(i)
+        self.stored.add(i)
+        return True
+
+    def _finished(self) -> tuple[int, FitResult]:
+        """The batch that was started first, once it is fitted and stored."""
+        i, fits = self.running.popleft(), self.ahead.next()
+        if self.store is not None:
+            n = self._toys(i)
+            self.store.write(i, jax.tree.map(lambda a: _padded(a, self.size - n), fits))
+            if self.store.writes:
+                self.stored.add(i)
+        if self.claims is not None:
+            self.claims.give_back(i)
+        return i, fits
+
+    def _wait(self, i: int) -> None:
+        """All that is left is claimed by other jobs: looks whether they have stored something, or are gone."""
+        assert self.store is not None
+        for other in tuple(self.pending):
+            if self.store.has(other):
+                self.pending.remove(other)
+                self.stored.add(other)
+        if i not in self.stored:
+            time.sleep(_LOOK)
+
+    def _toys(self, i: int) -> int:
+        return min(self.size, self.job.source.n - i * self.size)
+
+
+def chosen_batches(job: Job, batch_plan: Plan) -> range:
+    """The batches that are fitted: all, or those of a shard. **Raises:** `ValueError` for more shards than batches."""
+    return batches_of(batch_plan.shard, -(-job.source.n // batch_plan.size), batch_plan.size)
 
 
 def _padded(a: np.ndarray, missing: int) -> np.ndarray:

@@ -35,6 +35,7 @@ class Toys(eqx.Module):
     - `key`: a key of `jax.random`.
     - `params`: the point at which toys are drawn, a tree as for `mx.sample`. Default: the start of their fits. (Not for
         hypothesis tests.)
+    - `first`: the number of the first toy: `mx.Toys(500, key, first=1000)` are the toys 1000 to 1499 of the key.
 
     and, for hypothesis tests only:
 
@@ -51,6 +52,7 @@ class Toys(eqx.Module):
     n: int = eqx.field(static=True)
     key: Array = None  # pyright: ignore[reportAssignmentType]  # without one, the error says where to take it from
     params: PyTree = None
+    first: int = eqx.field(static=True, default=0, kw_only=True)
     alternative: float | None = eqx.field(static=True, default=None, kw_only=True)
     importance: bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
@@ -60,6 +62,8 @@ class Toys(eqx.Module):
         if isinstance(self.n, bool) or not isinstance(self.n, int | np.integer) or self.n < 1:
             hint = f"; write {int(self.n)}" if isinstance(self.n, float) and self.n >= 1 else ""
             raise ValueError(f"the number of toys must be a whole number of at least 1, got {self.n!r}{hint}")
+        if isinstance(self.first, bool) or not isinstance(self.first, int | np.integer) or self.first < 0:
+            raise ValueError(f"first is the number of the first toy, a whole number of at least 0; got {self.first!r}")
         if not isinstance(self.key, jax.Array):
             given = "none" if self.key is None else type(self.key).__name__
             raise TypeError(f"toys need a key, as in mx.Toys({self.n}, jax.random.key(0)); got {given}")
@@ -129,12 +133,13 @@ def _drawn(
 
     def draw(numbers: Int[np.ndarray, " size"], mesh: Mesh | None) -> PyTree:
         likelihood, at, key, constant = everywhere(mesh, (nll, point, toys.key, observed))
-        return _draw(likelihood, at, key, constant, over_lanes(mesh, jnp.asarray(numbers)), draw_toy)
+        return _draw(likelihood, at, key, constant, over_lanes(mesh, jnp.asarray(toys.first + numbers)), draw_toy)
 
     def made_of() -> Any:
         compiled: Any = eqx.filter_jit(draw_toy)
         arrays = [a for a in jax.tree.leaves((nll, point, toys.key, observed)) if eqx.is_array(a)]
-        return toys.n, arrays, compiled.lower(nll, point, toys.key, observed).as_text()
+        # not their number: a study may be extended by more toys of the same key
+        return toys.first, arrays, compiled.lower(nll, point, toys.key, observed).as_text()
 
     shapes = eqx.filter_eval_shape(draw_toy, nll, point, toys.key, observed)
     return Source(toys.n, draw, made_of, origin, size_of(shapes))

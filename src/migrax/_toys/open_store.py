@@ -1,0 +1,163 @@
+"""`open_store`: what a store of toys holds, also while jobs still write to it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from .._display.rounding import with_error
+from .._display.table import Table
+from .._fit.status import Status, status_counts
+from .batch_file import read_batch
+from .store import MANIFEST, check_place, identity, is_short, read_manifest
+
+_ARRAYS = ("values", "errors", "nll", "status", "valid")
+
+
+class ToyStore:
+    """The fits of a study of toys on disk: what `mx.open_store` and `mx.merge` return.
+
+    **Attributes**, of the toys that were there when it was opened, `m` of them with `k` free parameters:
+
+    - `path`: the folder; `None` of stores that were merged without one.
+    - `n`, `batch_size`: the number of toys of the whole study, and of a batch.
+    - `names`: the free parameters; empty as long as no batch is stored.
+    - `batches`: the numbers of the batches that are stored. `missing`: those that are not.
+    - `numbers`: shape `(m,)`, which toys of the study these are.
+    - `values`, `errors`: shape `(m, k)`, in the order of `names`.
+    - `nll`, `status`, `valid`: shape `(m,)`, as of a `FitResult`.
+
+    It prints how far the study is, and the mean and spread of the values of the valid fits. `len(store)` is m. All that
+    `mx.fit_toys` returns is returned by it, called with the same arguments and this `store`.
+    """
+
+    def __init__(self, path: Path | None, manifest: Mapping[str, Any], files: Mapping[int, Path]):
+        self.path, self.problem = path, str(manifest["problem"])
+        self.n, self.batch_size = int(manifest["n"]), int(manifest["batch_size"])
+        self._manifest, self._files = dict(manifest), dict(sorted(files.items()))
+        self._read: dict[str, np.ndarray] = {}
+        self._names: tuple[str, ...] | None = None
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        return tuple(self._files)
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        return tuple(i for i in range(-(-self.n // self.batch_size)) if i not in self._files)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        self._load()
+        assert self._names is not None
+        return self._names
+
+    @property
+    def numbers(self) -> Int[np.ndarray, " m"]:
+        parts = [i * self.batch_size + np.arange(self._toys(i)) for i in self._files]
+        return np.concatenate([np.empty(0, int), *parts])
+
+    @property
+    def values(self) -> Float[np.ndarray, "m k"]:
+        return self._load()["values"]
+
+    @property
+    def errors(self) -> Float[np.ndarray, "m k"]:
+        return self._load()["errors"]
+
+    @property
+    def nll(self) -> Float[np.ndarray, " m"]:
+        return self._load()["nll"]
+
+    @property
+    def status(self) -> Int[np.ndarray, " m"]:
+        return self._load()["status"]
+
+    @property
+    def valid(self) -> Bool[np.ndarray, " m"]:
+        return self._load()["valid"]
+
+    def __len__(self) -> int:
+        return sum(map(self._toys, self._files))
+
+    def __repr__(self) -> str:
+        return self._table().text()
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+    def _table(self) -> Table:
+        where = "Toys in merged stores" if self.path is None else f"Toys in {self.path}"
+        title = f"{where}: {len(self)} of {self.n}, {int(np.sum(self.valid))} valid"
+        failures = status_counts(self.status[self.status != int(Status.VALID)])
+        title += "".join(f", {count} {phrase}" for phrase, count in failures)
+        rows = [[name, *_moments(column)] for name, column in zip(self.names, self.values[self.valid].T, strict=True)]
+        return Table(title, ["Name", "Mean", "Spread"], rows)
+
+    def _toys(self, i: int) -> int:
+        return min(self.batch_size, self.n - i * self.batch_size)
+
+    def _load(self) -> dict[str, np.ndarray]:
+        """The arrays of all batches. **Raises:** `ValueError` for a file that is damaged or in the wrong place."""
+        if self._names is None:
+            parts: dict[str, list[np.ndarray]] = {name: [] for name in _ARRAYS}
+            names: tuple[str, ...] = ()
+            for i, path in self._files.items():
+                batch = read_batch(path)
+                check_place(path, batch.record, identity(self._manifest, i))
+                names = batch.names
+                for name in _ARRAYS:
+                    parts[name].append(batch.arrays[name][: self._toys(i)])
+            empty = np.empty(0), np.empty(0, int), np.empty(0, bool)
+            blank = {"values": empty[0].reshape(0, 0), "errors": empty[0].reshape(0, 0)}
+            blank |= {"nll": empty[0], "status": empty[1], "valid": empty[2]}
+            self._read = {name: np.concatenate(some) if some else blank[name] for name, some in parts.items()}
+            self._names = names
+        return self._read
+
+
+def _moments(values: Float[np.ndarray, " m"]) -> tuple[str, str]:
+    """The mean and the standard deviation, with their errors."""
+    if values.size < 2:
+        return (f"{values[0]:.4g}" if values.size else "", "")
+    spread = float(np.std(values, ddof=1))
+    error = spread / np.sqrt(values.size)
+    return with_error(float(np.mean(values)), error), with_error(spread, error / np.sqrt(2))
+
+
+def open_store(path: str | os.PathLike[str]) -> ToyStore:
+    """What a store of `mx.fit_toys` holds now. It may be opened while jobs write to it, and again to see more.
+
+    ```python
+    print(mx.open_store("toys"))
+    ```
+
+    **Arguments:**
+
+    - `path`: the folder.
+
+    **Returns:** a `ToyStore`.
+
+    **Raises:** `FileNotFoundError`; `ValueError` for a folder that is no store, or one of another format or other
+    versions; for a batch that is damaged or of another study as soon as its numbers are asked for.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        raise FileNotFoundError(f"there is no store {folder}")
+    if not (folder / MANIFEST).is_file():
+        raise ValueError(f"{folder} is no store of mx.fit_toys: there is no {MANIFEST}")
+    manifest = read_manifest(folder / MANIFEST)
+    return ToyStore(folder, manifest, files_of(folder, manifest))
+
+
+def files_of(folder: Path, manifest: dict[str, Any]) -> dict[int, Path]:
+    """The file of each batch of a store that is there, but for that of a last batch which the extended study lacks."""
+    files = {}
+    for i in range(-(-manifest["n"] // manifest["batch_size"])):
+        path = folder / f"batch-{i:06d}.npz"
+        if path.exists() and not is_short(path, identity(manifest, i)):
+            files[i] = path
+    return files
