@@ -28,8 +28,9 @@ Likelihoods      `PoissonNLL`, `BinnedNLL`, `TemplateNLL` with `Counts`; `LeastS
                  `LogNormalConstraint`; `Joint` (or `+`) of several; any function of your own, dressed by
                  `Likelihood`; `External` for those outside of JAX; `chunked_sum` and `OnDisk` for long data;
                  `effective` for weighted events; `sample`, `asimov`, `goodness_of_fit`, `GoodnessOfFit`
-Toys             `fit_toys` of `Toys`, or of any data with a leading axis, `reduce_toys`; `pull_study`, `PullStudy`;
-                 `coverage_study`, `CoverageStudy`; `bias`, `Bias`; `bootstrap`, `Bootstrap`
+Toys             `fit_toys` of `Toys`, or of any data with a leading axis, `reduce_toys`; stores of them: `open_store`,
+                 `merge`, `ToyStore`; `pull_study`, `PullStudy`; `coverage_study`, `CoverageStudy`; `bias`, `Bias`;
+                 `bootstrap`, `Bootstrap`
 Hypotheses       `hypotest`, `HypoTest`; `discovery`, `Discovery`; `upper_limit`, `UpperLimit`, `LimitStatus`;
                  `interval`, `Interval`; `look_elsewhere`, `LookElsewhere`; by `Asymptotic` or `Toys`, with the
                  statistics `QTilde`, `QMu`, `Q0`, `TMu`, `TMuTilde`
