@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from migrax._toys import memory, scheduler
+from migrax._toys import calls, memory
 
 EDGES = jnp.linspace(-5.0, 5.0, 41)
 TRUTH = {"mu": mx.Parameter(0.3), "n": mx.Parameter(500.0, lower=0.0), "sigma": mx.Parameter(1.2, lower=0.01)}
@@ -242,7 +242,7 @@ class TestMemory:
     @pytest.mark.slow
     def test_a_batch_that_is_too_large(self, toys, fits, monkeypatch):
         """It goes on in halves, and says so once."""
-        inside = scheduler.fit_part
+        inside = calls.fit_part
         sizes = []
 
         def small(shared, rows, *rest):
@@ -252,7 +252,7 @@ class TestMemory:
             return inside(shared, rows, *rest)
 
         small.memory = lambda *_: None
-        monkeypatch.setattr(scheduler, "fit_part", small)
+        monkeypatch.setattr(calls, "fit_part", small)
         monkeypatch.setattr(memory, "_MOST_LANES", {"cpu": 16})
         with pytest.warns(UserWarning, match="out of memory with 256 toys at once: continuing with 128") as warned:
             found = mx.fit_toys(NLL, TRUTH, toys, batch_size=256)
@@ -263,7 +263,7 @@ class TestMemory:
     @pytest.mark.slow
     def test_smaller_pieces_while_a_batch_is_under_way(self, toys, fits, monkeypatch):
         """Another thread's shrinking loses no toy of a batch that has begun."""
-        inside = scheduler.Calls._inputs
+        inside = calls.Calls._inputs
 
         def shrinking(self, first, n, piece):
             if n:
@@ -271,7 +271,7 @@ class TestMemory:
             return inside(self, first, n, piece)
 
         monkeypatch.setattr(memory, "_MOST_LANES", {"cpu": 16})
-        monkeypatch.setattr(scheduler.Calls, "_inputs", shrinking)
+        monkeypatch.setattr(calls.Calls, "_inputs", shrinking)
         found = mx.fit_toys(NLL, TRUTH, toys, batch_size=128)
         assert found.values.shape == (N, 3)
         np.testing.assert_allclose(found.values, fits.values, rtol=1e-9, atol=1e-10)
@@ -279,16 +279,16 @@ class TestMemory:
     @pytest.mark.slow
     def test_measured(self, toys, fits, monkeypatch):
         """What the compiler says that a batch takes decides before anything runs."""
-        monkeypatch.setattr(scheduler, "budget", lambda *_: 200_000)
+        monkeypatch.setattr(calls, "budget", lambda *_: 200_000)
         monkeypatch.setattr(memory, "_MOST_LANES", {"cpu": 16})
         pieces = []
-        inside = scheduler.Calls.compile
+        inside = calls.Calls.compile
 
         def compile_(self):
             inside(self)
             pieces.append(self.piece)
 
-        monkeypatch.setattr(scheduler.Calls, "compile", compile_)
+        monkeypatch.setattr(calls.Calls, "compile", compile_)
         found = mx.fit_toys(NLL, TRUTH, toys, batch_size=256)
         assert max(pieces) < 256
         np.testing.assert_allclose(found.values, fits.values, rtol=1e-9, atol=1e-10)
@@ -298,7 +298,7 @@ class TestMemory:
             raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
         broken.memory = lambda *_: None
-        monkeypatch.setattr(scheduler, "fit_part", broken)
+        monkeypatch.setattr(calls, "fit_part", broken)
         with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
             mx.fit_toys(NLL, TRUTH, toys)
 

@@ -4,6 +4,7 @@ it holds and a checksum over both."""
 import hashlib
 import json
 import os
+import secrets
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -90,7 +91,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def write_whole(path: Path, write_to: Callable[[BinaryIO], Any]) -> None:
     """Writes a file that gets its name only when it is completely on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with temporary.open("wb") as file:
             write_to(file)

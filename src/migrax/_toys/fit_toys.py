@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import equinox as eqx
@@ -25,6 +26,7 @@ from .._util.progress import bar
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .batch_file import digest
+from .executor import Remote, check_executor
 from .expected_covariance import expected_covariance
 from .plan import Job, Plan, plan
 from .sample import asimov
@@ -55,6 +57,7 @@ def fit_toys(
     progress: bool = False,
     store: str | os.PathLike[str] | None = None,
     shard: tuple[int, int] | None = None,
+    executor: Executor | None = None,
 ) -> FitResult:
     """Fits `nll` to many toys, as `jax.vmap(lambda toy: mx.fit(nll, params, toy))(toys)` does, but faster.
 
@@ -104,6 +107,9 @@ def fit_toys(
     - `shard`: `(i, n)`, with i from 0 to n - 1: only the i-th of n parts of the batches, for jobs on machines that
         share nothing. Each has the same other arguments and a `store` of its own; `mx.merge` joins them. The batches
         of a study that is sharded have 4096 toys, unless `batch_size` says otherwise.
+    - `executor`: a `concurrent.futures.Executor` (processes of this machine, made by `spawn`; those of dask,
+        executorlib or MPI) whose workers fit the batches; the store is written here. The likelihood is pickled: its
+        functions are those of a module, or cloudpickle is installed. Batches have 4096 toys as those of a shard.
 
     **Returns:** a `FitResult` with a leading axis of `n`, or of the toys of the shard. (`mx.reduce_toys` keeps only a
     summary of each batch.)
@@ -115,7 +121,7 @@ def fit_toys(
 
     **Warns**, once, if a batch does not fit into memory; it then continues with fewer toys at a time.
     """
-    options = Options(hesse, minos, batch_size, mesh, progress, store, shard)
+    options = Options(hesse, minos, batch_size, mesh, progress, store, shard, executor)
     results = _each_batch(lambda result: result, nll, params, toys, data, starts, covariance, up, options)
     return jax.tree.map(lambda *arrays: jnp.asarray(np.concatenate(arrays)), *results)
 
@@ -142,7 +148,8 @@ def reduce_toys(
 
     - `reduce`: called with the `FitResult` of each batch, in order.
     - `nll`, `params`, `toys`, `data`, `starts`, `covariance`, `up`: as for `mx.fit_toys`.
-    - `options`: `hesse`, `minos`, `batch_size`, `mesh`, `progress`, `store` and `shard`, as for `mx.fit_toys`.
+    - `options`: `hesse`, `minos`, `batch_size`, `mesh`, `progress`, `store`, `shard` and `executor`, as for
+        `mx.fit_toys`.
 
     **Returns:** a list of the values that `reduce` returned, one for each batch.
 
@@ -161,6 +168,7 @@ class Options(NamedTuple):
     progress: bool = False
     store: str | os.PathLike[str] | None = None
     shard: tuple[int, int] | None = None
+    executor: Executor | None = None
 
     @classmethod
     def of(cls, what: str, options: Mapping[str, Any]) -> "Options":
@@ -191,7 +199,10 @@ def _each_batch(
         job, batch_plan, _ = planned
         chosen = chosen_batches(job, batch_plan)
         n = min(chosen.stop * batch_plan.size, job.source.n) - chosen.start * batch_plan.size
-        with contextlib.closing(batches(*planned)) as results:  # an error of `reduce` must not keep claims alive
+        remote = None if options.executor is None else Remote(options.executor, job, batch_plan, toys, data)
+        with contextlib.closing(
+            batches(*planned, remote)
+        ) as results:  # an error of `reduce` must not keep claims alive
             return [reduce(fits) for fits in _with_progress(results, n, options.progress)]
 
     inputs = (nll, params, toys, data, starts, covariance)
@@ -235,7 +246,9 @@ def _planned(
 ) -> tuple[Job, Plan, Store | None]:
     """Returns what is fitted, in which batches, and the store of finished batches."""
     batch_size, mesh, shard = _check_batch_size(options.batch_size), options.mesh, check_shard(options.shard)
-    up = check_up(up)
+    up, executor = check_up(up), check_executor(options.executor)
+    if executor is not None and mesh is not None:
+        raise ValueError("toys run on a mesh of devices or in the workers of an executor, not both")
     if isinstance(starts, str):
         params, covariance = _asimov_start(nll, params, toys, data, covariance, up, starts)
         starts = None
@@ -243,7 +256,7 @@ def _planned(
     params = prepare_params(params)
     batch_plan = plan(toy_source.n, toy_source.toy_bytes, len(names(params)), mesh)
     default_size = _STORE_BATCH * batch_plan.devices
-    if shard is not None:
+    if shard is not None or executor is not None:
         n_batches, batch_size = batches_in(toy_source.n, batch_size, batch_plan.devices)
         batches_of(shard, n_batches, batch_size)  # refuses too many shards before anything is computed
     size = batch_plan.size if batch_size is None else batch_size

@@ -1,6 +1,7 @@
 """`merge`: the stores of the shards of one study as one."""
 
 import os
+import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,7 +102,7 @@ def _written(target: Path, manifest: dict[str, Any], files: dict[int, Path]) -> 
         place = target / f"batch-{i:06d}.npz"
         if path == place:
             continue
-        temporary = place.with_name(f".{place.name}.{os.getpid()}")
+        temporary = place.with_name(f".{place.name}.{os.getpid()}-{secrets.token_hex(4)}")
         try:
             shutil.copyfile(path, temporary)
             temporary.replace(place)

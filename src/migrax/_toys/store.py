@@ -46,8 +46,10 @@ class Store:
         self.path, self.problem, self.n, self.writes = Path(path), problem, n, writes
         self.claims = Claims(self.path) if writes and is_shared else None
         manifest = self.path / MANIFEST
+        # looked at before the manifest: what another job makes in the meantime is not in the way
+        before = list(self.path.iterdir()) if self.path.is_dir() else []
         if not manifest.exists():
-            if self.path.exists() and (not self.path.is_dir() or not all(map(_is_unfinished, self.path.iterdir()))):
+            if not all(map(_is_unfinished, before)) or (self.path.exists() and not self.path.is_dir()):
                 raise ValueError(f"{self.path} is no store of mx.fit_toys: there is no {MANIFEST}, but something else")
             self.batch_size = min(n, default if batch_size is None else batch_size)
             if writes:
