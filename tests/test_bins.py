@@ -158,3 +158,25 @@ def test_what_is_refused(case):
     call, error, message = WRONG[case]
     with pytest.raises(error, match=message):
         call()
+
+
+class Ramp(D.AbstractDistribution):
+    """A user's distribution, which may do with its ends what JAX's arrays can."""
+
+    slope: jax.Array
+
+    def log_prob(self, x):
+        return jnp.log(2 * jnp.asarray(x) + 0 * self.slope)
+
+    def log_integral(self, low, high):
+        first = jnp.asarray(0.0).at[...].set(0.0)
+        return jnp.log1p(low.at[0].set(low[0]) * 0 + high**2 - low**2 - 1 + first)
+
+    def sample(self, key, shape=()):
+        return jnp.sqrt(jax.random.uniform(key, shape))
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["direct", "jit"])
+def test_a_users_distribution_gets_arrays_of_jax(wrap):
+    bins = wrap(lambda slope: Ramp(slope).log_bin_integrals(np.array([0.0, 0.5, 1.0])))(jnp.asarray(1.0))
+    np.testing.assert_allclose(jnp.exp(bins), [0.25, 0.75], rtol=1e-12)

@@ -25,15 +25,16 @@ def in_last_places(fn, exact, x):
 
 @pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="long doubles are doubles here")
 def test_precision():
-    assert in_last_places(log, np.log, LOGS) < 1
-    assert in_last_places(log1p, np.log1p, LOGS1P) < 2.5
-    assert np.all(np.asarray(log(2.0 ** np.arange(-5.0, 6.0))) == np.arange(-5, 6) * np.log(2))
+    assert in_last_places(jax.jit(log), np.log, LOGS) < 1
+    assert in_last_places(jax.jit(log1p), np.log1p, LOGS1P) < 2.5
+    assert np.all(np.asarray(jax.jit(log)(2.0 ** np.arange(-5.0, 6.0))) == np.arange(-5, 6) * np.log(2))
 
 
 @BOTH
 def test_corners(fn, plain):
     x = jnp.array(CORNERS)
-    np.testing.assert_allclose(fn(x), plain(x), rtol=1e-15)
+    for both in ((fn(x), plain(x)), (jax.jit(fn)(x), jax.jit(plain)(x))):
+        np.testing.assert_allclose(*both, rtol=1e-15)
     np.testing.assert_allclose(jax.vmap(jax.grad(fn))(x), jax.vmap(jax.grad(plain))(x), rtol=1e-15)
 
 
@@ -46,6 +47,25 @@ def test_transforms(fn, plain):
         np.testing.assert_allclose(jax.jit(fn)(at), plain(at), rtol=1e-14)
         fn, plain = jax.grad(fn), jax.grad(plain)
     np.testing.assert_allclose(jax.linearize(fn, at)[1](2.0), jax.linearize(plain, at)[1](2.0), rtol=1e-14)
+
+
+@BOTH
+def test_tools_for_debugging(fn, plain):
+    x = jnp.array([0.5, 3.0])
+    with jax.disable_jit():
+        np.testing.assert_allclose(fn(x), plain(x), rtol=1e-15)
+    with jax.debug_nans(True), pytest.raises(FloatingPointError, match="encountered in log"):
+        jax.jit(fn)(-2 * x - 1)
+
+
+@BOTH
+def test_a_float64_of_before(fn, plain):
+    """x64 may be switched off after an array was made."""
+    x = jnp.array([0.5, 3.0])
+    wanted = plain(x)
+    with jax.enable_x64(False):
+        np.testing.assert_allclose(fn(x), wanted, rtol=1e-6)
+        np.testing.assert_allclose(jax.jit(fn)(x), wanted, rtol=1e-6)
 
 
 @BOTH

@@ -9,7 +9,7 @@ import pytest
 from checks import Case
 from scipy import stats
 
-from migrax.distributions import Bernstein, Chebyshev, Uniform
+from migrax.distributions import Bernstein, Chebyshev, Truncated, Uniform
 
 INF = float("inf")
 LOW, HIGH = -1.5, 4.0
@@ -124,3 +124,29 @@ def test_no_density():
         for c in (1.0, jnp.zeros((3, 0))):
             with pytest.raises(ValueError, match="must have shape"):
                 kind(c, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(("whole", "broken"), [(Bernstein([1, 2, 3], 0, 4), Bernstein([1.0, 2.0, 3.0], 0.0, 4.0)),
+                                               (Chebyshev([0], 0, 4), Chebyshev([0.0], 0.0, 4.0))])  # fmt: skip
+def test_whole_numbers(whole, broken):
+    wanted = broken.log_integral(1.0, 2.0)
+    for value in (whole.log_integral(1, 2), jax.jit(lambda a: whole.log_integral(a, 2))(1)):
+        np.testing.assert_allclose(value, wanted, rtol=1e-14)
+    np.testing.assert_allclose(
+        whole.log_bin_integrals([0, 1, 3]), broken.log_bin_integrals([0.0, 1.0, 3.0]), rtol=1e-14
+    )
+    key, x = jax.random.key(0), jnp.array([1.5, 2.0])
+    np.testing.assert_allclose(whole.sample(key, (3,)), broken.sample(key, (3,)), rtol=1e-12)
+    truncated = [Truncated(d, 1, 3).log_prob(x) for d in (whole, broken)]
+    np.testing.assert_allclose(*truncated, rtol=1e-14)
+
+
+def test_ends_of_other_kinds():
+    d = Bernstein(jnp.array([1.0, 2.0]), 0.0, 4.0)
+    wanted = d.log_integral(jnp.array([0.0, 1.0]), jnp.array([1.0, 2.0]))
+    np.testing.assert_allclose(d.log_integral([0.0, 1.0], [1.0, 2.0]), wanted, rtol=1e-14)
+    np.testing.assert_allclose(
+        jax.jit(lambda e: d.log_bin_integrals(e))(jnp.array([0.0, 1.0, 2.0])), wanted, rtol=1e-14
+    )
+    np.testing.assert_allclose(jax.jit(lambda: d.log_bin_integrals([0.0, 1.0, 2.0]))(), wanted, rtol=1e-14)
+    assert not np.isfinite(Bernstein(jnp.ones(3), 1.0, 1.0).log_integral(0.0, 2.0))  # a range without width

@@ -1,13 +1,13 @@
 """Minus the log of the Poisson likelihood of one bin relative to the saturated model, mu - n + n log(n / mu).
 
 In an empty bin -n log mu is 0, but its derivative with respect to n is not: it moves a fit when the count becomes
-positive. (The derivative of n log n, infinite there for any parameters, is left out.)
+positive. (The derivative of n log n - n, infinite there for any parameters, is left out.)
 """
 
 import functools
 import math
 import operator
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +24,12 @@ _SERIES = tuple(1 / math.factorial(k + 2) for k in range(12))
 
 def from_log(log_mu: Float[Array, "*bins"], n: Float[Array, "*bins"]) -> Float[Array, "*bins"]:
     """The term from the log of the expectation. NaN for a negative count."""
-    return _from_log(log_mu, n)[0]
+    return _from_log(*jnp.broadcast_arrays(log_mu, n))[0]
 
 
 def from_mean(mu: Float[Array, "*bins"], n: Float[Array, "*bins"]) -> Float[Array, "*bins"]:
     """The term from the expectation. NaN for a negative count or expectation."""
-    return _from_mean(mu, n)[0]
+    return _from_mean(*jnp.broadcast_arrays(mu, n))[0]
 
 
 @jax.custom_jvp
@@ -56,7 +56,7 @@ def _derivatives_from_log(primals: tuple[Array, Array], tangents: tuple[Any, Any
         changes.append((slope * t_log, mu * t_log, mu * t_log, -t_log))
     if not isinstance(t_n, SymbolicZero):
         changes.append((slope_n * t_n, -t_n, jnp.zeros_like(mu), _quotient(t_n, n, n > 0)))
-    return out, _summed(changes, mu)
+    return out, _summed(changes)
 
 
 @jax.custom_jvp
@@ -79,13 +79,11 @@ def _derivatives_from_mean(primals: tuple[Array, Array], tangents: tuple[Any, An
         changes.append((slope * t_mu, curvature * t_mu, -2 * curvature * inverse * t_mu, -inverse * t_mu))
     if not isinstance(t_n, SymbolicZero):
         changes.append((slope_n * t_n, -inverse * t_n, inverse**2 * t_n, _quotient(t_n, n, n > 0)))
-    return out, _summed(changes, mu)
+    return out, _summed(changes)
 
 
-def _summed(changes: list[Four], mu: Array) -> Four:
-    zero = jnp.zeros_like(mu)
-    add = lambda a, b: tuple(map(operator.add, a, b))  # noqa: E731
-    return functools.reduce(add, changes) if changes else (zero, zero, zero, zero)
+def _summed(changes: list[Four]) -> Four:
+    return cast(Four, functools.reduce(lambda a, b: tuple(map(operator.add, a, b)), changes))
 
 
 def _has_log(mu: Array, n: Array) -> Bool[Array, "*bins"]:

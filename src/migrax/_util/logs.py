@@ -15,9 +15,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, ArrayLike, Float
 
-# x = m 2^k with sqrt(1/2) <= m < sqrt 2, f = m - 1, s = f / (2 + f): log m = f - s (f - R), where R = f²/2 + the series
-# of (log((1 + s) / (1 - s)) - 2 s) / s in powers of s², fitted to 2^-58: the method and the coefficients of FDLIBM's
-# e_log.c (Sun Microsystems, 1993).
+# x = m 2^k with sqrt(1/2) <= m < sqrt 2, f = m - 1, s = f / (2 + f): log m = f - (f²/2 - s (f²/2 + R)), where R is the
+# series of (log((1 + s) / (1 - s)) - 2 s) / s in powers of s², fitted to 2^-58: the method and the coefficients of
+# FDLIBM's e_log.c (Sun Microsystems, 1993).
 _SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
 _MANTISSA_BITS = 52
 _TWO_52_BITS = 0x4330000000000000
@@ -43,7 +43,7 @@ def _bound(primitive: Primitive, otherwise: Callable[[ArrayLike], Array], x: Arr
     if not isinstance(x, jax.Array | np.ndarray):
         return otherwise(x)
     x = jnp.asarray(x)
-    return primitive.bind(x) if x.dtype == jnp.float64 else otherwise(x)
+    return primitive.bind(x) if x.dtype == np.float64 else otherwise(x)
 
 
 def _log_by_bits(x: Array) -> Array:
@@ -84,10 +84,15 @@ def _primitive(name: str, on_cpu: Callable[[Array], Array], otherwise: Callable[
     """Of the same name as that of JAX, as it is the same function to whoever reads a jaxpr."""
     primitive = Primitive(name)
     primitive.def_abstract_eval(lambda x: x)
-    primitive.def_impl(jax.jit(lambda x: primitive.bind(x)))
+    primitive.def_impl(otherwise)  # where nothing is compiled: direct calls, `disable_jit`, a search for a NaN
     batching.defvectorized(primitive)
+
+    def with_x64(x: Array) -> Array:
+        with jax.enable_x64(True):  # a float64 may be left from before it was switched off
+            return on_cpu(x)
+
     mlir.register_lowering(primitive, mlir.lower_fun(otherwise, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
+    mlir.register_lowering(primitive, mlir.lower_fun(with_x64, multiple_results=False), platform="cpu")
     return primitive
 
 

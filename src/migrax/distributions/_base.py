@@ -51,7 +51,8 @@ class AbstractDistribution(eqx.Module):
         **Raises:** `ValueError` unless the edges have one of these shapes and increase, and for a distribution of
             several observables.
         """
-        return self.log_integral(*check_edges(edges, self))
+        low, high = check_edges(edges, self)
+        return self.log_integral(jnp.asarray(low), jnp.asarray(high))
 
     def bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
         """The probabilities of the `n` bins with these `edges`, shape `(n,)`: see `log_bin_integrals`."""

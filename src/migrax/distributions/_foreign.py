@@ -48,7 +48,8 @@ def log_bin_integrals(d: Any, edges: ArrayLike, what: str) -> Array:
     has neither; `ValueError` unless the edges increase."""
     if callable(getattr(d, "log_bin_integrals", None)):
         return d.log_bin_integrals(edges)
-    return log_integral(d, *bin_ends(edges), what)
+    low, high = bin_ends(edges)
+    return log_integral(d, jnp.asarray(low), jnp.asarray(high), what)
 
 
 def sample(d: Any, key: Array, shape: tuple[int, ...]) -> Array:

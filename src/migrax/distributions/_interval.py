@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +11,14 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from .._util.logs import log, log1p
 
 
-def clip(low: ArrayLike, high: ArrayLike, start: ArrayLike, stop: ArrayLike) -> tuple[Array, Array]:
+def clip(low: Any, high: Any, start: Any, stop: Any, xp: Any = jnp) -> tuple[Any, Any]:
     """The part of the interval between `start` and `stop`, empty (its end not above its start) if there is none.
 
     Where an end of the interval coincides with one of the range, the derivative goes to that of the interval:
     `jnp.maximum` would give each a half, which is wrong in a sum over pieces.
     """
-    low, high = jnp.asarray(low), jnp.asarray(high)
-    return jnp.where(low < start, start, low), jnp.where(high > stop, stop, high)
+    low, high = xp.asarray(low), xp.asarray(high)
+    return xp.where(low < start, start, low), xp.where(high > stop, stop, high)
 
 
 def any_nan(*values: ArrayLike) -> Bool[Array, "..."]:

@@ -9,6 +9,7 @@ from jaxtyping import Array, ArrayLike
 
 from .._util.logs import log
 from .._util.tracing import is_concrete
+from ._interval import clip
 
 # of the two `positions` and the degree, the basis polynomials from degree 0 on, of NumPy or JAX as the positions are
 Basis = Callable[[Any, Any, int], Sequence[Any]]
@@ -40,21 +41,29 @@ def log_polynomial_integral(
 
     - `coefficients`: those of the basis, along the last axis.
     """
-    dtype = jnp.result_type(low, high, start, stop, coefficients)
-    xp = np if is_concrete(low, high, start, stop) else jnp
-    a, b, first, last = (xp.asarray(end, float if xp is np else dtype) for end in (low, high, start, stop))
-    # as `clip`, of NumPy too
-    a, b = xp.where(a < first, first, a), xp.where(b > last, last, b)
+    low, high = (np.asarray(end) if isinstance(end, list) else end for end in (low, high))
+    dtype = jnp.result_type(float, low, high, start, stop, coefficients)
+    known = is_concrete(low, high, start, stop)
+    with np.errstate(all="ignore"):  # a range without width
+        ends = [np.asarray(end, float) if known else jnp.asarray(end, dtype) for end in (low, high, start, stop)]
+        integrals, empty = _integrals(np if known else jnp, ends, basis, coefficients.shape[-1] - 1)
+    log_mass = safe_log(polynomial(coefficients, [jnp.asarray(part, dtype) for part in integrals]))
+    return log_mass if known and not np.any(empty) else jnp.where(empty, -jnp.inf, log_mass)
+
+
+def _integrals(xp: Any, ends: Sequence[Any], basis: Basis, degree: int) -> tuple[list[Any], Any]:
+    """The integrals of the basis, and which intervals are empty, of NumPy or JAX."""
+    low, high, start, stop = ends
+    a, b = clip(low, high, start, stop, xp)
     empty = b <= a
-    a, b = xp.where(empty, first, a), xp.where(empty, last, b)
-    (from_low, _), (_, from_high) = positions(a, first, last), positions(b, first, last)
-    half, degree = 0.5 * (b - a) / (last - first), coefficients.shape[-1] - 1
+    a, b = xp.where(empty, start, a), xp.where(empty, stop, b)
+    (from_low, _), (_, from_high) = positions(a, start, stop), positions(b, start, stop)
+    half = 0.5 * (b - a) / (stop - start)
     integrals: list[Any] = [0.0] * (degree + 1)
     for node, weight in zip(*np.polynomial.legendre.leggauss(degree // 2 + 1), strict=True):
         at_node = basis(from_low + half * (1 + float(node)), from_high + half * (1 - float(node)), degree)
         integrals = [total + float(weight) * half * part for total, part in zip(integrals, at_node, strict=True)]
-    log_mass = safe_log(polynomial(coefficients, [jnp.asarray(part, dtype) for part in integrals]))
-    return log_mass if xp is np and not np.any(empty) else jnp.where(empty, -jnp.inf, log_mass)
+    return integrals, empty
 
 
 def safe_log(value: Array) -> Array:

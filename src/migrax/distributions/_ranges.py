@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from .._util.tracing import is_concrete
+from .._util.tracing import is_concrete, is_concrete_tree
 
 Pairs = tuple[tuple[Any, Any], ...]
 
@@ -69,7 +70,9 @@ def bin_ends(edges: ArrayLike) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
 
     **Raises:** `ValueError` for other shapes, and if the bins are known (not traced) and do not increase.
     """
-    array = jnp.asarray(edges)
+    known = is_concrete_tree(edges)
+    array: Any = np.asarray(edges) if known else jnp.asarray(edges)
+    array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
     if not jnp.issubdtype(array.dtype, jnp.floating):
         array = array.astype(jnp.result_type(float))
     if array.ndim == 2 and array.shape[1] == 2 and array.shape[0] > 0:
@@ -80,18 +83,16 @@ def bin_ends(edges: ArrayLike) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         raise ValueError(
             f"the edges of bins must have shape (n + 1,), or (n, 2) for bins with gaps between them, got {array.shape}"
         )
-    if is_concrete(array):
-        numbers = np.asarray(array)  # slices of a JAX array are traced under jit
-        a, b = (numbers[:, 0], numbers[:, 1]) if numbers.ndim == 2 else (numbers[:-1], numbers[1:])
-        if not np.all(in_order := b > a):
+    if known:
+        if not np.all(in_order := high > low):
             i = int(np.argmin(in_order))
-            raise ValueError(f"the edges of bins must be increasing: bin {i} goes from {a[i]} to {b[i]}")
-        if not np.all(in_order := a[1:] >= b[:-1]):
+            raise ValueError(f"the edges of bins must be increasing: bin {i} goes from {low[i]} to {high[i]}")
+        if not np.all(in_order := low[1:] >= high[:-1]):
             i = int(np.argmin(in_order))
             raise ValueError(
-                f"bins must be increasing and not overlap: bin {i} ends at {b[i]}, bin {i + 1} begins at {a[i + 1]}"
+                f"bins must be increasing and not overlap: bin {i} ends at {high[i]}, bin {i + 1} begins at "
+                f"{low[i + 1]}"
             )
-        return cast(tuple[Array, Array], (a, b))
     return low, high
 
 

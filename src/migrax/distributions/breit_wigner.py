@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from .._util.logs import log, log1p
-from ._base import AbstractDistribution
+from ._base import AbstractDistribution, check_edges
 from ._interval import clip, sample_by_bisection
 from ._ranges import known_finite
 
@@ -55,6 +55,10 @@ class Cauchy(AbstractDistribution):
         angle = jnp.where(from_below | to_above, one_sided, self._between(a, b))
         return jnp.where(empty, -jnp.inf, log(jnp.where(empty, 1.0, angle)) - _LOG_PI)
 
+    def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
+        """The logs of the probabilities of bins: see `AbstractDistribution`."""
+        return self.log_integral(*check_edges(edges, self))
+
     def _between(self, low: Array, high: Array) -> Array:
         """The angle between two ends, pi times the probability."""
         return _angle_between((low - self.mu) / self.gamma, (high - self.mu) / self.gamma, (high - low) / self.gamma)
@@ -84,7 +88,7 @@ def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Arra
 
 @jax.custom_jvp
 def _angle_between(a: Array, b: Array, width: Array) -> Array:
-    """arctan b - arctan a, for b - a = `width` > 0, which keeps the digits that the difference loses."""
+    """arctan b - arctan a, for b - a = `width`, which keeps the digits that the difference loses."""
     # the angle of one complex number, (1 + i b) (1 - i a) up to a scale
     shrink_a, shrink_b = (1 / jnp.where(jnp.abs(z) > 1, jnp.abs(z), 1.0) for z in (a, b))
     return _angle(width * shrink_b * shrink_a, shrink_a * shrink_b + (a * shrink_a) * (b * shrink_b))
@@ -93,11 +97,13 @@ def _angle_between(a: Array, b: Array, width: Array) -> Array:
 @_angle_between.defjvp
 def _(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
     (a, b, width), (t_a, t_b, t_width) = primals, tangents
-    # the densities times pi, whose difference would cancel
+    # the densities times pi; where they are close to each other, their difference without cancellation, elsewhere each
+    # of its own, as the two terms of the former would cancel
     at_a, at_b = 1 / (1 + a**2), 1 / (1 + b**2)
     difference = -width * (a * at_a * at_b + b * at_b * at_a)
-    t_angle = 0.5 * (difference * (t_a + t_b) + (at_a + at_b) * t_width)
-    return _angle_between(a, b, width), t_angle
+    close = jnp.abs(difference) < 0.5 * (at_a + at_b)
+    by_middle = 0.5 * (difference * (t_a + t_b) + (at_a + at_b) * t_width)
+    return _angle_between(a, b, width), jnp.where(close, by_middle, at_b * t_b - at_a * t_a)
 
 
 class RelativisticBreitWigner(AbstractDistribution):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from .._util.logs import log
-from ._base import AbstractDistribution
+from ._base import AbstractDistribution, check_edges
 from ._interval import sample_by_bisection
 from ._polynomial import log_polynomial_integral, polynomial, positions, safe_log
 from .bernstein import check_coefficients
@@ -50,6 +50,10 @@ class Chebyshev(AbstractDistribution):
         """The log of the probability between `low` and `high`; NaN where the integral is negative."""
         mass = log_polynomial_integral(self._all(), _basis, low, high, self.low, self.high)
         return jnp.where(jnp.isneginf(mass), -jnp.inf, mass - self._log_norm())
+
+    def log_bin_integrals(self, edges: ArrayLike) -> Float[Array, " n"]:
+        """The logs of the probabilities of bins: see `AbstractDistribution`."""
+        return self.log_integral(*check_edges(edges, self))
 
     def sample(self, key: Array, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Random numbers of the given shape, followed by that of the parameters, by bisection of the cdf. They have no
