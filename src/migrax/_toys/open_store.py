@@ -34,6 +34,11 @@ class ToyStore:
     `mx.fit_toys` returns is returned by it, called with the same arguments and this `store`.
     """
 
+    path: Path | None
+    problem: str
+    n: int
+    batch_size: int
+
     def __init__(self, path: Path | None, manifest: Mapping[str, Any], files: Mapping[int, Path]):
         self.path, self.problem = path, str(manifest["problem"])
         self.n, self.batch_size = int(manifest["n"]), int(manifest["batch_size"])
