@@ -11,7 +11,17 @@ from ._common import python
 
 NAMES = (
     *("first_call", "warm_fit", "scaling", "minos", "cauchy_hessian", "robustness"),
-    *("unbinned", "likelihoods", "densities", "template_fit", "on_disk", "toys", "toys_scaling", "hypotest"),
+    *(
+        "unbinned",
+        "likelihoods",
+        "densities",
+        "density_events",
+        "template_fit",
+        "on_disk",
+        "toys",
+        "toys_scaling",
+        "hypotest",
+    ),
     *("workspace", "workspace_limit", "limit_scaling", "workspace_scaling"),
 )
 
