@@ -18,6 +18,8 @@ import pytest
 import hs3
 import migrax as mx
 from command_line import run as command
+from migrax._toys import scheduler
+from migrax._toys.batch_file import digest
 from migrax._toys.claims import EXPIRED, Claims
 
 TEMPLATE = jnp.array([3.0, 8.0, 5.0])
@@ -97,22 +99,37 @@ class TestShards:
         with pytest.raises(ValueError, match=r"shard is \(i, n\)|at most 16 shards"):
             run(shard=shard)
 
+    def test_the_size_of_the_store(self, stores):
+        assert len(run(stores[1], shard=(1, SHARDS), batch_size=None).values) == 256
+
+    def test_no_claims(self, stores):
+        """The store of a shard is that of one job, which may have been elsewhere before."""
+        (stores[0] / ".claim-000001").write_text(json.dumps({"machine": "another", "process": 1}))
+        batch(stores, 1).unlink()
+        assert len(run(stores[0], shard=(0, SHARDS)).values) == 256
+
     def test_the_default_size(self):
         with pytest.raises(ValueError, match="2 shards of a study of 1 batches of 1000 toys"):
             run(shard=(0, 2), batch_size=None)
+
+
+def merged_but(what, *args):
+    with pytest.warns(UserWarning, match=rf"left out of the merged store:[^$]*{what}"):
+        return mx.merge(*args, leave_out=True)
 
 
 class TestFaults:
     def test_missing(self, stores, reference, tmp_path):
         batch(stores, 9).unlink()
         shutil.rmtree(stores[0])
-        with pytest.raises(ValueError, match=r"0 is no store [^\n]*\nthe batches 0 to 3, 9 are in none of the stores"):
+        missing = r"0 is no folder\nbatches that are in none of the stores: 0 to 3, 9"
+        with pytest.raises(ValueError, match=missing):
             mx.merge(stores, tmp_path / "all")
         assert not (tmp_path / "all").exists()
-        merged = mx.merge(stores, tmp_path / "all", leave_out=True)
+        merged = merged_but(missing, stores, tmp_path / "all")
         assert merged.missing == (0, 1, 2, 3, 9)
         same(merged.values, reference.values[np.asarray(merged.numbers)])
-        same(run(tmp_path / "all"), reference)  # fits what is missing
+        same(run(tmp_path / "all", batch_size=None), reference)  # fits what is missing
 
     def test_double(self, stores, tmp_path):
         shutil.copy(batch(stores, 3), stores[2])
@@ -121,39 +138,48 @@ class TestFaults:
         assert len(other.values) == 256
         assert len(mx.merge([*stores, tmp_path / "other"])) == N
 
-    def test_double_with_other_numbers(self, stores, tmp_path):
-        from migrax._toys.batch_file import digest
-
+    def test_double_with_other_numbers(self, stores):
         path = stores[2] / "batch-000003.npz"
         with np.load(batch(stores, 3)) as file:
             parts = dict(file)
         parts["values"] = parts["values"] + 1e-9
         contents = {name: a for name, a in parts.items() if name not in ("identity", "checksum")}
         np.savez(path, **(parts | {"checksum": np.array(digest(str(parts["identity"]), contents))}))
-        with pytest.raises(
-            ValueError, match=r"batch-000003\.npz and .*batch-000003\.npz hold the same toys with other"
-        ):
+        fault = r"batch-000003\.npz and .*batch-000003\.npz hold the same toys .* leave out one of the stores"
+        with pytest.raises(ValueError, match=fault) as info:
             mx.merge(stores)
-        assert mx.merge(stores, leave_out=True).missing == (3,)
+        assert "in none of the stores" not in str(info.value)
+        assert merged_but(fault, stores).missing == (3,)
 
     def test_foreign(self, stores, tmp_path):
+        """The study that most of the stores are of counts, whatever their order."""
         run(tmp_path / "foreign", key=jax.random.key(4), shard=(1, SHARDS))
-        with pytest.raises(ValueError, match=r"foreign is of another study than .*0: likelihood, parameters, key"):
+        fault = r"foreign is of another study than .*0: likelihood, parameters, key"
+        with pytest.raises(ValueError, match=fault):
             mx.merge([*stores, tmp_path / "foreign"], tmp_path / "all")
+        assert len(merged_but(fault, [tmp_path / "foreign", *stores], tmp_path / "all")) == N
         shutil.copy(tmp_path / "foreign" / "batch-000004.npz", stores[1])
         with pytest.raises(ValueError, match=r"batch-000004\.npz is of another study"):
             mx.merge(stores)
-        assert mx.merge([*stores, tmp_path / "foreign"], leave_out=True).missing == (4,)
-        run(tmp_path / "fewer", n=900, shard=(0, SHARDS))
-        with pytest.raises(ValueError, match="n 1000 and 900"):
-            mx.merge([stores[0], tmp_path / "fewer"])
+        assert merged_but("another study", stores).missing == (4,)
+
+    def test_of_a_study_that_was_extended(self, stores, tmp_path):
+        """One job was submitted with more toys."""
+        mx.merge(stores, tmp_path / "all")
+        wanted = run(n=1500)
+        run(stores[3], n=1500, batch_size=None)
+        merged = mx.merge([*stores[:3], stores[3]], tmp_path / "all")
+        assert (merged.n, merged.missing) == (1500, ())
+        same(merged.values, wanted.values)
+        assert mx.open_store(tmp_path / "all").n == 1500
 
     def test_damaged(self, stores, reference, tmp_path):
         whole = batch(stores, 11).read_bytes()
         batch(stores, 11).write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(ValueError, match=r"batch-000011\.npz is damaged"):
+        with pytest.raises(ValueError, match=r"batch-000011\.npz is damaged") as info:
             mx.merge(stores, tmp_path / "all")
-        mx.merge(stores, tmp_path / "all", leave_out=True)
+        assert "in none of the stores" not in str(info.value)
+        merged_but("damaged", stores, tmp_path / "all")
         same(run(tmp_path / "all"), reference)
 
     def test_other_versions(self, stores):
@@ -262,6 +288,17 @@ class TestOpenStore:
 
 
 class TestClaims:
+    def test_says_for_whom_it_waits(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(scheduler, "_LOOK", 0.01)
+        monkeypatch.setattr(scheduler, "_TELL", 0.02)
+        run(tmp_path, n=2 * SIZE)
+        (tmp_path / "batch-000001.npz").unlink()
+        claim = tmp_path / ".claim-000001"
+        claim.write_text(json.dumps({"machine": "node7", "process": 4711}))
+        threading.Timer(1.0, claim.unlink).start()
+        with pytest.warns(UserWarning, match="waiting for batch 1 of .* which process 4711 of node7 fits"):
+            run(tmp_path, n=2 * SIZE)
+
     def test_of_others(self, tmp_path):
         ours, theirs = Claims(tmp_path), Claims(tmp_path)
         assert ours.take(3)
@@ -359,6 +396,14 @@ def test_on_the_command_line(tmp_path):
         "toys", HIFA, "-n", 40, "--batch-size", 10, "--store", tmp_path / "whole", "--json", tmp_path / "whole.json"
     )
     assert told["values"] == json.loads((tmp_path / "whole.json").read_text())["values"]
+    command("fit", HIFA, "--npz", tmp_path / "fit.npz")
+    command(*study, "--fit", tmp_path / "fit.npz", "--json", tmp_path / "again.json")
+    assert told["values"] == json.loads((tmp_path / "again.json").read_text())["values"]
+    left_out = command("merge", tmp_path / "0", tmp_path, "--into", tmp_path / "half", "--leave-out")
+    assert "batches that are in none of the stores: 2 to 3" in left_out.output
+    assert (
+        "--leave-out takes what is right" in command("merge", tmp_path / "0", "--into", tmp_path / "x", code=1).output
+    )
     assert "is no store" in command("merge", tmp_path, "--into", tmp_path / "x", code=1).output
     assert "'2/2' is no i/n" in command("toys", HIFA, "--shard", "2/2", code=2).output
     assert "at most 1 shards" in command("toys", HIFA, "--shard", "0/2", code=2).output

@@ -80,7 +80,6 @@ def test_an_interrupt_loses_the_batch_under_way_only(tmp_path, reference):
 
 OTHERS = {
     "another key": lambda path: run(path, toys=mx.Toys(N, jax.random.key(8))),
-    "more toys": lambda path: run(path, toys=mx.Toys(N + 1, KEY)),
     "another start": lambda path: run(path, params={**PARAMS, "b": mx.Parameter(21.0, lower=0.0)}),
     "another bound": lambda path: run(path, params={**PARAMS, "b": mx.Parameter(20.0, lower=1.0)}),
     "another constant": lambda path: run(path, nll=mx.PoissonNLL(lambda p: p["mu"] * (TEMPLATE + 1.0) + p["b"])),

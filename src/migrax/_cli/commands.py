@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from .._toys.fit_toys import batches_in, fit_toys
 from .._toys.merge import merge as merge_stores
 from .._toys.shard import batches_of
 from .._toys.source import Toys
-from .options import JsonFile, OutFile, PictureFile, Shard, checked, refuse, refused
+from ..io.saved import load as load_result, save as save_result
+from .options import InFile, JsonFile, OutFile, PictureFile, Shard, checked, refuse, refused
 from .output import ended, of_fit, picture, plain, told
 from .problem import Problem, on_a_file
 
@@ -50,21 +52,33 @@ def main() -> None:
 @main.command()
 @on_a_file
 @click.option("--save", type=OutFile(), help=_SAVED)
-def fit(problem: Problem, json_to: Any, save: Path | None) -> None:
+@click.option("--npz", type=OutFile(), help="Keep the result there, for toys --fit and mx.load.")
+def fit(problem: Problem, json_to: Any, save: Path | None, npz: Path | None) -> None:
     """Find the minimum, with exact errors."""
     result = problem.fitted()
     told(result, of_fit(result), json_to)
+    if npz is not None:
+        save_result(npz, result)
     if save is not None:
         save.write_text(json.dumps(plain(problem.write(result, problem.document)), indent=2))
     ended(bool(result.valid))
 
 
-def _minimum(problem: Problem, json_to: Any) -> FitResult:
-    """The fit that the other commands start from; the program ends if it is not valid."""
-    result = problem.fitted()
+def _minimum(problem: Problem, json_to: Any, npz: Path | None = None) -> FitResult:
+    """The fit that the other commands start from, or the one that is given; the program ends if it is not valid."""
+    result = problem.fitted() if npz is None else _kept_fit(problem, npz)
     if not bool(result.valid):
         told(result, of_fit(result), json_to)
         ended(valid=False)
+    return result
+
+
+def _kept_fit(problem: Problem, npz: Path) -> FitResult:
+    """**Raises:** `click.UsageError` for a file that holds no fit of this problem."""
+    with refused():
+        result = load_result(npz, params=problem.params)
+    if not isinstance(result, FitResult) or result.names != problem.names:
+        refuse(f"--fit {npz}: this is no fit of the {len(problem.names)} parameters of the file")
     return result
 
 
@@ -170,6 +184,7 @@ def _draw_scan(problem: Problem, limits: UpperLimit, plot_to: Path) -> None:
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same toys.")
 @click.option("--store", type=click.Path(file_okay=False, path_type=Path), help="Keep finished batches in this folder.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="How many toys a batch has.")
+@click.option("--fit", "npz", type=InFile(), help="Start from this result of fit --npz: the jobs of a study share one.")
 @click.option(
     "--shard", type=Shard(), help="Fit the i-th of n parts, i from 0 to n - 1. For merge, with a --store each."
 )
@@ -181,6 +196,7 @@ def toys(
     seed: int,
     store: Path | None,
     batch_size: int | None,
+    npz: Path | None,
     shard: tuple[int, int] | None,
     plot_to: Path | None,
 ) -> None:
@@ -188,7 +204,7 @@ def toys(
     if shard is not None:
         with refused():
             batches_of(shard, *batches_in(number, batch_size))
-    result = _minimum(problem, json_to)
+    result = _minimum(problem, json_to, npz)
     drawn = Toys(number, jax.random.key(seed))
     fits = fit_toys(
         problem.nll,
@@ -230,10 +246,14 @@ def toys(
 @click.option("--json", "json_to", type=JsonFile(), help="Write the numbers there; - is the terminal.")
 def merge(stores: tuple[Path, ...], into: Path, leave_out: bool, json_to: Any) -> None:
     """Join the stores of the shards of one study of toys."""
-    try:
-        merged = merge_stores(stores, into, leave_out=leave_out)
-    except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from None
+    with warnings.catch_warnings(record=True) as left_out:
+        warnings.simplefilter("always")
+        try:
+            merged = merge_stores(stores, into, leave_out=leave_out)
+        except (ValueError, OSError) as error:
+            raise click.ClickException(str(error).replace("merge(..., leave_out=True)", "--leave-out")) from None
+    for warning in left_out:
+        click.echo(str(warning.message), err=True)
     numbers = {"toys": len(merged), "of": merged.n, "valid": int(np.sum(merged.valid)), "missing": merged.missing}
     told(merged, numbers | {"names": merged.names, "values": merged.values}, json_to)
 

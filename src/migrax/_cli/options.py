@@ -73,6 +73,13 @@ class OutFile(click.Path):
         return path if problem is None else self.fail(problem, param, ctx)
 
 
+class InFile(click.Path):
+    """A file that is there: its path."""
+
+    def __init__(self):
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+
 class PictureFile(OutFile):
     """The same, with an ending that matplotlib supports.
 

@@ -55,6 +55,14 @@ class Claims:
                 self._stop.set()
                 self._stop = None
 
+    def owner(self, i: int) -> str:
+        """Who has claimed a batch, in words."""
+        try:
+            owner = json.loads(self._file(i).read_text())
+            return f"which process {owner['process']} of {owner['machine']} fits"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "which another job fits"
+
     def _file(self, i: int) -> Path:
         return self._store / f".claim-{i:06d}"
 

@@ -162,5 +162,6 @@ def _pickled(problem: _Problem) -> bytes:
 def _died(error: Exception) -> RuntimeError:
     return RuntimeError(
         f"the executor died ({type(error).__name__}: {error}); with a store, what is fitted is kept, and the same call "
-        "with another executor goes on"
+        "with another executor goes on. (Processes that die at once: a script that makes them needs "
+        'if __name__ == "__main__":)'
     )

@@ -34,7 +34,7 @@ from .scheduler import batches, chosen_batches
 from .shard import batches_of, check_shard
 from .sharding import as_mesh, mesh_of, on_one_device
 from .source import Toys, source
-from .store import Store
+from .store import Store, size_of_batches
 
 T = TypeVar("T")
 
@@ -257,6 +257,8 @@ def _planned(
     batch_plan = plan(toy_source.n, toy_source.toy_bytes, len(names(params)), mesh)
     default_size = _STORE_BATCH * batch_plan.devices
     if shard is not None or executor is not None:
+        if batch_size is None and options.store is not None:
+            batch_size = size_of_batches(options.store)
         n_batches, batch_size = batches_in(toy_source.n, batch_size, batch_plan.devices)
         batches_of(shard, n_batches, batch_size)  # refuses too many shards before anything is computed
     size = batch_plan.size if batch_size is None else batch_size
@@ -278,7 +280,9 @@ def _planned(
     if options.store is None:
         return job, batch_plan, None
     writes, problem = jax.process_index() == 0, _fingerprint(job, toy)
-    store = Store(options.store, problem, toy_source.n, options.batch_size, default_size, writes, mesh is None)
+    # the batches of a shard are those of one job
+    is_shared = mesh is None and shard is None
+    store = Store(options.store, problem, toy_source.n, options.batch_size, default_size, writes, is_shared)
     return job, batch_plan.of_size(store.batch_size), store
 
 

@@ -3,13 +3,15 @@
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from .batch_file import read_batch
 from .open_store import ToyStore, files_of
-from .store import MANIFEST, check_place, identity, make_store, read_manifest
+from .store import MANIFEST, check_place, identity, make_store, read_manifest, write_manifest
 
 _LISTED = 10  # complaints in an error
 
@@ -31,13 +33,15 @@ def merge(
     - `into`: the folder of the merged store, which is made, or completed if it is of the same study. `None`: nothing is
         written.
     - `leave_out`: `True` to leave out what is at fault, and to allow for missing batches, which a call of `mx.fit_toys`
-        with the merged store then fits.
+        with the merged store then fits. Stores of another study than most of them are left out.
 
-    **Returns:** a `ToyStore` of all batches.
+    **Returns:** a `ToyStore` of all batches; of the stores of a study that was extended, of the largest number of toys.
 
     **Raises:** `ValueError`, with the names of all of them, for stores that are missing, damaged, of other studies or
     versions, for batches that are missing, damaged, in a wrong place, or twice there with other numbers. `OSError` if
     `into` cannot be written.
+
+    **Warns** of all that is left out.
     """
     folders = [Path(store) for store in ([stores] if isinstance(stores, str | os.PathLike) else stores)]
     if not folders:
@@ -45,52 +49,82 @@ def merge(
     target = None if into is None else Path(into)
     if target is not None and (target / MANIFEST).exists() and target not in folders:
         folders.insert(0, target)
-    manifest, files, faults = _gathered(folders)
-    missing = [i for i in range(-(-manifest["n"] // manifest["batch_size"])) if i not in files] if manifest else []
-    if manifest is None or (not leave_out and (faults or missing)):
-        faults += [f"the batches {_ranges(missing)} are in none of the stores"] if missing else []
+    manifests, faults = _manifests(folders)
+    if not manifests:
+        raise ValueError("\n".join(["these stores cannot be merged:", *faults]))
+    manifest, manifests = _of_one_study(manifests, faults)
+    files, suspect = _files(manifest, manifests, faults)
+    missing = [i for i in range(-(-manifest["n"] // manifest["batch_size"])) if i not in files and i not in suspect]
+    faults += [f"batches that are in none of the stores: {_ranges(missing)}"] if missing else []
+    if faults:
         more = [f"and {len(faults) - _LISTED} more"] if len(faults) > _LISTED else []
-        remedy = "" if manifest is None else "\n(merge(..., leave_out=True) takes what is right)"
-        raise ValueError("\n".join(["these stores cannot be merged:", *faults[:_LISTED], *more]) + remedy)
+        listed = [*faults[:_LISTED], *more]
+        if not leave_out:
+            remedy = "(merge(..., leave_out=True) takes what is right)"
+            raise ValueError("\n".join(["these stores cannot be merged:", *listed, remedy]))
+        warnings.warn("\n".join(["left out of the merged store:", *listed]), stacklevel=2)
     if target is None:
         return ToyStore(None, manifest, files)
     _written(target, manifest, files)
     return ToyStore(target, manifest, files_of(target, manifest))
 
 
-def _gathered(folders: list[Path]) -> tuple[dict[str, Any] | None, dict[int, Path], list[str]]:
-    """The manifest of the study, the file of each of its batches, and what is at fault."""
-    faults: list[str] = []
-    manifests: dict[Path, dict[str, Any]] = {}
+def _manifests(folders: list[Path]) -> tuple[dict[Path, dict[str, Any]], list[str]]:
+    """What each store says of its study, and what is at fault with the others."""
+    found, faults = {}, []
     for folder in folders:
         try:
-            manifests[folder] = read_manifest(folder / MANIFEST)
+            found[folder] = read_manifest(folder / MANIFEST)
         except OSError:
-            faults.append(f"{folder} is no store of mx.fit_toys: there is no {MANIFEST}")
+            what = f"is no store of mx.fit_toys: there is no {MANIFEST}" if folder.is_dir() else "is no folder"
+            faults.append(f"{folder} {what}")
         except ValueError as error:
             faults.append(str(error))
-    if not manifests:
-        return None, {}, faults
-    first, manifest = next(iter(manifests.items()))
+    return found, faults
+
+
+def _of_one_study(
+    manifests: dict[Path, dict[str, Any]], faults: list[str]
+) -> tuple[dict[str, Any], dict[Path, dict[str, Any]]]:
+    """The study that most of the stores are of, with the largest of their numbers of toys, and these stores."""
+    studies = Counter(map(_study, manifests.values()))
+    study = studies.most_common(1)[0][0]
+    first = next(folder for folder, manifest in manifests.items() if _study(manifest) == study)
+    chosen = {folder: manifest for folder, manifest in manifests.items() if _study(manifest) == study}
+    for folder, other in manifests.items():
+        if folder not in chosen:
+            faults.append(f"{folder} is of another study than {first}: {_difference(manifests[first], other)}")
+    return manifests[first] | {"n": max(manifest["n"] for manifest in chosen.values())}, chosen
+
+
+def _study(manifest: dict[str, Any]) -> tuple[Any, ...]:
+    """What the stores of one study have in common: all but the number of its toys."""
+    return tuple(value for name, value in sorted(manifest.items()) if name != "n")
+
+
+def _files(manifest: dict[str, Any], stores: Iterable[Path], faults: list[str]) -> tuple[dict[int, Path], set[int]]:
+    """The file of each batch, and the batches with a file that is at fault."""
     files: dict[int, Path] = {}
     checksums: dict[int, str] = {}
     differ: set[int] = set()
-    for folder, other in manifests.items():
-        if other != manifest:
-            faults.append(f"{folder} is of another study than {first}: {_difference(manifest, other)}")
-            continue
+    suspect: set[int] = set()
+    for folder in stores:
         for i, path in files_of(folder, manifest).items():
             try:
                 batch = read_batch(path)
                 check_place(path, batch.record, identity(manifest, i))
             except ValueError as error:
                 faults.append(str(error))
+                suspect.add(i)
                 continue
             if checksums.setdefault(i, batch.checksum) != batch.checksum:
-                faults.append(f"{path} and {files[i]} hold the same toys with other numbers")
+                faults.append(
+                    f"{path} and {files[i]} hold the same toys with other numbers, as of another kind of processor: "
+                    "leave out one of the stores"
+                )
                 differ.add(i)
             files.setdefault(i, path)
-    return manifest, {i: path for i, path in files.items() if i not in differ}, faults
+    return {i: path for i, path in files.items() if i not in differ}, suspect | differ
 
 
 def _written(target: Path, manifest: dict[str, Any], files: dict[int, Path]) -> None:
@@ -98,6 +132,8 @@ def _written(target: Path, manifest: dict[str, Any], files: dict[int, Path]) -> 
         raise ValueError(f"{target} is no store of mx.fit_toys: there is no {MANIFEST}, but something else")
     if not (target / MANIFEST).exists():
         make_store(target, manifest)
+    elif read_manifest(target / MANIFEST)["n"] < manifest["n"]:
+        write_manifest(target, manifest)
     for i, path in files.items():
         place = target / f"batch-{i:06d}.npz"
         if path == place:

@@ -5,6 +5,7 @@ On a CPU each core has a batch of its own. A batch that does not fit into memory
 
 import functools
 import time
+import warnings
 from collections import deque
 from collections.abc import Generator
 
@@ -15,6 +16,7 @@ import numpy as np
 from .._fit.result import FitResult
 from .ahead import Ahead
 from .calls import Calls
+from .claims import EXPIRED
 from .executor import Remote
 from .fit_batch import fit_part
 from .plan import Job, Plan
@@ -23,6 +25,7 @@ from .sharding import agreed
 from .store import Store
 
 _LOOK = 0.5  # seconds between looks at a store in which other jobs are at work
+_TELL = 10.0  # seconds after which this job says for whom it waits
 
 
 def batches(job: Job, batch_plan: Plan, store: Store | None, remote: Remote | None = None) -> Generator[FitResult]:
@@ -54,6 +57,7 @@ class _Run:
         self.stored = {i for i, is_stored in zip(self.numbers, stored, strict=True) if is_stored}
         self.pending = deque(i for i in self.numbers if i not in self.stored)
         self.running: deque[int] = deque()
+        self.waits = 0  # looks at what other jobs do, with nothing of its own to do
         self.calls = Calls(job, batch_plan, alone=store is None and job.source.n <= self.size)
         self.shapes = functools.cache(lambda: _shapes_of(job, batch_plan))
 
@@ -121,6 +125,14 @@ class _Run:
     def _wait(self, i: int) -> None:
         """All that is left is claimed by other jobs: looks whether they have stored something, or are gone."""
         assert self.store is not None
+        assert self.claims is not None
+        self.waits += 1
+        if self.waits == _TELL / _LOOK:
+            warnings.warn(
+                f"waiting for batch {i} of {self.store.path}, {self.claims.owner(i)}: if that job is gone, its claim "
+                f"ends after {EXPIRED:.0f} seconds",
+                stacklevel=2,
+            )
         for other in tuple(self.pending):
             if self.store.has(other):
                 self.pending.remove(other)

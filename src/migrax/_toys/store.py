@@ -120,6 +120,12 @@ class Store:
             ) from error
 
 
+def size_of_batches(path: str | os.PathLike[str]) -> int | None:
+    """The number of toys of a batch of a store that is there."""
+    manifest = Path(path) / MANIFEST
+    return int(read_manifest(manifest)["batch_size"]) if manifest.exists() else None
+
+
 def identity(manifest: dict[str, Any], i: int) -> dict[str, Any]:
     """The record of the `i`-th batch of a study: which of its toys it holds."""
     first = i * manifest["batch_size"]
