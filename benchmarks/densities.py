@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erf, gammainc
 
-from ._common import Row, Table, Timing, clock, fresh, main
+from ._common import Row, Table, fresh, main
 from ._contestants import mx
+from ._density_rows import add_times, two_tables
 
 BINS, REPEATS = 100, 21
 LANES, FEW = 256, 4
@@ -172,15 +173,7 @@ def one(name: str, repeats: int) -> Row:
     if pair.numba_stats is not None:
         cdf, at = pair.numba_stats, pair.at
         calls["value_numba_stats"] = lambda: [np.log(np.diff(cdf(EDGES, *at))) for _ in range(lanes)]
-    for call in calls.values():
-        call()
-    for what, call in calls.items():
-        row[f"{what}_ns"] = 1e9 * Timing.of([clock(call) for _ in range(repeats)]).median / (lanes * BINS)
-    for what in ("value", "gradient", "hessian"):
-        if f"{what}_by_hand" in calls:
-            row[f"{what}_ratio"] = row[f"{what}_ns"] / row[f"{what}_by_hand_ns"]
-            row[f"compile_{what}_ratio"] = row[f"compile_{what}_s"] / row[f"compile_{what}_by_hand_s"]
-    return row
+    return add_times(row, calls, repeats, lanes * BINS)
 
 
 def measure() -> Row:
@@ -189,16 +182,7 @@ def measure() -> Row:
 
 
 def tables(record: Row) -> list[Table]:
-    run, compilation = {"name": ""}, {"name": ""}
-    for what in ("value", "gradient", "hessian"):
-        run |= {f"{what}_ns": f"{what}, ns a bin", f"{what}_by_hand_ns": "by hand", f"{what}_ratio": "ratio"}
-        compilation |= {f"compile_{what}_s": f"{what}, s", f"compile_{what}_by_hand_s": "by hand"}
-        compilation |= {f"compile_{what}_ratio": "ratio"}
-    run |= {"value_numba_stats_ns": "value, numba-stats", "failed": "failed"}
-    return [
-        Table(f"To run, {BINS} bins, batches of {LANES} or {FEW}, one core", record["rows"], run),
-        Table("To trace and compile", record["rows"], compilation),
-    ]
+    return two_tables(f"To run, {BINS} bins, batches of {LANES} or {FEW}, one core", record["rows"], "a bin")
 
 
 def check() -> list[str]:

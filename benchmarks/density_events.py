@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erf, gammaln
 
-from ._common import Row, Table, Timing, clock, fresh, main
+from ._common import Row, Table, fresh, main
 from ._contestants import mx
+from ._density_rows import add_times, two_tables
 
 EVENTS, REPEATS = 100_000, 11
 LOW, HIGH = 1.0, 11.0
@@ -163,15 +164,7 @@ def one(name: str, repeats: int) -> Row:
     if pair.numba_stats is not None:
         logpdf, numbers = pair.numba_stats, np.asarray(data)
         calls["value_numba_stats"] = lambda: np.sum(logpdf(numbers))
-    for call in calls.values():
-        call()
-    for what, call in calls.items():
-        row[f"{what}_ns"] = 1e9 * Timing.of([clock(call) for _ in range(repeats)]).median / EVENTS
-    for what in ("value", "gradient", "hessian"):
-        if f"{what}_by_hand_ns" in row:
-            row[f"{what}_ratio"] = row[f"{what}_ns"] / row[f"{what}_by_hand_ns"]
-            row[f"compile_{what}_ratio"] = row[f"compile_{what}_s"] / row[f"compile_{what}_by_hand_s"]
-    return row
+    return add_times(row, calls, repeats, EVENTS)
 
 
 def measure() -> Row:
@@ -180,16 +173,7 @@ def measure() -> Row:
 
 
 def tables(record: Row) -> list[Table]:
-    run, compilation = {"name": ""}, {"name": ""}
-    for what in ("value", "gradient", "hessian"):
-        run |= {f"{what}_ns": f"{what}, ns an event", f"{what}_by_hand_ns": "by hand", f"{what}_ratio": "ratio"}
-        compilation |= {f"compile_{what}_s": f"{what}, s", f"compile_{what}_by_hand_s": "by hand"}
-        compilation |= {f"compile_{what}_ratio": "ratio"}
-    run |= {"value_numba_stats_ns": "value, numba-stats", "failed": "failed"}
-    return [
-        Table(f"To run, {EVENTS:,} events, one core", record["rows"], run),
-        Table("To trace and compile", record["rows"], compilation),
-    ]
+    return two_tables(f"To run, {EVENTS:,} events, one core", record["rows"], "an event")
 
 
 def check() -> list[str]:

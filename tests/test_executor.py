@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
+from toy_jobs import same
 
 TEMPLATE = np.array([3.0, 8.0, 5.0])
 PARAMS = {"mu": mx.Parameter(1.0, lower=0.0), "b": mx.Parameter(20.0, lower=0.0)}
@@ -28,11 +29,6 @@ NLL = mx.PoissonNLL(expected)
 def run(executor=None, toys=None, nll=NLL, **options):
     toys = mx.Toys(N, KEY) if toys is None else toys
     return mx.fit_toys(nll, PARAMS, toys, executor=executor, **({"batch_size": SIZE} | options))
-
-
-def same(got, wanted):
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 @pytest.fixture(scope="module")

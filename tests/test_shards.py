@@ -21,6 +21,7 @@ from command_line import run as command
 from migrax._toys import scheduler
 from migrax._toys.batch_file import digest
 from migrax._toys.claims import EXPIRED, Claims
+from toy_jobs import same, started
 
 TEMPLATE = jnp.array([3.0, 8.0, 5.0])
 PARAMS = {"mu": mx.Parameter(1.0, lower=0.0), "b": mx.Parameter(20.0, lower=0.0)}
@@ -37,11 +38,6 @@ def run(path=None, n=N, key=KEY, first=0, reduce=None, **options):
     if reduce is None:
         return mx.fit_toys(NLL, PARAMS, toys, **options)
     return mx.reduce_toys(reduce, NLL, PARAMS, toys, **options)
-
-
-def same(got, wanted):
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +146,9 @@ class TestFaults:
             mx.merge(stores)
         assert "in none of the stores" not in str(info.value)
         assert merged_but(fault, stores).missing == (3,)
+        into_one_of_them = merged_but(fault, stores, stores[2])
+        assert into_one_of_them.missing == (3,)
+        assert len(into_one_of_them.values) == N - SIZE
 
     def test_foreign(self, stores, tmp_path):
         """The study that most of the stores are of counts, whatever their order."""
@@ -355,19 +354,13 @@ def test_jobs_that_die(tmp_path, reference):
         "print('ready', flush=True)\n"
         "t.run(sys.argv[1], batch_size=8, shard=(int(sys.argv[2]), 16), reduce=lambda _: time.sleep(0.1))\n"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    environment["JAX_ENABLE_X64"] = "1"
     stores = [tmp_path / str(i) for i in range(16)]
     rng = np.random.default_rng(5)
     for i in range(16):
         if i not in (2, 7, 15):
             run(stores[i], batch_size=8, shard=(i, 16))
             continue
-        with subprocess.Popen(
-            [sys.executable, "-c", script, stores[i], str(i)], env=environment, stdout=subprocess.PIPE
-        ) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
+        with started(script, stores[i], i) as process:
             time.sleep(rng.uniform(1.0, 5.0))
             process.kill()
     file = next(stores[5].glob("batch-*"))
@@ -404,6 +397,8 @@ def test_on_the_command_line(tmp_path):
     assert (
         "--leave-out takes what is right" in command("merge", tmp_path / "0", "--into", tmp_path / "x", code=1).output
     )
+    again = ("toys", HIFA, "-n", 40, "--store", tmp_path / "0", "--shard", "0/2")  # the store knows the size
+    command(*again)
     assert "is no store" in command("merge", tmp_path, "--into", tmp_path / "x", code=1).output
     assert "'2/2' is no i/n" in command("toys", HIFA, "--shard", "2/2", code=2).output
     assert "at most 1 shards" in command("toys", HIFA, "--shard", "0/2", code=2).output

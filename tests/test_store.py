@@ -2,11 +2,7 @@
 
 import functools
 import json
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +10,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
+from toy_jobs import same, started
 
 TEMPLATE = jnp.array([3.0, 8.0, 5.0])
 PARAMS = {"mu": mx.Parameter(1.0, lower=0.0), "b": mx.Parameter(20.0, lower=0.0)}
@@ -37,11 +34,6 @@ def run(path=None, nll=NLL, toys=None, params=PARAMS, reduce=None, **options):
 @pytest.fixture(scope="module")
 def reference():
     return run()
-
-
-def same(got, wanted):
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.slow
@@ -183,20 +175,12 @@ def test_killed(tmp_path, reference):
         "print('ready', flush=True)\n"
         "test_store.run(sys.argv[1], reduce=lambda result: time.sleep(0.3))\n"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    environment["JAX_ENABLE_X64"] = "1"
     rng = np.random.default_rng(11)
     times: dict[str, int] = {}
     for _ in range(10):
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path / "toys")], env=environment, stdout=subprocess.PIPE
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(rng.uniform(0.5, 6.0))
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        with started(script, tmp_path / "toys") as process:
+            time.sleep(rng.uniform(0.5, 6.0))
+            process.kill()
         for file in (tmp_path / "toys").glob("batch-*"):
             assert times.setdefault(file.name, file.stat().st_mtime_ns) == file.stat().st_mtime_ns
     same(run(tmp_path / "toys"), reference)

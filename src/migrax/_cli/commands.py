@@ -25,6 +25,7 @@ from .._toys.fit_toys import batches_in, fit_toys
 from .._toys.merge import merge as merge_stores
 from .._toys.shard import batches_of
 from .._toys.source import Toys
+from .._toys.store import size_of_batches
 from ..io.saved import load as load_result, save as save_result
 from .options import InFile, JsonFile, OutFile, PictureFile, Shard, checked, refuse, refused
 from .output import ended, of_fit, picture, plain, told
@@ -203,7 +204,8 @@ def toys(
     """Fit toys of the fitted model, and look at their pulls."""
     if shard is not None:
         with refused():
-            batches_of(shard, *batches_in(number, batch_size))
+            known = size_of_batches(store) if batch_size is None and store is not None else batch_size
+            batches_of(shard, *batches_in(number, known))
     result = _minimum(problem, json_to, npz)
     drawn = Toys(number, jax.random.key(seed))
     fits = fit_toys(

@@ -11,7 +11,7 @@ from typing import Any
 
 from .batch_file import read_batch
 from .open_store import ToyStore, files_of
-from .store import MANIFEST, check_place, identity, make_store, read_manifest, write_manifest
+from .store import MANIFEST, batch_path, check_place, identity, make_store, read_manifest, write_manifest
 
 _LISTED = 10  # complaints in an error
 
@@ -66,7 +66,7 @@ def merge(
     if target is None:
         return ToyStore(None, manifest, files)
     _written(target, manifest, files)
-    return ToyStore(target, manifest, files_of(target, manifest))
+    return ToyStore(target, manifest, {i: batch_path(target, i) for i in files})
 
 
 def _manifests(folders: list[Path]) -> tuple[dict[Path, dict[str, Any]], list[str]]:
@@ -135,7 +135,7 @@ def _written(target: Path, manifest: dict[str, Any], files: dict[int, Path]) -> 
     elif read_manifest(target / MANIFEST)["n"] < manifest["n"]:
         write_manifest(target, manifest)
     for i, path in files.items():
-        place = target / f"batch-{i:06d}.npz"
+        place = batch_path(target, i)
         if path == place:
             continue
         temporary = place.with_name(f".{place.name}.{os.getpid()}-{secrets.token_hex(4)}")

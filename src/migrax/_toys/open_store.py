@@ -12,7 +12,7 @@ from .._display.rounding import with_error
 from .._display.table import Table
 from .._fit.status import Status, status_counts
 from .batch_file import read_batch
-from .store import MANIFEST, check_place, identity, is_short, read_manifest
+from .store import MANIFEST, batch_path, check_place, identity, is_short, read_manifest
 
 _ARRAYS = ("values", "errors", "nll", "status", "valid")
 
@@ -162,7 +162,7 @@ def files_of(folder: Path, manifest: dict[str, Any]) -> dict[int, Path]:
     """The file of each batch of a store that is there, but for that of a last batch which the extended study lacks."""
     files = {}
     for i in range(-(-manifest["n"] // manifest["batch_size"])):
-        path = folder / f"batch-{i:06d}.npz"
+        path = batch_path(folder, i)
         if path.exists() and not is_short(path, identity(manifest, i)):
             files[i] = path
     return files

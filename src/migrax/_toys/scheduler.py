@@ -1,6 +1,5 @@
-"""Runs batches of toys: each is drawn, fitted, refitted where needed and stored, while the next ones are running.
-
-On a CPU each core has a batch of its own. A batch that does not fit into memory is fitted in pieces.
+"""Runs batches of toys: each is drawn, fitted, refitted where needed and stored, while the next ones are running, here
+(`ahead.py`) or in the workers of an executor (`executor.py`).
 """
 
 import functools

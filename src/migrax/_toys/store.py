@@ -80,7 +80,7 @@ class Store:
         return {"format": FORMAT, "problem": self.problem, "n": self.n, "batch_size": self.batch_size, **versions()}
 
     def file(self, i: int) -> Path:
-        return self.path / f"batch-{i:06d}.npz"
+        return batch_path(self.path, i)
 
     def has(self, i: int) -> bool:
         """Whether the `i`-th batch is stored. One of fewer toys, the last of a study that was extended, is not."""
@@ -118,6 +118,10 @@ class Store:
                 error.errno,
                 f"{self.file(i)} cannot be written ({error.strerror}); the {done} batches in the store are kept",
             ) from error
+
+
+def batch_path(folder: Path, i: int) -> Path:
+    return folder / f"batch-{i:06d}.npz"
 
 
 def size_of_batches(path: str | os.PathLike[str]) -> int | None:
