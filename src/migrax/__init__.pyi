@@ -41,6 +41,7 @@ from ._likelihoods import (
     Points as Points,
     PoissonConstraint as PoissonConstraint,
     PoissonNLL as PoissonNLL,
+    SparseEffects as SparseEffects,
     TemplateNLL as TemplateNLL,
     UnbinnedNLL as UnbinnedNLL,
     effective as effective,
@@ -54,7 +55,13 @@ from ._profile.crossing import Side as Side
 from ._profile.impacts import Impacts as Impacts, impacts as impacts
 from ._profile.minos import Minos as Minos, minos as minos
 from ._profile.profile import Profile as Profile, profile as profile, scan as scan
-from ._solvers import LevenbergMarquardt as LevenbergMarquardt, Migrad as Migrad, Newton as Newton, Simplex as Simplex
+from ._solvers import (
+    LevenbergMarquardt as LevenbergMarquardt,
+    Migrad as Migrad,
+    Newton as Newton,
+    NewtonCG as NewtonCG,
+    Simplex as Simplex,
+)
 from ._studies import (
     Bias as Bias,
     Bootstrap as Bootstrap,

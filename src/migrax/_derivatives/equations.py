@@ -1,10 +1,9 @@
 """The operations of a likelihood, as JAX traced them."""
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
-import jax.tree_util as jtu
+from .._util.jaxprs import all_equations
 
 # A likelihood with more operations on single numbers is taken for an unrolled loop: some 200 iterations, for which XLA
 # takes about a minute to compile a fit.
@@ -18,21 +17,6 @@ _MOVES = (
 
 # Functions with derivatives of their own count as one operation: the closed forms of densities are series of many.
 _CLOSED = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
-
-
-def all_equations(jaxpr: Any, except_in: tuple[str, ...] = ()) -> Iterator[Any]:
-    """The equations of a jaxpr and of all jaxprs inside it, except in those of the operations `except_in`."""
-    for equation in jaxpr.eqns:
-        yield equation
-        if equation.primitive.name in except_in:
-            continue
-        for inner in jtu.tree_leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(inner):
-                yield from all_equations(getattr(inner, "jaxpr", inner), except_in)
-
-
-def _is_jaxpr(x: Any) -> bool:
-    return hasattr(x, "eqns") or hasattr(getattr(x, "jaxpr", None), "eqns")
 
 
 def warn_of_loops(jaxpr: Any) -> None:

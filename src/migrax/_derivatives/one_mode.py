@@ -20,9 +20,10 @@ from jaxtyping import Array, Float, Scalar
 
 from .._parameters.space import Space
 from .._solvers.flat import value_grad_hessian
+from .._util.jaxprs import all_equations
 from .._util.typing import PyTree
 from .differences import gradient_differences
-from .equations import all_equations, warn_of_loops
+from .equations import warn_of_loops
 
 # Beginnings of words in the names of primitives that may lack a mode of differentiation, or second derivatives (by the
 # shape of an incomplete gamma function, by those of an incomplete beta function). All others have both.

@@ -38,6 +38,21 @@ def minimum_with_active(gradient: Array, hessian: Array, active: Array, to_bound
     return ModelMinimum(metric, active, xp.where(active, step_to_bounds, -root @ (root.T @ free_gradient)))
 
 
+def pushed_against(gradient: Array, curvature: Array, x: Array, space: Space, goal: Scalar) -> Bool[Array, " n"]:
+    """Which parameters the slope holds at a bound: moving there gains less than the goal, and the curvature, that of
+    each alone, does not stop it before."""
+    if not space.has_bounds:
+        return xp.zeros(x.shape, bool)
+    room, push = xp.stack([x - space.lower, space.upper - x]), xp.stack([gradient, -gradient])
+    held = (push > _weak_slope(x, space)[None]) & (push * room <= goal) & (curvature[None] * room < push)
+    return xp.any(held & xp.isfinite(room), axis=0)
+
+
+def _weak_slope(x: Array, space: Space) -> Array:
+    span = space.upper - space.lower
+    return _NEGLIGIBLE_CHANGE / xp.where(xp.isfinite(span), span, 1 + xp.abs(x))
+
+
 def minimum_within_bounds(
     gradient: Array, hessian: Array, x: Array, space: Space, goal: Scalar, held: Array | None
 ) -> ModelMinimum:
@@ -46,8 +61,7 @@ def minimum_within_bounds(
     room = xp.stack([x - space.lower, space.upper - x])
     push = xp.stack([gradient, -gradient])
     # A bound is active only if the slope pushes the parameter against it: without a slope none is.
-    span = space.upper - space.lower
-    weak = _NEGLIGIBLE_CHANGE / xp.where(xp.isfinite(span), span, 1 + xp.abs(x))
+    weak = _weak_slope(x, space)
     # The initial guess: moving to the bound gains less than the goal, and the curvature does not stop it before.
     guess = (push > weak[None]) & (push * room <= goal) & (diagonal[None] * room < push) & xp.isfinite(room)
     guess = xp.set_at(guess, 1, guess[1] & ~guess[0])

@@ -1,5 +1,6 @@
 """On the host: objectives in other coordinates, with the chain rule for their derivatives."""
 
+from collections.abc import Callable
 from typing import Any
 
 from .._host import xp
@@ -26,6 +27,15 @@ class Internal(Differentiated):
         hessian = slope[:, None] * hessian * slope[None, :] + xp.diag(curvature * gradient)
         return value - self._offset, slope * gradient, hessian
 
+    def product_at(self, x: Any) -> Callable[[Any], Any]:
+        at = self._space.external(x)
+        product = self._fn.product_at(at)
+        if not self._space.has_bounds:
+            return product
+        slope, curvature = self._space.slopes(x)
+        bend = curvature * self._fn.value_and_gradient(at)[1]
+        return lambda v: slope * product(slope * v) + bend * v
+
 
 class Affine(Differentiated):
     """A function at `origin + root @ x`."""
@@ -43,6 +53,10 @@ class Affine(Differentiated):
     def expansion(self, x: Any) -> tuple[Any, Any, Any]:
         value, gradient, hessian = self._fn.expansion(self._origin + self._root @ x)
         return value, self._root.T @ gradient, self._root.T @ hessian @ self._root
+
+    def product_at(self, x: Any) -> Callable[[Any], Any]:
+        product = self._fn.product_at(self._origin + self._root @ x)
+        return lambda v: self._root.T @ product(self._root @ v)
 
 
 class InternalResiduals(WithJacobian):
@@ -83,3 +97,7 @@ class Held(Differentiated):
         free = ~self._which
         hessian = xp.where(free[:, None] & free[None, :], hessian, xp.diag(xp.where(free, 0.0, 1 / self._scale**2)))
         return value + parabola, xp.where(self._which, slope, gradient), hessian
+
+    def product_at(self, x: Any) -> Callable[[Any], Any]:
+        product = self._fn.product_at(self._parabola(x)[0])
+        return lambda v: xp.where(self._which, v / self._scale**2, product(xp.where(self._which, 0.0, v)))

@@ -20,11 +20,12 @@ from .._host.ways import Way, forced
 from .._host.xp import in_program, on_host
 from .._likelihoods.base import AbstractLikelihood, Function
 from .._parameters.space import Space, resolve_at
-from .._solvers.flat import Differentiated, WithJacobian, value_grad_hessian
+from .._solvers.flat import MANY, Differentiated, WithJacobian, value_grad_hessian
 from .._util.background import Repeats
-from .._util.jit import jit_quick, kept
+from .._util.jit import kept
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
+from .kernels import Kernels
 from .objective import Theta, start_and_space, varying_part
 
 # A fit evaluates an expansion a few times and the gradient some tens of times. NumPy does it if that takes less than
@@ -41,6 +42,7 @@ _SMALL = 1000
 _KEPT = 3  # sets of data: a limit goes between those of the fit and the Asimov data
 _TOO_LARGE = 3_000_000  # numbers: longer data are for programs
 _NUMBERS = 2  # value and gradient; the Hessian and what depends on the data alone come after them
+_MOST_BY_NUMPY = 1000  # parameters: NumPy makes the Hessian of all of them at once
 
 
 class Objective(Differentiated):
@@ -51,8 +53,19 @@ class Objective(Differentiated):
     ndata: Any
     is_long: bool  # beside a gradient by XLA all else takes little time: one program for the whole call gains nothing
 
-    def __init__(self, value: Any, gradient: Any, expansion: Any, constant: Any, ndata: Any, *, is_long: bool = False):
+    def __init__(
+        self,
+        value: Any,
+        gradient: Any,
+        expansion: Any,
+        product_at: Any,
+        constant: Any,
+        ndata: Any,
+        *,
+        is_long: bool = False,
+    ):
         self._value, self._gradient, self._expansion = value, gradient, expansion
+        self._product_at = product_at
         self.constant, self.ndata, self.is_long = constant, ndata, is_long
 
     def __call__(self, x: Any, args: Any = None) -> Any:
@@ -65,6 +78,10 @@ class Objective(Differentiated):
     def expansion(self, x: Any) -> tuple[Any, Any, Any]:
         value, gradient, hessian = (np.asarray(out) for out in self._expansion(x)[:3])
         return value[()], gradient, hessian
+
+    def product_at(self, x: Any) -> Callable[[Any], Any]:
+        product = self._product_at(x)
+        return lambda v: np.asarray(product(v))
 
 
 class Residuals(WithJacobian):
@@ -81,12 +98,15 @@ class Residuals(WithJacobian):
 class Traced:
     """The jaxprs of a likelihood, with derivatives, for inputs of certain shapes."""
 
-    def __init__(self, objective: Any = None, residuals: Any = None, has_constant: bool = False):
-        self._closed, self._residuals, self._has_constant = objective, residuals, has_constant
+    def __init__(
+        self, objective: Any = None, gradient: Any = None, residuals: Any = None, has_constant: bool = False
+    ):
+        self._closed, self._gradient, self._residuals = objective, gradient, residuals
+        self._has_constant = has_constant
         self._used = [] if objective is None else _used((objective, residuals))
         self._lock = threading.Lock()
         self._kept: list[_AtData] = []  # at the data of the last calls, the newest first
-        self._programs: Any = None
+        self._kernels: Kernels | None = None
         self._skeleton: Skeleton | None = None
         self._gave_up = False
         self.repeats = Repeats(0.0 if objective is None else _PROGRAM * len(objective.jaxpr.eqns))
@@ -104,6 +124,9 @@ class Traced:
         part of a program, or where so many of them take the host longer than a program takes to compile."""
         leaves = _arrays(inputs)
         size = sum(leaves[i].size for i in self._used)
+        n = self._closed.jaxpr.invars[0].aval.size
+        if n > _MOST_BY_NUMPY or (size > _TOO_LARGE and n >= MANY):
+            return self._by_kernels_alone(leaves)
         if size > _TOO_LARGE:
             return None
         with self._lock:
@@ -117,7 +140,17 @@ class Traced:
         if not found.is_usable:
             return None
         way = forced() or self._way(found, gradients)
-        return None if way == "program" else found.by_numpy if way == "numpy" else self._by_programs(found, leaves)
+        if way != "kernels":
+            return None if way == "program" else found.by_numpy
+        return self._by_programs(found.of_data, leaves, is_long=found.gradient_cost / _QUICKER > _LONG)
+
+    def _by_kernels_alone(self, leaves: list[Any]) -> tuple[Objective, Residuals | None] | None:
+        """The functions by programs, and what depends on the data alone, too: NumPy plans nothing."""
+        if self._closed.effects or forced() == "program":
+            return None
+        of_data = iter(self._made_kernels().of_data(np.zeros(self._closed.in_avals[0].shape), *leaves))
+        about_data = next(of_data) if self._has_constant else None, next(of_data, None)
+        return self._by_programs(about_data, leaves, is_long=True)
 
     def forget(self, plan: "_AtData") -> None:
         with self._lock:
@@ -152,7 +185,8 @@ class Traced:
         ndata = next(of_data, None)
         about_data = constant, None if ndata is None else ndata[()]
         gradient = plan.only(range(_NUMBERS))
-        objective = Objective(plan.only([0]).run, gradient.run, plan.run, *about_data)
+        product_at = lambda x: self._made_kernels().product_at(x, *leaves)  # noqa: E731
+        objective = Objective(plan.only([0]).run, gradient.run, plan.run, product_at, *about_data)
         return _AtData(
             leaves=[leaf if leaf.size > _SMALL else None for leaf in leaves],
             contents=[np.asarray(leaf).tobytes() if leaf.size <= _SMALL else None for leaf in leaves],
@@ -163,13 +197,25 @@ class Traced:
             of_data=about_data,
         )
 
-    def _by_programs(self, at: "_AtData", leaves: list[Any]) -> tuple[Objective, Residuals | None]:
-        if self._programs is None:
-            self._programs = _programs(self._closed, self._residuals)
-        value, gradient, expansion, *jacobian = (lambda x, f=f: f(x, *leaves) for f in self._programs)
-        is_long = at.gradient_cost / _QUICKER > _LONG
-        objective = Objective(value, gradient, expansion, *at.of_data, is_long=is_long)
-        return objective, Residuals(jacobian[0]) if jacobian else None
+    def _made_kernels(self) -> Kernels:
+        if self._kernels is None:
+            self._kernels = Kernels(self._closed, self._gradient, self._residuals)
+        return self._kernels
+
+    def _by_programs(
+        self, of_data: tuple[Any, Any], leaves: list[Any], *, is_long: bool
+    ) -> tuple[Objective, Residuals | None]:
+        made = self._made_kernels()
+        objective = Objective(
+            lambda x: made.value(x, *leaves),
+            lambda x: made.value_and_gradient(x, *leaves),
+            lambda x: made.expansion(x, *leaves),
+            lambda x: made.product_at(x, *leaves),
+            *of_data,
+            is_long=is_long,
+        )
+        jacobian = made.jacobian
+        return objective, None if jacobian is None else Residuals(lambda x: jacobian(x, *leaves))
 
 
 class _AtData(NamedTuple):
@@ -228,26 +274,6 @@ def _used(jaxprs: tuple[Any, ...]) -> list[int]:
             read = {id(v) for e in jaxpr.eqns for v in e.invars} | {id(v) for v in jaxpr.outvars}
             used.update(i for i, v in enumerate(jaxpr.invars[1:]) if id(v) in read)
     return sorted(used)
-
-
-def _programs(closed: Any, residuals: Any) -> list[Callable[..., Any]]:
-    """Value, gradient, expansion and residuals as programs."""
-    evaluate = jaxpr_as_fun(closed)
-
-    def value(*inputs: Any) -> list[Array]:
-        return evaluate(*inputs)[:1]
-
-    def value_and_gradient(*inputs: Any) -> list[Array]:
-        return evaluate(*inputs)[:_NUMBERS]
-
-    def expansion(*inputs: Any) -> list[Array]:
-        return evaluate(*inputs)[: _NUMBERS + 1]
-
-    def jacobian(*inputs: Any) -> list[Array]:
-        return jaxpr_as_fun(residuals)(*inputs)
-
-    fns = [value, value_and_gradient, expansion, *([] if residuals is None else [jacobian])]
-    return [jit_quick(fn) for fn in fns]
 
 
 def inputs_of(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar) -> PyTree:
@@ -309,7 +335,8 @@ def traced(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar, wi
 
         closed = jax.make_jaxpr(expansion)(x, *leaves)
         jacobian = _jacobian(_residuals_of(nll, whole), x, leaves, space) if with_residuals else None
-    return Traced(closed, jacobian, has_constant)
+        gradient = lambda x, leaves: jax.grad(fn)(x, leaves)  # noqa: E731
+    return Traced(closed, gradient, jacobian, has_constant)
 
 
 def _residuals_of(nll: Any, whole: Callable[[Any], Theta]) -> Callable[..., Array]:

@@ -19,8 +19,10 @@ from .._hints import other_packages
 from .._likelihoods import LeastSquares
 from .._likelihoods.base import AbstractLikelihood, as_likelihood
 from .._parameters.names import flatten, names
+from .._parameters.select import Where, select
 from .._parameters.space import Space, ravel, resolve_at
-from .._solvers import LevenbergMarquardt, Migrad
+from .._solvers import LevenbergMarquardt, Migrad, NewtonCG
+from .._solvers.flat import MANY
 from .._util.explicit_sharding import without_explicit_types
 from .._util.jit import jit
 from .._util.tracing import is_concrete
@@ -70,6 +72,7 @@ def fit(
     max_steps: int | None = None,
     adjoint: optx.AbstractAdjoint | None = None,
     throw: bool = False,
+    errors: Where | None = None,
 ) -> FitResult:
     """Finds the minimum of `nll(params, data)` and the covariance of its parameters.
 
@@ -138,7 +141,8 @@ def fit(
             f"{likelihood.name} is minus log L{half}: with up=1 its errors are sqrt(2) too large. Leave up out",
             stacklevel=3,
         )
-    solver = _check_solver(solver, likelihood)
+    errors_of = None if errors is None else _check_errors(errors, likelihood, params, data, hesse, solver)
+    solver = NewtonCG() if errors_of is not None and solver is None else _check_solver(solver, likelihood, params)
     adjoint = _check_adjoint(adjoint, params)
     if max_steps is not None and (isinstance(max_steps, bool) or int(max_steps) != max_steps or max_steps < 1):
         raise ValueError(f"max_steps must be a whole number of at least 1, got {max_steps!r}")
@@ -146,7 +150,7 @@ def fit(
         check_kind(hesse, "hesse")
     matrix = None if covariance is None else check_covariance(covariance, params)
     run = functools.partial(
-        _run, likelihood, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint
+        _run, likelihood, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint, errors_of=errors_of
     )
     result = explain(likelihood, _retry_with_kinks(likelihood, run, params, data), data)
     if likelihood.complaints is not None and is_concrete(result.values):
@@ -277,9 +281,29 @@ def _check_adjoint(adjoint: optx.AbstractAdjoint | None, params: PyTree) -> optx
     return adjoint
 
 
-def _check_solver(solver: Any, nll: Any) -> Any:
+def _check_errors(
+    errors: Where, nll: AbstractLikelihood, params: PyTree, data: PyTree, hesse: bool | Kind, solver: Any
+) -> tuple[int, ...]:
+    """Positions of the parameters whose errors are wanted.
+
+    **Raises:** `TypeError`, `ValueError` where errors cannot be those of some parameters alone."""
+    which = tuple(dict.fromkeys(select(params, errors)))
+    kind = covariance_kind(nll, data, hesse)
+    if kind != "hesse":
+        asked = f"hesse={hesse!r}" if kind is None or isinstance(hesse, str) else "this likelihood"
+        raise ValueError(f"errors={errors!r} are those of the inverse Hessian, but {asked} asks for others: leave it out")
+    if not (solver is None or isinstance(solver, NewtonCG)):
+        raise TypeError(f"errors={errors!r} takes mx.NewtonCG(), the default with it, not {type(solver).__name__}")
+    if nll.kinks:
+        raise ValueError(f"errors={errors!r}: the likelihood has kinks, which need all second derivatives; leave it out")
+    return which
+
+
+def _check_solver(solver: Any, nll: Any, params: PyTree) -> Any:
+    if solver is None and nll.residuals is not None:
+        return LevenbergMarquardt()
     if solver is None:
-        return LevenbergMarquardt() if nll.residuals is not None else Migrad()
+        return NewtonCG() if len(names(params)) >= MANY else Migrad()
     if isinstance(solver, type):
         raise TypeError(f"solver must be an instance: write {solver.__name__}(...), not {solver.__name__}")
     if isinstance(solver, optx.AbstractLeastSquaresSolver):
@@ -294,10 +318,10 @@ def _check_solver(solver: Any, nll: Any) -> Any:
     return solver
 
 
-def _run(*inputs: Any, kinks: Array | None = None) -> FitResult:
+def _run(*inputs: Any, kinks: Array | None = None, errors_of: tuple[int, ...] | None = None) -> FitResult:
     """The fit, on the host where it can be."""
     program: Callable[..., FitResult] = _fit
-    call = FitInputs._make((*inputs, kinks))
+    call = FitInputs._make((*inputs, kinks, errors_of))
     result = fit_on_host(call, program)
     return program(*call) if result is None else result
 
@@ -314,6 +338,7 @@ def _fit(
     max_steps: int | None,
     adjoint: optx.AbstractAdjoint,
     kinks: Array | None = None,
+    errors_of: tuple[int, ...] | None = None,
 ) -> FitResult:
     fn, theta, x, space = objective(nll, params, data, up)
     if kinks is not None:
@@ -325,9 +350,9 @@ def _fit(
         _residuals(nll, params, x, theta, space) if isinstance(solver, optx.AbstractLeastSquaresSolver) else None
     )
     start = lax.stop_gradient(x)
-    problem = Problem(fn, residuals, theta, start, space, covariance, solver, adjoint, limit)
+    problem = Problem(fn, residuals, theta, start, space, covariance, solver, adjoint, limit, errors_of)
     x, outcome = adjoint.apply(solve, stationarity, (problem,), frozenset())
-    return result_of(fn, theta, space, x, outcome, hesse, nll, type(solver).__name__)
+    return result_of(fn, theta, space, x, outcome, hesse, nll, type(solver).__name__, errors_of=errors_of)
 
 
 def _residuals(nll: Any, params: PyTree, x: Array, theta: Theta, space: Space) -> Callable[[Array, Theta], PyTree]:

@@ -14,8 +14,10 @@ from .._derivatives.expansion import Expansion
 from .._derivatives.kinks import Around, mean_gradient, nearest
 from .._host import flow, xp
 from .._parameters.space import Space
+from .._solvers import NewtonCG
 from .._solvers.metric import Metric
-from .convergence import EDM_GOAL, Verdict, look_at, on_average, unseen
+from .along import look_along
+from .convergence import EDM_GOAL, Verdict, has_no_rest, look_again, look_at, on_average, unseen
 from .minimiser import Counts, Problem, Run, no_counts, run
 from .status import Status
 
@@ -23,6 +25,8 @@ _MAX_FAILURES = 8  # runs of the minimiser that did not end at a minimum
 _MAX_BARREN = 3  # consecutive runs without progress
 _MAX_POLISHES = 10  # Newton steps in all
 _BOTTOMLESS = 1e15  # an objective below minus this has no minimum
+_NEAR_ENOUGH = 1e-9  # the EDM at which the Hessian, and so the errors, are those of the minimum to 1e-5
+_CLOSER = 1e-6  # the EDM at which the last Hessian is taken, of the goal, where the gradient confirms it
 _STABLE = 0.05  # the largest relative change of the Hessian over the last Newton step to a regular minimum
 
 
@@ -39,6 +43,7 @@ class _Carry(NamedTuple):
     barren: Int[Array, ""]  # the number of consecutive runs of the minimiser without progress
     first_pass: Bool[Array, ""]
     rescue: Bool[Array, ""]  # the minimiser got stuck: use plain coordinates in the next run
+    converged: Bool[Array, ""]  # the minimiser ended where it finds a minimum
     failures: Int[Array, ""]
     polishes: Int[Array, ""]
     counts: Counts
@@ -81,6 +86,7 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
         barren=zero,
         first_pass=xp.array(True),
         rescue=false,
+        converged=false,
         failures=zero,
         polishes=zero,
         counts=no_counts(),
@@ -96,12 +102,18 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
     space = problem.space
     shrunk_space = space.shrink(inside)
     problem = problem._replace(space=shrunk_space.where(c.shrunk, problem.space))
-    at, verdict, is_new = _expand_at(problem, goal, c)
+    at, verdict, is_new, is_confirmation = _expand_at(problem, goal, c)
     gain = xp.where(c.first_pass, 0.0, c.at.value - at.value)
     minimiser_ran = ~c.polishing & ~c.first_pass & ~c.snapped
     barren = xp.where(minimiser_ran, xp.where(gain > 1e-6 * goal, 0, c.barren + 1), c.barren)
     near = is_new & verdict.positive_definite & (verdict.edm <= goal)
-    stable = near & c.polishing & _same_hessian(c.verdict, at, verdict)
+    if confirms_by_gradient(problem):
+        same = flow.cond(
+            is_confirmation, lambda: has_no_rest(c.verdict, verdict), lambda: _same_hessian(c.verdict, at, verdict)
+        )
+        stable = near & c.polishing & same
+    else:
+        stable = near & c.polishing & _same_hessian(c.verdict, at, verdict)
     stuck = c.polishing & (verdict.edm > 0.25 * c.verdict.edm)  # rounding noise prevents further improvement
     finished = stable & ((verdict.edm <= _negligible_edm(problem.x.dtype)) | stuck)
     # A Newton step to a point with another Hessian was too long, unless the minimum is singular: run the minimiser.
@@ -123,7 +135,8 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
     to_kink = to_kink & (minimiser_ran & ~polish & ~done & ~shrink)
     run_minimiser = ~polish & ~done & ~shrink & ~to_kink
     # The goal is tightened each time the minimiser converged where there is no minimum.
-    inner_goal = xp.where(too_bold, 1e-6 * verdict.edm, 0.1 * goal * 1e-3 ** c.failures.astype(goal.dtype))
+    closer = _CLOSER if confirms_by_gradient(problem) else 0.1
+    inner_goal = xp.where(too_bold, 1e-6 * verdict.edm, closer * goal * 1e-3 ** c.failures.astype(goal.dtype))
 
     def stay() -> Run:
         false = xp.array(False)
@@ -137,7 +150,8 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
         run_minimiser, lambda: run(problem, c.x, at, verdict.metric, c.first_pass, c.rescue, inner_goal, held), stay
     )
     counts = {key: c.counts[key] + move.counts[key] for key in c.counts}
-    counts["num_hessians"] = counts["num_hessians"] + is_new.astype(counts["num_hessians"].dtype)
+    for key, happened in (("num_hessians", is_new & ~is_confirmation), ("num_gradients", is_confirmation)):
+        counts[key] = counts[key] + happened.astype(counts[key].dtype)
     return _Carry(
         x=space.wrap(move.x),
         at=at,
@@ -151,6 +165,7 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
         barren=barren,
         first_pass=xp.array(False),
         rescue=xp.where(run_minimiser, move.stuck, c.rescue),
+        converged=run_minimiser & ~move.stuck & ~move.unfinished,
         failures=c.failures + (run_minimiser & ~move.unfinished).astype(c.failures.dtype),
         polishes=c.polishes + polish.astype(c.polishes.dtype),
         counts=counts,
@@ -161,16 +176,36 @@ def _out_of_steps(c: _Carry, problem: Problem) -> Bool[Array, ""]:
     return c.counts["num_steps"] >= problem.max_steps
 
 
-def _expand_at(problem: Problem, goal: Scalar, c: _Carry) -> tuple[Expansion, Verdict, Bool[Array, ""]]:
-    """The expansion at the point, its verdict, and whether they are new: none are computed on the first pass of a fit
-    that was given a covariance."""
+def _expand_at(
+    problem: Problem, goal: Scalar, c: _Carry
+) -> tuple[Expansion, Verdict, Bool[Array, ""], Bool[Array, ""]]:
+    """The expansion at the point, its verdict, whether they are new, and whether they are of the gradient alone: none
+    are computed on the first pass of a fit that was given a covariance."""
 
     def look() -> tuple[Expansion, Verdict]:
         return look_at(problem.fn, c.x, problem.theta, problem.space, goal)
 
+    if confirms_by_gradient(problem):
+        confirm = lambda: look_again(problem.fn, c.x, problem.theta, c.at, c.verdict)  # noqa: E731
+        is_confirmation = c.polishing & ((c.verdict.edm <= _NEAR_ENOUGH) | (problem.errors_of is not None))
+        look_or_confirm = lambda: flow.cond(is_confirmation, confirm, look)  # noqa: E731
+        if problem.errors_of is not None:
+            without = lambda: look_along(problem.fn, c.x, problem.theta, problem.space, goal, c.at, c.verdict)  # noqa: E731
+            look_or_confirm = lambda: flow.cond(  # noqa: E731
+                is_confirmation, confirm, lambda: flow.cond(c.converged, without, look)
+            )
+            is_confirmation = is_confirmation | c.converged
+    else:
+        look_or_confirm, is_confirmation = look, xp.array(False)
     if problem.covariance is None or problem.space.kinks is not None:
-        return *look(), xp.array(True)
-    return *flow.cond(c.first_pass, lambda: (c.at, c.verdict), look), ~c.first_pass
+        return *look_or_confirm(), xp.array(True), is_confirmation
+    return *flow.cond(c.first_pass, lambda: (c.at, c.verdict), look_or_confirm), ~c.first_pass, is_confirmation
+
+
+def confirms_by_gradient(problem: Problem) -> bool:
+    """Whether the last Newton step is confirmed by the gradient behind it alone, without another Hessian: for many
+    parameters, where a Hessian costs as much as all else. The Hessian before it is then taken nearer to the minimum."""
+    return isinstance(problem.solver, NewtonCG) and problem.space.kinks is None
 
 
 def _moved_to_kinks(

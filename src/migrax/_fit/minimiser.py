@@ -12,8 +12,8 @@ from .._host import flow, xp
 from .._host.plain import plain
 from .._host.xp import is_on_host
 from .._parameters.space import Space
-from .._solvers import LevenbergMarquardt, Migrad
-from .._solvers.base import SUCCEEDED
+from .._solvers import LevenbergMarquardt, Migrad, NewtonCG
+from .._solvers.base import SUCCEEDED, UNFINISHED
 from .._solvers.flat import Differentiated, WithJacobian
 from .._solvers.metric import Metric, decompose
 from .._util.typing import PyTree
@@ -30,6 +30,12 @@ def step_limit(n: int) -> int:
     return 200 + 100 * n + 5 * n**2
 
 
+def _products(n: int) -> int:
+    """After how many products of the Hessian with vectors `NewtonCG` is restarted with a new Hessian, which costs about
+    as much: far from the start its coordinates are no longer those in which the Hessian is the identity."""
+    return 20 + n // 16
+
+
 class Problem(NamedTuple):
     """The inputs of a solve. The objective is the NLL over 2 UP, so that its inverse Hessian is the covariance."""
 
@@ -42,6 +48,7 @@ class Problem(NamedTuple):
     solver: Any
     adjoint: optx.AbstractAdjoint
     max_steps: int
+    errors_of: tuple[int, ...] | None = None  # the parameters whose errors are wanted; `None` for all
 
     @property
     def burst(self) -> int:
@@ -89,7 +96,8 @@ def run(
     """
     space, fn = problem.space, problem.fn
     q = space.internal(x)
-    unit = xp.eye(q.size, dtype=q.dtype)
+    without_matrix = isinstance(problem.solver, NewtonCG)
+    unit = xp.ones_like(q) if without_matrix else xp.eye(q.size, dtype=q.dtype)
     if isinstance(problem.solver, LevenbergMarquardt):  # it scales itself, by the largest norms so far
         origin, root, start = xp.zeros_like(q), unit, q
     else:
@@ -109,6 +117,8 @@ def run(
         "goal": goal,
         "step": 1.0,
     }
+    if without_matrix:
+        options["products"] = float(_products(q.size))
     kwargs: dict[str, Any] = dict(max_steps=problem.burst, adjoint=problem.adjoint, throw=False)
     if is_on_host():
         found, counts, terminated, ending = _run_on_host(problem, offset, origin, root, start, options)
@@ -116,8 +126,8 @@ def run(
         return Run(
             x=xp.where(xp.all(xp.isfinite(moved)), moved, x),
             counts=counts,
-            unfinished=~terminated,
-            stuck=terminated & (ending != SUCCEEDED),
+            unfinished=~terminated | (ending == UNFINISHED),
+            stuck=terminated & (ending != SUCCEEDED) & (ending != UNFINISHED),
         )
     if isinstance(problem.solver, optx.AbstractLeastSquaresSolver):
         residuals = problem.residuals
@@ -201,7 +211,7 @@ def _whiten(
     if problem.space.has_bounds:
         hessian = slope[:, None] * at.hessian * slope[None, :] + xp.diag(curvature * at.gradient)
         metric = decompose(hessian, gradient)
-    root = metric.root()
+    root = metric.shifted().root() if isinstance(problem.solver, NewtonCG) else metric.root()
     lengths = xp.abs(root.T @ gradient)
     root = root * xp.where(lengths > _LONGEST, _LONGEST / xp.where(lengths > 0, lengths, 1.0), 1.0)[None, :]
     if problem.space.has_bounds:

@@ -15,7 +15,7 @@ from .._host.hosted import is_for_host
 from .._host.trips import OutOfTrips, TooLong
 from .._host.xp import on_host
 from .._likelihoods.base import AbstractLikelihood
-from .._solvers import LevenbergMarquardt, Migrad, Newton, Simplex
+from .._solvers import LevenbergMarquardt, Migrad, Newton, NewtonCG, Simplex
 from .._util.arrays import to_jax
 from .._util.typing import PyTree
 from .evaluated import Objective, Residuals, as_numpy, inputs_of, traced
@@ -41,6 +41,7 @@ class FitInputs(NamedTuple):
     max_steps: int | None
     adjoint: optx.AbstractAdjoint
     kinks: Array | None = None
+    errors_of: tuple[int, ...] | None = None
 
 
 def fit_on_host(inputs: FitInputs, program: Callable[..., Any], times: int = 1, what: Any = "fit") -> FitResult | None:
@@ -55,7 +56,7 @@ def fit_on_host(inputs: FitInputs, program: Callable[..., Any], times: int = 1, 
     if not (_is_ours(solver) and isinstance(inputs.adjoint, optx.ImplicitAdjoint) and is_for_host(arrays)):
         return None
     jaxprs = traced(nll, params, data, up, isinstance(solver, optx.AbstractLeastSquaresSolver))
-    kind = what, _kind(solver, inputs.hesse, inputs.covariance is None, inputs.max_steps, inputs.kinks is None)
+    kind = what, _kind(solver, inputs.hesse, inputs.covariance is None, inputs.max_steps, inputs.kinks is None, inputs.errors_of)
     if jaxprs.repeats.is_ready(kind):
         return None
     start_time = time.perf_counter()
@@ -84,10 +85,10 @@ def _solved(inputs: FitInputs, fn: Objective, residuals: Residuals | None) -> Fi
             space = space.with_kinks(xp.asarray(inputs.kinks))
         covariance = None if inputs.covariance is None else xp.asarray(inputs.covariance, x.dtype)
         limit = step_limit(x.size) if inputs.max_steps is None else inputs.max_steps
-        problem = Problem(fn, residuals, None, x, space, covariance, as_numpy(solver), inputs.adjoint, limit)
+        problem = Problem(fn, residuals, None, x, space, covariance, as_numpy(solver), inputs.adjoint, limit, inputs.errors_of)
         x, outcome = solve((problem, bounded_while_loop))
         theta = inputs_of(nll, params, data, xp.asarray(up, x.dtype))
-        return result_of(fn, theta, space, x, outcome, inputs.hesse, nll, type(solver).__name__)
+        return result_of(fn, theta, space, x, outcome, inputs.hesse, nll, type(solver).__name__, errors_of=inputs.errors_of)
 
 
 def _kind(solver: Any, *options: Any) -> Any:
@@ -97,4 +98,4 @@ def _kind(solver: Any, *options: Any) -> Any:
 
 
 def _is_ours(solver: Any) -> bool:
-    return type(solver) in (Migrad, LevenbergMarquardt, Newton, Simplex) and not getattr(solver, "verbose", False)
+    return type(solver) in (Migrad, LevenbergMarquardt, Newton, NewtonCG, Simplex) and not getattr(solver, "verbose", False)

@@ -155,6 +155,8 @@ class FitResult(AbstractResult):
         """
         if self.covariance is None:
             raise ValueError("sample needs the covariance: fit with hesse=True")
+        if self.covariance.names != self.names:
+            raise ValueError("sample needs the covariance of all parameters: fit without errors=")
         if isinstance(key, int | float) or (n is not None and (isinstance(n, bool) or int(n) != n or n < 1)):
             raise TypeError(
                 f"sample takes a key and a number, as in sample(jax.random.key(0), 100); got {key!r}, {n!r}"
@@ -327,7 +329,7 @@ class FitResult(AbstractResult):
         parts = [text.minimum_text(self.minimum_record()), text.parameters_text(self.parameter_rows(), self._kind)]
         parts += [part for line in self._notes() for part in wrapped(line)]
         if self.covariance is not None and bool(self.covariance.valid):
-            parts.append(text.correlation_text(self.names, np.asarray(self.covariance.matrix)))
+            parts.append(text.correlation_text(self.covariance.names, np.asarray(self.covariance.matrix)))
         return "\n".join(parts)
 
     def _repr_html_(self) -> str:
@@ -338,7 +340,7 @@ class FitResult(AbstractResult):
         parts = [html.minimum_html(self.minimum_record()), html.parameters_html(self.parameter_rows(), self._kind)]
         parts += [html.paragraph(line) for line in self._notes()]
         if self.covariance is not None and bool(self.covariance.valid):
-            parts.append(html.matrix_html(self.names, np.asarray(self.covariance.matrix)))
+            parts.append(html.matrix_html(self.covariance.names, np.asarray(self.covariance.matrix)))
         return "\n".join(parts)
 
 
@@ -362,3 +364,5 @@ def check_has_covariance(result: Any, what: str) -> None:
         raise TypeError(f"{what} takes the result of mx.fit, got {type(result).__name__}")
     if result.covariance is None:
         raise ValueError(f"{what} needs the covariance: fit with hesse=True")
+    if result.covariance.names != result.names:
+        raise ValueError(f"{what} needs the covariance of all parameters: fit without errors=")

@@ -14,6 +14,7 @@ from .._parameters.space import Space, update
 from .._parameters.static import only_arrays
 from .._solvers.flat import Differentiated
 from .._util.arrays import to_jax
+from .along import covariance_of
 from .convergence import EDM_GOAL
 from .covariance import Covariance
 from .evaluated import Objective
@@ -35,23 +36,32 @@ def result_of(
     nll: Any,
     algorithm: str,
     matrix: Float[Array, "n n"] | None = None,
+    errors_of: tuple[int, ...] | None = None,
 ) -> FitResult:
     """The result of a fit of the objective `fn` that ended at `x`. `matrix` is the covariance, if it is known already;
-    the data are then not searched for entries that are not finite."""
+    the data are then not searched for entries that are not finite. `errors_of`: whose errors are wanted, if not all."""
     if outcome.kinks is None:
         at = attach(outcome.at, fn, x, theta)
     else:
         at = attach_sides(outcome.at, fn, x, theta, outcome.kinks.reach, outcome.kinks.held, outcome.active)
     units = 2 * theta.up
     valid = outcome.status == int(Status.VALID)
-    if matrix is None:
+    names, which = space.names, slice(None)
+    if errors_of is not None:
+        names, which = tuple(space.names[i] for i in errors_of), xp.asarray(errors_of)
+        matrix, accuracy = covariance_of(fn, x, theta, outcome.metric, outcome.active, errors_of)
+        matrix = xp.where(outcome.positive_definite, matrix, xp.nan)
+        bad_data, data_paths = find_not_finite(theta.data, outcome.status)
+    elif matrix is None:
         matrix = covariance_matrix(at.hessian, outcome.metric, outcome.active, outcome.positive_definite)
         accuracy = accuracy_of(fn, x, theta, outcome.metric.root())
         bad_data, data_paths = find_not_finite(theta.data, outcome.status)
     else:
         accuracy = accuracy_of(fn, x, theta, None)
         bad_data, data_paths = nothing_found(theta.data)
-    covariance = Covariance(matrix, outcome.positive_definite, space.names, accuracy=accuracy)
+    covariance = Covariance(matrix, outcome.positive_definite, names, accuracy=accuracy)
+    nothing = xp.full_like(x, xp.nan)
+    errors = covariance.errors if errors_of is None else xp.set_at(nothing, which, covariance.errors)
     # The last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error.
     value = (at.value - xp.where(outcome.positive_definite & (outcome.edm <= EDM_GOAL), outcome.edm, 0.0)) * units
     if isinstance(fn, Objective):
@@ -61,13 +71,13 @@ def result_of(
         ndata = None if nll.ndata is None else xp.asarray(nll.ndata(theta.data))
     return FitResult(
         values=x,
-        errors=covariance.errors if hesse else xp.full_like(x, xp.nan),
+        errors=errors if hesse else nothing,
         covariance=covariance if hesse else None,
         nll=value if constant is None else value + xp.asarray(constant, value.dtype),
         edm=outcome.edm * units,
         valid=valid,
         status=outcome.status,
-        at_limit=_at_limit(x, space, outcome, flow.stop_gradient(covariance.errors)),
+        at_limit=_at_limit(x, space, outcome, flow.stop_gradient(errors)),
         on_kink=xp.zeros_like(x, bool) if outcome.kinks is None else outcome.kinks.held & ~outcome.active,
         stats=outcome.counts,
         direction=outcome.weakest,

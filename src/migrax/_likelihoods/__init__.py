@@ -14,5 +14,6 @@ from .external import External as External
 from .function import Likelihood as Likelihood
 from .least_squares import LeastSquares as LeastSquares, Points as Points
 from .poisson import PoissonNLL as PoissonNLL
+from .sparse_effects import SparseEffects as SparseEffects
 from .template import TemplateNLL as TemplateNLL
 from .unbinned import ExtendedUnbinnedNLL as ExtendedUnbinnedNLL, UnbinnedNLL as UnbinnedNLL

@@ -21,7 +21,7 @@ Aux = TypeVar("Aux")
 # CONFIRMS of it: beside the floor of a narrow curved valley the EDM is small as well, but shrinks slowly.
 TINY, CONFIRMS = 1e-6, 0.05
 
-SUCCEEDED, DIVERGED, NOT_FINITE = 0, 1, 2  # how a solve ended
+SUCCEEDED, DIVERGED, NOT_FINITE, UNFINISHED = 0, 1, 2, 3  # how a solve ended
 
 
 class AbstractState(eqx.Module, Generic[Aux]):
@@ -30,7 +30,7 @@ class AbstractState(eqx.Module, Generic[Aux]):
     x: eqx.AbstractVar[Float[Array, " n"]]
     aux: eqx.AbstractVar[Aux]
     terminate: eqx.AbstractVar[Bool[Array, ""]]
-    ending: eqx.AbstractVar[Int[Array, ""]]  # SUCCEEDED, DIVERGED or NOT_FINITE
+    ending: eqx.AbstractVar[Int[Array, ""]]  # SUCCEEDED, DIVERGED, NOT_FINITE or UNFINISHED
 
 
 State = TypeVar("State", bound=AbstractState)
@@ -98,6 +98,7 @@ class AbstractEDMSolver(optx.AbstractIterativeSolver[Y, Out, Aux, State]):
         tags: frozenset[object],
     ) -> tuple[Bool[Array, ""], optx.RESULTS]:
         failed = optx.RESULTS.where(state.ending == DIVERGED, optx.RESULTS.nonlinear_divergence, optx.RESULTS.nonfinite)
+        failed = optx.RESULTS.where(state.ending == UNFINISHED, optx.RESULTS.nonlinear_max_steps_reached, failed)
         return state.terminate, optx.RESULTS.where(state.ending == SUCCEEDED, optx.RESULTS.successful, failed)
 
     def postprocess(

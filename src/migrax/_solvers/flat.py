@@ -11,6 +11,10 @@ from jaxtyping import Array, Float, Scalar
 
 from .._host.xp import is_on_host
 from .._util.typing import PyTree
+from .tangents import BUDGET, bytes_of_one, tangents_at_once
+
+# From so many parameters on, Hessians are made in blocks.
+MANY = 256
 
 
 class Differentiated(abc.ABC):
@@ -26,6 +30,10 @@ class Differentiated(abc.ABC):
     @abc.abstractmethod
     def expansion(self, x: Any) -> tuple[Any, Any, Any]:
         """Value, gradient and Hessian."""
+
+    @abc.abstractmethod
+    def product_at(self, x: Any) -> Callable[[Any], Any]:
+        """The function that multiplies a vector by the Hessian at `x`."""
 
 
 class WithJacobian(abc.ABC):
@@ -88,6 +96,21 @@ def value_and_grad(flat: Callable | Differentiated, x: Vector, mode: str) -> tup
     return value, grad, aux
 
 
+def value_grad_and_product_fn(
+    flat: Callable | Differentiated, x: Vector, mode: str
+) -> tuple[Scalar, Vector, Callable[[Vector], Vector], Any]:
+    """As `value_and_grad`, and the function that multiplies a vector by the exact Hessian."""
+    if isinstance(flat, Differentiated):
+        return *flat.value_and_gradient(x), flat.product_at(x), None
+
+    def gradient(v: Vector) -> tuple[Vector, tuple[Scalar, Any]]:
+        value, grad, aux = value_and_grad(flat, v, mode)
+        return grad, (value, aux)
+
+    grad, linear, (value, aux) = jax.linearize(gradient, x, has_aux=True)
+    return value, grad, linear, aux
+
+
 def value_grad_and_hessian_fn(
     flat: Callable | Differentiated, x: Vector, mode: str
 ) -> tuple[Scalar, Vector, Callable[[], Matrix], Any]:
@@ -96,23 +119,23 @@ def value_grad_and_hessian_fn(
         value, grad, matrix = flat.expansion(x)
         return value, grad, lambda: matrix, None
 
-    def gradient(v: Vector) -> tuple[Vector, tuple[Scalar, Any]]:
-        value, grad, aux = value_and_grad(flat, v, mode)
-        return grad, (value, aux)
-
-    grad, linear, (value, aux) = jax.linearize(gradient, x, has_aux=True)
+    value, grad, linear, aux = value_grad_and_product_fn(flat, x, mode)
 
     def hessian() -> Matrix:
-        rows = jax.vmap(linear)(jnp.eye(x.size, dtype=x.dtype))
+        rows = _rows(linear, x)
         return 0.5 * (rows + rows.T)
 
     return value, grad, hessian, aux
 
 
 def value_grad_hessian(flat: Callable | Differentiated, x: Vector, mode: str) -> tuple[Scalar, Vector, Matrix, Any]:
-    """Value, gradient, exact Hessian and aux, from one copy of the function."""
+    """Value, gradient, exact Hessian and aux, from one copy of the function. The Hessian of many parameters is made of
+    blocks of its rows."""
     if isinstance(flat, Differentiated):
         return *flat.expansion(x), None
+    if x.size >= MANY:
+        value, grad, hessian, aux = value_grad_and_hessian_fn(flat, x, mode)
+        return value, grad, hessian(), aux
 
     def gradient(v: Vector) -> tuple[Vector, tuple[Scalar, Any]]:
         value, grad, aux = value_and_grad(flat, v, mode)
@@ -123,3 +146,10 @@ def value_grad_hessian(flat: Callable | Differentiated, x: Vector, mode: str) ->
 
     grad, rows, (value, aux) = jax.vmap(push, out_axes=(None, 0, None))(jnp.eye(x.size, dtype=x.dtype))
     return value, grad, 0.5 * (rows + rows.T), aux
+
+
+def _rows(linear: Callable[[Vector], Vector], x: Vector) -> Matrix:
+    """The matrix of a linear function, row by row; where there are many, as many together as there is memory for."""
+    unit = jnp.eye(x.size, dtype=x.dtype)
+    together = x.size if x.size < MANY else tangents_at_once(x.size, bytes_of_one(linear, x), BUDGET)
+    return jax.vmap(linear)(unit) if together >= x.size else jax.lax.map(linear, unit, batch_size=together)

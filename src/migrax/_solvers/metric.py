@@ -5,11 +5,14 @@ from typing import NamedTuple
 import jax
 from jaxtyping import Array, Bool, Float, Scalar
 
-from .._host import xp
+from .._host import flow, xp
+from .flat import MANY
 
 
 class Metric(NamedTuple):
-    """Eigen-decomposition of a scaled Hessian: `H = D (Q diag(eigenvalues) Q^T) D`."""
+    """Eigen-decomposition of a scaled Hessian: `H = D (Q diag(eigenvalues) Q^T) D`. For a positive-definite one of many
+    parameters, `vectors` is a root of the inverse of `D⁻¹ H D⁻¹` instead, and each of the `eigenvalues` is 1, for which
+    all that is made of them is the same."""
 
     scale: Float[Array, " n"]  # the diagonal of D, 1/units of the parameters
     vectors: Float[Array, "n n"]
@@ -44,6 +47,13 @@ class Metric(NamedTuple):
         least = self.floor if flat is None else xp.maximum(flat, self.floor)
         positive = xp.where(size > self.floor, size, least)
         return (self.vectors / self.scale[:, None]) / xp.sqrt(positive)[None, :]
+
+    def shifted(self) -> "Metric":
+        """The same where it is positive definite; else with a multiple of the identity added that makes it so (S. M.
+        Goldfeld, R. E. Quandt and H. F. Trotter, Econometrica 34 (1966) 541). No direction is then much longer than the
+        model is valid, as those are whose curvature happens to be near zero among many."""
+        lowest = self.eigenvalues[0]
+        return self._replace(eigenvalues=self.eigenvalues + xp.where(lowest > self.floor, 0.0, 2 * xp.abs(lowest)))
 
     def inverse(self) -> Float[Array, "n n"]:
         """The inverse of the Hessian, with its eigenvalues made positive as in `root`."""
@@ -80,8 +90,25 @@ def decompose(
     fallback = xp.where(xp.isfinite(length) & (length > 0), length, 1.0)
     usable = xp.where(finite, hessian, fallback * xp.eye(hessian.shape[0], dtype=hessian.dtype))
     scale = unit_diagonal(usable) if scale is None else scale
-    eigenvalues, vectors = xp.eigh(usable / (scale[:, None] * scale[None, :]))
+    scaled = usable / (scale[:, None] * scale[None, :])
+    if hessian.shape[0] < MANY:
+        eigenvalues, vectors = xp.eigh(scaled)
+    else:
+        root, is_positive = inverse_root(scaled)
+        vectors, eigenvalues = flow.cond(
+            is_positive, lambda: (root, xp.ones_like(scale)), lambda: xp.eigh(scaled)[::-1]
+        )
     return Metric(scale, vectors, eigenvalues, finite)
+
+
+def inverse_root(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Bool[Array, ""]]:
+    """`R` with `R Rᵀ` the inverse of a symmetric matrix, by Cholesky, and whether that shows that the matrix is positive
+    definite beyond rounding: its lowest eigenvalue is at least `1 / |R|²` (Frobenius), the highest at most `|matrix|`.
+    It takes a tenth of the time of the eigenvalues."""
+    n = matrix.shape[0]
+    root = xp.inverse_of_lower(xp.cholesky(matrix)).T
+    lowest, highest = 1 / xp.sum(root**2), xp.sqrt(xp.sum(matrix**2))
+    return root, lowest > 8 * n * xp.finfo(matrix.dtype).eps * xp.maximum(highest, 1)
 
 
 def bfgs(v: Float[Array, "n n"], s: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, "n n"]:

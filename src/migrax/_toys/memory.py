@@ -1,12 +1,12 @@
 """The free memory of a device, and the number of toys that fit into it."""
 
-import os
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._util.memory import free_host_bytes
 from .._util.typing import PyTree
 
 _SHARE = {"cpu": 0.25, "gpu": 0.6}  # fraction of the free memory that the running batches may use
@@ -21,16 +21,7 @@ def free_bytes(device: Any) -> int:
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0))
-    try:
-        with open("/proc/meminfo") as file:
-            meminfo = dict(row.split(":") for row in file)
-        return int(meminfo["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, OSError, ValueError):
-        return 2**31
+    return free_host_bytes()
 
 
 def budget(device: Any, at_once: int) -> int:

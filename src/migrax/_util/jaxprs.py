@@ -1,14 +1,31 @@
-"""What an equation of a jaxpr calls, and with which operands."""
+"""The equations of a jaxpr, what one of them calls, and with which operands."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.tree_util as jtu
 
 _CALLS = (
     "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call",
     "custom_vjp_call_jaxpr", "custom_vmap_call", "eval_jaxpr",
 )  # fmt: skip
 _CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")  # the parameters that may hold what is called
+
+
+def all_equations(jaxpr: Any, except_in: tuple[str, ...] = ()) -> Iterator[Any]:
+    """The equations of a jaxpr and of all jaxprs inside it, except in those of the operations `except_in`."""
+    for equation in jaxpr.eqns:
+        yield equation
+        if equation.primitive.name in except_in:
+            continue
+        for inner in jtu.tree_leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
+            if _is_jaxpr(inner):
+                yield from all_equations(getattr(inner, "jaxpr", inner), except_in)
+
+
+def _is_jaxpr(x: Any) -> bool:
+    return hasattr(x, "eqns") or hasattr(getattr(x, "jaxpr", None), "eqns")
 
 
 def called(equation: Any) -> Any:

@@ -1,0 +1,134 @@
+"""The verdict on a minimum of many parameters, and the errors of some of them, from products of the exact Hessian with
+vectors. The inverse of an earlier Hessian makes them few."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Scalar
+
+from .._derivatives.expansion import Expansion, Objective
+from .._host import flow, xp
+from .._host.xp import is_on_host
+from .._parameters.space import Space
+from .._solvers.conjugate_gradients import Linear, steps_within
+from .._solvers.flat import value_grad_and_product_fn
+from .._solvers.lanczos import lowest_eigenvalue
+from .._solvers.metric import Metric
+from .active_set import pushed_against
+from .convergence import Verdict
+
+_PRODUCTS = 1000  # at most, for one solution
+_LANCZOS = 30
+_STEP = 1e-4  # the residual of the Newton step, relative
+_ERROR = 1e-6  # that of the solution for an error
+_LOWEST = 1e-8  # the lowest eigenvalue, in units of the earlier Hessian, that counts as positive
+
+
+class Along(NamedTuple):
+    """An objective around a point, along the parameters that are free there."""
+
+    value: Scalar
+    gradient: Float[Array, " n"]
+    product: Linear
+    precondition: Linear
+    root: Float[Array, "n n"]
+    free: Bool[Array, " n"]
+
+    @classmethod
+    def of(cls, expanded: tuple[Scalar, Array, Linear], metric: Metric, free: Bool[Array, " n"]) -> "Along":
+        value, gradient, product = expanded
+        root = flow.stop_gradient(metric.root())
+
+        def within(v: Array) -> Array:
+            return xp.where(free, product(xp.where(free, v, 0.0)), 0.0)
+
+        def precondition(v: Array) -> Array:
+            return xp.where(free, root @ (root.T @ xp.where(free, v, 0.0)), 0.0)
+
+        return cls(value, gradient, within, precondition, root, free)
+
+    def solved(self, b: Float[Array, " n"], tolerance: float) -> tuple[Float[Array, " n"], Scalar, Int[Array, ""]]:
+        """H⁻¹ b along the free parameters, the size of what is left, r P r, and the number of products."""
+        tolerance = xp.asarray(tolerance, b.dtype)
+        found = steps_within(self.product, -b, self.precondition, xp.inf + tolerance, tolerance, _PRODUCTS)
+        rest = xp.where(found.inside & xp.all(xp.isfinite(found.step)), found.rest, xp.inf)
+        return found.step, rest, found.num_products
+
+    def lowest(self) -> Scalar:
+        """A lower estimate of the lowest eigenvalue of the Hessian, in units of the earlier one."""
+
+        def whitened(v: Array) -> Array:
+            return self.root.T @ (self.product(self.root @ v) + self._of_held(self.root @ v))
+
+        value, residual = lowest_eigenvalue(whitened, self.gradient, _LANCZOS)
+        return value - residual
+
+    def _of_held(self, v: Array) -> Array:
+        # The held parameters have the curvature of the earlier Hessian's diagonal, or less.
+        return xp.where(self.free, 0.0, v / xp.sum(self.root**2, axis=1))
+
+
+def _expand(fn: Objective, x: Array, theta: Any) -> tuple[Scalar, Array, Linear]:
+    flat: Any = fn if is_on_host() else (lambda v: (fn(v, theta), None))  # pyright: ignore[reportCallIssue]
+    return value_grad_and_product_fn(flat, x, "bwd")[:3]
+
+
+def look_along(
+    fn: Objective, x: Float[Array, " n"], theta: Any, space: Space, goal: Scalar, before: Expansion, verdict: Verdict
+) -> tuple[Expansion, Verdict]:
+    """As `look_at`, without a new Hessian: `before` and `verdict` are those of an earlier point.
+
+    The Hessian counts as positive definite if the lowest Ritz value of 30 products of it, in units of the earlier one, is
+    positive beyond its residual, and conjugate gradients meet no negative curvature on their way to the Newton step."""
+    expanded = _expand(fn, x, theta)
+    active = pushed_against(expanded[1], xp.diagonal(before.hessian), x, space, goal)
+    along = Along.of(expanded, verdict.metric, ~active)
+    finite = xp.isfinite(along.value) & xp.all(xp.isfinite(along.gradient))
+    slope = xp.where(active | ~finite, 0.0, along.gradient)
+    step, rest, _ = along.solved(-slope, _STEP)
+    edm = -0.5 * (slope @ step) + 0.5 * rest
+    positive = finite & (along.lowest() > _LOWEST) & xp.isfinite(rest)
+    newton = space.clip(xp.where(active, space.nearer_bound(x) if space.has_bounds else x, x + step))
+    seen = verdict._replace(
+        newton=newton,
+        active=active,
+        edm=xp.where(positive, xp.maximum(edm, 0.0), xp.nan),
+        positive_definite=positive,
+        finite=finite,
+    )
+    return Expansion(along.value, along.gradient, before.hessian), seen
+
+
+def covariance_of(
+    fn: Objective, x: Float[Array, " n"], theta: Any, metric: Metric, active: Bool[Array, " n"], which: tuple[int, ...]
+) -> tuple[Float[Array, "k k"], Scalar]:
+    """The covariance of the parameters `which`, and the accuracy of their errors, relative: by conjugate gradients, of
+    which what is left bounds the error (G. H. Golub and G. Meurant, Matrices, Moments and Quadrature (2010), section
+    12.1, with the lowest eigenvalue found by Lanczos)."""
+    along = Along.of(_expand(fn, x, theta), metric, ~active)
+    lowest = flow.stop_gradient(xp.maximum(along.lowest(), _LOWEST))
+    units = xp.eye(len(which), x.size, dtype=x.dtype)
+    units = xp.set_at(xp.zeros_like(units), (xp.arange(len(which)), xp.asarray(which)), 1.0)
+
+    def row(unit: Array) -> tuple[Array, Array]:
+        unit = xp.where(active, 0.0, unit)
+        if is_on_host():
+            solution, rest, _ = along.solved(unit, _ERROR)
+        else:
+            solution = lax.custom_linear_solve(
+                along.product, unit, lambda _, b: along.solved(b, _ERROR)[0], symmetric=True
+            )
+            rest = flow.stop_gradient(_rest(along, unit, solution))
+        variance = solution @ unit
+        relative = rest / (lowest * xp.where(variance > 0, variance, 1.0))
+        return solution[xp.asarray(which)], xp.where(xp.any(unit != 0), 0.5 * relative, 0.0)
+
+    rows, accuracies = flow.one_by_one(row, units)
+    return 0.5 * (rows + rows.T), xp.max(accuracies)
+
+
+def _rest(along: Along, b: Array, solution: Array) -> Scalar:
+    residual = jax.lax.stop_gradient(b - along.product(solution))
+    return residual @ along.precondition(residual)
