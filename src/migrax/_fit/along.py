@@ -1,7 +1,6 @@
 """The verdict on a minimum of many parameters, and the errors of some of them, from products of the exact Hessian with
 vectors. The inverse of an earlier Hessian makes them few."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -51,8 +50,8 @@ class Along(NamedTuple):
 
     def solved(self, b: Float[Array, " n"], tolerance: float) -> tuple[Float[Array, " n"], Scalar, Int[Array, ""]]:
         """H⁻¹ b along the free parameters, the size of what is left, r P r, and the number of products."""
-        tolerance = xp.asarray(tolerance, b.dtype)
-        found = steps_within(self.product, -b, self.precondition, xp.inf + tolerance, tolerance, _PRODUCTS)
+        small, far = xp.asarray(tolerance, b.dtype), xp.asarray(xp.inf, b.dtype)
+        found = steps_within(self.product, -b, self.precondition, far, small, _PRODUCTS)
         rest = xp.where(found.inside & xp.all(xp.isfinite(found.step)), found.rest, xp.inf)
         return found.step, rest, found.num_products
 
@@ -80,8 +79,9 @@ def look_along(
 ) -> tuple[Expansion, Verdict]:
     """As `look_at`, without a new Hessian: `before` and `verdict` are those of an earlier point.
 
-    The Hessian counts as positive definite if the lowest Ritz value of 30 products of it, in units of the earlier one, is
-    positive beyond its residual, and conjugate gradients meet no negative curvature on their way to the Newton step."""
+    The Hessian counts as positive definite if the lowest Ritz value of 30 products of it, in units of the earlier one,
+    is positive beyond its residual, and conjugate gradients meet no negative curvature on their way to the Newton
+    step."""
     expanded = _expand(fn, x, theta)
     active = pushed_against(expanded[1], xp.diagonal(before.hessian), x, space, goal)
     along = Along.of(expanded, verdict.metric, ~active)

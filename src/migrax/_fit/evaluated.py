@@ -98,9 +98,7 @@ class Residuals(WithJacobian):
 class Traced:
     """The jaxprs of a likelihood, with derivatives, for inputs of certain shapes."""
 
-    def __init__(
-        self, objective: Any = None, gradient: Any = None, residuals: Any = None, has_constant: bool = False
-    ):
+    def __init__(self, objective: Any = None, gradient: Any = None, residuals: Any = None, has_constant: bool = False):
         self._closed, self._gradient, self._residuals = objective, gradient, residuals
         self._has_constant = has_constant
         self._used = [] if objective is None else _used((objective, residuals))

@@ -96,10 +96,10 @@ def fit(
         constant; otherwise every floating-point leaf floats.
     - `data`: any pytree, passed to `nll` as it is. Pass the data here, not in a closure of `nll`: new data in a closure
         need a new compilation (and inside your own `jax.jit` they are not noticed at all, by the rules of JAX).
-    - `solver`: any `optx.AbstractMinimiser`, default `mx.Migrad()`. Others are `mx.Newton()`, `mx.Simplex()`, those of
-        Optimistix and your own; all work in coordinates in which the Hessian at the start is the identity. For a
-        likelihood with residuals (`mx.LeastSquares`) also an `optx.AbstractLeastSquaresSolver`, and the default is
-        `mx.LevenbergMarquardt()`.
+    - `solver`: any `optx.AbstractMinimiser`, default `mx.Migrad()`, and `mx.NewtonCG()` for 256 or more parameters.
+        Others are `mx.Newton()`, `mx.Simplex()`, those of Optimistix and your own; all work in coordinates in which
+        the Hessian at the start is the identity. For a likelihood with residuals (`mx.LeastSquares`) also an
+        `optx.AbstractLeastSquaresSolver`, and the default is `mx.LevenbergMarquardt()`.
     - `up`: the rise of `nll` over one error: 0.5 for minus log L, 1.0 for a chi2 of your own. migrax's likelihoods are
         minus log L, and so is `mx.LeastSquares` (chi2/2): keep the default for them.
     - `hesse`: the kind of covariance. `True` chooses the right one for the likelihood: the sandwich for unbinned
@@ -115,6 +115,11 @@ def fit(
     - `max_steps`: the largest number of steps in each run of the solver; default MINUIT's 200 + 100 n + 5 n².
         With fewer than about 15 a fit may not even leave its start.
     - `adjoint`: how to differentiate, default `optx.ImplicitAdjoint()`.
+    - `errors`: the parameters whose errors are wanted, as in `mx.minos`: a name, a function that picks a node, or a
+        list of these. For thousands of parameters: no second derivatives of all are then computed at the minimum.
+        Products of the exact Hessian with vectors find these errors by conjugate gradients (their relative accuracy is
+        `result.covariance.accuracy`), and by Lanczos' method whether it is positive definite, on which `valid` then
+        rests. `result.covariance` is of these parameters alone, and the other `errors` are NaN.
     - `throw`: if `True`, a fit that is not valid raises `mx.FitError` (under `jax.jit` a runtime error without its
         details).
 
@@ -150,7 +155,17 @@ def fit(
         check_kind(hesse, "hesse")
     matrix = None if covariance is None else check_covariance(covariance, params)
     run = functools.partial(
-        _run, likelihood, params, data, solver, check_up(up), bool(hesse), matrix, max_steps, adjoint, errors_of=errors_of
+        _run,
+        likelihood,
+        params,
+        data,
+        solver,
+        check_up(up),
+        bool(hesse),
+        matrix,
+        max_steps,
+        adjoint,
+        errors_of=errors_of,
     )
     result = explain(likelihood, _retry_with_kinks(likelihood, run, params, data), data)
     if likelihood.complaints is not None and is_concrete(result.values):
@@ -291,11 +306,15 @@ def _check_errors(
     kind = covariance_kind(nll, data, hesse)
     if kind != "hesse":
         asked = f"hesse={hesse!r}" if kind is None or isinstance(hesse, str) else "this likelihood"
-        raise ValueError(f"errors={errors!r} are those of the inverse Hessian, but {asked} asks for others: leave it out")
+        raise ValueError(
+            f"errors={errors!r} are those of the inverse Hessian, but {asked} asks for others: leave it out"
+        )
     if not (solver is None or isinstance(solver, NewtonCG)):
         raise TypeError(f"errors={errors!r} takes mx.NewtonCG(), the default with it, not {type(solver).__name__}")
     if nll.kinks:
-        raise ValueError(f"errors={errors!r}: the likelihood has kinks, which need all second derivatives; leave it out")
+        raise ValueError(
+            f"errors={errors!r}: the likelihood has kinks, which need all second derivatives; leave it out"
+        )
     return which
 
 

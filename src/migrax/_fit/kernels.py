@@ -36,11 +36,29 @@ class Kernels:
         self._closed, self._gradient, self._residuals = closed, gradient, residuals
         self._n, self._dtype = closed.jaxpr.invars[0].aval.size, closed.jaxpr.invars[0].aval.dtype
         evaluate = jaxpr_as_fun(closed)
-        self._of_data = jax.jit(lambda *inputs: evaluate(*inputs)[_NUMBERS + 1 :])
-        self.value = jit_quick(lambda *inputs: evaluate(*inputs)[:1])
-        self.value_and_gradient = jit_quick(lambda *inputs: evaluate(*inputs)[:_NUMBERS])
-        self._whole = jit_quick(lambda *inputs: evaluate(*inputs)[: _NUMBERS + 1])
-        self.jacobian = None if residuals is None else jit_quick(lambda *inputs: jaxpr_as_fun(residuals)(*inputs))
+        # Where there are many parameters, a program runs for longer than it takes to compile.
+        self._jit: Any = jit_quick if self._n < MANY else jax.jit
+
+        def of_data(*inputs: Any) -> list[Array]:
+            return evaluate(*inputs)[_NUMBERS + 1 :]
+
+        def value(*inputs: Any) -> list[Array]:
+            return evaluate(*inputs)[:1]
+
+        def value_and_gradient(*inputs: Any) -> list[Array]:
+            return evaluate(*inputs)[:_NUMBERS]
+
+        def expansion(*inputs: Any) -> list[Array]:
+            return evaluate(*inputs)[: _NUMBERS + 1]
+
+        def jacobian(*inputs: Any) -> list[Array]:
+            return jaxpr_as_fun(residuals)(*inputs)
+
+        self._of_data = jax.jit(of_data)
+        self.value = self._jit(value)
+        self.value_and_gradient = self._jit(value_and_gradient)
+        self._whole = self._jit(expansion)
+        self.jacobian = None if residuals is None else self._jit(jacobian)
         self._block: tuple[int, Any] | None = None
         self._shared: tuple[Callable[..., list[Any]], Callable[..., Any]] | None = None
         self._lock = threading.Lock()
@@ -78,13 +96,20 @@ class Kernels:
                 inputs = {id(v): i for i, v in enumerate(closed.jaxpr.invars)}
                 places = [inputs.get(id(v)) for v in closed.jaxpr.outvars]
                 made = [i for i, place in enumerate(places) if place is None]
-                compute = jit_quick(lambda *given: [jaxpr_as_fun(closed)(*given)[i] for i in made])
+
+                def shared_by_products(*given: Any) -> list[Array]:
+                    return [jaxpr_as_fun(closed)(*given)[i] for i in made]
+
+                compute = self._jit(shared_by_products)
 
                 def prepare(*given: Any) -> list[Any]:
                     computed = iter(compute(*given))
                     return [next(computed) if place is None else given[place] for place in places]
 
-                apply = jit_quick(lambda v, *arrays: jax.tree.unflatten(treedef, arrays)(v)[0])
+                def product(v: Array, *arrays: Array) -> Array:
+                    return jax.tree.unflatten(treedef, arrays)(v)[0]
+
+                apply = self._jit(product)
                 self._shared = prepare, apply
             return self._shared
 
@@ -114,11 +139,11 @@ class Kernels:
                 size = tangents_at_once(self._n, bytes_of_one(self._product, x, v, *leaves), budget)
                 while True:
                     block = jax.ShapeDtypeStruct((size, self._n), self._dtype)
-                    program = jit_quick(self._rows).lower(x, block, *leaves).compile()
-                    needed = program.memory_analysis()
-                    fits = needed is None or needed.temp_size_in_bytes <= budget
-                    if fits or size == 1:
+                    program = self._jit(self._rows).lower(x, block, *leaves).compile()
+                    figures = program.memory_analysis()
+                    needed = 0 if figures is None else figures.temp_size_in_bytes
+                    if needed <= budget or size == 1:
                         break
-                    size = max(1, min(size // 2, int(size * budget / needed.temp_size_in_bytes)))
+                    size = max(1, min(size // 2, int(size * budget / needed)))
                 self._block = size, program
             return self._block

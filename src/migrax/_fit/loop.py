@@ -107,13 +107,16 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
     minimiser_ran = ~c.polishing & ~c.first_pass & ~c.snapped
     barren = xp.where(minimiser_ran, xp.where(gain > 1e-6 * goal, 0, c.barren + 1), c.barren)
     near = is_new & verdict.positive_definite & (verdict.edm <= goal)
-    if confirms_by_gradient(problem):
-        same = flow.cond(
+    is_settled = near & c.polishing
+
+    def same_hessian() -> Bool[Array, ""]:
+        if not confirms_by_gradient(problem):
+            return _same_hessian(c.verdict, at, verdict)
+        return flow.cond(
             is_confirmation, lambda: has_no_rest(c.verdict, verdict), lambda: _same_hessian(c.verdict, at, verdict)
         )
-        stable = near & c.polishing & same
-    else:
-        stable = near & c.polishing & _same_hessian(c.verdict, at, verdict)
+
+    stable = flow.cond(is_settled, same_hessian, lambda: xp.array(False))
     stuck = c.polishing & (verdict.edm > 0.25 * c.verdict.edm)  # rounding noise prevents further improvement
     finished = stable & ((verdict.edm <= _negligible_edm(problem.x.dtype)) | stuck)
     # A Newton step to a point with another Hessian was too long, unless the minimum is singular: run the minimiser.
@@ -191,10 +194,11 @@ def _expand_at(
         look_or_confirm = lambda: flow.cond(is_confirmation, confirm, look)  # noqa: E731
         if problem.errors_of is not None:
             without = lambda: look_along(problem.fn, c.x, problem.theta, problem.space, goal, c.at, c.verdict)  # noqa: E731
+            knows = c.converged & c.verdict.positive_definite  # the earlier Hessian is one of a minimum, too
             look_or_confirm = lambda: flow.cond(  # noqa: E731
-                is_confirmation, confirm, lambda: flow.cond(c.converged, without, look)
+                is_confirmation, confirm, lambda: flow.cond(knows, without, look)
             )
-            is_confirmation = is_confirmation | c.converged
+            is_confirmation = is_confirmation | knows
     else:
         look_or_confirm, is_confirmation = look, xp.array(False)
     if problem.covariance is None or problem.space.kinks is not None:

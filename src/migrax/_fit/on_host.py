@@ -56,7 +56,12 @@ def fit_on_host(inputs: FitInputs, program: Callable[..., Any], times: int = 1, 
     if not (_is_ours(solver) and isinstance(inputs.adjoint, optx.ImplicitAdjoint) and is_for_host(arrays)):
         return None
     jaxprs = traced(nll, params, data, up, isinstance(solver, optx.AbstractLeastSquaresSolver))
-    kind = what, _kind(solver, inputs.hesse, inputs.covariance is None, inputs.max_steps, inputs.kinks is None, inputs.errors_of)
+    kind = (
+        what,
+        _kind(
+            solver, inputs.hesse, inputs.covariance is None, inputs.max_steps, inputs.kinks is None, inputs.errors_of
+        ),
+    )
     if jaxprs.repeats.is_ready(kind):
         return None
     start_time = time.perf_counter()
@@ -85,10 +90,14 @@ def _solved(inputs: FitInputs, fn: Objective, residuals: Residuals | None) -> Fi
             space = space.with_kinks(xp.asarray(inputs.kinks))
         covariance = None if inputs.covariance is None else xp.asarray(inputs.covariance, x.dtype)
         limit = step_limit(x.size) if inputs.max_steps is None else inputs.max_steps
-        problem = Problem(fn, residuals, None, x, space, covariance, as_numpy(solver), inputs.adjoint, limit, inputs.errors_of)
+        problem = Problem(
+            fn, residuals, None, x, space, covariance, as_numpy(solver), inputs.adjoint, limit, inputs.errors_of
+        )
         x, outcome = solve((problem, bounded_while_loop))
         theta = inputs_of(nll, params, data, xp.asarray(up, x.dtype))
-        return result_of(fn, theta, space, x, outcome, inputs.hesse, nll, type(solver).__name__, errors_of=inputs.errors_of)
+        return result_of(
+            fn, theta, space, x, outcome, inputs.hesse, nll, type(solver).__name__, errors_of=inputs.errors_of
+        )
 
 
 def _kind(solver: Any, *options: Any) -> Any:
@@ -98,4 +107,6 @@ def _kind(solver: Any, *options: Any) -> Any:
 
 
 def _is_ours(solver: Any) -> bool:
-    return type(solver) in (Migrad, LevenbergMarquardt, Newton, NewtonCG, Simplex) and not getattr(solver, "verbose", False)
+    return type(solver) in (Migrad, LevenbergMarquardt, Newton, NewtonCG, Simplex) and not getattr(
+        solver, "verbose", False
+    )

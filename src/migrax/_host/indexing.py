@@ -1,5 +1,6 @@
 """Rules for slices, gathers and scatters."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -77,6 +78,9 @@ class _Windows(NamedTuple):
         return _Places(tuple(places), inside, bool(np.all(inside)))
 
 
+_MANY = 300_000  # to find out whether any of so many is selected twice takes longer than it saves
+
+
 class _Places(NamedTuple):
     elements: tuple[Any, ...]  # the index of each in each dimension of the operand, broadcast against each other
     inside: Any  # whether its window lies inside
@@ -86,6 +90,8 @@ class _Places(NamedTuple):
     def counted(self, shape: Sequence[int]) -> "_Places":
         """The same with `is_single` found out, for an operand of this shape."""
         if not self.all_inside:
+            return self
+        if math.prod(np.broadcast_shapes(*map(np.shape, self.elements))) > _MANY:
             return self
         flat = np.ravel(np.ravel_multi_index(np.broadcast_arrays(*self.elements), shape)) if shape else np.zeros(1)
         return self._replace(is_single=np.unique(flat).size == flat.size)

@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jax import lax
 
 from .trips import Trips
@@ -150,15 +148,6 @@ def cholesky(a: Any) -> Any:
         return np.linalg.cholesky(0.5 * (a + a.T))
     except np.linalg.LinAlgError:
         return np.full(a.shape, np.nan, a.dtype)
-
-
-def inverse_of_lower(a: Any) -> Any:
-    """The inverse of a lower triangular matrix; NaN where the matrix is."""
-    if _HOST.get() is None:
-        return jax.scipy.linalg.solve_triangular(a, jnp.eye(a.shape[0], dtype=a.dtype), lower=True)
-    (invert,) = scipy.linalg.get_lapack_funcs(("trtri",), (a,))
-    inverse, info = invert(a, lower=1)
-    return inverse if info == 0 else np.full(a.shape, np.nan, a.dtype)
 
 
 def solve(a: Any, b: Any) -> Any:

@@ -22,8 +22,8 @@ class SparseEffects(eqx.Module):
         return nominal * jnp.exp(effects(params["theta"]))  # log-normal effects of all parameters
     ```
 
-    `effects(theta)` is `jnp.tensordot(theta, table, 1)`, but stores and multiplies only what is not zero: a product with
-    each and a sum over segments, which JAX differentiates in both modes, maps and compiles.
+    `effects(theta)` is `jnp.tensordot(theta, table, 1)`, but stores and multiplies only what is not zero: a product
+    with each and a sum over segments, which JAX differentiates in both modes, maps and compiles.
 
     **Arguments:**
 
@@ -66,15 +66,17 @@ class SparseEffects(eqx.Module):
             )
         if is_concrete(values) and not np.all(np.isfinite(values)):
             first = int(np.flatnonzero(~np.isfinite(np.asarray(values)))[0])
-            raise ValueError(f"SparseEffects: the effect of parameter {which[first]} on bin {where[first]} is not finite")
+            raise ValueError(
+                f"SparseEffects: the effect of parameter {which[first]} on bin {where[first]} is no number"
+            )
         order = np.argsort(where, kind="stable")  # sums over sorted segments take less time
         self.parameters, self.bins = jnp.asarray(which[order]), jnp.asarray(where[order])
         self.values = values[order]
 
     @classmethod
     def from_dense(cls, table: ArrayLike) -> "SparseEffects":
-        """The effects of a table of shape `(n, *shape)`, with the bins behind the axis of the parameters; zeros are left
-        out.
+        """The effects of a table of shape `(n, *shape)`, with the bins behind the axis of the parameters; zeros are
+        left out.
 
         **Raises:** `ValueError` for a table with less than two axes, or with numbers that are not finite.
         """

@@ -44,7 +44,7 @@ class _Carry(NamedTuple):
     dd: Scalar
     inside: Bool[Array, ""]
     done: Bool[Array, ""]
-    count: Int[Array, ""]
+    products: Int[Array, ""]
 
 
 def steps_within(
@@ -90,8 +90,8 @@ def steps_within(
             sd=beta * (c.sd + alpha * c.dd),
             dd=rest + beta**2 * c.dd,
             inside=~leaves,
-            done=leaves | ~(rest > tolerance**2 * first) | (c.count + 1 >= most),
-            count=c.count + 1,
+            done=leaves | ~(rest > tolerance**2 * first) | (c.products + 1 >= most),
+            products=c.products + 1,
         )
 
     c = flow.while_loop(lambda c: ~c.done, body, start)
@@ -104,5 +104,5 @@ def steps_within(
         curvature=c.step @ (c.residual - g),
         rest=xp.maximum(c.rest, 0.0),
         inside=c.inside,
-        num_products=c.count,
+        num_products=c.products,
     )

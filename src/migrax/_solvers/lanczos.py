@@ -1,5 +1,5 @@
-"""The lowest eigenvalue of a symmetric operator from its products with vectors (C. Lanczos, J. Res. Natl. Bur. Stand. 45
-(1950) 255; B. N. Parlett, The Symmetric Eigenvalue Problem (1980), chapter 13)."""
+"""The lowest eigenvalue of a symmetric operator from its products with vectors (C. Lanczos, J. Res. Natl. Bur. Stand.
+45 (1950) 255; B. N. Parlett, The Symmetric Eigenvalue Problem (1980), chapter 13)."""
 
 from collections.abc import Callable
 
@@ -12,8 +12,8 @@ from .._host import flow, xp
 def lowest_eigenvalue(
     product: Callable[[Float[Array, " n"]], Float[Array, " n"]], x: Float[Array, " n"], most: int
 ) -> tuple[Scalar, Scalar]:
-    """The lowest Ritz value of a Krylov space of a random vector, which is not below the lowest eigenvalue, and the size
-    of its residual: there is an eigenvalue that near to it.
+    """The lowest Ritz value of a Krylov space of a random vector, which is not below the lowest eigenvalue, and the
+    size of its residual: there is an eigenvalue that near to it.
 
     **Arguments:**
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import equinox as eqx
 import optimistix as optx
-from jaxtyping import Bool, Float, Int, Scalar, Array
+from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._host import flow, xp
 from .._util.fields import with_fields
@@ -158,10 +157,13 @@ class NewtonCG(  # pyright: ignore[reportIncompatibleVariableOverride]
             accepted, (trial, f_trial, grad_trial, aux_trial), (state.x, state.f, state.grad, state.aux)
         )
         is_new = accepted & finite & ~state.terminate
+        goal = scalar_option(options, "goal", self.goal, f.dtype)
 
         def from_here() -> tuple[Steps, Scalar]:
             size = xp.sqrt(grad_trial @ applied(state.metric, grad_trial))
-            tolerance = xp.minimum(_LOOSEST, size)  # for quadratic convergence (Eisenstat and Walker)
+            # for quadratic convergence (Eisenstat and Walker), but no nearer than a tenth of the goal
+            nearest = xp.sqrt(0.2 * goal) / xp.where(size > 0, size, 1.0)
+            tolerance = xp.minimum(_LOOSEST, xp.maximum(size, nearest))
             plan = steps_within(
                 product, grad_trial, lambda v: applied(state.metric, v), radius, tolerance, self.max_products
             )
@@ -173,10 +175,11 @@ class NewtonCG(  # pyright: ignore[reportIncompatibleVariableOverride]
         plan, fraction = flow.cond(is_new, from_here, shorter)
         step = fraction * plan.step
         edm = xp.where(accepted, plan.predicted + 0.5 * plan.rest, state.edm)
-        goal = scalar_option(options, "goal", self.goal, f.dtype)
         is_negligible = edm <= xp.maximum(TINY * goal, noise_of(options, f))
         confirmed = accepted & (state.edm <= goal) & (edm <= CONFIRMS * state.edm)
-        done = accepted & plan.inside & (edm <= goal) & (is_negligible | confirmed)
+        # `mx.fit`, which gives the goal, confirms the minimum itself.
+        confirmed = confirmed | is_negligible | xp.array(options.get("goal") is not None)
+        done = accepted & plan.inside & (edm <= goal) & confirmed
         done = done & self.settled(options, x, f, step, edm)
         num_products = state.num_products + xp.where(is_new, plan.num_products, 0)
         unfinished = ~done & (num_products >= scalar_option(options, "products", xp.inf, f.dtype))
