@@ -22,11 +22,12 @@ Fitting          `fit`, `hesse`, `FitResult`, `Estimate`, `Covariance`, `Status`
                  an object with iminuit's names
 Errors           `minos`, `Minos`, `Side`; `profile`, `scan`, `Profile`; `contour`, `Contour`; `impacts`, `Impacts`;
                  `propagate`
-Solvers          `Migrad`, `Newton`, `Simplex`, `LevenbergMarquardt`, for `fit` and for Optimistix
+Solvers          `Migrad`, `Newton`, `NewtonCG`, `Simplex`, `LevenbergMarquardt`, for `fit` and for Optimistix
 Likelihoods      `PoissonNLL`, `BinnedNLL`, `TemplateNLL` with `Counts`; `LeastSquares` with `Points`; `UnbinnedNLL`,
                  `ExtendedUnbinnedNLL` with `Events`; `NormalConstraint`, `PoissonConstraint`,
                  `LogNormalConstraint`; `Joint` (or `+`) of several; any function of your own, dressed by
                  `Likelihood`; `External` for those outside of JAX; `chunked_sum` and `OnDisk` for long data;
+                 `SparseEffects` for thousands of parameters;
                  `effective` for weighted events; `sample`, `asimov`, `goodness_of_fit`, `GoodnessOfFit`
 Toys             `fit_toys` of `Toys`, or of any data with a leading axis, `reduce_toys`; stores of them: `open_store`,
                  `merge`, `ToyStore`; `pull_study`, `PullStudy`; `coverage_study`, `CoverageStudy`; `bias`, `Bias`;

@@ -22,7 +22,7 @@ _PRODUCTS = 1000  # at most, for one solution
 _LANCZOS = 30
 _STEP = 1e-4  # the residual of the Newton step, relative
 _ERROR = 1e-6  # that of the solution for an error
-_LOWEST = 1e-8  # the lowest eigenvalue, in units of the earlier Hessian, that counts as positive
+_LOWEST = 1e-6  # the lowest eigenvalue, in units of the earlier Hessian, that counts as positive
 
 
 class Along(NamedTuple):
@@ -50,6 +50,7 @@ class Along(NamedTuple):
 
     def solved(self, b: Float[Array, " n"], tolerance: float) -> tuple[Float[Array, " n"], Scalar, Int[Array, ""]]:
         """H⁻¹ b along the free parameters, the size of what is left, r P r, and the number of products."""
+        tolerance = max(tolerance, 100 * float(xp.finfo(b.dtype).eps))
         small, far = xp.asarray(tolerance, b.dtype), xp.asarray(xp.inf, b.dtype)
         found = steps_within(self.product, -b, self.precondition, far, small, _PRODUCTS)
         rest = xp.where(found.inside & xp.all(xp.isfinite(found.step)), found.rest, xp.inf)

@@ -306,15 +306,11 @@ def _check_errors(
     kind = covariance_kind(nll, data, hesse)
     if kind != "hesse":
         asked = f"hesse={hesse!r}" if kind is None or isinstance(hesse, str) else "this likelihood"
-        raise ValueError(
-            f"errors={errors!r} are those of the inverse Hessian, but {asked} asks for others: leave it out"
-        )
+        raise ValueError(f"errors={errors!r}: those of some alone are of the inverse Hessian, and {asked} has others")
     if not (solver is None or isinstance(solver, NewtonCG)):
         raise TypeError(f"errors={errors!r} takes mx.NewtonCG(), the default with it, not {type(solver).__name__}")
     if nll.kinks:
-        raise ValueError(
-            f"errors={errors!r}: the likelihood has kinks, which need all second derivatives; leave it out"
-        )
+        raise ValueError(f"errors={errors!r}: a likelihood with kinks needs all second derivatives; leave it out")
     return which
 
 

@@ -25,7 +25,6 @@ _MAX_FAILURES = 8  # runs of the minimiser that did not end at a minimum
 _MAX_BARREN = 3  # consecutive runs without progress
 _MAX_POLISHES = 10  # Newton steps in all
 _BOTTOMLESS = 1e15  # an objective below minus this has no minimum
-_NEAR_ENOUGH = 1e-9  # the EDM at which the Hessian, and so the errors, are those of the minimum to 1e-5
 _CLOSER = 1e-6  # the EDM at which the last Hessian is taken, of the goal, where the gradient confirms it
 _STABLE = 0.05  # the largest relative change of the Hessian over the last Newton step to a regular minimum
 
@@ -138,7 +137,7 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
     to_kink = to_kink & (minimiser_ran & ~polish & ~done & ~shrink)
     run_minimiser = ~polish & ~done & ~shrink & ~to_kink
     # The goal is tightened each time the minimiser converged where there is no minimum.
-    closer = _CLOSER if confirms_by_gradient(problem) else 0.1
+    closer = _CLOSER if confirms_by_gradient(problem) and c.x.dtype == xp.float64 else 0.1
     inner_goal = xp.where(too_bold, 1e-6 * verdict.edm, closer * goal * 1e-3 ** c.failures.astype(goal.dtype))
 
     def stay() -> Run:
@@ -190,20 +189,26 @@ def _expand_at(
 
     if confirms_by_gradient(problem):
         confirm = lambda: look_again(problem.fn, c.x, problem.theta, c.at, c.verdict)  # noqa: E731
-        is_confirmation = c.polishing & ((c.verdict.edm <= _NEAR_ENOUGH) | (problem.errors_of is not None))
+        # Only once: where the Hessian is singular at the minimum, the EDM falls below any limit.
+        first = c.failures <= 1
+        is_confirmation = first & c.polishing & (c.verdict.edm <= _near_enough(c.x.dtype))
         look_or_confirm = lambda: flow.cond(is_confirmation, confirm, look)  # noqa: E731
         if problem.errors_of is not None:
             without = lambda: look_along(problem.fn, c.x, problem.theta, problem.space, goal, c.at, c.verdict)  # noqa: E731
-            knows = c.converged & c.verdict.positive_definite  # the earlier Hessian is one of a minimum, too
-            look_or_confirm = lambda: flow.cond(  # noqa: E731
-                is_confirmation, confirm, lambda: flow.cond(knows, without, look)
-            )
-            is_confirmation = is_confirmation | knows
+            # The earlier Hessian must be one of a minimum, too.
+            is_confirmation = first & (c.converged | c.polishing) & c.verdict.positive_definite
+            look_or_confirm = lambda: flow.cond(is_confirmation, without, look)  # noqa: E731
     else:
         look_or_confirm, is_confirmation = look, xp.array(False)
     if problem.covariance is None or problem.space.kinks is not None:
         return *look_or_confirm(), xp.array(True), is_confirmation
     return *flow.cond(c.first_pass, lambda: (c.at, c.verdict), look_or_confirm), ~c.first_pass, is_confirmation
+
+
+def _near_enough(dtype: Any) -> float:
+    """The EDM at which the Hessian, and so the errors, are those of the minimum to 1e-5, or to what the precision
+    allows."""
+    return 1e-9 if dtype == xp.float64 else EDM_GOAL
 
 
 def confirms_by_gradient(problem: Problem) -> bool:

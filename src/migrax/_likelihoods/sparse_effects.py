@@ -58,7 +58,7 @@ class SparseEffects(eqx.Module):
                 [_whole(axis, "bins", length) for axis, length in zip(bins, self.shape, strict=True)], self.shape
             )
         where = _whole(bins, "bins", int(np.prod(self.shape)))
-        values = jnp.asarray(values, jnp.result_type(float, values))
+        values = values if isinstance(values, jax.Array) else jnp.asarray(np.asarray(values, float))
         if not which.shape == where.shape == values.shape or which.ndim != 1:
             raise ValueError(
                 "SparseEffects: parameters, bins and values must have one shape (m,), got "

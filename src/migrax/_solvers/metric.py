@@ -1,6 +1,6 @@
 """The inverse Hessian as a metric: scaled to unit diagonal and forced positive definite, as in MINUIT."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -101,7 +101,7 @@ def decompose(
     return Metric(scale, vectors, eigenvalues, finite)
 
 
-def inverse_root(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"] | None:
+def inverse_root(matrix: Any) -> Any:
     """On the host, `R` with `R Rᵀ` the inverse of a symmetric matrix, by Cholesky, in a tenth of the time of the
     eigenvalues; `None` unless it shows that the matrix is positive definite beyond rounding: its lowest eigenvalue is
     at least `1 / |R|²` (Frobenius), the highest at most `|matrix|`.
