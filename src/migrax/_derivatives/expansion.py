@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Scalar
 
 from .._host import xp
 from .._host.xp import is_on_host
-from .._solvers.flat import Differentiated, value_and_grad, value_grad_hessian
+from .._solvers.flat import Differentiated, value_grad_hessian
 from .._util.typing import PyTree
 
 Objective = Callable[[Float[Array, " n"], PyTree], Scalar] | Differentiated
@@ -29,14 +29,6 @@ def expand(fn: Objective, x: Float[Array, " n"], theta: PyTree) -> Expansion:
         return Expansion(*fn.expansion(x))
     value, gradient, hessian, _ = value_grad_hessian(lambda v: (fn(v, theta), None), x, "bwd")
     return Expansion(value, gradient, hessian)
-
-
-def slope_at(fn: Objective, x: Float[Array, " n"], theta: PyTree) -> tuple[Scalar, Float[Array, " n"]]:
-    """The value and the gradient of `fn(x, theta)` in `x`."""
-    if isinstance(fn, Differentiated):
-        return fn.value_and_gradient(x)
-    value, gradient, _ = value_and_grad(lambda v: (fn(v, theta), None), x, "bwd")
-    return value, gradient
 
 
 def attach(known: Expansion, fn: Objective, x: Float[Array, " n"], theta: PyTree) -> Expansion:

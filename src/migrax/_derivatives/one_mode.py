@@ -74,6 +74,11 @@ def _all_derivatives(fn: Callable, x: Array, theta: PyTree, orders: int) -> PyTr
     return gradient, jax.vmap(linear)(jnp.eye(x.size, dtype=x.dtype))
 
 
+def is_twice_differentiable(fn: Callable) -> bool:
+    """Whether what `differentiable` returned has products of its Hessian with vectors, each for about two gradients."""
+    return not isinstance(fn, _InOneMode | ByDifferences)
+
+
 class _InOneMode(eqx.Module):
     """A function of arrays with all derivatives taken in one mode."""
 

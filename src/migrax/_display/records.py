@@ -59,7 +59,8 @@ class Minimum(NamedTuple):
     num_hessians: int
     covariance: str
     chi2: float | None = None  # if it differs from the FCN
-    accuracy: float | None = None  # relative accuracy of the errors, if second derivatives are finite differences
+    accuracy: float | None = None  # relative accuracy of the errors, if they are not from all exact second derivatives
+    some: bool = False  # the errors are those of some parameters
 
 
 class Batch(NamedTuple):
@@ -84,7 +85,8 @@ def verdicts(minimum: Minimum) -> list[tuple[str, str]]:
     match minimum.covariance:
         case "exact" if minimum.accuracy is not None:
             is_coarse = not minimum.accuracy < _COARSE
-            hesse = [("Hesse by differences", "good"), choose(is_coarse, *_to(minimum.accuracy), "warn")]
+            kind = "Hesse of some" if minimum.some else "Hesse by differences"
+            hesse = [(kind, "good"), choose(is_coarse, *_to(minimum.accuracy), "warn")]
         case "exact":
             hesse = [("Hesse ok", "good"), ("Covariance accurate", "good")]
         case "not positive definite":

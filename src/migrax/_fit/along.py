@@ -8,18 +8,20 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._derivatives.expansion import Expansion, Objective
+from .._derivatives.one_mode import accuracy_of
 from .._host import flow, xp
 from .._host.xp import is_on_host
 from .._parameters.space import Space
 from .._solvers.conjugate_gradients import Linear, steps_within
 from .._solvers.flat import value_grad_and_product_fn
-from .._solvers.lanczos import lowest_eigenvalue
+from .._solvers.lanczos import spectrum
 from .._solvers.metric import Metric
 from .active_set import pushed_against
 from .convergence import Verdict
 
 _PRODUCTS = 1000  # at most, for one solution
 _LANCZOS = 30
+_CHANGE = 10  # where the Hessian changes along one direction among many that do not, two or three show it
 _STEP = 1e-4  # the residual of the Newton step, relative
 _ERROR = 1e-6  # that of the solution for an error
 _LOWEST = 1e-6  # the lowest eigenvalue, in units of the earlier Hessian, that counts as positive
@@ -57,17 +59,25 @@ class Along(NamedTuple):
         return found.step, rest, found.num_products
 
     def lowest(self) -> Scalar:
-        """A lower estimate of the lowest eigenvalue of the Hessian, in units of the earlier one."""
+        """A lower estimate of the lowest eigenvalue of the Hessian along the free parameters, in units of the earlier
+        one."""
+        diagonal = 1 / xp.sum(self.root**2, axis=1)  # of the held ones, so that they are not the lowest
 
         def whitened(v: Array) -> Array:
-            return self.root.T @ (self.product(self.root @ v) + self._of_held(self.root @ v))
+            moved = self.root @ v
+            return self.root.T @ (self.product(moved) + xp.where(self.free, 0.0, moved * diagonal))
 
-        value, residual = lowest_eigenvalue(whitened, self.gradient, _LANCZOS)
-        return value - residual
+        ends = spectrum(whitened, self.gradient, _LANCZOS)
+        return ends.lowest - ends.below
 
-    def _of_held(self, v: Array) -> Array:
-        # The held parameters have the curvature of the earlier Hessian's diagonal, or less.
-        return xp.where(self.free, 0.0, v / xp.sum(self.root**2, axis=1))
+    def change(self, before: Linear) -> Scalar:
+        """The norm of the change of the Hessian, in units of the earlier one, since it had the product `before`."""
+
+        def whitened(v: Array) -> Array:
+            moved = xp.where(self.free, self.root @ v, 0.0)
+            return self.root.T @ (self.product(moved) - xp.where(self.free, before(moved), 0.0))
+
+        return spectrum(whitened, self.gradient, _CHANGE).norm
 
 
 def _expand(fn: Objective, x: Array, theta: Any) -> tuple[Scalar, Array, Linear]:
@@ -75,14 +85,48 @@ def _expand(fn: Objective, x: Array, theta: Any) -> tuple[Scalar, Array, Linear]
     return value_grad_and_product_fn(flat, x, "bwd")[:3]
 
 
-def look_along(
-    fn: Objective, x: Float[Array, " n"], theta: Any, space: Space, goal: Scalar, before: Expansion, verdict: Verdict
-) -> tuple[Expansion, Verdict]:
-    """As `look_at`, without a new Hessian: `before` and `verdict` are those of an earlier point.
+class Look(NamedTuple):
+    """What is seen of a point without a Hessian of its own."""
 
-    The Hessian counts as positive definite if the lowest Ritz value of 30 products of it, in units of the earlier one,
-    is positive beyond its residual, and conjugate gradients meet no negative curvature on their way to the Newton
-    step."""
+    at: Expansion
+    verdict: Verdict
+    change: Scalar  # of the Hessian, relative, since the last look
+
+
+def look_again(
+    fn: Objective, x: Float[Array, " n"], theta: Any, space: Space, before: Expansion, verdict: Verdict
+) -> Look:
+    """Behind a short Newton step to `x`, with the Hessian `before` it."""
+    along = Along.of(_expand(fn, x, theta), verdict.metric, ~verdict.active)
+    finite = xp.isfinite(along.value) & xp.all(xp.isfinite(along.gradient))
+    slope = along.root.T @ xp.where(verdict.active | ~finite, 0.0, along.gradient)
+    known = verdict.positive_definite & finite
+    again = verdict._replace(
+        newton=space.clip(xp.where(verdict.active, x, x - along.root @ slope)),
+        edm=xp.where(known, 0.5 * (slope @ slope), xp.nan),
+        finite=verdict.finite & finite,
+    )
+    change = along.change(lambda v: before.hessian @ v)
+    return Look(Expansion(along.value, along.gradient, before.hessian), again, xp.where(known, change, xp.inf))
+
+
+def look_along(
+    fn: Objective,
+    x: Float[Array, " n"],
+    theta: Any,
+    space: Space,
+    goal: Scalar,
+    before: Expansion,
+    verdict: Verdict,
+    from_x: Float[Array, " n"],
+    is_last: Bool[Array, ""],
+) -> Look:
+    """At any point `x`, in the units of an earlier Hessian, that of `before` and `verdict`; the change is that since
+    the point `from_x`.
+
+    The Hessian counts as positive definite if conjugate gradients meet no negative curvature on their way to the Newton
+    step and, at what may be the last point (`is_last`), the lowest Ritz value of 30 products of it, in units of the
+    earlier one, is positive beyond its residual."""
     expanded = _expand(fn, x, theta)
     active = pushed_against(expanded[1], xp.diagonal(before.hessian), x, space, goal)
     along = Along.of(expanded, verdict.metric, ~active)
@@ -90,24 +134,38 @@ def look_along(
     slope = xp.where(active | ~finite, 0.0, along.gradient)
     step, rest, _ = along.solved(-slope, _STEP)
     edm = -0.5 * (slope @ step) + 0.5 * rest
-    positive = finite & (along.lowest() > _LOWEST) & xp.isfinite(rest)
-    newton = space.clip(xp.where(active, space.nearer_bound(x) if space.has_bounds else x, x + step))
+
+    def behind_a_step() -> tuple[Scalar, Scalar]:
+        lowest = along.lowest()
+        return lowest, along.change(_expand(fn, from_x, theta)[2]) / xp.maximum(lowest, _LOWEST)
+
+    unknown = xp.full((), xp.inf, x.dtype)
+    lowest, change = flow.cond(is_last, behind_a_step, lambda: (unknown, unknown))
+    positive = finite & (lowest > _LOWEST) & xp.isfinite(rest)
     seen = verdict._replace(
-        newton=newton,
+        newton=space.clip(xp.where(active, space.nearer_bound(x) if space.has_bounds else x, x + step)),
         active=active,
         edm=xp.where(positive, xp.maximum(edm, 0.0), xp.nan),
         positive_definite=positive,
         finite=finite,
     )
-    return Expansion(along.value, along.gradient, before.hessian), seen
+    same = positive & xp.all(active == verdict.active)
+    return Look(Expansion(along.value, along.gradient, before.hessian), seen, xp.where(same, change, xp.inf))
 
 
 def covariance_of(
-    fn: Objective, x: Float[Array, " n"], theta: Any, metric: Metric, active: Bool[Array, " n"], which: tuple[int, ...]
+    fn: Objective,
+    x: Float[Array, " n"],
+    theta: Any,
+    metric: Metric,
+    active: Bool[Array, " n"],
+    edm: Scalar,
+    which: tuple[int, ...],
 ) -> tuple[Float[Array, "k k"], Scalar]:
-    """The covariance of the parameters `which`, and the accuracy of their errors, relative: by conjugate gradients, of
-    which what is left bounds the error (G. H. Golub and G. Meurant, Matrices, Moments and Quadrature (2010), section
-    12.1, with the lowest eigenvalue found by Lanczos)."""
+    """The covariance of the parameters `which`, and an estimate of the relative accuracy of their errors: by conjugate
+    gradients, whose residual estimates what is missing (G. H. Golub and G. Meurant, Matrices, Moments and Quadrature
+    (2010), section 12.1, with the lowest eigenvalue by Lanczos); by `edm`, as the Hessian changes by about its part per
+    error; by rounding; and, for second derivatives that are differences, by these."""
     along = Along.of(_expand(fn, x, theta), metric, ~active)
     lowest = flow.stop_gradient(xp.maximum(along.lowest(), _LOWEST))
     units = xp.eye(len(which), x.size, dtype=x.dtype)
@@ -127,7 +185,11 @@ def covariance_of(
         return solution[xp.asarray(which)], xp.where(xp.any(unit != 0), 0.5 * relative, 0.0)
 
     rows, accuracies = flow.one_by_one(row, units)
-    return 0.5 * (rows + rows.T), xp.max(accuracies)
+    rounding = 100 * xp.finfo(x.dtype).eps
+    accuracy = xp.maximum(xp.maximum(xp.max(accuracies), rounding), xp.sqrt(2 * xp.maximum(edm, 0.0)))
+    by_differences = accuracy_of(fn, x, theta, along.root)
+    accuracy = accuracy if by_differences is None else xp.maximum(accuracy, by_differences)
+    return 0.5 * (rows + rows.T), flow.stop_gradient(accuracy)
 
 
 def _rest(along: Along, b: Array, solution: Array) -> Scalar:

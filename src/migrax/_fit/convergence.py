@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Bool, Float, Scalar
 
-from .._derivatives.expansion import Expansion, expand, slope_at
+from .._derivatives.expansion import Expansion, expand
 from .._derivatives.kinks import Around, around, both_sides, is_step, on_kinks, snapped, with_jumps
 from .._host import xp
 from .._parameters.space import Space
@@ -58,36 +58,6 @@ def look_at(
     errors = xp.where(verdict.positive_definite, xp.sqrt(xp.sum(verdict.metric.root() ** 2, axis=1)), 0.0)
     edm = xp.where(is_step(above, below, reach), xp.inf, verdict.edm)
     return at, verdict._replace(newton=snapped(verdict.newton, space.kinks, errors), kinks=kinks, edm=edm)
-
-
-def look_again(
-    fn: Callable[[Float[Array, " n"], PyTree], Scalar],
-    x: Float[Array, " n"],
-    theta: PyTree,
-    before: Expansion,
-    verdict: Verdict,
-) -> tuple[Expansion, Verdict]:
-    """Value and gradient behind a short Newton step to `x`, with the Hessian in front of it, and the verdict of the two
-    on `x`."""
-    value, gradient = slope_at(fn, x, theta)
-    finite = xp.isfinite(value) & xp.all(xp.isfinite(gradient))
-    root = verdict.metric.root()
-    free_gradient = xp.where(verdict.active | ~finite, 0.0, gradient)
-    along = root.T @ free_gradient
-    edm = xp.where(verdict.positive_definite & finite, 0.5 * (along @ along), xp.nan)
-    newton = xp.where(verdict.active, x, x - root @ along)
-    again = verdict._replace(newton=newton, edm=edm, finite=verdict.finite & finite)
-    return Expansion(value, gradient, before.hessian), again
-
-
-# What a Newton step may leave of the EDM where the Hessian changes by less than 5 % over it: where that is singular at
-# the minimum (x^4), each step leaves a tenth or more. An EDM below the second is rounding.
-_REST, _ROUNDING = 2.5e-3, 1e-14
-
-
-def has_no_rest(before: Verdict, after: Verdict) -> Bool[Array, ""]:
-    """Whether a Newton step led where the Hessian in front of it says."""
-    return after.edm <= xp.maximum(_REST * before.edm, _ROUNDING)
 
 
 def on_average(

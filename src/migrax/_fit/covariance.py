@@ -29,9 +29,10 @@ class Covariance(AbstractResult):
     - `valid`: whether it can be used; for `"hesse"`, whether the second derivatives are positive definite.
     - `kind`: `"hesse"` for the inverse of the second derivatives, `"sandwich"` for the robust covariance, or `"scaled"`
         for the inverse of the second derivatives times chi2/ndof (see `mx.LeastSquares`).
-    - `accuracy`: `None` if the second derivatives are exact. If they are differences of exact gradients (`mx.External`,
-        and functions that JAX can differentiate only once), an estimate of the relative error of the standard errors,
-        one number for each fit; NaN where it is not estimated (toys).
+    - `accuracy`: `None` for the inverse of all exact second derivatives. If they are differences of exact gradients
+        (`mx.External`, and functions that JAX can differentiate only once), or the errors of some parameters were found
+        by conjugate gradients (`mx.fit(errors=)`), an estimate of the relative error of the standard errors, one number
+        for each fit; NaN where it is not estimated (toys).
     """
 
     matrix: Float[Array, "*batch n n"]

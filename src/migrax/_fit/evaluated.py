@@ -13,7 +13,7 @@ from jax.extend.core import jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Scalar
 
-from .._derivatives.one_mode import ByDifferences, differentiable
+from .._derivatives.one_mode import ByDifferences, differentiable, is_twice_differentiable
 from .._host.plan import Plan, Skeleton
 from .._host.trips import TooLong
 from .._host.ways import Way, forced
@@ -98,9 +98,16 @@ class Residuals(WithJacobian):
 class Traced:
     """The jaxprs of a likelihood, with derivatives, for inputs of certain shapes."""
 
-    def __init__(self, objective: Any = None, gradient: Any = None, residuals: Any = None, has_constant: bool = False):
+    def __init__(
+        self,
+        objective: Any = None,
+        gradient: Any = None,
+        residuals: Any = None,
+        has_constant: bool = False,
+        is_twice_differentiable: bool = False,
+    ):
         self._closed, self._gradient, self._residuals = objective, gradient, residuals
-        self._has_constant = has_constant
+        self._has_constant, self.is_twice_differentiable = has_constant, is_twice_differentiable
         self._used = [] if objective is None else _used((objective, residuals))
         self._lock = threading.Lock()
         self._kept: list[_AtData] = []  # at the data of the last calls, the newest first
@@ -146,7 +153,8 @@ class Traced:
         """The functions by programs, and what depends on the data alone, too: NumPy plans nothing."""
         if self._closed.effects or forced() == "program":
             return None
-        of_data = iter(self._made_kernels().of_data(np.zeros(self._closed.in_avals[0].shape), *leaves))
+        x = self._closed.in_avals[0]
+        of_data = iter(self._made_kernels().of_data(np.zeros(x.shape, x.dtype), *leaves))
         about_data = next(of_data) if self._has_constant else None, next(of_data, None)
         return self._by_programs(about_data, leaves, is_long=True)
 
@@ -334,7 +342,7 @@ def traced(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar, wi
         closed = jax.make_jaxpr(expansion)(x, *leaves)
         jacobian = _jacobian(_residuals_of(nll, whole), x, leaves, space) if with_residuals else None
         gradient = lambda x, leaves: jax.grad(fn)(x, leaves)  # noqa: E731
-    return Traced(closed, gradient, jacobian, has_constant)
+    return Traced(closed, gradient, jacobian, has_constant, is_twice_differentiable(fn))
 
 
 def _residuals_of(nll: Any, whole: Callable[[Any], Theta]) -> Callable[..., Array]:

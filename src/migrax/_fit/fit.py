@@ -14,8 +14,9 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Scalar
 
 from .._derivatives.find_kinks import kinks_in
-from .._derivatives.one_mode import differentiable
+from .._derivatives.one_mode import differentiable, is_twice_differentiable
 from .._hints import other_packages
+from .._host.hosted import is_for_host
 from .._likelihoods import LeastSquares
 from .._likelihoods.base import AbstractLikelihood, as_likelihood
 from .._parameters.names import flatten, names
@@ -28,6 +29,7 @@ from .._util.jit import jit
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .covariance import Covariance
+from .evaluated import traced
 from .hesse import scale_of
 from .loop import solve, stationarity
 from .minimiser import Problem, step_limit
@@ -96,10 +98,10 @@ def fit(
         constant; otherwise every floating-point leaf floats.
     - `data`: any pytree, passed to `nll` as it is. Pass the data here, not in a closure of `nll`: new data in a closure
         need a new compilation (and inside your own `jax.jit` they are not noticed at all, by the rules of JAX).
-    - `solver`: any `optx.AbstractMinimiser`, default `mx.Migrad()`, and `mx.NewtonCG()` for 256 or more parameters.
-        Others are `mx.Newton()`, `mx.Simplex()`, those of Optimistix and your own; all work in coordinates in which
-        the Hessian at the start is the identity. For a likelihood with residuals (`mx.LeastSquares`) also an
-        `optx.AbstractLeastSquaresSolver`, and the default is `mx.LevenbergMarquardt()`.
+    - `solver`: any `optx.AbstractMinimiser`, default `mx.Migrad()`, and for 256 or more parameters in float64
+        `mx.NewtonCG()`. Others are `mx.Newton()`, `mx.Simplex()`, those of Optimistix and your own; all work in
+        coordinates in which the Hessian at the start is the identity. For a likelihood with residuals
+        (`mx.LeastSquares`) also an `optx.AbstractLeastSquaresSolver`, and the default is `mx.LevenbergMarquardt()`.
     - `up`: the rise of `nll` over one error: 0.5 for minus log L, 1.0 for a chi2 of your own. migrax's likelihoods are
         minus log L, and so is `mx.LeastSquares` (chi2/2): keep the default for them.
     - `hesse`: the kind of covariance. `True` chooses the right one for the likelihood: the sandwich for unbinned
@@ -147,7 +149,7 @@ def fit(
             stacklevel=3,
         )
     errors_of = None if errors is None else _check_errors(errors, likelihood, params, data, hesse, solver)
-    solver = NewtonCG() if errors_of is not None and solver is None else _check_solver(solver, likelihood, params)
+    solver = NewtonCG() if errors_of is not None and solver is None else _check_solver(solver, likelihood, params, data)
     adjoint = _check_adjoint(adjoint, params)
     if max_steps is not None and (isinstance(max_steps, bool) or int(max_steps) != max_steps or max_steps < 1):
         raise ValueError(f"max_steps must be a whole number of at least 1, got {max_steps!r}")
@@ -167,7 +169,8 @@ def fit(
         adjoint,
         errors_of=errors_of,
     )
-    result = explain(likelihood, _retry_with_kinks(likelihood, run, params, data), data)
+    result = run() if errors_of is not None else _retry_with_kinks(likelihood, run, params, data)
+    result = explain(likelihood, result, data)
     if likelihood.complaints is not None and is_concrete(result.values):
         for sentence in without_explicit_types(likelihood.complaints, result.params, data):
             warnings.warn(sentence, stacklevel=3)
@@ -303,6 +306,8 @@ def _check_errors(
 
     **Raises:** `TypeError`, `ValueError` where errors cannot be those of some parameters alone."""
     which = tuple(dict.fromkeys(select(params, errors)))
+    if not which:
+        raise ValueError(f"errors={errors!r} names no parameter; leave it out for the errors of all, or hesse=False")
     kind = covariance_kind(nll, data, hesse)
     if kind != "hesse":
         asked = f"hesse={hesse!r}" if kind is None or isinstance(hesse, str) else "this likelihood"
@@ -314,11 +319,21 @@ def _check_errors(
     return which
 
 
-def _check_solver(solver: Any, nll: Any, params: PyTree) -> Any:
+def _is_for_products(nll: AbstractLikelihood, params: PyTree, data: PyTree) -> bool:
+    """Whether there are many parameters, in float64, and products of the Hessian with vectors cost little."""
+    if len(names(params)) < MANY or ravel(params)[0].dtype != jnp.float64:
+        return False
+    inputs = (nll, params, data, check_up(0.5))
+    if is_for_host(inputs):
+        return bool(traced(*inputs, False).is_twice_differentiable)
+    return is_twice_differentiable(objective(*inputs)[0])
+
+
+def _check_solver(solver: Any, nll: Any, params: PyTree, data: PyTree) -> Any:
     if solver is None and nll.residuals is not None:
         return LevenbergMarquardt()
     if solver is None:
-        return NewtonCG() if len(names(params)) >= MANY else Migrad()
+        return NewtonCG() if _is_for_products(nll, params, data) else Migrad()
     if isinstance(solver, type):
         raise TypeError(f"solver must be an instance: write {solver.__name__}(...), not {solver.__name__}")
     if isinstance(solver, optx.AbstractLeastSquaresSolver):

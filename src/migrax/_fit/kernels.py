@@ -92,7 +92,13 @@ class Kernels:
                     arrays, treedef = jax.tree.flatten(jax.vjp(lambda x: self._gradient(x, leaves), x)[1])
                     return arrays
 
-                closed = jax.make_jaxpr(shared)(x, *leaves)
+                try:
+                    closed = jax.make_jaxpr(shared)(x, *leaves)
+                    jax.eval_shape(lambda x, *leaves: jax.vjp(lambda x: self._gradient(x, leaves), x)[1](x), x, *leaves)
+                except (TypeError, ValueError, NotImplementedError):  # no reverse mode of the gradient
+                    along = self._jit(lambda v, x, *leaves: self._product(x, v, *leaves))
+                    self._shared = (lambda *given: list(given)), along
+                    return self._shared
                 inputs = {id(v): i for i, v in enumerate(closed.jaxpr.invars)}
                 places = [inputs.get(id(v)) for v in closed.jaxpr.outvars]
                 made = [i for i, place in enumerate(places) if place is None]

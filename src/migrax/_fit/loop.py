@@ -8,16 +8,19 @@ thus contains one copy of the value and gradient (in the minimiser) and one of t
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._derivatives.expansion import Expansion
 from .._derivatives.kinks import Around, mean_gradient, nearest
 from .._host import flow, xp
+from .._host.xp import is_on_host
 from .._parameters.space import Space
 from .._solvers import NewtonCG
+from .._solvers.flat import MANY
 from .._solvers.metric import Metric
-from .along import look_along
-from .convergence import EDM_GOAL, Verdict, has_no_rest, look_again, look_at, on_average, unseen
+from .along import Look, look_again, look_along
+from .convergence import EDM_GOAL, Verdict, look_at, on_average, unseen
 from .minimiser import Counts, Problem, Run, no_counts, run
 from .status import Status
 
@@ -43,6 +46,7 @@ class _Carry(NamedTuple):
     first_pass: Bool[Array, ""]
     rescue: Bool[Array, ""]  # the minimiser got stuck: use plain coordinates in the next run
     converged: Bool[Array, ""]  # the minimiser ended where it finds a minimum
+    looked: Float[Array, " n"]  # the last point expanded
     failures: Int[Array, ""]
     polishes: Int[Array, ""]
     counts: Counts
@@ -86,6 +90,7 @@ def solve(inputs: tuple[Any, ...]) -> tuple[Float[Array, " n"], Outcome]:
         first_pass=xp.array(True),
         rescue=false,
         converged=false,
+        looked=x,
         failures=zero,
         polishes=zero,
         counts=no_counts(),
@@ -108,14 +113,8 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
     near = is_new & verdict.positive_definite & (verdict.edm <= goal)
     is_settled = near & c.polishing
 
-    def same_hessian() -> Bool[Array, ""]:
-        if not confirms_by_gradient(problem):
-            return _same_hessian(c.verdict, at, verdict)
-        return flow.cond(
-            is_confirmation, lambda: has_no_rest(c.verdict, verdict), lambda: _same_hessian(c.verdict, at, verdict)
-        )
-
-    stable = flow.cond(is_settled, same_hessian, lambda: xp.array(False))
+    same = lambda: is_confirmation | _same_hessian(c.verdict, at, verdict)  # noqa: E731
+    stable = flow.cond(is_settled, same, lambda: xp.array(False))
     stuck = c.polishing & (verdict.edm > 0.25 * c.verdict.edm)  # rounding noise prevents further improvement
     finished = stable & ((verdict.edm <= _negligible_edm(problem.x.dtype)) | stuck)
     # A Newton step to a point with another Hessian was too long, unless the minimum is singular: run the minimiser.
@@ -168,6 +167,7 @@ def _body(problem: Problem, goal: Scalar, c: _Carry) -> _Carry:
         first_pass=xp.array(False),
         rescue=xp.where(run_minimiser, move.stuck, c.rescue),
         converged=run_minimiser & ~move.stuck & ~move.unfinished,
+        looked=c.x,
         failures=c.failures + (run_minimiser & ~move.unfinished).astype(c.failures.dtype),
         polishes=c.polishes + polish.astype(c.polishes.dtype),
         counts=counts,
@@ -181,34 +181,48 @@ def _out_of_steps(c: _Carry, problem: Problem) -> Bool[Array, ""]:
 def _expand_at(
     problem: Problem, goal: Scalar, c: _Carry
 ) -> tuple[Expansion, Verdict, Bool[Array, ""], Bool[Array, ""]]:
-    """The expansion at the point, its verdict, whether they are new, and whether they are of the gradient alone: none
+    """The expansion at the point, its verdict, whether they are new, and whether they are without a new Hessian: none
     are computed on the first pass of a fit that was given a covariance."""
 
     def look() -> tuple[Expansion, Verdict]:
         return look_at(problem.fn, c.x, problem.theta, problem.space, goal)
 
+    without = xp.array(False)
+    look_or_confirm = look
     if confirms_by_gradient(problem):
-        confirm = lambda: look_again(problem.fn, c.x, problem.theta, c.at, c.verdict)  # noqa: E731
-        # Only once: where the Hessian is singular at the minimum, the EDM falls below any limit.
-        first = c.failures <= 1
-        is_confirmation = first & c.polishing & (c.verdict.edm <= _near_enough(c.x.dtype))
-        look_or_confirm = lambda: flow.cond(is_confirmation, confirm, look)  # noqa: E731
-        if problem.errors_of is not None:
-            without = lambda: look_along(problem.fn, c.x, problem.theta, problem.space, goal, c.at, c.verdict)  # noqa: E731
-            # The earlier Hessian must be one of a minimum, too.
-            is_confirmation = first & (c.converged | c.polishing) & c.verdict.positive_definite
-            look_or_confirm = lambda: flow.cond(is_confirmation, without, look)  # noqa: E731
-    else:
-        look_or_confirm, is_confirmation = look, xp.array(False)
+        seen, without = _confirmation(problem, goal, c)
+        look_or_confirm = lambda: flow.cond(without, lambda: (seen.at, seen.verdict), look)  # noqa: E731
     if problem.covariance is None or problem.space.kinks is not None:
-        return *look_or_confirm(), xp.array(True), is_confirmation
-    return *flow.cond(c.first_pass, lambda: (c.at, c.verdict), look_or_confirm), ~c.first_pass, is_confirmation
+        return *look_or_confirm(), xp.array(True), without
+    return *flow.cond(c.first_pass, lambda: (c.at, c.verdict), look_or_confirm), ~c.first_pass, without
+
+
+def _confirmation(problem: Problem, goal: Scalar, c: _Carry) -> tuple[Look, Bool[Array, ""]]:
+    """What products of the Hessian show of the point, and whether that is enough: behind a Newton step, that the
+    Hessian has not changed; and, with the errors of some parameters alone, where a run has ended."""
+    fn, theta, space = problem.fn, problem.theta, problem.space
+    nothing = Look(c.at, c.verdict, xp.full((), xp.inf, c.x.dtype))
+    known = c.verdict.positive_definite  # the earlier Hessian is one of a minimum, too
+    if problem.errors_of is None:
+        asked = known & c.polishing & (c.verdict.edm <= _near_enough(c.x.dtype))
+        seen = flow.cond(asked, lambda: look_again(fn, c.x, theta, space, c.at, c.verdict), lambda: nothing)
+        return seen, asked & (seen.change <= _unchanged(c.x.dtype))
+    asked = known & (c.polishing | c.converged)
+    seen = flow.cond(
+        asked, lambda: look_along(fn, c.x, theta, space, goal, c.at, c.verdict, c.looked, c.polishing), lambda: nothing
+    )
+    # Where a run has ended, the change is that of a long way; behind a Newton step there is none at a regular minimum.
+    return seen, asked & ((seen.change <= _STABLE) | (c.converged & (c.failures <= 1)))
 
 
 def _near_enough(dtype: Any) -> float:
-    """The EDM at which the Hessian, and so the errors, are those of the minimum to 1e-5, or to what the precision
-    allows."""
+    """The EDM at which the Hessian is likely to be that of the minimum, within `_unchanged`."""
     return 1e-9 if dtype == xp.float64 else EDM_GOAL
+
+
+def _unchanged(dtype: Any) -> float:
+    """The relative change of a Hessian that is left out of the errors."""
+    return 2e-5 if dtype == xp.float64 else 2e-3
 
 
 def confirms_by_gradient(problem: Problem) -> bool:
@@ -256,6 +270,19 @@ def _same_hessian(before: Verdict, at: Expansion, now: Verdict) -> Bool[Array, "
     return xp.all(now.active == before.active) & (xp.max(xp.abs(change)) < _STABLE)
 
 
+def _weakest(c: _Carry, at: Expansion, metric: Metric, near: Bool[Array, ""]) -> Float[Array, " n"]:
+    """The direction that is to blame for a fit that is not valid, in scaled units."""
+    if metric.eigenvalues.size < MANY or not is_on_host():
+        return metric.vectors[:, 0]
+    # Of a metric by Cholesky the columns are no eigenvectors. Where the Hessian changes over a short Newton step, the
+    # step is along what changes.
+    step = (c.verdict.newton - c.x) * metric.scale
+    if near and np.any(step != 0):
+        return step / np.sqrt(step @ step)
+    scale = metric.scale
+    return xp.eigh(at.hessian / scale[:, None] / scale[None, :])[1][:, 0] if c.verdict.finite else metric.vectors[:, 0]
+
+
 def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem) -> tuple[Float[Array, " n"], Outcome]:
     verdict, at, space = c.verdict, c.at, problem.space
     # Where a bound was moved slightly inside, the gain between the two must be negligible, as the EDM must be.
@@ -288,7 +315,8 @@ def _finish(c: _Carry, goal: Scalar, start_ok: Bool[Array, ""], problem: Problem
         (~start_ok, Status.OUTSIDE_BOUNDS),
     ):
         status = xp.where(condition, int(value), status)
-    weakest = xp.where(status == int(Status.VALID), 0.0, metric.vectors[:, 0])
+    weakest = _weakest(c, at, metric, near)
+    weakest = xp.where(status == int(Status.VALID), 0.0, weakest)
     # Away from a minimum the active set of the model does not apply to the point.
     active = verdict.active & near
     at, metric, active = on_average(at, verdict, active)

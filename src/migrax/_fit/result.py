@@ -265,6 +265,7 @@ class FitResult(AbstractResult):
             covariance=covariance,
             chi2=chi2,
             accuracy=None if accuracy is None else float(accuracy),
+            some=self.covariance is not None and self.covariance.names != self.names,
         )
 
     def parameter_rows(self) -> list[Row]:

@@ -46,10 +46,10 @@ def result_of(
         at = attach_sides(outcome.at, fn, x, theta, outcome.kinks.reach, outcome.kinks.held, outcome.active)
     units = 2 * theta.up
     valid = outcome.status == int(Status.VALID)
-    names, which = space.names, slice(None)
+    names = space.names
     if errors_of is not None:
-        names, which = tuple(space.names[i] for i in errors_of), xp.asarray(errors_of)
-        matrix, accuracy = covariance_of(fn, x, theta, outcome.metric, outcome.active, errors_of)
+        names = tuple(space.names[i] for i in errors_of)
+        matrix, accuracy = covariance_of(fn, x, theta, outcome.metric, outcome.active, outcome.edm, errors_of)
         matrix = xp.where(outcome.positive_definite, matrix, xp.nan)
         bad_data, data_paths = find_not_finite(theta.data, outcome.status)
     elif matrix is None:
@@ -61,7 +61,10 @@ def result_of(
         bad_data, data_paths = nothing_found(theta.data)
     covariance = Covariance(matrix, outcome.positive_definite, names, accuracy=accuracy)
     nothing = xp.full_like(x, xp.nan)
-    errors = covariance.errors if errors_of is None else xp.set_at(nothing, which, covariance.errors)
+    errors = limiting = covariance.errors
+    if errors_of is not None:
+        errors = xp.set_at(nothing, xp.asarray(errors_of), covariance.errors)
+        limiting = _errors_or_nearly(errors, outcome)
     # The last Newton step is not evaluated again: its gain is the EDM, to third order in a millionth of an error.
     value = (at.value - xp.where(outcome.positive_definite & (outcome.edm <= EDM_GOAL), outcome.edm, 0.0)) * units
     if isinstance(fn, Objective):
@@ -77,7 +80,7 @@ def result_of(
         edm=outcome.edm * units,
         valid=valid,
         status=outcome.status,
-        at_limit=_at_limit(x, space, outcome, flow.stop_gradient(errors)),
+        at_limit=_at_limit(x, space, outcome, flow.stop_gradient(limiting)),
         on_kink=xp.zeros_like(x, bool) if outcome.kinks is None else outcome.kinks.held & ~outcome.active,
         stats=outcome.counts,
         direction=outcome.weakest,
@@ -93,6 +96,12 @@ def result_of(
         algorithm=algorithm,
         data_paths=data_paths,
     )
+
+
+def _errors_or_nearly(errors: Array, outcome: Outcome) -> Array:
+    """The errors, and where they were not asked for those of the last Hessian, which are near enough to find out which
+    parameters are at a limit."""
+    return xp.where(xp.isnan(errors), xp.sqrt(xp.sum(outcome.metric.root() ** 2, axis=1)), errors)
 
 
 def _at_limit(x: Array, space: Space, outcome: Outcome, errors: Array) -> Array:

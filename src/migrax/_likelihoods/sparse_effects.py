@@ -45,7 +45,7 @@ class SparseEffects(eqx.Module):
     shape: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, parameters: ArrayLike, bins: Any, values: ArrayLike, *, size: int, shape: int | tuple[int, ...]):
-        self.size, self.shape = int(size), (int(shape),) if isinstance(shape, int) else tuple(int(k) for k in shape)
+        self.size, self.shape = int(size), tuple(int(k) for k in np.atleast_1d(shape))
         if self.size < 1 or not self.shape or min(self.shape) < 1:
             raise ValueError(f"SparseEffects(size=, shape=) must be positive, got {size}, {shape}")
         if not is_concrete(parameters, *(bins if isinstance(bins, tuple) else (bins,))):
@@ -89,6 +89,7 @@ class SparseEffects(eqx.Module):
     def __call__(self, theta: Float[Array, " n"]) -> Float[Array, "*shape"]:
         """The sum of the effects on each bin, of the `shape`, for parameters of shape `(size,)`."""
         theta = jnp.asarray(theta)
+        theta = theta if jnp.issubdtype(theta.dtype, jnp.floating) else theta.astype(self.values.dtype)
         if theta.shape != (self.size,):
             raise ValueError(f"SparseEffects of {self.size} parameters got an array of shape {theta.shape}")
         products = self.values.astype(theta.dtype) * theta[self.parameters]

@@ -1,7 +1,8 @@
-"""The lowest eigenvalue of a symmetric operator from its products with vectors (C. Lanczos, J. Res. Natl. Bur. Stand.
-45 (1950) 255; B. N. Parlett, The Symmetric Eigenvalue Problem (1980), chapter 13)."""
+"""The ends of the spectrum of a symmetric operator from its products with vectors (C. Lanczos, J. Res. Natl. Bur.
+Stand. 45 (1950) 255; B. N. Parlett, The Symmetric Eigenvalue Problem (1980), chapter 13)."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Scalar
@@ -9,11 +10,23 @@ from jaxtyping import Array, Float, Scalar
 from .._host import flow, xp
 
 
-def lowest_eigenvalue(
-    product: Callable[[Float[Array, " n"]], Float[Array, " n"]], x: Float[Array, " n"], most: int
-) -> tuple[Scalar, Scalar]:
-    """The lowest Ritz value of a Krylov space of a random vector, which is not below the lowest eigenvalue, and the
-    size of its residual: there is an eigenvalue that near to it.
+class Spectrum(NamedTuple):
+    """The lowest and the highest Ritz value, which are within the spectrum, and the sizes of their residuals: there is
+    an eigenvalue that near to each."""
+
+    lowest: Scalar
+    highest: Scalar
+    below: Scalar
+    above: Scalar
+
+    @property
+    def norm(self) -> Scalar:
+        """An estimate of the norm, on the safe side."""
+        return xp.maximum(xp.abs(self.lowest) + self.below, xp.abs(self.highest) + self.above)
+
+
+def spectrum(product: Callable[[Float[Array, " n"]], Float[Array, " n"]], x: Float[Array, " n"], most: int) -> Spectrum:
+    """The ends of the spectrum, from the Krylov space of a random vector.
 
     **Arguments:**
 
@@ -40,7 +53,8 @@ def lowest_eigenvalue(
     rows, alpha, beta = flow.fori_loop(0, m, body, (rows, zeros, zeros))
     # Those after the end of an exhausted space are not of it.
     inside = xp.sum(rows[:m] ** 2, axis=1) > 0.5
-    alpha = xp.where(inside, alpha, xp.max(xp.abs(alpha)))
+    alpha = xp.where(inside, alpha, alpha[0])
     off = xp.diag(beta[: m - 1], 1)
     values, vectors = xp.eigh(xp.diag(alpha) + off + off.T)
-    return values[0], xp.abs(beta[m - 1] * vectors[m - 1, 0])
+    residuals = xp.abs(beta[m - 1] * vectors[m - 1])
+    return Spectrum(values[0], values[-1], residuals[0], residuals[-1])
