@@ -56,6 +56,7 @@ EXAMPLES = {
     ),
     "UnbinnedNLL": (mx.UnbinnedNLL, {"x": jnp.array([0.3, -1.0, 2.0, 0.5])}),
     "ExtendedUnbinnedNLL": (mx.ExtendedUnbinnedNLL, {}),
+    "SparseEffects": (mx.SparseEffects, {"table": np.diag(np.arange(5.0)), "nominal": jnp.ones(5)}),
     "NormalConstraint": (
         mx.NormalConstraint,
         {
