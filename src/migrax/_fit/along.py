@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Scalar
+from jaxtyping import Array, Bool, Float, Scalar
 
 from .._derivatives.expansion import Expansion, Objective
 from .._derivatives.one_mode import accuracy_of
@@ -50,13 +50,13 @@ class Along(NamedTuple):
 
         return cls(value, gradient, within, precondition, root, free)
 
-    def solved(self, b: Float[Array, " n"], tolerance: float) -> tuple[Float[Array, " n"], Scalar, Int[Array, ""]]:
-        """H⁻¹ b along the free parameters, the size of what is left, r P r, and the number of products."""
+    def solved(self, b: Float[Array, " n"], tolerance: float) -> tuple[Float[Array, " n"], Scalar]:
+        """H⁻¹ b along the free parameters, and the size of what is left, r P r."""
         tolerance = max(tolerance, 100 * float(xp.finfo(b.dtype).eps))
         small, far = xp.asarray(tolerance, b.dtype), xp.asarray(xp.inf, b.dtype)
         found = steps_within(self.product, -b, self.precondition, far, small, _PRODUCTS)
         rest = xp.where(found.inside & xp.all(xp.isfinite(found.step)), found.rest, xp.inf)
-        return found.step, rest, found.num_products
+        return found.step, rest
 
     def lowest(self) -> Scalar:
         """A lower estimate of the lowest eigenvalue of the Hessian along the free parameters, in units of the earlier
@@ -132,7 +132,7 @@ def look_along(
     along = Along.of(expanded, verdict.metric, ~active)
     finite = xp.isfinite(along.value) & xp.all(xp.isfinite(along.gradient))
     slope = xp.where(active | ~finite, 0.0, along.gradient)
-    step, rest, _ = along.solved(-slope, _STEP)
+    step, rest = along.solved(-slope, _STEP)
     edm = -0.5 * (slope @ step) + 0.5 * rest
 
     def behind_a_step() -> tuple[Scalar, Scalar]:
@@ -168,13 +168,12 @@ def covariance_of(
     error; by rounding; and, for second derivatives that are differences, by these."""
     along = Along.of(_expand(fn, x, theta), metric, ~active)
     lowest = flow.stop_gradient(xp.maximum(along.lowest(), _LOWEST))
-    units = xp.eye(len(which), x.size, dtype=x.dtype)
-    units = xp.set_at(xp.zeros_like(units), (xp.arange(len(which)), xp.asarray(which)), 1.0)
+    units = xp.set_at(xp.zeros((len(which), x.size), x.dtype), (xp.arange(len(which)), xp.asarray(which)), 1.0)
 
     def row(unit: Array) -> tuple[Array, Array]:
         unit = xp.where(active, 0.0, unit)
         if is_on_host():
-            solution, rest, _ = along.solved(unit, _ERROR)
+            solution, rest = along.solved(unit, _ERROR)
         else:
             solution = lax.custom_linear_solve(
                 along.product, unit, lambda _, b: along.solved(b, _ERROR)[0], symmetric=True

@@ -26,13 +26,11 @@ from .base import (
 from .conjugate_gradients import Steps, steps_within
 from .equilibrate import equilibrated
 from .flat import autodiff_mode, flatten_fn, value_grad_and_product_fn
+from .trust_region import ACCEPT, next_radius
 
 Y = TypeVar("Y")
 Aux = TypeVar("Aux")
 
-# As in `trust_region.py`: the ratios of the actual to the predicted reduction above which a step is accepted, below
-# which the region shrinks, and above which it grows.
-_ACCEPT, _SHRINK, _GROW = 0.1, 0.25, 0.75
 _NOISES = 1e3  # the noise of values is at most so many times that of the last digit of their sum
 _LOOSEST = 0.5  # the residual of a Newton step far from the minimum, relative
 
@@ -151,8 +149,10 @@ class NewtonCG(  # pyright: ignore[reportIncompatibleVariableOverride]
         f_trial, grad_trial, product, aux_trial = value_grad_and_product_fn(flat, trial, autodiff_mode(options))
         finite = xp.isfinite(f_trial) & xp.all(xp.isfinite(grad_trial))
         ratio = xp.where(finite, _ratio(state, f_trial, grad_trial, noise_of(options, state.f)), -1.0)
-        accepted = state.first | (ratio > _ACCEPT)
-        radius = xp.where(state.first, state.radius, _next_radius(state, ratio))
+        accepted = state.first | (ratio > ACCEPT)
+        radius = xp.where(
+            state.first, state.radius, next_radius(state.radius, state.fraction * state.plan.length, ratio)
+        )
         x, f, grad, aux = flow.select(
             accepted, (trial, f_trial, grad_trial, aux_trial), (state.x, state.f, state.grad, state.aux)
         )
@@ -235,12 +235,6 @@ def _ratio(state: _State[Any], f: Scalar, grad: Float[Array, " n"], noise: Scala
     in_noise = (predicted <= _NOISES * noise) & (xp.abs(reduction) <= 2 * _NOISES * noise)
     flattens = xp.abs(grad @ state.plan.step) <= 0.5 * xp.abs(state.plan.slope)
     return xp.where(in_noise, xp.where(flattens, 1.0, 0.0), ratio)
-
-
-def _next_radius(state: _State[Any], ratio: Scalar) -> Scalar:
-    length = state.fraction * state.plan.length
-    shrunk, grown = 0.25 * xp.minimum(length, state.radius), xp.maximum(state.radius, 2 * length)
-    return xp.where(ratio < _SHRINK, shrunk, xp.where(ratio > _GROW, grown, state.radius))
 
 
 NewtonCG.__init__.__doc__ = """**Arguments:**

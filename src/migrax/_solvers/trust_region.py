@@ -31,7 +31,7 @@ Aux = TypeVar("Aux")
 # Ratios of the actual to the predicted reduction above which a step is accepted, below which the region shrinks, and
 # above which it grows (Nocedal and Wright, Numerical Optimization (2006), algorithm 4.1). The first is large, so that a
 # step that is far too long (into another period of a phase) is not accepted because it happens to end a little lower.
-_ACCEPT, _SHRINK, _GROW = 0.1, 0.25, 0.75
+ACCEPT, _SHRINK, _GROW = 0.1, 0.25, 0.75
 # Newton's method on the secular equation converges quadratically after a few steps; this is more than enough.
 _SECULAR_STEPS = 40
 
@@ -124,14 +124,16 @@ class AbstractTrustRegion(AbstractEDMSolver[Y, Out, Aux, TrustRegionState[Any]])
         f_trial, grad_trial, hessian_fn, aux_trial = self.expand(fn, y, args, options)
         finite = xp.isfinite(f_trial) & xp.all(xp.isfinite(grad_trial))
         ratio = xp.where(finite, _reduction_ratio(state, f_trial, grad_trial, noise_of(options, state.f)), -1.0)
-        accepted = state.first | (ratio > _ACCEPT)
+        accepted = state.first | (ratio > ACCEPT)
         x, f, grad, aux = flow.select(
             accepted, (trial, f_trial, grad_trial, aux_trial), (state.x, state.f, state.grad, state.aux)
         )
         metric = flow.cond(
             accepted, lambda: self.decompose(hessian_fn(), grad, state.metric.scale), lambda: state.metric
         )
-        radius = xp.where(state.first, self.first_radius(x, metric.scale), _next_radius(state, ratio))
+        radius = xp.where(
+            state.first, self.first_radius(x, metric.scale), next_radius(state.radius, state.length, ratio)
+        )
         plan = plan_step(metric, grad, radius)
         edm = metric.edm(grad)
         goal = scalar_option(options, "goal", self.goal, f.dtype)
@@ -174,10 +176,10 @@ def _reduction_ratio(state: TrustRegionState[Any], f: Scalar, grad: Float[Array,
     return xp.where(in_noise, xp.where(gradient_shrinks, 1.0, 0.0), ratio)
 
 
-def _next_radius(state: TrustRegionState[Any], ratio: Scalar) -> Scalar:
-    shrunk = 0.25 * xp.minimum(state.length, state.radius)
-    grown = xp.maximum(state.radius, 2 * state.length)
-    return xp.where(ratio < _SHRINK, shrunk, xp.where(ratio > _GROW, grown, state.radius))
+def next_radius(radius: Scalar, length: Scalar, ratio: Scalar) -> Scalar:
+    """The radius after a step of this length, with this ratio of the actual to the predicted reduction."""
+    shrunk, grown = 0.25 * xp.minimum(length, radius), xp.maximum(radius, 2 * length)
+    return xp.where(ratio < _SHRINK, shrunk, xp.where(ratio > _GROW, grown, radius))
 
 
 class Plan(NamedTuple):
