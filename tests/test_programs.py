@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from migrax._fit.evaluated import inputs_of, traced
+from migrax._fit.traced import inputs_of, traced
 from migrax._host import trips
 from migrax._host.hosted import hosted
 from migrax._host.ways import forced_to

@@ -8,12 +8,11 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from .._host.bound import evaluate
 from .._host.plan import evaluate_once
 from .._host.trips import TooLong
 from .._parameters.space import ravel, resolve_at
 from .._util.chunks import whole_sums
-from .._util.jaxprs import called
+from .._util.jaxprs import called, evaluate
 from .._util.typing import PyTree
 
 _PACKAGE = str(Path(__file__).parents[1])

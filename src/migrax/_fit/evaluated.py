@@ -9,24 +9,15 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Scalar
 
-from .._derivatives.one_mode import ByDifferences, differentiable, is_twice_differentiable
 from .._host.plan import Plan, Skeleton
 from .._host.trips import TooLong
 from .._host.ways import Way, forced
-from .._host.xp import in_program, on_host
-from .._likelihoods.base import AbstractLikelihood, Function
-from .._parameters.space import Space, resolve_at
-from .._solvers.flat import MANY, Differentiated, WithJacobian, value_grad_hessian
+from .._solvers.flat import MANY, Differentiated, WithJacobian
 from .._util.background import Repeats
-from .._util.jit import kept
-from .._util.tracing import is_concrete
+from .._util.packing import Packing
 from .._util.typing import PyTree
 from .kernels import Kernels
-from .objective import Theta, start_and_space, varying_part
 
 # A fit evaluates an expansion a few times and the gradient some tens of times. NumPy does it if that takes less than
 # half a second, or than XLA takes to compile: for each step of NumPy some time.
@@ -105,9 +96,11 @@ class Traced:
         residuals: Any = None,
         has_constant: bool = False,
         is_twice_differentiable: bool = False,
+        packing: Packing | None = None,
     ):
         self._closed, self._gradient, self._residuals = objective, gradient, residuals
         self._has_constant, self.is_twice_differentiable = has_constant, is_twice_differentiable
+        self._packing = packing
         self._used = [] if objective is None else _used((objective, residuals))
         self._lock = threading.Lock()
         self._kept: list[_AtData] = []  # at the data of the last calls, the newest first
@@ -127,7 +120,8 @@ class Traced:
     def at(self, inputs: PyTree, gradients: int = _GRADIENTS) -> tuple[Objective, Residuals | None] | None:
         """Returns the functions at the values of the inputs, for about so many gradients; `None` where they have to be
         part of a program, or where so many of them take the host longer than a program takes to compile."""
-        leaves = _arrays(inputs)
+        arrays = [leaf for leaf in jax.tree.leaves(inputs) if eqx.is_array(leaf)]
+        leaves = arrays if self._packing is None else self._packing(arrays)
         size = sum(leaves[i].size for i in self._used)
         n = self._closed.jaxpr.invars[0].aval.size
         if n > _MOST_BY_NUMPY or (size > _TOO_LARGE and n >= MANY):
@@ -174,6 +168,8 @@ class Traced:
 
     def _planned(self, leaves: list[Any]) -> "_AtData":
         known = {i + 1: np.asarray(leaf) for i, leaf in enumerate(leaves)}
+        is_made = [False] * len(leaves) if self._packing is None else self._packing.is_made
+        is_small = [leaf.size <= _SMALL or made for leaf, made in zip(leaves, is_made, strict=True)]
         if self._skeleton is None:
             self._skeleton = Skeleton(self._closed)
         plan = Plan(self._closed, known, skeleton=self._skeleton)
@@ -194,8 +190,8 @@ class Traced:
         product_at = lambda x: self._made_kernels().product_at(x, *leaves)  # noqa: E731
         objective = Objective(plan.only([0]).run, gradient.run, plan.run, product_at, *about_data)
         return _AtData(
-            leaves=[leaf if leaf.size > _SMALL else None for leaf in leaves],
-            contents=[np.asarray(leaf).tobytes() if leaf.size <= _SMALL else None for leaf in leaves],
+            leaves=[None if small else leaf for leaf, small in zip(leaves, is_small, strict=True)],
+            contents=[np.asarray(a).tobytes() if small else None for a, small in zip(leaves, is_small, strict=True)],
             is_usable=is_usable,
             expansion=plan,
             gradient_cost=(gradient if jacobian is None else jacobian).cost,
@@ -227,7 +223,7 @@ class Traced:
 class _AtData(NamedTuple):
     """What is known of the functions at certain data."""
 
-    leaves: list[Any]  # long ones
+    leaves: list[Any]  # long ones; those that are packed anew at each call are not among them
     contents: list[bytes | None]  # of the others
     is_usable: bool
     expansion: Plan
@@ -280,90 +276,3 @@ def _used(jaxprs: tuple[Any, ...]) -> list[int]:
             read = {id(v) for e in jaxpr.eqns for v in e.invars} | {id(v) for v in jaxpr.outvars}
             used.update(i for i, v in enumerate(jaxpr.invars[1:]) if id(v) in read)
     return sorted(used)
-
-
-def inputs_of(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar) -> PyTree:
-    """All inputs of the objective but the free parameters."""
-    return Theta(eqx.filter(nll, eqx.is_array), params, data, up)
-
-
-def as_numpy(tree: PyTree) -> PyTree:
-    """The tree with its arrays as those of NumPy."""
-    return jax.tree.map(lambda a: np.asarray(a) if eqx.is_array(a) else a, tree)
-
-
-def _arrays(inputs: PyTree) -> list[Any]:
-    return [leaf for leaf in jax.tree.leaves(inputs) if eqx.is_array(leaf)]
-
-
-@kept
-def traced(nll: AbstractLikelihood, params: PyTree, data: PyTree, up: Scalar, with_residuals: bool) -> Traced:
-    """The likelihood with its derivatives, traced once.
-
-    **Raises:** as `objective`.
-    """
-    with on_host():
-        x, space = start_and_space(nll, as_numpy(params))
-    with in_program():
-        theta = inputs_of(nll, params, data, up)
-        dynamic, static = eqx.partition(theta, eqx.is_array)
-        leaves, treedef = jax.tree.flatten(dynamic)
-        function = varying_part(nll, space.names)
-
-        def whole(leaves: tuple[Any, ...] | list[Any]) -> Theta:
-            theta = eqx.combine(jax.tree.unflatten(treedef, leaves), static)
-            return theta._replace(up=theta.up.astype(x.dtype))
-
-        def flat(x: Array, *leaves: Array) -> Scalar:
-            return function(x, whole(leaves))
-
-        if isinstance(nll, Function):
-            flat.__dict__["__wrapped__"] = nll.function  # JAX names it in errors
-        plain = jax.make_jaxpr(flat)(x, *leaves)
-        nothing = Traced()
-        if not is_concrete(*plain.consts) or plain.effects:
-            return nothing
-        evaluate = jaxpr_as_fun(plain)
-        fn = differentiable(lambda x, leaves: evaluate(x, *leaves)[0], x, leaves, space)
-        if isinstance(fn, ByDifferences):
-            return nothing
-        has_constant = nll.constant is not None
-
-        def expansion(x: Array, *leaves: Array) -> list[Array]:
-            out = list(value_grad_hessian(lambda v: (fn(v, leaves), None), x, "bwd")[:3])
-            theta = whole(leaves)
-            likelihood: Any = eqx.combine(theta.nll, eqx.filter(nll, eqx.is_array, inverse=True))
-            if has_constant:
-                out.append(jax.numpy.asarray(likelihood.constant(theta.data), x.dtype))
-            if nll.ndata is not None:
-                out.append(jax.numpy.asarray(likelihood.ndata(theta.data)))
-            return out
-
-        closed = jax.make_jaxpr(expansion)(x, *leaves)
-        jacobian = _jacobian(_residuals_of(nll, whole), x, leaves, space) if with_residuals else None
-        gradient = lambda x, leaves: jax.grad(fn)(x, leaves)  # noqa: E731
-    return Traced(closed, gradient, jacobian, has_constant, is_twice_differentiable(fn))
-
-
-def _residuals_of(nll: Any, whole: Callable[[Any], Theta]) -> Callable[..., Array]:
-    static = eqx.filter(nll, eqx.is_array, inverse=True)
-
-    def residuals(x: Float[Array, " n"], *leaves: Array) -> Array:
-        theta = whole(leaves)
-        likelihood: Any = eqx.combine(theta.nll, static)
-        r = likelihood.residuals(resolve_at(theta.params, x), theta.data) / jax.numpy.sqrt(2 * theta.up)
-        return ravel_pytree(r)[0].astype(x.dtype)
-
-    return residuals
-
-
-def _jacobian(residuals: Callable[..., Array], x: Float[Array, " n"], leaves: list[Any], space: Space) -> Any:
-    """The jaxpr of residuals and their Jacobian."""
-    evaluate = jaxpr_as_fun(jax.make_jaxpr(residuals)(x, *leaves))
-    fn = differentiable(lambda x, leaves: evaluate(x, *leaves)[0], x, leaves, space, orders=1)
-
-    def jacobian(x: Array, *leaves: Array) -> tuple[Array, Array]:
-        values, linear = jax.linearize(lambda x: fn(x, leaves), x)
-        return values, jax.vmap(linear, out_axes=1)(jax.numpy.eye(x.size, dtype=x.dtype))
-
-    return jax.make_jaxpr(jacobian)(x, *leaves)

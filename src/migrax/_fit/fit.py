@@ -29,7 +29,6 @@ from .._util.jit import jit
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .covariance import Covariance
-from .evaluated import traced
 from .hesse import scale_of
 from .loop import solve, stationarity
 from .minimiser import Problem, step_limit
@@ -47,6 +46,7 @@ from .on_host import FitInputs, fit_on_host
 from .result import FitResult
 from .result_of import result_of
 from .sandwich import Kind, check_kind, sandwich
+from .traced import traced
 
 _MAX_NAMED = 5
 

@@ -23,9 +23,9 @@ from .._util.arrays import to_jax
 from .._util.jit import jit
 from .._util.typing import PyTree
 from .covariance import Covariance
-from .evaluated import as_numpy, inputs_of, traced
 from .objective import Theta, check_up, objective, prepare_data, prepare_params, start_and_space
 from .sandwich import Kind, check_kind, sandwich
+from .traced import as_numpy, inputs_of, traced
 
 
 def covariance_matrix(

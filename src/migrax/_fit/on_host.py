@@ -18,12 +18,13 @@ from .._likelihoods.base import AbstractLikelihood
 from .._solvers import LevenbergMarquardt, Migrad, Newton, NewtonCG, Simplex
 from .._util.arrays import to_jax
 from .._util.typing import PyTree
-from .evaluated import Objective, Residuals, as_numpy, inputs_of, traced
+from .evaluated import Objective, Residuals
 from .loop import solve
 from .minimiser import Problem, step_limit
 from .objective import start_and_space
 from .result import FitResult
 from .result_of import result_of
+from .traced import as_numpy, inputs_of, traced
 
 _GRADIENTS = 40  # of a fit of many parameters
 

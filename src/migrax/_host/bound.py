@@ -1,20 +1,14 @@
-"""Equations that are evaluated as JAX evaluates them outside of any program."""
+"""Equations that are evaluated as JAX evaluates them outside of any program, on arrays of NumPy."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from .._util.jaxprs import evaluate
+
 _FLOATS = ("float32", "float64", "complex64", "complex128")
-
-
-def evaluate(equation: Any, operands: Sequence[Any]) -> Sequence[Any]:
-    """The outputs of one equation of a jaxpr at values of its inputs."""
-    bound = equation.primitive.get_bind_params(equation.params)
-    functions, options = bound if isinstance(bound, tuple) else ((), bound)  # depends on the version of JAX
-    outputs = equation.primitive.bind(*functions, *operands, **options)
-    return outputs if equation.primitive.multiple_results else [outputs]
 
 
 def is_plain(aval: Any) -> bool:

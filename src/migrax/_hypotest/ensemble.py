@@ -14,11 +14,11 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from .._fit.evaluated import as_numpy
 from .._fit.fit import fit
 from .._fit.objective import check_up, prepare_params
 from .._fit.result import FitResult
 from .._fit.status import Status
+from .._fit.traced import as_numpy
 from .._host import xp
 from .._host.xp import on_host
 from .._likelihoods.base import AbstractLikelihood

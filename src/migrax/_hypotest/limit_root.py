@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Scalar
 
-from .._fit.evaluated import as_numpy
+from .._fit.traced import as_numpy
 from .._host import flow, xp
 from .._host.trips import TooLong
 from .._host.xp import on_host

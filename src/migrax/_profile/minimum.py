@@ -8,8 +8,8 @@ from jaxtyping import Array, Bool, Float, Scalar
 
 from .._derivatives.expansion import Objective
 from .._fit.coordinates import Internal
-from .._fit.evaluated import as_numpy
 from .._fit.objective import Theta, constant_of, objective, start_and_space
+from .._fit.traced import as_numpy
 from .._host import flow, xp
 from .._parameters.space import Space
 from .._solvers.flat import Differentiated

@@ -9,9 +9,10 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from .._fit.evaluated import Objective, as_numpy, inputs_of, traced
+from .._fit.evaluated import Objective
 from .._fit.objective import check_up
 from .._fit.result import FitResult
+from .._fit.traced import as_numpy, inputs_of, traced
 from .._host.hosted import is_for_host
 from .._host.trips import TooLong
 from .._host.xp import on_host

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
 from .._derivatives.expansion import expand
-from .._fit.evaluated import as_numpy, inputs_of, traced
 from .._fit.objective import objective, start_and_space
+from .._fit.traced import as_numpy, inputs_of, traced
 from .._host.evaluated import evaluated
 from .._host.hosted import hosted, is_for_host
 from .._host.trips import TooLong

@@ -12,10 +12,10 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from .._fit.evaluated import as_numpy
 from .._fit.fit import fit, robust
 from .._fit.on_host import FitInputs, fit_on_host
 from .._fit.result import FitResult
+from .._fit.traced import as_numpy
 from .._profile.crossing import Side
 from .._profile.minos import Minos, minos as find_minos, quick_minos
 from .._solvers import Migrad

@@ -1,6 +1,6 @@
 """The equations of a jaxpr, what one of them calls, and with which operands."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -35,6 +35,15 @@ def called(equation: Any) -> Any:
     if equation.primitive.name not in _CALLS:
         return None
     return next((equation.params[key] for key in _CALLED if key in equation.params), None)
+
+
+def evaluate(equation: Any, operands: Sequence[Any]) -> Sequence[Any]:
+    """The outputs of one equation of a jaxpr at values of its inputs."""
+    bound = equation.primitive.get_bind_params(equation.params)
+    functions, options = bound if isinstance(bound, tuple) else ((), bound)  # depends on the version of JAX
+    with equation.ctx.manager:
+        outputs = equation.primitive.bind(*functions, *operands, **options)
+    return outputs if equation.primitive.multiple_results else [outputs]
 
 
 def numbers_of_scan(params: Any) -> tuple[int, int]:
