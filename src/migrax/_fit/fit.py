@@ -21,7 +21,7 @@ from .._likelihoods import LeastSquares
 from .._likelihoods.base import AbstractLikelihood, as_likelihood
 from .._parameters.names import flatten, names
 from .._parameters.select import Where, select
-from .._parameters.space import Space, ravel, resolve_at
+from .._parameters.space import Space, ravel, resolve_at, starts_are
 from .._solvers import LevenbergMarquardt, Migrad, NewtonCG
 from .._solvers.flat import MANY
 from .._util.explicit_sharding import without_explicit_types
@@ -321,7 +321,7 @@ def _check_errors(
 
 def _is_for_products(nll: AbstractLikelihood, params: PyTree, data: PyTree) -> bool:
     """Whether there are many parameters, in float64, and products of the Hessian with vectors cost little."""
-    if len(names(params)) < MANY or ravel(params)[0].dtype != jnp.float64:
+    if len(names(params)) < MANY or not starts_are(params, jnp.float64):
         return False
     inputs = (nll, params, data, check_up(0.5))
     if is_for_host(inputs):

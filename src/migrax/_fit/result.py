@@ -272,28 +272,22 @@ class FitResult(AbstractResult):
         """What the table of one fit shows: all parameters of the tree, the fixed ones too, in its order."""
         leaves, slots, _ = flatten(self.params)
         at_limits, errors = np.asarray(self.at_limit), np.asarray(self.errors)
+        minos_errors = None if self.minos is None else np.asarray(self.minos)
         rows, position = [], 0
         for slot in slots:
-            leaf = leaves[slot.leaf]
+            leaf, free = leaves[slot.leaf], slot.free
             values = np.ravel(np.asarray(value_of(leaf)))
             low, high = (_finite(b, slot.shape) for b in bounds_of(leaf))
             for i, name in enumerate(slot.element_names()):
                 error, at_limit, minos = None, False, None
-                if slot.free[i]:
+                if free[i]:
                     at_limit = bool(at_limits[position])
                     error = float(errors[position])
                     error = None if np.isnan(error) else error
-                    minos = self._minos_at(position)
+                    minos = _minos_at(minos_errors, position)
                     position += 1
-                fixed = not slot.free[i]
-                rows.append(Row(name, float(values[i]), error, minos, low.get(i), high.get(i), fixed, at_limit))
+                rows.append(Row(name, float(values[i]), error, minos, low.get(i), high.get(i), not free[i], at_limit))
         return rows
-
-    def _minos_at(self, position: int) -> tuple[float, float] | None:
-        if self.minos is None:
-            return None
-        lower, upper = (float(np.asarray(side)[position]) for side in self.minos)
-        return None if np.isnan(lower) and np.isnan(upper) else (lower, upper)
 
     @property
     def _errors_from_scatter(self) -> bool:
@@ -343,6 +337,13 @@ class FitResult(AbstractResult):
         if self.covariance is not None and bool(self.covariance.valid):
             parts.append(html.matrix_html(self.covariance.names, np.asarray(self.covariance.matrix)))
         return "\n".join(parts)
+
+
+def _minos_at(errors: np.ndarray | None, position: int) -> tuple[float, float] | None:
+    """The two errors of a parameter, of shape `(2, n)` for all."""
+    if errors is None or np.all(np.isnan(errors[:, position])):
+        return None
+    return float(errors[0, position]), float(errors[1, position])
 
 
 def _bounded(row: dict[str, Any]) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def _moved_off_bound(distance: Array) -> Array:
 
 def _dtype(arrays: list[Any]) -> Any:
     with jax.numpy_dtype_promotion("standard"):
-        return xp.result_type(*[x.dtype for x in arrays])
+        return xp.result_type(*dict.fromkeys(x.dtype for x in arrays))
 
 
 def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
@@ -234,35 +234,61 @@ def ravel(params: PyTree) -> tuple[Float[Array, " n"], Space]:
         if xp.iscomplexobj(value_of(leaves[slot.leaf])):
             raise TypeError(f"{slot.name!r} is complex; parameters are real numbers")
     dtype = _dtype([value_of(leaves[slot.leaf]) for slot in free])
-    x, lower, upper, period, origin = [], [], [], [], []
+    x, lower, upper = _Entries(0.0, dtype), _Entries(-np.inf, dtype), _Entries(np.inf, dtype)
+    period, origin = _Entries(np.inf, dtype), _Entries(0.0, dtype)
     has_bounds = has_period = False
     for slot in free:
         leaf = leaves[slot.leaf]
-        x.append(_free_entries(xp.ravel(value_of(leaf)).astype(dtype), slot))
+        x.add(slot, value_of(leaf))
         low, high = bounds_of(leaf)
         leaf_period = leaf.period if is_parameter(leaf) else None
         leaf_origin = None if leaf_period is None else -0.5 * leaf_period if leaf.lower is None else leaf.lower
-        period.append(_broadcast_free(leaf_period, np.inf, slot, dtype))
-        origin.append(_broadcast_free(leaf_origin, 0.0, slot, dtype))
+        period.add(slot, leaf_period)
+        origin.add(slot, leaf_origin)
         has_period |= leaf_period is not None
         has_bounds |= low is not None or high is not None
-        lower.append(_broadcast_free(low, -np.inf, slot, dtype))
-        upper.append(_broadcast_free(high, np.inf, slot, dtype))
+        lower.add(slot, low)
+        upper.add(slot, high)
     names = tuple(name for slot in free for name in slot.free_names())
-    start, low, high = xp.concatenate(x), xp.concatenate(lower), xp.concatenate(upper)
+    start, low, high = x.joined(), lower.joined(), upper.joined()
     distance = xp.minimum(xp.abs(start - low), xp.abs(high - start))
     unit = flow.stop_gradient(xp.where((distance > 0) & (distance < 1e-3), distance, 1.0))
-    period_and_origin = xp.concatenate(period), xp.concatenate(origin)
-    return start, Space(low, high, unit, names, has_bounds, *period_and_origin, has_period)
+    return start, Space(low, high, unit, names, has_bounds, period.joined(), origin.joined(), has_period)
 
 
-def _broadcast_free(bound: Array | None, default: float, slot: Slot, dtype: Any) -> Array:
-    value = xp.asarray(default, dtype) if bound is None else bound.astype(dtype)
-    return _free_entries(xp.ravel(xp.broadcast_to(value, slot.shape)), slot)
+class _Entries:
+    """The free entries of all parameters, of one quantity: their start, a bound. There may be thousands of parameters,
+    so each costs as few operations as can be, and those without it none."""
+
+    def __init__(self, default: float, dtype: Any):
+        self._default, self._dtype = default, dtype
+        self._pieces: list[Any] = []  # arrays, or for entries without the quantity their number
+
+    def add(self, slot: Slot, value: Any) -> None:
+        if value is None:
+            self._add_none(int(np.sum(slot.free)) if slot.partly else slot.size)
+            return
+        if value.shape != slot.shape:
+            value = xp.broadcast_to(value, slot.shape)
+        piece = value.reshape(-1) if value.dtype == self._dtype else value.reshape(-1).astype(self._dtype)
+        self._pieces.append(piece[np.flatnonzero(slot.free)] if slot.partly else piece)
+
+    def _add_none(self, size: int) -> None:
+        if self._pieces and isinstance(self._pieces[-1], int):
+            self._pieces[-1] += size
+        else:
+            self._pieces.append(size)
+
+    def joined(self) -> Array:
+        pieces = [xp.full(p, self._default, self._dtype) if isinstance(p, int) else p for p in self._pieces]
+        return pieces[0] if len(pieces) == 1 else xp.concatenate(pieces)
 
 
-def _free_entries(entries: Array, slot: Slot) -> Array:
-    return entries[np.flatnonzero(slot.free)] if slot.partly else entries
+def starts_are(params: PyTree, dtype: Any) -> bool:
+    """Whether the vector of a fit from here has this dtype."""
+    leaves, slots, _ = flatten(params)
+    free = [value_of(leaves[slot.leaf]) for slot in slots if np.any(slot.free)]
+    return bool(free) and _dtype(free) == dtype
 
 
 def _nothing_floats(leaves: list[Any], slots: list[Slot]) -> str:
