@@ -21,7 +21,7 @@ from .convergence import Verdict
 
 _PRODUCTS = 1000  # at most, for one solution
 _LANCZOS = 30
-_CHANGE = 10  # where the Hessian changes along one direction among many that do not, two or three show it
+CHANGE = 10  # products: where the Hessian changes along one direction among many that do not, two or three show it
 _STEP = 1e-4  # the residual of the Newton step, relative
 _ERROR = 1e-6  # that of the solution for an error
 _LOWEST = 1e-6  # the lowest eigenvalue, in units of the earlier Hessian, that counts as positive
@@ -77,7 +77,7 @@ class Along(NamedTuple):
             moved = xp.where(self.free, self.root @ v, 0.0)
             return self.root.T @ (self.product(moved) - xp.where(self.free, before(moved), 0.0))
 
-        return spectrum(whitened, self.gradient, _CHANGE).norm
+        return spectrum(whitened, self.gradient, CHANGE).norm
 
 
 def _expand(fn: Objective, x: Array, theta: Any) -> tuple[Scalar, Array, Linear]:
