@@ -26,6 +26,7 @@ from .._solvers import LevenbergMarquardt, Migrad, NewtonCG
 from .._solvers.flat import MANY
 from .._util.explicit_sharding import without_explicit_types
 from .._util.jit import jit
+from .._util.packing import unpack
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .covariance import Covariance
@@ -376,20 +377,19 @@ def _fit(
     if covariance is not None:
         covariance = covariance.astype(x.dtype)
     limit = step_limit(x.size) if max_steps is None else max_steps
-    residuals = (
-        _residuals(nll, params, x, theta, space) if isinstance(solver, optx.AbstractLeastSquaresSolver) else None
-    )
+    residuals = _residuals(nll, x, theta, space) if isinstance(solver, optx.AbstractLeastSquaresSolver) else None
     start = lax.stop_gradient(x)
     problem = Problem(fn, residuals, theta, start, space, covariance, solver, adjoint, limit, errors_of)
     x, outcome = adjoint.apply(solve, stationarity, (problem,), frozenset())
     return result_of(fn, theta, space, x, outcome, hesse, nll, type(solver).__name__, errors_of=errors_of)
 
 
-def _residuals(nll: Any, params: PyTree, x: Array, theta: Theta, space: Space) -> Callable[[Array, Theta], PyTree]:
+def _residuals(nll: Any, x: Array, theta: Theta, space: Space) -> Callable[[Array, Theta], PyTree]:
     _, static = eqx.partition(nll, eqx.is_array)
 
     def fn(x: Array, theta: Theta) -> PyTree:
         likelihood = eqx.combine(theta.nll, static)
-        return likelihood.residuals(resolve_at(theta.params, x), theta.data) / jnp.sqrt(2 * theta.up)
+        tree = resolve_at(unpack(theta.params), x)
+        return likelihood.residuals(tree, unpack(theta.data)) / jnp.sqrt(2 * theta.up)
 
     return differentiable(eqx.filter_closure_convert(fn, x, theta), x, theta, space, orders=1)

@@ -20,6 +20,8 @@ from .._parameters.parameter import bounds_of, is_parameter
 from .._parameters.resolve import value_of
 from .._parameters.space import Space, ravel, resolve_at
 from .._util.arrays import as_arrays, numbers_to_arrays
+from .._util.packing import FEW, Packed, pack, unpack
+from .._util.pieces import rejoined
 from .._util.result import AbstractResult
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
@@ -32,7 +34,7 @@ _LONG = 10_000
 
 class Theta(NamedTuple):
     """All inputs of the objective other than the free parameters. They are passed as an argument, so that they can be
-    differentiated and never make a jitted fit retrace."""
+    differentiated and never make a jitted fit retrace. `params` and `data` may be `Packed`."""
 
     nll: Any
     params: PyTree
@@ -182,9 +184,11 @@ def objective(
     **Raises:** `TypeError`, `ValueError` unless the NLL is one real number.
     """
     x, space = start_and_space(nll, params)
-    theta = Theta(eqx.filter(nll, eqx.is_array), params, data, up.astype(x.dtype))
-    fn = varying_part(nll, space.names)
-    return differentiable(eqx.filter_closure_convert(fn, x, theta), x, theta, space), theta, x, space
+    theta = Theta(eqx.filter(nll, eqx.is_array), pack(params), pack(data), up.astype(x.dtype))
+    fn: Any = eqx.filter_closure_convert(varying_part(nll, space.names), x, theta)
+    if x.size >= FEW or isinstance(theta.data, Packed):
+        fn = rejoined(fn, x, theta)
+    return differentiable(fn, x, theta, space), theta, x, space
 
 
 def start_and_space(nll: AbstractLikelihood, params: PyTree) -> tuple[Float[Array, " n"], Space]:
@@ -201,10 +205,10 @@ def varying_part(nll: AbstractLikelihood, names: tuple[str, ...]) -> Callable[[A
     def fn(x: Array, theta: Theta) -> Scalar:
         likelihood = eqx.combine(theta.nll, static)
         varying = likelihood if likelihood.varying is None else likelihood.varying
-        tree = resolve_at(theta.params, x)
+        tree, data = resolve_at(unpack(theta.params), x), unpack(theta.data)
         function = nll.function if isinstance(nll, Function) else nll
-        with hints(function, tree, theta.data, names, isinstance(nll, AbstractJoint)):
-            value = varying(tree, theta.data)
+        with hints(function, tree, data, names, isinstance(nll, AbstractJoint)):
+            value = varying(tree, data)
         return check_scalar(value).astype(x.dtype) / (2 * theta.up)
 
     return fn
@@ -239,7 +243,7 @@ def constant_of(nll: Any, theta: Theta) -> Scalar | float:
     if nll.constant is None:
         return 0.0
     _, static = eqx.partition(nll, eqx.is_array)
-    return eqx.combine(theta.nll, static).constant(theta.data)
+    return eqx.combine(theta.nll, static).constant(unpack(theta.data))
 
 
 def check_scalar(value: Any) -> Array:

@@ -14,6 +14,7 @@ from .._parameters.space import Space, update
 from .._parameters.static import only_arrays
 from .._solvers.flat import Differentiated
 from .._util.arrays import to_jax
+from .._util.packing import unpack
 from .along import covariance_of
 from .convergence import EDM_GOAL
 from .covariance import Covariance
@@ -45,20 +46,21 @@ def result_of(
     else:
         at = attach_sides(outcome.at, fn, x, theta, outcome.kinks.reach, outcome.kinks.held, outcome.active)
     units = 2 * theta.up
+    params, data = unpack(theta.params), unpack(theta.data)
     valid = outcome.status == int(Status.VALID)
     names = space.names
     if errors_of is not None:
         names = tuple(space.names[i] for i in errors_of)
         matrix, accuracy = covariance_of(fn, x, theta, outcome.metric, outcome.active, outcome.edm, errors_of)
         matrix = xp.where(outcome.positive_definite, matrix, xp.nan)
-        bad_data, data_paths = find_not_finite(theta.data, outcome.status)
+        bad_data, data_paths = find_not_finite(data, outcome.status)
     elif matrix is None:
         matrix = covariance_matrix(at.hessian, outcome.metric, outcome.active, outcome.positive_definite)
         accuracy = accuracy_of(fn, x, theta, outcome.metric.root())
-        bad_data, data_paths = find_not_finite(theta.data, outcome.status)
+        bad_data, data_paths = find_not_finite(data, outcome.status)
     else:
         accuracy = accuracy_of(fn, x, theta, None)
-        bad_data, data_paths = nothing_found(theta.data)
+        bad_data, data_paths = nothing_found(data)
     covariance = Covariance(matrix, outcome.positive_definite, names, accuracy=accuracy)
     nothing = xp.full_like(x, xp.nan)
     errors = limiting = covariance.errors
@@ -71,7 +73,7 @@ def result_of(
         constant, ndata = fn.constant, fn.ndata
     else:
         constant = constant_of(nll, theta)
-        ndata = None if nll.ndata is None else xp.asarray(nll.ndata(theta.data))
+        ndata = None if nll.ndata is None else xp.asarray(nll.ndata(data))
     return FitResult(
         values=x,
         errors=errors if hesse else nothing,
@@ -89,7 +91,7 @@ def result_of(
         up=theta.up,
         chi2=2 * value if nll.is_chi2 else None,
         bad_data=bad_data,
-        _params=only_arrays(to_jax(update(theta.params, x), jax.tree.leaves((theta.params, theta.data)))),
+        _params=only_arrays(to_jax(update(params, x), jax.tree.leaves((params, data)))),
         minos=None,
         names=space.names,
         ndof=None if ndata is None else ndata - space.num_inside(x),

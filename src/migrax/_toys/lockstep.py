@@ -23,6 +23,7 @@ from .._fit.objective import objective
 from .._fit.result import FitResult
 from .._likelihoods.base import AbstractLikelihood
 from .._util.jit import jit_long
+from .._util.packing import pack
 from .._util.typing import PyTree
 from .lockstep_finish import FinishedToy, LockstepSetting, SearchEnd, with_hessian, without_hessian
 from .lockstep_hessian import Matrix, Pairs, identity
@@ -75,6 +76,7 @@ def fit_lanes(
     **Returns:** the results, and which of them to trust. The others keep the status with which the search ended.
     """
     setting = _setting(nll, params, jax.tree.map(lambda a: a[0], toys), covariance, up)
+    toys = jax.vmap(pack)(toys)
     goal = jnp.asarray(_GOAL if hesse else _LAST_GOAL, setting.x.dtype)
     goal = jnp.maximum(goal, jnp.finfo(goal.dtype).eps)  # the gradients of float32 are no better
     n = wanted.shape[0]

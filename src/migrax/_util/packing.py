@@ -1,18 +1,28 @@
-"""Many small arrays as a few vectors."""
+"""Many small arrays as a few vectors: a program takes, differentiates and carries each array on its own."""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array
 
 from .tracing import is_concrete
+from .typing import PyTree
 
 FEW = 32  # fewer small arrays than this are not packed
 _SMALL = 64  # numbers in an array that is packed
+
+
+class _Array:
+    """Stands for an array among static leaves."""
+
+
+_ARRAY = _Array()
 
 
 class Packing(NamedTuple):
@@ -42,6 +52,46 @@ class Packing(NamedTuple):
             whole = jax.ShapeDtypeStruct((sum(a.size for a in avals),), avals[0].dtype)
             out.append(avals[0] if len(avals) == 1 else whole)
         return out
+
+    def undone(self, vectors: Sequence[Any]) -> list[Any]:
+        """The arrays of packed ones."""
+        arrays: list[Any] = [None] * len(self.avals)
+        for members, vector in zip(self.vectors, vectors, strict=True):
+            pieces = [vector] if len(members) == 1 else lax.split(vector, [self.avals[i].size for i in members])
+            for i, piece in zip(members, pieces, strict=True):
+                arrays[i] = piece if piece.shape == self.avals[i].shape else lax.reshape(piece, self.avals[i].shape)
+        return arrays
+
+
+class Packed(eqx.Module):
+    """A tree of many small arrays, packed."""
+
+    vectors: list[Array]
+    packing: Packing = eqx.field(static=True)
+    treedef: Any = eqx.field(static=True)
+    rest: tuple[Any, ...] = eqx.field(static=True)  # the leaves that are no arrays
+
+    def tree(self) -> PyTree:
+        """The tree itself."""
+        arrays = iter(self.packing.undone(self.vectors))
+        leaves = [next(arrays) if leaf is _ARRAY else leaf for leaf in self.rest]
+        return jax.tree.unflatten(self.treedef, leaves)
+
+
+def pack(tree: PyTree) -> PyTree:
+    """The tree as a `Packed`, if it has many small arrays."""
+    leaves, treedef = jax.tree.flatten(tree)
+    arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
+    if len(arrays) < 2 * FEW:
+        return tree
+    packing = packing_of(arrays, lambda i: True)
+    rest = tuple(_ARRAY if eqx.is_array(leaf) else leaf for leaf in leaves)
+    return Packed(packing(arrays), packing, treedef, rest)
+
+
+def unpack(tree: PyTree) -> PyTree:
+    """The tree that was given to `pack`."""
+    return tree.tree() if isinstance(tree, Packed) else tree
 
 
 def packing_of(arrays: Sequence[Any], is_used: Callable[[int], bool]) -> Packing:

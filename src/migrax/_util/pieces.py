@@ -9,14 +9,17 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Literal
+from jax.extend.core import Literal, jaxpr_as_fun
+from jaxtyping import Array
 
 from .jaxprs import called, evaluate
 from .packing import FEW, Packing, packing_of
+from .typing import PyTree
 
 _LARGEST = 1_000_000  # numbers in what has addresses
 
@@ -27,6 +30,34 @@ def packed(closed: Any, how: Packing) -> Any:
     program = _Joined(flat, how)
     x = closed.jaxpr.invars[0].aval
     return jax.make_jaxpr(program)(jax.ShapeDtypeStruct(x.shape, x.dtype), *how.shapes())
+
+
+class Rejoined(eqx.Module):
+    """A function of trees without the pieces that it joins again."""
+
+    hidden: PyTree  # the arrays that the function closes over
+    jaxpr: Any = eqx.field(static=True)
+
+    def __call__(self, *trees: PyTree) -> Any:
+        leaves = [leaf for leaf in jax.tree.leaves((self.hidden, trees)) if eqx.is_array(leaf)]
+        return jaxpr_as_fun(self.jaxpr)(*leaves)[0]
+
+
+def rejoined(fn: Callable[..., Any], *trees: PyTree) -> Callable[..., Any]:
+    """A function that returns one array, as `eqx.filter_closure_convert` makes it, without the pieces that it joins
+    again."""
+    dynamic, static = eqx.partition((fn, trees), eqx.is_array)
+    leaves, treedef = jax.tree.flatten(dynamic)
+
+    def flat(*leaves: Array) -> Any:
+        function, given = eqx.combine(jax.tree.unflatten(treedef, leaves), static)
+        return function(*given)
+
+    closed = jax.make_jaxpr(flat)(*leaves)
+    if not joins_pieces(closed.jaxpr):
+        return fn
+    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in closed.jaxpr.invars]
+    return Rejoined(eqx.filter(fn, eqx.is_array), jax.make_jaxpr(_Joined(_Flat(closed)))(*shapes))
 
 
 def packing_for(jaxprs: Sequence[Any], arrays: Sequence[Any]) -> Packing | None:
@@ -132,33 +163,32 @@ _MOVES: dict[str, Callable[[np.ndarray, Any], np.ndarray | None]] = {
 
 
 class _Joined:
-    """A flat jaxpr as a function of `(x, *packed arrays)`.
+    """A flat jaxpr as a function of its inputs, or of the first of them and the others packed.
 
     Numbers that are only moved have addresses: `sources`, which are inputs and vectors that are cut, stand one after
     the other, and a piece is an array of positions. A join of many pieces that come from few sources indexes these.
     """
 
-    def __init__(self, flat: _Flat, how: Packing):
+    def __init__(self, flat: _Flat, how: Packing | None = None):
         self._flat, self._how = flat, how
         self._addresses: dict[int, np.ndarray] = {}
         self._starts: list[int] = [0]
         self._sources: list[int] = []  # places; those of packed vectors are negative
         self._joins: dict[int, np.ndarray] = {}  # the node's number: addresses
-        self._split: dict[int, list[tuple[int, int]]] = {}  # by packed vector: places of arrays and their starts
-        self._begin()
+        if how is not None:
+            self._begin(how)
         for i, node in enumerate(flat.nodes):
             self._follow(i, node)
         self._needed = self._find_needed()
 
-    def _begin(self) -> None:
-        x, *rest = self._flat.inputs
-        self._add_source(x)
-        for k, members in enumerate(self._how.vectors):
+    def _begin(self, how: Packing) -> None:
+        rest = self._flat.inputs[1:]
+        for k, members in enumerate(how.vectors):
             if len(members) > 1:
-                sizes = [self._how.avals[i].size for i in members]
+                sizes = [how.avals[i].size for i in members]
                 whole = self._new_addresses(-1 - k, sum(sizes))
                 for i, piece in zip(members, np.split(whole, np.cumsum(sizes)[:-1]), strict=True):
-                    self._addresses[rest[i]] = piece.reshape(self._how.avals[i].shape)
+                    self._addresses[rest[i]] = piece.reshape(how.avals[i].shape)
 
     def _new_addresses(self, source: int, size: int) -> np.ndarray:
         self._sources.append(source)
@@ -223,8 +253,11 @@ class _Joined:
                 needed.update(atom for atom in node.ins if not isinstance(atom, Literal))
         return needed
 
-    def __call__(self, x: Any, *vectors: Any) -> list[Any]:
-        values: dict[int, Any] = {**self._flat.constants, self._flat.inputs[0]: x}
+    def _inputs(self, arrays: Sequence[Any]) -> dict[int, Any]:
+        if self._how is None:
+            return dict(zip(self._flat.inputs, arrays, strict=True))
+        x, *vectors = arrays
+        values: dict[int, Any] = {self._flat.inputs[0]: x}
         for k, (members, vector) in enumerate(zip(self._how.vectors, vectors, strict=True)):
             places = [self._flat.inputs[1 + i] for i in members]
             if len(members) == 1:
@@ -232,6 +265,10 @@ class _Joined:
                 continue
             values[-1 - k] = vector
             values |= self._cut(vector, places, [self._how.avals[i].size for i in members], 0)
+        return values
+
+    def __call__(self, *arrays: Any) -> list[Any]:
+        values: dict[int, Any] = {**self._flat.constants, **self._inputs(arrays)}
         read = lambda atom: atom.val if isinstance(atom, Literal) else values[atom]  # noqa: E731
         for number, node in enumerate(self._flat.nodes):
             if not self._needed.intersection(node.outs):
