@@ -13,16 +13,19 @@ from .xp import is_on_host
 _BYTES = {"cpu": 2**28, "gpu": 2**32, "tpu": 2**32}  # of the matrices of one block
 _FEW = 2  # up to this many lanes run one after another, because unbatched loops compile in half the time
 _COPIES = 12  # matrices held by a search or a fit
+_VECTORS = 200  # held by a search without matrices
+_WITHOUT = 8
 
 
-def in_blocks(one: Callable[..., Any], lanes: tuple[PyTree, ...], n: int) -> Any:
-    """Returns `jax.vmap(one)(*lanes)` for lanes that hold matrices of `n` times `n` numbers. The blocks run one after
-    another in one program, even under the user's own transforms; on the host, so do the lanes."""
+def in_blocks(one: Callable[..., Any], lanes: tuple[PyTree, ...], n: int, *, with_matrices: bool = True) -> Any:
+    """Returns `jax.vmap(one)(*lanes)` for lanes that hold matrices of `n` times `n` numbers, or none of that size. The
+    blocks run one after another in one program, even under the user's own transforms; on the host, so do the lanes."""
     arrays = jax.tree.leaves(lanes)
     count = arrays[0].shape[0]
     if is_on_host():
         return flow.vmap(one)(*lanes)
-    max_lanes = max(1, _BYTES.get(jax.default_backend(), 2**32) // (_COPIES * n**2 * jnp.result_type(float).itemsize))
+    numbers = _COPIES * n**2 if with_matrices else max(_COPIES * n**2 // _WITHOUT, n * _VECTORS)
+    max_lanes = max(1, _BYTES.get(jax.default_backend(), 2**32) // (numbers * jnp.result_type(float).itemsize))
     if count <= _FEW:
         return jax.lax.map(lambda lane: one(*lane), lanes)
     if count <= max_lanes:

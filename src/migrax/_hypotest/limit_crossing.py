@@ -205,7 +205,8 @@ def _frame(side: LimitSide) -> _SideFrame:
     slopes = space.slopes(q)[0] if space.has_bounds else xp.ones_like(q)
     v = v / (slopes[:, None] * slopes[None, :])
     usable = (curvature > 0) & xp.all(xp.isfinite(v)) & xp.all(xp.isfinite(q))
-    aside = xp.where(is_moving, off_symmetry(conditional(v, e[None])), 0.0)
+    across = conditional(v, e[None])
+    aside = xp.where(is_moving, off_symmetry(xp.diagonal(across), lambda g: across @ g), 0.0)
     return _SideFrame(q, v, aside, e, is_moving, minimum.noise, usable)
 
 

@@ -1,5 +1,7 @@
 """Conditional covariances, and the first-order shift of all parameters if some are moved."""
 
+from collections.abc import Callable
+
 from jaxtyping import Array, Float
 
 from .._host import xp
@@ -25,17 +27,18 @@ def conditional_shift(v: Float[Array, "n n"], rows: Float[Array, "k n"], by: Flo
     return v @ rows.T @ xp.solve(inner, xp.where(known, rows @ by, 0.0))
 
 
-def off_symmetry(v: Float[Array, "n n"]) -> Float[Array, " n"]:
-    """A tiny step in an arbitrary direction, of a few ten-thousandths of a standard deviation of the covariance `v`.
+def off_symmetry(
+    variance: Float[Array, " n"], product: Callable[[Float[Array, " n"]], Float[Array, " n"]]
+) -> Float[Array, " n"]:
+    """A tiny step in an arbitrary direction, of a few ten-thousandths of a standard deviation of the covariance that
+    has this diagonal and this product with vectors.
 
     Where a likelihood is symmetric in a nuisance parameter, a search that starts on the axis of symmetry stays on it,
     even if it is a ridge. From beside the axis, each descent step leads away from a ridge.
     """
-    n = v.shape[0]
     # multiples of the golden angle, so that no two parameters are treated alike
-    weights = xp.cos(2.399963229728653 * (1 + xp.arange(n, dtype=v.dtype)))
-    variance = xp.diagonal(v)
+    weights = xp.cos(2.399963229728653 * (1 + xp.arange(variance.size, dtype=variance.dtype)))
     weights = xp.where(variance > 0, weights / xp.sqrt(xp.where(variance > 0, variance, 1.0)), 0.0)
-    step = v @ weights
+    step = product(weights)
     length = weights @ step
     return xp.where(length > 0, _OFF * step / xp.sqrt(xp.where(length > 0, length, 1.0)), 0.0)

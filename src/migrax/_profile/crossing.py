@@ -7,7 +7,6 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._derivatives.kinks import gradient_at
 from .._host import flow, xp
-from .conditional_covariance import conditional
 from .crossing_bracket import Line, bracket
 from .crossing_newton import Way, crossing
 from .minimum import Minimum
@@ -91,7 +90,7 @@ def _primal(inputs: tuple[Any, ...], robust: bool) -> tuple[Float[Array, " n"], 
         start=xp.where(minimum.active & ~held, x, base),
         origin=None if aim.base is None else minimum.fn(x, minimum.theta),
         e=xp.where(held, aim.direction / variance, 0.0),
-        covariance=conditional(minimum.covariance, _rows_across(aim)),
+        rows=_rows_across(aim),
         moves=~minimum.active,
         direct=held,
     )

@@ -18,8 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 from .._host import flow, xp
 from .._parameters.space import Space
 from .._solvers.flat import value_and_grad
-from .._solvers.metric import bfgs
-from .conditional_covariance import conditional, off_symmetry
+from .inverse_hessian import Start, Updates, aside, at_the_minimum
 from .minimum import Minimum
 
 _MAX_STEPS = 60
@@ -34,7 +33,7 @@ class Way(NamedTuple):
     start: Float[Array, " n"]
     origin: Scalar | None  # the objective at the minimum; `None` if that is the start
     e: Float[Array, " n"]  # the linear function e'x that grows along the search
-    covariance: Float[Array, "n n"]  # zero rows for the parameters that do not move
+    rows: Float[Array, "k n"]  # `rows @ x` stays as it is
     moves: Bool[Array, " n"]
     direct: Bool[Array, " n"]  # the parameters that move in external coordinates even if they have bounds
 
@@ -55,7 +54,7 @@ class _NewtonState(NamedTuple):
     f: Scalar  # above the minimum
     g: Float[Array, " n"]
     push: Float[Array, " n"]  # the gradient, including parameters that do not move
-    v: Float[Array, "n n"]
+    inverse: Updates
     merit: Scalar
     least: Scalar  # the smallest value found, and its point
     lowest: Float[Array, " n"]
@@ -73,38 +72,36 @@ def crossing(minimum: Minimum, way: Way, z: Scalar, skip: Bool[Array, ""]) -> Cr
     space = minimum.space.without(way.direct | ~way.moves)
     q = space.internal(way.start)
     slopes = space.slopes(q)[0] if space.has_bounds else xp.ones_like(q)
-    is_finite = xp.isfinite(way.covariance)
-    v = xp.where(is_finite, way.covariance, 0.0) / (slopes[:, None] * slopes[None, :])
-
-    aside = xp.where(way.moves, off_symmetry(conditional(v, way.e[None])), 0.0)
-
+    begin = at_the_minimum(minimum.covariance, way.rows, slopes)
+    off_axis = xp.where(way.moves, aside(begin, way.e), 0.0)
     flat = minimum.above(space)
 
     def body(s: _NewtonState) -> _NewtonState:
         f, g, _ = value_and_grad(flat, s.trial, "bwd")
-        return _advance(minimum, way, q, aside, 0.5 * z**2, s, f, g)
+        return _advance(minimum, way, begin, q, off_axis, 0.5 * z**2, s, f, g)
 
-    cannot_start = ~(way.e @ v @ way.e > 0) | ~xp.all(is_finite)
-    end = flow.while_loop(lambda s: ~s.done, body, _initial_state(q, v, skip | cannot_start))
+    cannot_start = ~(way.e @ begin.product(way.e) > 0) | ~xp.all(xp.isfinite(minimum.covariance))
+    end = flow.while_loop(lambda s: ~s.done, body, _initial_state(q, begin.updates(), skip | cannot_start))
     new_minimum = end.least < -minimum.lower
     # The last step is not evaluated: it changes the rise by less than 1e-10 of it, and its own error is smaller.
     point = xp.where(end.found & ~new_minimum, end.trial, xp.where(new_minimum, end.lowest, end.q))
     return Crossing(space.external(point), end.found & ~new_minimum, new_minimum, end.push, end.steps)
 
 
-def _initial_state(q: Float[Array, " n"], v: Float[Array, "n n"], done: Bool[Array, ""]) -> _NewtonState:
+def _initial_state(q: Float[Array, " n"], inverse: Updates, done: Bool[Array, ""]) -> _NewtonState:
     zero, zeros, count, false = xp.zeros((), q.dtype), xp.zeros_like(q), xp.array(0), xp.array(False)
     return _NewtonState(
-        trial=q, q=q, f=zero, g=zeros, push=zeros, v=v, merit=zero + xp.inf, least=zero, lowest=q, origin=zero,
-        first=~false, refused=count, steps=count, done=done, found=false,
+        trial=q, q=q, f=zero, g=zeros, push=zeros, inverse=inverse, merit=zero + xp.inf, least=zero, lowest=q,
+        origin=zero, first=~false, refused=count, steps=count, done=done, found=false,
     )  # fmt: skip
 
 
 def _advance(
     minimum: Minimum,
     way: Way,
+    begin: Start,
     origin_q: Float[Array, " n"],
-    aside: Float[Array, " n"],
+    off_axis: Float[Array, " n"],
     target: Scalar,
     s: _NewtonState,
     f: Scalar,
@@ -117,8 +114,8 @@ def _advance(
     g = xp.where(way.moves, push, 0.0)
     origin = xp.where(s.first, f, s.origin) if way.origin is None else way.origin - minimum.value
     rise = f - origin
-    v = xp.where(s.first | ~finite, s.v, bfgs(s.v, s.trial - s.q, g - s.g))
-    vg, ve = v @ g, v @ e
+    inverse = s.inverse.updated(begin, s.trial - s.q, g - s.g, s.first | ~finite)
+    vg, ve = inverse.product(begin, g), inverse.product(begin, e)
     across = xp.maximum(g @ vg - (e @ vg) ** 2 / (e @ ve), 0.0)
     deviation = xp.abs(rise - target)
     tolerance = xp.maximum(_TOLERANCE * target, 2 * minimum.noise)
@@ -133,8 +130,8 @@ def _advance(
 
     q_new, g_new = xp.where(accepted, s.trial, s.q), xp.where(accepted, g, s.g)
     rise_new = xp.where(accepted, rise, s.f)
-    step = _step(v, e, g_new, rise_new, target)
-    step = step + xp.where(s.first, aside, 0.0)
+    step = _step(inverse.product(begin, g_new), ve, e, g_new, rise_new, target)
+    step = step + xp.where(s.first, off_axis, 0.0)
     fraction = _fraction_inside(minimum.space, way, q_new, step)
     refused = xp.where(accepted, 0, s.refused + 1)
     is_lowest = finite & (rise < s.least) & ~s.first
@@ -144,7 +141,7 @@ def _advance(
         f=rise_new,
         g=g_new,
         push=xp.where(accepted, push, s.push),
-        v=v,
+        inverse=inverse,
         merit=xp.where(accepted, xp.where(s.first, xp.inf, merit), s.merit),
         least=xp.where(is_lowest, rise, s.least),
         lowest=xp.where(is_lowest, s.trial, s.lowest),
@@ -157,9 +154,8 @@ def _advance(
     )
 
 
-def _step(v: Array, e: Array, g: Array, f: Scalar, target: Scalar) -> Array:
+def _step(vg: Array, ve: Array, e: Array, g: Array, f: Scalar, target: Scalar) -> Array:
     """The step to the farthest point of the surface in the quadratic model, limited to twice the target distance."""
-    vg, ve = v @ g, v @ e
     radicand = 2 * (target - f + 0.5 * (g @ vg)) / (e @ ve)
     along = xp.sqrt(xp.where(radicand > 0, radicand, 0.0))
     step = along * ve - vg

@@ -330,4 +330,4 @@ def _conditional_fits(
         conditional = refit_at(minimum, Hold(rows, held), minimum.space.clip(start), skip | ~is_usable, robust)
         return conditional.x, xp.where(is_usable, conditional.status, int(Status.OUTSIDE_BOUNDS))
 
-    return in_blocks(one, (*lanes, skip), minimum.x.size)
+    return in_blocks(one, (*lanes, skip), minimum.x.size, with_matrices=False)

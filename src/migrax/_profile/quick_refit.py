@@ -13,8 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._host import flow, xp
 from .._solvers.flat import value_and_grad
-from .._solvers.metric import bfgs
-from .conditional_covariance import conditional, off_symmetry
+from .inverse_hessian import Updates, aside, at_the_minimum
 from .minimum import Hold, Minimum
 
 _MAX_STEPS = 40
@@ -38,7 +37,7 @@ class _DescentState(NamedTuple):
     f: Scalar
     g: Float[Array, " n"]
     push: Float[Array, " n"]  # the gradient, including parameters that do not move
-    v: Float[Array, "n n"]
+    inverse: Updates
     begin: Float[Array, " n"]  # the first finite point
     first: Bool[Array, ""]  # no finite point has been found yet
     halvings: Int[Array, ""]
@@ -58,10 +57,9 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
     x = xp.where(moves & xp.isfinite(start), start, nearest)
     q, fallback = space.internal(x), space.internal(nearest)
     slopes = space.slopes(space.internal(xp.where(moves, minimum.x, x)))[0]
-    v = conditional(minimum.covariance, hold.rows) / (slopes[:, None] * slopes[None, :])
-    v = xp.where(moves[:, None] & moves[None, :] & xp.isfinite(v), v, 0.0)
-    aside = off_symmetry(v)
-    q, fallback = q + aside, fallback + aside
+    begin = at_the_minimum(minimum.covariance, hold.rows, slopes, moves)
+    off_axis = aside(begin)
+    q, fallback = q + off_axis, fallback + off_axis
     noise = minimum.noise
 
     flat = minimum.above(space)
@@ -74,7 +72,7 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
         first = s.first
         unstarted = first & ~finite
         halved = xp.where(s.halvings < _MAX_HALVINGS, fallback + 0.5 * (s.trial - fallback), fallback)
-        v = xp.where(first | ~finite, s.v, bfgs(s.v, s.trial - s.q, g - s.g))
+        inverse = s.inverse.updated(begin, s.trial - s.q, g - s.g, first | ~finite)
         slope = s.g @ (s.trial - s.q)
         decreases = f <= s.f + _DECREASE * slope
         # Within the rounding noise of the values the slopes decide.
@@ -82,7 +80,7 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
         accepted = finite & (first | decreases | is_flat)
         q, f = xp.where(accepted, s.trial, s.q), xp.where(accepted, f, s.f)
         g, push = xp.where(accepted, g, s.g), xp.where(accepted, push, s.push)
-        step = -v @ g
+        step = -inverse.product(begin, g)
         converged = accepted & (-0.5 * (g @ step) <= xp.maximum(_TOLERANCE, noise))
         refused = xp.where(accepted | unstarted, 0, s.refused + 1)
         steps = s.steps + 1
@@ -92,7 +90,7 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
             f=f,
             g=g,
             push=push,
-            v=v,
+            inverse=inverse,
             begin=xp.where(first & finite, s.trial, s.begin),
             first=unstarted,
             halvings=s.halvings + unstarted,
@@ -107,7 +105,9 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
 
     zero, zeros, false, count = xp.zeros((), x.dtype), xp.zeros_like(q), xp.array(False), xp.array(0)
     cannot_start = ~minimum.valid | ~xp.all(xp.isfinite(q) & xp.isfinite(fallback))
-    initial = _DescentState(q, q, zero, zeros, zeros, v, q, ~false, count, count, count, skip | cannot_start, false)
+    initial = _DescentState(
+        q, q, zero, zeros, zeros, begin.updates(), q, ~false, count, count, count, skip | cannot_start, false
+    )
     end = flow.while_loop(lambda s: ~s.done, body, initial)
     # The last step is not evaluated.
     x = space.external(xp.where(end.converged, end.trial, end.q))

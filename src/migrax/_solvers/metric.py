@@ -125,9 +125,14 @@ def bfgs(v: Float[Array, "n n"], s: Float[Array, " n"], y: Float[Array, " n"]) -
     delta = s @ y
     vy = v @ y
     yvy = y @ vy
-    is_usable = (delta > 1e-8 * xp.abs(yvy)) & (yvy > 0) & xp.isfinite(delta + yvy)
+    is_usable = is_usable_update(delta, yvy)
     delta, yvy = xp.where(is_usable, delta, 1.0), xp.where(is_usable, yvy, 1.0)
     return xp.where(is_usable, updated_inverse(v, s, vy, delta, yvy), v)
+
+
+def is_usable_update(sy: Scalar, yvy: Scalar) -> Bool[Array, ""]:
+    """Whether the curvature along a step `s` that changed the gradient by `y` is positive; `yvy` = y'v y."""
+    return (sy > 1e-8 * xp.abs(yvy)) & (yvy > 0) & xp.isfinite(sy + yvy)
 
 
 def updated_inverse(
