@@ -49,6 +49,24 @@ def test_without_errors_before_the_fit():
         assert np.all(np.isnan(numbers))
 
 
+def test_linear_without_refits():
+    prefit = {"nu": (jnp.array([-1.5, 0.0]), jnp.array([2.0, 3.0]))}
+    refitted = mx.impacts(quadratic, fitted(), AT, "mu", prefit=prefit)
+    linear = mx.impacts(quadratic, fitted(), AT, "mu", prefit=prefit, linear=True)
+    for name in ("postfit_down", "postfit_up", "prefit_down", "prefit_up", "linear", "pulls", "constraints"):
+        np.testing.assert_allclose(getattr(linear, name), getattr(refitted, name), rtol=1e-8)
+    assert np.all(linear.valid)
+    assert str(linear) == str(refitted)
+    alone = mx.impacts(quadratic, fitted(), AT, "mu", "nu[1]", linear=True)
+    assert np.isnan(alone.prefit_up[0])
+    with pytest.raises(ValueError, match=r"linear=True takes errors='hesse'"):
+        mx.impacts(quadratic, fitted(), AT, "mu", linear=True, errors="minos")
+    slope = jax.jit(
+        lambda at: mx.impacts(quadratic, mx.fit(quadratic, {"mu": 0.0, "nu": jnp.zeros(2)}, at), at, "mu", linear=True)
+    )
+    np.testing.assert_allclose(slope(AT).postfit_up, linear.postfit_up, rtol=1e-8, equal_nan=True)
+
+
 def skewed(p, n):
     """mu + nu is a Poisson mean, nu a Poisson mean of its own."""
     both = p["mu"] + p["nu"]

@@ -14,7 +14,6 @@ _BYTES = {"cpu": 2**28, "gpu": 2**32, "tpu": 2**32}  # of the matrices of one bl
 _FEW = 2  # up to this many lanes run one after another, because unbatched loops compile in half the time
 _COPIES = 12  # matrices held by a search or a fit
 _VECTORS = 200  # held by a search without matrices
-_WITHOUT = 8
 
 
 def in_blocks(one: Callable[..., Any], lanes: tuple[PyTree, ...], n: int, *, with_matrices: bool = True) -> Any:
@@ -24,7 +23,7 @@ def in_blocks(one: Callable[..., Any], lanes: tuple[PyTree, ...], n: int, *, wit
     count = arrays[0].shape[0]
     if is_on_host():
         return flow.vmap(one)(*lanes)
-    numbers = _COPIES * n**2 if with_matrices else max(_COPIES * n**2 // _WITHOUT, n * _VECTORS)
+    numbers = _COPIES * n**2 if with_matrices else min(_COPIES * n**2, _VECTORS * n)
     max_lanes = max(1, _BYTES.get(jax.default_backend(), 2**32) // (numbers * jnp.result_type(float).itemsize))
     if count <= _FEW:
         return jax.lax.map(lambda lane: one(*lane), lanes)

@@ -60,7 +60,7 @@ def _search_lines(
         aim = Aim(rows, base.astype(dtype), direction, xp.ones((), dtype), lane.rise.astype(dtype))
         return search(minimum, aim, skip | ~is_usable, robust)
 
-    return in_blocks(one, (lanes, skip), minimum.x.size)
+    return in_blocks(one, (lanes, skip), minimum.x.size, with_matrices=robust)
 
 
 def _with_both_variances(minimum: Minimum, rows: Array, lanes: Lanes) -> Minimum:

@@ -123,6 +123,7 @@ def impacts(
     *,
     prefit: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
     errors: Literal["hesse", "minos"] = "hesse",
+    linear: bool = False,
     refit: bool = False,
 ) -> Impacts:
     """The impact of each nuisance parameter on the parameter of interest `poi`: the shift of `poi` when the nuisance
@@ -142,13 +143,16 @@ def impacts(
         its constraint; for a vector parameter, arrays of its shape, or numbers. The constraints of an `mx.Joint`
         provide their own; values given here take precedence.
     - `errors`: the errors after the fit: `"hesse"`, or `"minos"` for asymmetric errors.
+    - `linear`: if `True`, impacts to first order alone, from the covariance, for thousands of parameters: no fit is
+        repeated, and the impacts up and down are those of `linear`, of opposite sign. `status` is then that of the
+        fit.
     - `refit`: if `True`, a result that is not valid is fitted again first. Otherwise it raises an error.
 
     **Returns:** an `Impacts`. If a refit fails, or a nuisance parameter would leave its bounds, this impact is NaN and
     has its own status; the others are not affected.
 
     **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, a `poi` among the nuisance parameters, errors
-    before the fit that are not positive, an invalid result.
+    before the fit that are not positive, an invalid result, errors of MINOS with `linear=True`.
 
     **Warns** if the result belongs to other data or another likelihood: the given ones are then fitted first.
     """
@@ -161,7 +165,11 @@ def impacts(
         raise TypeError(f"prefit must be a dict of name: (value, error), got {type(prefit).__name__}")
     prefit_by_name = _prefit_of_constraints(checked, index) | dict(prefit or {})
     center, width = _prefit_arrays(result, prefit_by_name, target[0], index)
+    if linear and errors != "hesse":
+        raise ValueError("impacts: linear=True takes errors='hesse', the covariance alone")
     result, down, up = _errors(checked, index, errors)
+    if linear:
+        return _linear_impacts(result, index, target[0], center, width)
     refits = _refits(checked._replace(result=result), _shifted(result, index, down, up, width))
     return _impacts_of(result, index, target[0], center, width, *refits)
 
@@ -191,14 +199,42 @@ def _impacts_of(
     x: Float[Array, "lanes n"],
     flat_status: Int[Array, " lanes"],
 ) -> Impacts:
-    at, status = jnp.array(index, int), flat_status.reshape(len(index), 4)
+    status = flat_status.reshape(len(index), 4)
     shift_of_poi = ravel(result.params)[1].nearest(x.reshape(*status.shape, -1) - result.values)[..., target]
     impact = jnp.where(status == int(Status.VALID), shift_of_poi, jnp.nan)
-    has_prefit = jnp.isfinite(width)
-    impact = jnp.where((jnp.arange(4) < 2) | has_prefit[:, None], impact, jnp.nan)
+    return _as_impacts(result, index, target, center, width, impact, status)
+
+
+@hosted
+def _linear_impacts(result: FitResult, index: tuple[int, ...], target: int, center: Array, width: Array) -> Impacts:
+    """The impacts to first order: moved by `d`, a parameter moves the target by `d` times covariance over variance."""
+    at = jnp.array(index, int)
+    linear, error = _linear(result, at, target)
+    before = linear * width / jnp.where(error > 0, error, 1.0)
+    impact = jnp.stack([-linear, linear, -before, before], axis=-1)
+    status = jnp.broadcast_to(result.status, impact.shape)
+    return _as_impacts(result, index, target, center, width, impact, status)
+
+
+def _linear(result: FitResult, at: Array, target: int) -> tuple[Array, Array]:
+    """The impacts to first order of the errors after the fit, and these."""
     assert result.covariance is not None
     error = result.errors[at]
-    linear = result.covariance.matrix[target, at] / jnp.where(error > 0, error, 1.0)
+    return result.covariance.matrix[target, at] / jnp.where(error > 0, error, 1.0), error
+
+
+def _as_impacts(
+    result: FitResult,
+    index: tuple[int, ...],
+    target: int,
+    center: Array,
+    width: Array,
+    impact: Float[Array, "k 4"],
+    status: Int[Array, "k 4"],
+) -> Impacts:
+    at, has_prefit = jnp.array(index, int), jnp.isfinite(width)
+    impact = jnp.where((jnp.arange(4) < 2) | has_prefit[:, None], impact, jnp.nan)
+    linear, error = _linear(result, at, target)
     return Impacts(
         postfit_down=impact[:, 0],
         postfit_up=impact[:, 1],
@@ -330,4 +366,4 @@ def _conditional_fits(
         conditional = refit_at(minimum, Hold(rows, held), minimum.space.clip(start), skip | ~is_usable, robust)
         return conditional.x, xp.where(is_usable, conditional.status, int(Status.OUTSIDE_BOUNDS))
 
-    return in_blocks(one, (*lanes, skip), minimum.x.size, with_matrices=False)
+    return in_blocks(one, (*lanes, skip), minimum.x.size, with_matrices=robust)

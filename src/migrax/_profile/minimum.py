@@ -12,7 +12,7 @@ from .._fit.objective import Theta, constant_of, objective, start_and_space
 from .._fit.traced import as_numpy
 from .._host import flow, xp
 from .._parameters.space import Space
-from .._solvers.flat import Differentiated
+from .._solvers.flat import MANY, Differentiated
 from .fitted import BLUR, Fitted, noise
 from .on_host import OnHost
 
@@ -75,7 +75,7 @@ class Minimum(NamedTuple):
         """The Hessian at the minimum times a vector."""
         fn = self.fn
         if isinstance(fn, Differentiated):
-            return fn.expansion(self.x)[2] @ direction
+            return fn.product_at(self.x)(direction) if self.x.size >= MANY else fn.expansion(self.x)[2] @ direction
         return jax.jvp(jax.grad(lambda x: fn(x, self.theta)), (self.x,), (direction,))[1]
 
     def near(self, x: Float[Array, " n"], held: Bool[Array, " n"]) -> Bool[Array, ""]:

@@ -295,4 +295,4 @@ def _sides(
         return search(minimum, aim, skip, robust)
 
     dtype = minimum.x.dtype
-    return in_blocks(one, (which, side.astype(dtype), rise.astype(dtype), skip), minimum.x.size)
+    return in_blocks(one, (which, side.astype(dtype), rise.astype(dtype), skip), minimum.x.size, with_matrices=robust)

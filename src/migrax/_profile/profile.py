@@ -297,7 +297,7 @@ def evaluate(
         is_valid = (status == int(Status.VALID)) & (fitted.result.valid if what == "scan" else minimum.valid)
         return xp.where(is_valid, value, xp.nan), xp.where(is_valid, x, xp.nan), status
 
-    value, points, status = in_blocks(one, (*lanes, skip), n)
+    value, points, status = in_blocks(one, (*lanes, skip), n, with_matrices=robust)
     rise = 2 * (value - minimum.fn(minimum.x, minimum.theta))
     value = value * 2 * fitted.result.up + minimum.constant
     return Points(value, rise, points, status, rise < -2 * minimum.lower)

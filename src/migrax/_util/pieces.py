@@ -74,13 +74,18 @@ def packing_for(jaxprs: Sequence[Any], arrays: Sequence[Any]) -> Packing | None:
 
 
 def joins_pieces(jaxpr: Any) -> bool:
-    """Whether anything in the jaxpr joins many pieces."""
+    """Whether the jaxpr joins many pieces, at once or a few at a time."""
+    return _num_joined(jaxpr) >= FEW
+
+
+def _num_joined(jaxpr: Any) -> int:
     inner = (called(e) if _is_jit(e) else None for e in jaxpr.eqns)
-    return any(map(_joins, jaxpr.eqns)) or any(call is not None and joins_pieces(call.jaxpr) for call in inner)
+    at_once = sum(len(e.invars) for e in jaxpr.eqns if _joins(e))
+    return at_once + sum(_num_joined(call.jaxpr) for call in inner if call is not None)
 
 
 def _joins(equation: Any) -> bool:
-    return equation.primitive.name in ("concatenate", "stack") and len(equation.invars) >= FEW
+    return equation.primitive.name in ("concatenate", "stack")
 
 
 def _is_jit(equation: Any) -> bool:
@@ -111,6 +116,11 @@ class _Flat:
         self.avals.append(var.aval)
         return len(self.avals) - 1
 
+    def _constant(self, literal: Any) -> int:
+        place = self._new(literal)
+        self.constants[place] = np.asarray(literal.val, literal.aval.dtype)
+        return place
+
     def _add(self, closed: Any, inputs: list[Any]) -> list[Any]:
         jaxpr = closed.jaxpr
         names = dict(zip(jaxpr.invars, inputs, strict=True))
@@ -120,6 +130,8 @@ class _Flat:
         read = lambda atom: atom if isinstance(atom, Literal) else names[atom]  # noqa: E731
         for equation in jaxpr.eqns:
             ins = [read(atom) for atom in equation.invars]
+            if _joins(equation):
+                ins = [self._constant(atom) if isinstance(atom, Literal) else atom for atom in ins]
             inner = called(equation) if _is_jit(equation) else None
             if inner is not None and _moves_pieces(inner.jaxpr):
                 outs = self._add(inner, ins)
@@ -175,6 +187,7 @@ class _Joined:
         self._starts: list[int] = [0]
         self._sources: list[int] = []  # places; those of packed vectors are negative
         self._joins: dict[int, np.ndarray] = {}  # the node's number: addresses
+        self._num_pieces: dict[int, int] = {}  # that were joined, by place
         if how is not None:
             self._begin(how)
         for i, node in enumerate(flat.nodes):
@@ -225,18 +238,20 @@ class _Joined:
         return self._flat.avals[node.ins[0]].dtype == self._flat.avals[node.outs[0]].dtype
 
     def _join(self, number: int, node: _Node) -> None:
-        pieces = [self._address(atom) for atom in node.ins]
-        strangers = [atom for atom, piece in zip(node.ins, pieces, strict=True) if piece is None]
-        if len(strangers) > len(pieces) // 4 or any(isinstance(atom, Literal) for atom in strangers):
+        count = sum(self._num_pieces.get(place, 1) for place in node.ins)
+        strangers = sum(place not in self._addresses for place in node.ins)
+        if strangers > count // 4 or sum(self._flat.avals[place].size for place in node.ins) > _LARGEST:
             return
-        if sum(self._flat.avals[place].size for place in node.ins) > _LARGEST:
+        found = [self._addresses[place] if place in self._addresses else self._add_source(place) for place in node.ins]
+        is_stack = node.equation.primitive.name == "stack"
+        axis = node.equation.params["axis" if is_stack else "dimension"]
+        addresses = (np.stack if is_stack else np.concatenate)(found, axis)
+        if len(self._sources_of(addresses)) > max(1, count // 4):
             return
-        found = [self._add_source(atom) if a is None else a for atom, a in zip(node.ins, pieces, strict=True)]
-        join = np.stack if node.equation.primitive.name == "stack" else np.concatenate
-        axis = node.equation.params["axis" if node.equation.primitive.name == "stack" else "dimension"]
-        addresses = join(found, axis)
-        if len(self._sources_of(addresses)) <= max(1, len(pieces) // 4):
-            self._joins[number] = self._addresses[node.outs[0]] = addresses
+        (place,) = node.outs
+        self._addresses[place], self._num_pieces[place] = addresses, count
+        if count >= FEW:
+            self._joins[number] = addresses
 
     def _sources_of(self, addresses: np.ndarray) -> np.ndarray:
         return np.unique(np.searchsorted(self._starts, np.ravel(addresses), side="right") - 1)
