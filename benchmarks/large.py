@@ -9,6 +9,10 @@ prior uncertainty of a bin is some 4 %, its Poisson error 1 %, so the data pull 
 with the same jitted value and gradient, where they finish. Each in a fresh process; `first` has everything after the
 data, compilation too, `warm` is the same again. `peak` is the memory of the process above that before the fit, which
 holds the templates.
+
+`workspace`: a workspace in pyhf's format of 50, 500 and 2,000 modifiers: reading, the first fit, and what follows it.
+`names`: the same likelihood of 100 bins with as many scalar parameters as names, and with one vector; the error of the
+signal strength.
 """
 
 import time
@@ -22,10 +26,12 @@ import optimistix as optx
 
 from ._common import Row, Table, clock, fresh, main, peak, reset_peak
 from ._contestants import mx
+from ._large_workspace import workspace
 
 SAMPLES, BINS = 10, 3000
 DENSE, SPARSE = (300, 1000, 4000), (300, 1000, 3000, 5000)
 TOUCHED = 60  # bins that a parameter of the sparse model moves
+MODIFIERS, NAMES = (50, 500, 2000), (50, 1000, 5000)
 LONGEST = 120.0  # seconds given to a peer
 POI, ALL, MINUIT, BFGS = "mx.fit, error of the POI", "mx.fit, all errors", "iminuit", "optx.BFGS"
 SAME = 1e-3  # of an error: how near two answers are
@@ -153,6 +159,57 @@ def bfgs(kind: str, n: int) -> Row:
     return row | {"failed": None if found.result == optx.RESULTS.successful else "no convergence"}
 
 
+def of_workspace(n: int) -> Row:
+    """In a fresh process."""
+    document = workspace(n)
+    row: Row = {"n": n}
+
+    def timed(what: str, call: Any) -> Any:
+        begun = time.perf_counter()
+        out = jax.block_until_ready(call())
+        row[what] = time.perf_counter() - begun
+        return out
+
+    before = reset_peak()
+    nll, params, data = timed("read_s", lambda: mx.io.from_pyhf(document))
+    result = timed("first_s", lambda: mx.fit(nll, params, data))
+    row["peak_gb"] = (peak() - before) / 1e3
+    timed("warm_s", lambda: mx.fit(nll, params, data))
+    timed("minos_s", lambda: mx.minos(nll, result, data, "mu"))
+    timed("profile_s", lambda: mx.profile(nll, result, data, "mu"))
+    timed("test_s", lambda: mx.hypotest(nll, params, data, "mu", 1.0))
+    timed("linear_s", lambda: mx.impacts(nll, result, data, "mu", linear=True))
+    timed("print_s", lambda: str(result))
+    row |= {"mu": float(result["mu"].value), "error": float(result["mu"].error)}
+    return row | {"failed": None if bool(result.valid) else result.message}
+
+
+def of_names(n: int, is_named: bool) -> Row:
+    """In a fresh process."""
+    rng, bins = np.random.default_rng(0), 100
+    table = jnp.asarray(0.02 * rng.normal(size=(n, bins)) / np.sqrt(n))
+    names = [f"t{i}" for i in range(n)]
+    bounds = {"lower": -5.0, "upper": 5.0}
+
+    def of_each(p: Any) -> Any:
+        return p["mu"] * 1000 * jnp.exp(jnp.stack([p[name] for name in names]) @ table)
+
+    def of_vector(p: Any) -> Any:
+        return p["mu"] * 1000 * jnp.exp(p["theta"] @ table)
+
+    nuisances = {name: mx.Parameter(0.0, **bounds) for name in names}
+    vector = {"theta": mx.Parameter(np.zeros(n), **bounds)}
+    params = {"mu": mx.Parameter(1.0, lower=0.0), **(nuisances if is_named else vector)}
+    prior = mx.NormalConstraint(names if is_named else "theta", jnp.ones(n))
+    nll = mx.Joint({"main": mx.PoissonNLL(of_each if is_named else of_vector), "prior": prior})
+    data = {"main": rng.poisson(1000, bins), "prior": np.zeros(n)}
+    times = [clock(lambda: mx.fit(nll, params, data, errors="mu").values) for _ in range(2)]
+    result = mx.fit(nll, params, data, errors="mu")
+    failed = None if bool(result.valid) else result.message
+    name = "names" if is_named else "one vector"
+    return {"n": n, "name": name, "first_s": times[0], "warm_s": times[1], "failed": failed}
+
+
 def _peer(run: Any, name: str, kind: str, n: int) -> Row:
     try:
         return fresh(run, kind, n, timeout=LONGEST) | {"name": name}
@@ -178,7 +235,10 @@ def measure() -> Row:
             rows += [{"kind": kind, "n": n} | row for row in some]
             print(f"{kind} {n}: " + "; ".join(f"{r['name']} {r.get('first_s', 0):.1f} s" for r in some), flush=True)
     failed = any(row["failed"] for row in rows if row["name"] in (POI, ALL))
-    return {"fits": rows, "migrax_failed": failed}
+    workspaces = [fresh(of_workspace, n) for n in MODIFIERS]
+    names = [fresh(of_names, n, is_named) for n in NAMES for is_named in (False, True)]
+    failed = failed or any(row["failed"] for row in workspaces + names)
+    return {"fits": rows, "workspaces": workspaces, "names": names, "migrax_failed": failed}
 
 
 def tables(record: Row) -> list[Table]:
@@ -191,9 +251,17 @@ def tables(record: Row) -> list[Table]:
     }
     columns |= {"peak_gb": "memory, GB", "gradients": "first, in gradients", "num_gradients": "gradients"}
     columns |= {"num_hessians": "Hessians", "mu": "POI", "error": "its error", "above": "NLL above", "failed": "failed"}
+    of_workspaces = {"n": "modifiers", "read_s": "read, s", "first_s": "first fit, s", "warm_s": "warm, s"}
+    of_workspaces |= {"minos_s": "MINOS of the POI, s", "profile_s": "profile, s", "test_s": "CLs, s"}
+    of_workspaces |= {"linear_s": "linear impacts, s", "print_s": "print, s", "peak_gb": "memory, GB"}
+    of_workspaces |= {"mu": "POI", "error": "its error", "failed": "failed"}
+    of_names = {"n": "parameters", "name": "", "first_s": "first, s", "warm_s": "warm, s", "failed": "failed"}
     return [
         Table(f"{kind} effects, 10 processes, 3,000 bins", [r for r in record["fits"] if r["kind"] == kind], columns)
         for kind in ("dense", "sparse")
+    ] + [
+        Table("a workspace in pyhf's format, 3,000 bins", record["workspaces"], of_workspaces),
+        Table("names, and one vector", record["names"], of_names),
     ]
 
 
@@ -207,7 +275,8 @@ def check() -> list[str]:
         off = abs(float(one["mu"].error / every["mu"].error) - 1)
         if not (bool(one.valid) and bool(every.valid) and apart < 1e-6 and off < 1e-4):
             wrong.append(f"{kind}: the error of the POI alone is {off:.2g} away, its value {apart:.2g} errors")
-    return wrong
+    rows = [of_workspace(30), of_names(40, True), of_names(40, False)]
+    return wrong + [str(row["failed"]) for row in rows if row["failed"]]
 
 
 if __name__ == "__main__":

@@ -163,6 +163,10 @@ def test_impacts(tmp_path):
         np.testing.assert_allclose(found[name]["postfit_up"], up, rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(found[name]["linear"], linear, rtol=1e-6, atol=1e-9)
     assert sum(name in done.stdout for name in found) == 1
+    run("impacts", HS3, "--linear", "--json", tmp_path / "linear.json")
+    first_order = json.loads((tmp_path / "linear.json").read_text())["impacts"]
+    for name, linear in zip(exact.names, exact.linear, strict=True):
+        np.testing.assert_allclose(first_order[name]["postfit_up"], linear, rtol=1e-6, atol=1e-9)
 
 
 def test_a_patch_of_a_set(tmp_path):

@@ -293,11 +293,12 @@ def _left_out(study: PullStudy, n_valid: int) -> str:
 @click.option(
     "--top", type=click.IntRange(min=1), default=20, show_default=True, help="How many of the largest are shown."
 )
+@click.option("--linear", is_flag=True, help="To first order, from the covariance, without refits.")
 @click.option("--plot", "plot_to", type=PictureFile(), help="Draw pulls and impacts there.")
-def impacts(problem: Problem, json_to: Any, poi: str | None, top: int, plot_to: Path | None) -> None:
+def impacts(problem: Problem, json_to: Any, poi: str | None, top: int, linear: bool, plot_to: Path | None) -> None:
     """Rank nuisance parameters by their impact."""
     name = problem.poi(poi)
-    ranked = impacts_of(problem.nll, _minimum(problem, json_to), problem.data, name)
+    ranked = impacts_of(problem.nll, _minimum(problem, json_to), problem.data, name, linear=linear)
     sizes = np.fmax(np.abs(np.asarray(ranked.postfit_up)), np.abs(np.asarray(ranked.postfit_down)))
     order = np.argsort(-np.nan_to_num(sizes))
     fields = ("postfit_down", "postfit_up", "prefit_down", "prefit_up", "linear", "pulls", "constraints")
