@@ -94,8 +94,8 @@ MUTATIONS = (
     Mutation(
         "MINOS: the height of a crossing",
         "_profile/crossing_newton.py",
-        "aside, 0.5 * z**2, s, f, g)",
-        "aside, 0.5 * abs(z), s, f, g)",
+        "off_axis, 0.5 * z**2, s, f, g)",
+        "off_axis, 0.5 * abs(z), s, f, g)",
         "tests/test_minos.py",
     ),
     Mutation(

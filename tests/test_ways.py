@@ -12,6 +12,7 @@ import pytest
 import migrax as mx
 from migrax._fit import evaluated
 from migrax._fit.objective import prepare_params
+from migrax._fit.traced import inputs_of, traced
 from migrax._host.ways import forced_to
 from problems import COUNTS, EVENTS, JOINT, MIXTURE, PROBLEMS, expected, mixture
 
@@ -325,8 +326,8 @@ class TestWhatAProgramNeverRuns:
             return 0.5 * jnp.sum((y - p["f"]) ** 2)
 
         data = jnp.asarray(np.random.default_rng(1).normal(0, 1, 300_000))
-        plan = evaluated.traced(*(inputs := _prepared(nll, {"f": 0.5}, data)), False)
-        kept = plan.at(evaluated.inputs_of(*inputs))
+        plan = traced(*(inputs := _prepared(nll, {"f": 0.5}, data)), False)
+        kept = plan.at(inputs_of(*inputs))
         assert kept is not None
         assert plan._kept[0].expansion.cost > 0.5
         assert plan._way(plan._kept[0], 40) == "kernels"
@@ -338,8 +339,8 @@ class TestWhatAProgramNeverRuns:
             z = d[:, None] - d[None, :]
             return (p["m"] - jnp.mean(jnp.exp(-0.5 * z**2) * jnp.cos(z) / (1 + jnp.abs(z)))) ** 2
 
-        plan = evaluated.traced(*(inputs := _prepared(nll, {"m": 0.0}, EVENTS)), False)
-        assert plan.at(evaluated.inputs_of(*inputs)) is not None
+        plan = traced(*(inputs := _prepared(nll, {"m": 0.0}, EVENTS)), False)
+        assert plan.at(inputs_of(*inputs)) is not None
         assert plan._kept[0].expansion.nbytes < 10 * EVENTS.nbytes
 
 
