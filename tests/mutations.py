@@ -99,6 +99,13 @@ MUTATIONS = (
         "tests/test_minos.py",
     ),
     Mutation(
+        "names: where the pieces of a join are",
+        "_util/pieces.py",
+        "np.ravel(addresses) + shift[of_source]",
+        "np.ravel(addresses) - shift[of_source]",
+        "tests/test_pieces.py",
+    ),
+    Mutation(
         "CLs: divided by the p-value of the background",
         "_hypotest/limit_curve.py",
         "return log_sb - (log_b if level.cls else 0.0) - level.log_alpha",
