@@ -104,6 +104,8 @@ def test_pack_a_tree():
     for a, b in zip(numbers(unpack(small)), numbers(tree), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
+    with_key = {"key": jax.random.key(1), "a": [jnp.asarray(0.0)] * 40 + [jnp.asarray(True)] * 40}
+    assert jnp.all(jax.random.key_data(unpack(pack(with_key))["key"]) == jax.random.key_data(with_key["key"]))
     few = {"a": jnp.ones(3)}
     assert pack(few) is few
 
@@ -248,3 +250,13 @@ def test_programs_do_not_grow_with_the_number_of_names():
     # More than 256 parameters have a Hessian in blocks: other operations, but no more of them.
     assert equations(100) == equations(200)
     assert equations(300) == equations(600)
+
+
+def test_keys_of_random_numbers_among_the_data():
+    def nll(p, d):
+        return 0.5 * jnp.sum((jnp.stack([p[name] for name in NAMES]) - jax.random.normal(d["key"], (N,))) ** 2)
+
+    result = mx.fit(nll, dict.fromkeys(NAMES, 0.1), {"key": jax.random.key(0), "other": [1.0, 2.0]})
+    assert bool(result.valid)
+    at = np.array([result.names.index(name) for name in NAMES])
+    np.testing.assert_allclose(result.values[at], jax.random.normal(jax.random.key(0), (N,)), rtol=1e-9)

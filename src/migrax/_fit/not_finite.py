@@ -36,7 +36,7 @@ def find_not_finite(data: PyTree, status: Array) -> tuple[Int[Array, "2"], tuple
     def find() -> Array:
         entry, start = none[0], 0
         for a in _join_small([a for _, a in arrays]):
-            if np.issubdtype(a.dtype, np.inexact):
+            if jnp.issubdtype(a.dtype, jnp.inexact):
                 bad = xp.ravel(~xp.isfinite(flow.stop_gradient(a)))
                 entry_here = start + xp.argmax(bad).astype(none.dtype)
                 entry = xp.where((entry < 0) & xp.any(bad), entry_here, entry)

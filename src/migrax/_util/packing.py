@@ -99,12 +99,16 @@ def packing_of(arrays: Sequence[Any], is_used: Callable[[int], bool]) -> Packing
     avals = tuple(jax.ShapeDtypeStruct(np.shape(a), a.dtype) for a in arrays)
     small: dict[Any, list[int]] = {}
     for i, aval in enumerate(avals):
-        if aval.dtype.kind in "biuf" and aval.size <= _SMALL and is_used(i):
+        if _is_number(aval.dtype) and aval.size <= _SMALL and is_used(i):
             small.setdefault(aval.dtype, []).append(i)
     vectors = [tuple(members) for members in small.values() if len(members) >= FEW]
     together = {i for members in vectors for i in members}
     vectors += [(i,) for i in range(len(avals)) if i not in together and is_used(i)]
     return Packing(avals, tuple(vectors))
+
+
+def _is_number(dtype: Any) -> bool:
+    return isinstance(dtype, np.dtype) and dtype.kind in "biuf"  # keys of random numbers have dtypes of their own
 
 
 def _joined(arrays: list[Any]) -> Any:
