@@ -53,7 +53,7 @@ def rejoined(fn: Callable[..., Any], *trees: PyTree) -> Callable[..., Any]:
         function, given = eqx.combine(jax.tree.unflatten(treedef, leaves), static)
         return function(*given)
 
-    closed = jax.make_jaxpr(flat)(*leaves)
+    closed: Any = jax.make_jaxpr(flat)(*leaves)
     if not joins_pieces(closed.jaxpr):
         return fn
     shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in closed.jaxpr.invars]
