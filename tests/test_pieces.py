@@ -260,3 +260,31 @@ def test_keys_of_random_numbers_among_the_data():
     assert bool(result.valid)
     at = np.array([result.names.index(name) for name in NAMES])
     np.testing.assert_allclose(result.values[at], jax.random.normal(jax.random.key(0), (N,)), rtol=1e-9)
+
+
+def test_effects_are_kept():
+    """They run, although nothing needs them."""
+    seen = []
+
+    def nll(p, d):
+        jax.debug.callback(lambda a: seen.append(float(a)), p["t3"])
+        return jnp.sum((jnp.stack([p[name] for name in NAMES]) - d) ** 2)
+
+    assert bool(mx.fit(nll, dict.fromkeys(NAMES, 0.1), AUX).valid)
+    jax.effects_barrier()
+    assert seen
+
+
+def test_empty_pieces():
+    def nll(p, d):
+        nothing = jnp.concatenate([jnp.atleast_1d(p[name])[:0] for name in NAMES])
+        none = jnp.concatenate([d["none"][str(i)] for i in range(N)])
+        rest = jnp.stack([p[name] for name in NAMES]) - d["y"]
+        return jnp.sum(rest**2) + jnp.sum(nothing) + jnp.sum(none)
+
+    data = {"y": AUX, "none": {str(i): np.zeros(0) for i in range(N)}}
+    for fit in (mx.fit, jax.jit(mx.fit, static_argnums=0)):
+        result = fit(nll, dict.fromkeys(NAMES, 0.1), data)
+        assert bool(result.valid)
+        at = np.array([result.names.index(name) for name in NAMES])
+        np.testing.assert_allclose(result.values[at], AUX, rtol=1e-9)

@@ -121,7 +121,8 @@ def at_the_minimum(
         usable = xp.isfinite(v) if moves is None else xp.isfinite(v) & moves[:, None] & moves[None, :]
         return Own(xp.where(usable, v, 0.0))
     covariance = xp.where(xp.isfinite(covariance), covariance, 0.0)
-    factor = 1 / slopes if moves is None else xp.where(moves, 1 / slopes, 0.0)
+    steep = slopes != 0 if moves is None else moves & (slopes != 0)
+    factor = xp.where(steep, 1 / xp.where(steep, slopes, 1.0), 0.0)
     return Shared(covariance, factor, _taken(covariance, rows) * factor[None, :])
 
 

@@ -54,7 +54,7 @@ def rejoined(fn: Callable[..., Any], *trees: PyTree) -> Callable[..., Any]:
         return function(*given)
 
     closed: Any = jax.make_jaxpr(flat)(*leaves)
-    if not joins_pieces(closed.jaxpr):
+    if closed.effects or not joins_pieces(closed.jaxpr):  # what has an effect must run, needed or not
         return fn
     shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in closed.jaxpr.invars]
     return Rejoined(eqx.filter(fn, eqx.is_array), jax.make_jaxpr(_Joined(_Flat(closed)))(*shapes))
@@ -62,7 +62,9 @@ def rejoined(fn: Callable[..., Any], *trees: PyTree) -> Callable[..., Any]:
 
 def packing_for(jaxprs: Sequence[Any], arrays: Sequence[Any]) -> Packing | None:
     """The packing of the arrays of jaxprs of `(x, *arrays)`; `None` where they neither take many arrays nor join many
-    pieces, so that `packed` gains nothing."""
+    pieces, so that `packed` gains nothing, and where one has effects, which must run, needed or not."""
+    if any(closed.effects for closed in jaxprs):
+        return None
     if len(arrays) < 2 * FEW and not any(joins_pieces(closed.jaxpr) for closed in jaxprs):
         return None
     used: set[int] = set()
@@ -148,7 +150,7 @@ def _moves_pieces(jaxpr: Any) -> bool:
 
 
 def _in_more_axes(a: np.ndarray, p: Any) -> np.ndarray | None:
-    if np.prod(p["shape"], dtype=int) != a.size:
+    if a.size == 0 or np.prod(p["shape"], dtype=int) != a.size:
         return None
     shape = [1] * len(p["shape"])
     for axis, size in zip(p["broadcast_dimensions"], a.shape, strict=True):
@@ -246,7 +248,7 @@ class _Joined:
         is_stack = node.equation.primitive.name == "stack"
         axis = node.equation.params["axis" if is_stack else "dimension"]
         addresses = (np.stack if is_stack else np.concatenate)(found, axis)
-        if len(self._sources_of(addresses)) > max(1, count // 4):
+        if addresses.size == 0 or len(self._sources_of(addresses)) > max(1, count // 4):
             return
         (place,) = node.outs
         self._addresses[place], self._num_pieces[place] = addresses, count
