@@ -15,6 +15,7 @@ from .._host.trips import TooLong
 from .._host.ways import Way, forced
 from .._solvers.flat import MANY, Differentiated, WithJacobian
 from .._util.background import Repeats
+from .._util.jaxprs import used_inputs
 from .._util.packing import Packing
 from .._util.typing import PyTree
 from .kernels import Kernels
@@ -101,7 +102,11 @@ class Traced:
         self._closed, self._gradient, self._residuals = objective, gradient, residuals
         self._has_constant, self.is_twice_differentiable = has_constant, is_twice_differentiable
         self._packing = packing
-        self._used = [] if objective is None else _used((objective, residuals))
+        self._used = (
+            []
+            if objective is None
+            else used_inputs([closed for closed in (objective, residuals) if closed is not None])
+        )
         self._lock = threading.Lock()
         self._kept: list[_AtData] = []  # at the data of the last calls, the newest first
         self._kernels: Kernels | None = None
@@ -265,14 +270,3 @@ class _Plans:
 
 
 _PLANS = _Plans()
-
-
-def _used(jaxprs: tuple[Any, ...]) -> list[int]:
-    """Which inputs after the first a value depends on: the starts of parameters that float are not among them."""
-    used: set[Any] = set()
-    for closed in jaxprs:
-        if closed is not None:
-            jaxpr = closed.jaxpr
-            read = {id(v) for e in jaxpr.eqns for v in e.invars} | {id(v) for v in jaxpr.outvars}
-            used.update(i for i, v in enumerate(jaxpr.invars[1:]) if id(v) in read)
-    return sorted(used)

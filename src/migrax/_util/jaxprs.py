@@ -37,6 +37,17 @@ def called(equation: Any) -> Any:
     return next((equation.params[key] for key in _CALLED if key in equation.params), None)
 
 
+def used_inputs(jaxprs: Sequence[Any]) -> list[int]:
+    """Which inputs after the first anything in these closed jaxprs depends on: the starts of parameters that float are
+    not among them."""
+    used: set[int] = set()
+    for closed in jaxprs:
+        jaxpr = closed.jaxpr
+        read = {id(v) for e in jaxpr.eqns for v in e.invars} | {id(v) for v in jaxpr.outvars}
+        used.update(i for i, v in enumerate(jaxpr.invars[1:]) if id(v) in read)
+    return sorted(used)
+
+
 def evaluate(equation: Any, operands: Sequence[Any]) -> Sequence[Any]:
     """The outputs of one equation of a jaxpr at values of its inputs."""
     bound = equation.primitive.get_bind_params(equation.params)

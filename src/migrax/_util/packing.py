@@ -1,7 +1,7 @@
 """Many small arrays as a few vectors: a program takes, differentiates and carries each array on its own."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -84,7 +84,7 @@ def pack(tree: PyTree) -> PyTree:
     arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
     if len(arrays) < 2 * FEW:
         return tree
-    packing = packing_of(arrays, lambda i: True)
+    packing = packing_of(arrays, range(len(arrays)))
     rest = tuple(_ARRAY if eqx.is_array(leaf) else leaf for leaf in leaves)
     return Packed(packing(arrays), packing, treedef, rest)
 
@@ -94,16 +94,16 @@ def unpack(tree: PyTree) -> PyTree:
     return tree.tree() if isinstance(tree, Packed) else tree
 
 
-def packing_of(arrays: Sequence[Any], is_used: Callable[[int], bool]) -> Packing:
-    """Packs small arrays of one dtype into one vector, if there are many; `is_used(i)`: whether array `i` is needed."""
+def packing_of(arrays: Sequence[Any], used: Collection[int]) -> Packing:
+    """Packs small arrays of one dtype into one vector, if there are many; `used`: which arrays are needed."""
     avals = tuple(jax.ShapeDtypeStruct(np.shape(a), a.dtype) for a in arrays)
     small: dict[Any, list[int]] = {}
     for i, aval in enumerate(avals):
-        if _is_number(aval.dtype) and aval.size <= _SMALL and is_used(i):
+        if _is_number(aval.dtype) and aval.size <= _SMALL and i in used:
             small.setdefault(aval.dtype, []).append(i)
     vectors = [tuple(members) for members in small.values() if len(members) >= FEW]
     together = {i for members in vectors for i in members}
-    vectors += [(i,) for i in range(len(avals)) if i not in together and is_used(i)]
+    vectors += [(i,) for i in range(len(avals)) if i not in together and i in used]
     return Packing(avals, tuple(vectors))
 
 

@@ -17,7 +17,7 @@ from jax import lax
 from jax.extend.core import Literal, jaxpr_as_fun
 from jaxtyping import Array
 
-from .jaxprs import called, evaluate
+from .jaxprs import called, evaluate, used_inputs
 from .packing import FEW, Packing, packing_of
 from .typing import PyTree
 
@@ -67,12 +67,7 @@ def packing_for(jaxprs: Sequence[Any], arrays: Sequence[Any]) -> Packing | None:
         return None
     if len(arrays) < 2 * FEW and not any(joins_pieces(closed.jaxpr) for closed in jaxprs):
         return None
-    used: set[int] = set()
-    for closed in jaxprs:
-        jaxpr = closed.jaxpr
-        read = {id(v) for e in jaxpr.eqns for v in e.invars} | {id(v) for v in jaxpr.outvars}
-        used.update(i for i, v in enumerate(jaxpr.invars[1:]) if id(v) in read)
-    return packing_of(arrays, used.__contains__)
+    return packing_of(arrays, set(used_inputs(jaxprs)))
 
 
 def joins_pieces(jaxpr: Any) -> bool:
