@@ -22,7 +22,7 @@ NAMES = (
         "toys_scaling",
         "hypotest",
     ),
-    *("workspace", "workspace_limit", "limit_scaling", "workspace_scaling", "large"),
+    *("workspace", "workspace_limit", "limit_scaling", "workspace_scaling", "large", "shards"),
 )
 
 

@@ -54,7 +54,7 @@ def test_fitted_parameters_are_written_into_it():
 
 
 def test_the_command_line_takes_it(tmp_path):
-    from migrax._cli.commands import main
+    from migrax._cli import main
 
     path = tmp_path / "workspace.json"
     path.write_text(json.dumps(emptied("measurement")))

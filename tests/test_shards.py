@@ -18,9 +18,9 @@ import pytest
 import hs3
 import migrax as mx
 from command_line import run as command
+from migrax._stores.batch_file import digest
+from migrax._stores.claims import EXPIRED, Claims
 from migrax._toys import scheduler
-from migrax._toys.batch_file import digest
-from migrax._toys.claims import EXPIRED, Claims
 from toy_jobs import same, started
 
 TEMPLATE = jnp.array([3.0, 8.0, 5.0])
@@ -153,7 +153,7 @@ class TestFaults:
     def test_foreign(self, stores, tmp_path):
         """The study that most of the stores are of counts, whatever their order."""
         run(tmp_path / "foreign", key=jax.random.key(4), shard=(1, SHARDS))
-        fault = r"foreign is of another study than .*0: likelihood, parameters, key"
+        fault = r"foreign is of another study than .*0: other toys"
         with pytest.raises(ValueError, match=fault):
             mx.merge([*stores, tmp_path / "foreign"], tmp_path / "all")
         assert len(merged_but(fault, [tmp_path / "foreign", *stores], tmp_path / "all")) == N
@@ -288,8 +288,8 @@ class TestOpenStore:
 
 class TestClaims:
     def test_says_for_whom_it_waits(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(scheduler, "_LOOK", 0.01)
-        monkeypatch.setattr(scheduler, "_TELL", 0.02)
+        monkeypatch.setattr(scheduler, "LOOK", 0.01)
+        monkeypatch.setattr(scheduler, "TELL", 0.02)
         run(tmp_path, n=2 * SIZE)
         (tmp_path / "batch-000001.npz").unlink()
         claim = tmp_path / ".claim-000001"
@@ -326,7 +326,7 @@ class TestClaims:
     def test_two_jobs_share_the_work(self, tmp_path, reference):
         """Both return all fits, and no batch is fitted twice."""
         written, results = [], {}
-        write = mx._toys.store.Store.write
+        write = mx._stores.store.Store.write
 
         def counted(self, i, fits):
             written.append(i)
@@ -334,7 +334,7 @@ class TestClaims:
 
         run(tmp_path / "toys", n=SIZE, batch_size=SIZE)  # compiled
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(mx._toys.store.Store, "write", counted)
+            patch.setattr(mx._stores.store.Store, "write", counted)
             jobs = [threading.Thread(target=lambda k=k: results.update({k: run(tmp_path / "both")})) for k in range(2)]
             for job in jobs:
                 job.start()

@@ -30,8 +30,8 @@ Likelihoods      `PoissonNLL`, `BinnedNLL`, `TemplateNLL` with `Counts`; `LeastS
                  `SparseEffects` for thousands of parameters;
                  `effective` for weighted events; `sample`, `asimov`, `goodness_of_fit`, `GoodnessOfFit`
 Toys             `fit_toys` of `Toys`, or of any data with a leading axis, `reduce_toys`; stores of them: `open_store`,
-                 `merge`, `ToyStore`; `pull_study`, `PullStudy`; `coverage_study`, `CoverageStudy`; `bias`, `Bias`;
-                 `bootstrap`, `Bootstrap`
+                 `merge`, `ToyStore`, `StudyStore`, `StatisticStore`; `pull_study`, `PullStudy`; `coverage_study`,
+                 `CoverageStudy`; `bias`, `Bias`; `bootstrap`, `Bootstrap`
 Hypotheses       `hypotest`, `HypoTest`; `discovery`, `Discovery`; `upper_limit`, `UpperLimit`, `LimitStatus`;
                  `interval`, `Interval`; `look_elsewhere`, `LookElsewhere`; by `Asymptotic` or `Toys`, with the
                  statistics `QTilde`, `QMu`, `Q0`, `TMu`, `TMuTilde`

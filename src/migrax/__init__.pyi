@@ -62,6 +62,13 @@ from ._solvers import (
     NewtonCG as NewtonCG,
     Simplex as Simplex,
 )
+from ._stores.merge import merge as merge
+from ._stores.open_store import (
+    StatisticStore as StatisticStore,
+    StudyStore as StudyStore,
+    ToyStore as ToyStore,
+    open_store as open_store,
+)
 from ._studies import (
     Bias as Bias,
     Bootstrap as Bootstrap,
@@ -74,8 +81,6 @@ from ._studies import (
 )
 from ._toys.fit_toys import fit_toys as fit_toys, reduce_toys as reduce_toys
 from ._toys.goodness_of_fit import GoodnessOfFit as GoodnessOfFit, goodness_of_fit as goodness_of_fit
-from ._toys.merge import merge as merge
-from ._toys.open_store import ToyStore as ToyStore, open_store as open_store
 from ._toys.sample import asimov as asimov, sample as sample
 from ._toys.source import Toys as Toys
 from ._util.cache import cache as cache

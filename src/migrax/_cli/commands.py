@@ -1,4 +1,4 @@
-"""The commands: `fit`, `minos`, `limit`, `toys`, `merge`, `impacts`."""
+"""The commands `fit`, `minos`, `toys`, `merge`, `impacts`."""
 
 import dataclasses
 import json
@@ -9,24 +9,23 @@ from typing import Any
 
 import click
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .. import plot
 from .._fit.result import FitResult
-from .._hypotest import LimitStatus, UpperLimit, hypotest, upper_limit
-from .._hypotest.cells import words
-from .._hypotest.toy_limit import check_toys
+from .._fit.status import Status
 from .._profile.impacts import Impacts, impacts as impacts_of
-from .._profile.levels import probability, rise
+from .._profile.levels import rise
 from .._profile.minos import minos as minos_of
+from .._stores.merge import merge as merge_stores
+from .._stores.open_store import StatisticStore, StudyStore
+from .._stores.shard import batches_of
+from .._stores.store import size_of_batches
 from .._studies import PullStudy, pull_study
 from .._toys.fit_toys import batches_in, fit_toys
-from .._toys.merge import merge as merge_stores
-from .._toys.shard import batches_of
 from .._toys.source import Toys
-from .._toys.store import size_of_batches
 from ..io.saved import load as load_result, save as save_result
+from .group import main
 from .options import InFile, JsonFile, OutFile, PictureFile, Shard, checked, refuse, refused
 from .output import ended, of_fit, picture, plain, told
 from .problem import Problem, on_a_file
@@ -37,17 +36,6 @@ _SAVED = (
 )
 
 _PULLS = 36  # parameters whose pulls are drawn
-
-
-@click.group(epilog="Exit codes: 0; 1: a file that is not right; 2: wrong usage; 3: what was found is not valid.")
-@click.version_option(package_name="migrax")
-def main() -> None:
-    """Maximum-likelihood fits of pyhf workspaces and HS3 documents.
-
-    Tables go to the terminal; --json writes the numbers. In float64.
-    """
-    # unlike the library, a program may choose the precision
-    jax.config.update("jax_enable_x64", True)
 
 
 @main.command()
@@ -109,74 +97,6 @@ def _level(cl: float) -> str:
     percent = 100 * (cl if cl < 1 else math.erf(deviations / 2**0.5))
     plural = "" if deviations == 1 else "s"
     return f"MINOS errors: at a confidence level of {percent:.6g} %, {deviations:.4g} standard deviation{plural}"
-
-
-@main.command()
-@on_a_file
-@click.option("--poi", help="The parameter of interest; default: the file's.")
-@click.option("--cl", default=0.95, show_default=True, callback=checked(probability), help="Confidence level.")
-@click.option("--cls/--no-cls", default=True, help="CLs, or the p-value of the signal alone.")
-@click.option(
-    "--toys", type=click.IntRange(min=1), help="By that many toys of each hypothesis, not by asymptotic formulas."
-)
-@click.option("--seed", default=0, show_default=True, help="Of the toys.")
-@click.option("--plot", "plot_to", type=PictureFile(), help="Draw CLs against the parameter there.")
-def limit(
-    problem: Problem,
-    json_to: Any,
-    poi: str | None,
-    cl: float,
-    cls: bool,
-    toys: int | None,
-    seed: int,
-    plot_to: Path | None,
-) -> None:
-    """Find the upper limit on the signal, observed and expected."""
-    name = problem.poi(poi)
-    calculator = None
-    if toys is not None:
-        calculator = Toys(toys, jax.random.key(seed), progress=True)
-        try:
-            check_toys((), calculator, 1 - cl, "limit")
-        except ValueError as error:
-            refuse(f"--toys {toys}: {error}")
-    limits = upper_limit(problem.nll, problem.params, problem.data, name, cl=cl, cls=cls, calculator=calculator)
-    status, expected_status = LimitStatus(int(limits.status)), [LimitStatus(int(s)) for s in limits.expected_status]
-    statuses = {status, *expected_status}
-    is_valid = statuses <= {LimitStatus.FOUND, LimitStatus.NONE_ALLOWED}
-    numbers = {
-        "poi": name,
-        "cl": cl,
-        "cls": cls,
-        "observed": limits.observed,
-        "expected": limits.expected,
-        "observed_error": limits.observed_error,
-        "expected_error": limits.expected_error,
-        "status": words(status),
-        "expected_status": [words(s) for s in expected_status],
-        "fitted": limits.best,
-        "valid": is_valid,
-    }
-    if limits.scales is not None:
-        numbers["scales"] = {name: float(scale) for name, scale in limits.scales.items()}
-    note = f"\nNone allowed: {name} is excluded without a signal already" * (LimitStatus.NONE_ALLOWED in statuses)
-    told(f"{limits}{note}", numbers, json_to)
-    if plot_to is not None:
-        _draw_scan(problem, limits, plot_to)
-    ended(is_valid)
-
-
-def _draw_scan(problem: Problem, limits: UpperLimit, plot_to: Path) -> None:
-    """Draw CLs up to somewhat above the limits."""
-    ends = np.append(np.asarray(limits.expected), np.asarray(limits.observed))
-    if not np.any(np.isfinite(ends)):
-        click.echo("No picture: there is no limit to draw CLs up to.", err=True)
-        return
-    values = jnp.linspace(0.0, 1.2 * float(np.nanmax(ends)), 41)
-    upper = limits.free.upper[limits.free.names.index(limits.name)]
-    test_at = lambda mu: hypotest(problem.nll, problem.params, problem.data, limits.name, mu)  # noqa: E731
-    tests = jax.jit(lambda v: jax.lax.map(test_at, v))(values[values <= upper])
-    picture(plot_to, lambda ax: plot.cls_scan(tests, ax, cl=limits.cl))
 
 
 @main.command()
@@ -247,7 +167,7 @@ def toys(
 @click.option("--leave-out", is_flag=True, help="Take what is right, and leave out the rest.")
 @click.option("--json", "json_to", type=JsonFile(), help="Write the numbers there; - is the terminal.")
 def merge(stores: tuple[Path, ...], into: Path, leave_out: bool, json_to: Any) -> None:
-    """Join the stores of the shards of one study of toys."""
+    """Join the stores of the shards of one study of toys, or of one limit by toys."""
     with warnings.catch_warnings(record=True) as left_out:
         warnings.simplefilter("always")
         try:
@@ -256,8 +176,16 @@ def merge(stores: tuple[Path, ...], into: Path, leave_out: bool, json_to: Any) -
             raise click.ClickException(str(error).replace("merge(..., leave_out=True)", "--leave-out")) from None
     for warning in left_out:
         click.echo(str(warning.message), err=True)
+    if isinstance(merged, StudyStore):
+        told(merged, {"studies": [_of_study(study) for study in merged.studies]}, json_to)
+        return
     numbers = {"toys": len(merged), "of": merged.n, "valid": int(np.sum(merged.valid)), "missing": merged.missing}
     told(merged, numbers | {"names": merged.names, "values": merged.values}, json_to)
+
+
+def _of_study(study: StatisticStore) -> dict[str, Any]:
+    numbers = {"what": study.what, "toys": len(study), "of": study.n, "missing": study.missing}
+    return numbers | {"statistic": study.values, "status": [Status(int(s)).name for s in study.status]}
 
 
 def _draw_pulls(study: PullStudy, ax: Any) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import numpy as np
 
-from .._toys.shard import check_shard
+from .._stores.shard import check_shard
 
 
 def refuse(message: str) -> NoReturn:
@@ -59,6 +60,25 @@ class Shard(click.ParamType):
             return check_shard(tuple(map(int, parts)))
         except ValueError:
             self.fail(f"{value!r} is no i/n with i from 0 to n - 1, such as 3/100", param, ctx)
+
+
+class Values(click.ParamType):
+    """`low:high:number`, evenly spaced values, or a list of values separated by commas: an array."""
+
+    name = "low:high:number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            if ":" not in value:
+                return np.array([float(text) for text in value.split(",")])
+            low, high, number = value.split(":")
+            return np.linspace(float(low), float(high), int(number))
+        except ValueError:
+            self.fail(
+                f"{value!r} is neither low:high:number, such as 0.5:3:11, nor values, such as 0.5,1,2", param, ctx
+            )
 
 
 class OutFile(click.Path):

@@ -20,6 +20,7 @@ from .._fit.result import FitResult
 from .._fit.status import Status
 from .._fit.traced import as_numpy
 from .._host import xp
+from .._host.evaluated import evaluated
 from .._host.xp import on_host
 from .._likelihoods.base import AbstractLikelihood
 from .._parameters.space import ravel, resolve_at, update
@@ -72,10 +73,45 @@ class _ToyFits(NamedTuple):
     status: Int[np.ndarray, " toys"]
 
 
+class Shared:
+    """What the batches of the toys of one hypothesis share: how many toys each has, so that all are one program, and
+    what must not depend on the batch, so that the last bits of a toy do not, either."""
+
+    def __init__(self, toys: Toys, batch: int):
+        self.toys, self.batch = toys, batch
+        self._source: Source | None = None
+        self._hessians: dict[bytes, np.ndarray] = {}
+
+    def part(self, nll: Any, origin: PyTree, toys: Toys, data: PyTree) -> Source:
+        """Returns the source of some neighbouring ones of all toys."""
+        if self._source is None:
+            self._source = source(nll, origin, Toys(self.toys.n, toys.key, origin, first=self.toys.first), data)
+        begin = toys.first - self.toys.first
+        return self._source.only(np.arange(begin, begin + toys.n))
+
+    def hessian(self, nll: Any, point: PyTree, x: Float[np.ndarray, " n"], data: PyTree, up: Array) -> np.ndarray:
+        """Returns the expected Hessian at the point with the values `x`."""
+        assert self._source is not None
+        if x.tobytes() not in self._hessians:
+            self._hessians[x.tobytes()] = np.asarray(expected_hessian(nll, point, self._source, data, up))
+        return self._hessians[x.tobytes()]
+
+
 class Ensemble:
     """The toys of one hypothesis and their fits. Not available inside `jax.jit`."""
 
-    def __init__(self, nll: Any, origin: PyTree, data: PyTree, toys: Toys, index: tuple[int, ...], progress: Shown):
+    def __init__(
+        self,
+        nll: Any,
+        origin: PyTree,
+        data: PyTree,
+        toys: Toys,
+        index: tuple[int, ...],
+        progress: Shown,
+        shared: Shared | None = None,
+    ):
+        """`shared`: for one batch of the toys of a hypothesis, what it has from the others."""
+        self.shared = shared
         self.nll, self.data, self.index, self.progress = nll, data, index, progress
         self.mesh = toys.mesh
         self.toys = Toys(toys.n, toys.key, origin, first=toys.first)
@@ -84,6 +120,18 @@ class Ensemble:
         self.x = np.asarray(x)
         self._source: Source | None = None
         self.free = self._fit(None)
+
+    def statistic(
+        self, statistic: AbstractStatistic, values: Float[Array, " k"], near: PyTree = None
+    ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
+        """Returns the statistic of each toy and its status. `near`: parameters of a fit at `values` (see `rise`)."""
+        rise, status = self.rise(values, near)
+        best = self.free.values
+        at_zero = np.zeros_like(rise)
+        if statistic.tilde and np.any(best[:, 0] < 0):
+            at_zero, status_at_zero = self.rise(jnp.zeros_like(values))
+            status = np.where((best[:, 0] < 0) & (status == 0), status_at_zero, status)
+        return _evaluate(statistic, *to_jax((best[:, 0], np.asarray(values)[0], rise, at_zero, status)))
 
     def rise(self, values: Float[Array, " k"], near: PyTree = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns -2 log of the likelihood ratio of each toy with the parameters of interest at `values`, and a status.
@@ -137,7 +185,7 @@ class Ensemble:
 
     def _evaluated(self, values: Float[np.ndarray, " k"]) -> _ToyFits:
         """The likelihood at `values`, if there are no other parameters to fit."""
-        point = _moved(self.toys.params, self._at(values))
+        point = moved(self.toys.params, self._at(values))
         nll = logs(self.nll, (point,), self.toys, self.data, self.toys.params)[0]
         # infinite for a toy that is impossible at this value, so that the ratio is infinite, too
         status = np.where(np.isfinite(nll) | (nll == np.inf), int(Status.VALID), int(Status.NOT_FINITE))
@@ -171,15 +219,19 @@ class Ensemble:
             nll, origin, toys, data = inputs
             up = check_up(0.5)
             if self._source is None:
-                self._source = source(nll, origin, toys, data)
+                of_batch = source if self.shared is None else self.shared.part
+                self._source = of_batch(nll, origin, toys, data)
             toy_source = self._source
             begin = self._at(values) if start is None else start
             x = begin if begin.ndim == 1 else self._at(values)  # that of full fits, and of the metric
-            hessian = np.asarray(expected_hessian(nll, _moved(origin, x), toy_source, data, up))
+            if self.shared is None:
+                n, hessian = toy_source.n, np.asarray(expected_hessian(nll, moved(origin, x), toy_source, data, up))
+            else:
+                n, hessian = self.shared.batch, self.shared.hessian(nll, moved(origin, x), x, data, up)
             held, covariance = hold(nll, origin, hessian, self.index, values)
             params = held.start(x, self.space)
-            batch_plan = plan(toy_source.n, toy_source.toy_bytes, self.x.size, mesh)
-            batch_plan = batch_plan.of_size(min(toy_source.n, batch_plan.size))
+            batch_plan = plan(n, toy_source.toy_bytes, self.x.size, mesh)
+            batch_plan = batch_plan.of_size(min(n, batch_plan.size))._replace(reproducible=self.shared is not None)
             toy_source = toy_source if numbers is None else toy_source.only(numbers)
             starts = np.broadcast_to(begin, (toy_source.n, self.x.size))
             return Job(held, params, toy_source, starts, covariance, up, False, None, None, mesh), batch_plan, None
@@ -192,7 +244,15 @@ class Ensemble:
         return _ToyFits(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def _moved(params: PyTree, x: Float[np.ndarray, " n"]) -> PyTree:
+@evaluated
+def _evaluate(
+    statistic: AbstractStatistic, best: Array, value: Array, rise: Array, at_zero: Array, status: Array
+) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
+    q = statistic.of(best, value, rise, at_zero)
+    return jnp.where(status == int(Status.VALID), q, jnp.nan), status
+
+
+def moved(params: PyTree, x: Float[np.ndarray, " n"]) -> PyTree:
     with on_host():
         moved: Any = update(as_numpy(params), xp.asarray(x))
     return to_jax(moved)

@@ -19,21 +19,23 @@ from .._profile.fitted import Fitted
 from .._profile.levels import probability
 from .._profile.minos import minos
 from .._toys.source import Toys
+from .._util.arrays import to_jax
 from .._util.frames import lane_frame
 from .._util.result import AbstractTabled, names_of, refuse_traced
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
 from .asymptotic import Asymptotic
 from .cells import number, reason, scales_line, with_its_error, words
-from .ensemble import Ensemble, Shown
+from .ensemble import Shown
 from .hypotest import check_kinds
 from .lanes import counted, limit_words, rows_of, table_of
 from .limit_status import LimitStatus
-from .noisy_root import Heights, Root, find_roots
+from .noisy_root import Heights, Root, find_roots, roots_between
 from .statistics import Q0, AbstractStatistic, QMu, TMu, poi_positions
+from .stored import Hypotheses
 from .test import free_fit
-from .toy_limit import check_toys, heights, one_error
-from .toys import drawn_at, p_value, statistic_of, unweighted
+from .toy_limit import check_toys, check_values, heights, one_error
+from .toys import drawn_at, p_value, unweighted
 from .weights import Scales, scales_of, warn_if_off
 
 if TYPE_CHECKING:
@@ -147,6 +149,7 @@ def interval(
     cl: float = 0.6827,
     kind: Kind = "central",
     calculator: Asymptotic | Toys | None = None,
+    values: ArrayLike | None = None,
     solver: optx.AbstractMinimiser[Any, Any, Any] | None = None,
     covariance: Covariance | ArrayLike | None = None,
 ) -> Interval:
@@ -176,6 +179,8 @@ def interval(
     - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`: `n` toys are drawn and fitted at each of about
         ten values of the parameter. With toys it is not available inside `jax.jit` and `jax.vmap`, and has no
         derivative.
+    - `values`: with toys, the values of the parameter at which they are made, on both sides of the fitted one, as for
+        `mx.upper_limit`.
     - `solver`, `covariance`: for the free fit to the data, as for `mx.fit`.
 
     **Returns:** an `Interval`; an end that is not found is NaN, with a status that says why.
@@ -188,6 +193,7 @@ def interval(
     cl = probability(cl)
     if kind not in ("central", "feldman-cousins"):
         raise ValueError(f"kind must be 'central' or 'feldman-cousins', got {kind!r}")
+    check_values(values, calculator, "interval", -np.inf, np.inf)
     if isinstance(calculator, Toys):
         check_toys((likelihood, params, data), calculator, _end_p_value(cl, kind), "interval")
     free, factors = free_fit(likelihood, params, data, "interval", solver, covariance)
@@ -195,7 +201,8 @@ def interval(
     if len(index) != 1:
         raise ValueError(f"interval is of one parameter, got {[free.result.names[i] for i in index]}")
     if isinstance(calculator, Toys):
-        return _by_toys(free, index, cl, kind, calculator)
+        bounds = (float(free.result.lower[index]), float(free.result.upper[index]))
+        return _by_toys(free, index, cl, kind, calculator, check_values(values, calculator, "interval", *bounds))
     if kind != "central":
         raise ValueError("kind='feldman-cousins' needs toys: calculator=mx.Toys(1000, jax.random.key(0))")
     warn_if_off(free, index, factors, "interval")
@@ -235,7 +242,14 @@ def _end_p_value(cl: float, kind: str) -> float:
     return 1 - cl if kind == "feldman-cousins" else 0.5 * (1 - cl)
 
 
-def _by_toys(fitted: Fitted, index: tuple[int, ...], cl: float, kind: str, calculator: Toys) -> Interval:
+def _by_toys(
+    fitted: Fitted,
+    index: tuple[int, ...],
+    cl: float,
+    kind: str,
+    calculator: Toys,
+    given: Float[np.ndarray, " m"] | None,
+) -> Interval:
     free, i = fitted.result, index[0]
     best, name = free.values[i], free.names[i]
     if not bool(free.valid):
@@ -248,7 +262,8 @@ def _by_toys(fitted: Fitted, index: tuple[int, ...], cl: float, kind: str, calcu
         statistics = {sign: TMu() if kind == "feldman-cousins" else one_sided[sign] for sign in (-1, 1)}
         searches = [_IntervalEnd(fitted, index, sign, statistics[sign], p_end, calculator) for sign in (-1, 1)]
         with Shown(calculator.progress) as progress:
-            roots = [search.end(error, progress) for search in searches]
+            hypotheses = Hypotheses(fitted.nll, fitted.data, index, progress, free.errors)
+            roots = [search.end(error, hypotheses, given) for search in searches]
     if any(root.status == LimitStatus.NONE_ALLOWED for root in roots):  # the interval is empty
         roots = [Root(np.nan, np.nan, LimitStatus.NONE_ALLOWED)] * 2
     ends = [
@@ -270,27 +285,37 @@ class _IntervalEnd(NamedTuple):
     p_end: float
     calculator: Toys
 
-    def end(self, error: float, progress: Shown) -> Root:
-        """Searches for the crossing. `error`: that of the parameter, for the first guesses."""
+    def end(self, error: float, hypotheses: Hypotheses, given: Float[np.ndarray, " m"] | None) -> Root:
+        """Searches for the crossing. `error`: that of the parameter, for the first guesses. `given`: the values at
+        which toys are made, if there is no search."""
         best, bound = self._best, self._bound
         if bound == best:
             return Root(np.nan, np.nan, LimitStatus.BEYOND_BOUND)
+        if given is not None:
+            distances = {self.sign * (float(v) - best): float(v) for v in given}
+            seen = {d: self.evaluate(v, hypotheses) for d, v in distances.items() if d > 0}
+            return roots_between(seen, abs(bound - best), 1)[0]
         z = float(-np.log(self.p_end)) ** 0.5 + 0.5  # slightly above the quantile of a normal estimate
         first_distances = [0.7 * z * error, z * error]
         return find_roots(
-            lambda d: self.evaluate(d, progress), first_distances, abs(bound - best), -float(np.log(self.p_end)), 1
+            lambda d: self.evaluate(self._value(d), hypotheses),
+            first_distances,
+            abs(bound - best),
+            -float(np.log(self.p_end)),
+            1,
         )[0]
 
-    def evaluate(self, distance: float, progress: Shown) -> Heights:
+    def _value(self, distance: float) -> float:
         best, bound = self._best, self._bound
-        value = bound if distance >= abs(bound - best) else best + self.sign * distance
+        return bound if distance >= abs(bound - best) else best + self.sign * distance
+
+    def evaluate(self, value: float, hypotheses: Hypotheses) -> Heights:
         values = jnp.asarray([value], self.fitted.result.values.dtype)
         q = self.statistic.at(self.fitted, self.poi, values)
         if not bool(q.valid):
             return Heights(np.full(1, np.nan), np.full(1, np.nan))
-        (toys,) = drawn_at(self.calculator, (q.conditional,))
-        ensemble = Ensemble(self.fitted.nll, q.conditional, self.fitted.data, toys, self.poi, progress)
-        toy_statistics = unweighted(*statistic_of(self.statistic, ensemble, values))
+        (toys,) = drawn_at(self.calculator, (hypotheses.settled(self.calculator, q.conditional),))
+        toy_statistics = unweighted(*to_jax(hypotheses.ensemble(toys).statistic(self.statistic, values)))
         p, p_error = p_value(toy_statistics, q.value)
         return heights(p[None], p_error[None], toy_statistics, float(np.log(self.p_end)))
 

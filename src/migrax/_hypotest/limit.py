@@ -33,7 +33,7 @@ from .limit_status import LimitStatus
 from .ratio import ratio
 from .statistics import AbstractStatistic, QMu, QTilde, poi_positions
 from .test import Test, free_fit
-from .toy_limit import check_toys, toy_limits
+from .toy_limit import check_toys, check_values, toy_limits
 from .toys import as_calculator
 from .weights import Scales, scales_of, warn_if_off
 
@@ -165,6 +165,7 @@ def upper_limit(
     cls: bool = True,
     statistic: AbstractStatistic | None = None,
     calculator: Asymptotic | Toys | None = None,
+    values: ArrayLike | None = None,
     solver: optx.AbstractMinimiser[Any, Any, Any] | None = None,
     covariance: Covariance | ArrayLike | None = None,
 ) -> UpperLimit:
@@ -189,6 +190,8 @@ def upper_limit(
     - `calculator`: `mx.Asymptotic()`, the default, or `mx.Toys(n, key)`: `n` toys are drawn and fitted at each of about
         ten values of the parameter. With toys it is not available inside `jax.jit` and `jax.vmap`, and has no
         derivative.
+    - `values`: with toys, the values of the parameter at which they are made, in place of a search: a limit is found
+        between two of them, as if the log of its p-value were a straight line. The jobs of a shard need them.
     - `solver`, `covariance`: for the free fit to the data, as for `mx.fit`.
 
     **Returns:** an `UpperLimit`; a limit that is not found is NaN, with a status that says why.
@@ -202,6 +205,7 @@ def upper_limit(
     if not isinstance(statistic, QTilde | QMu):
         raise TypeError(f"an upper limit needs mx.QTilde() or mx.QMu(), got {type(statistic).__name__}")
     cl = probability(cl)
+    check_values(values, calculator, "upper_limit", -np.inf, np.inf)
     if isinstance(calculator, Toys):
         check_toys((likelihood, params, data), calculator, 1 - cl, "upper_limit")
     free, factors = free_fit(likelihood, params, data, "upper_limit", solver, covariance)
@@ -213,7 +217,9 @@ def upper_limit(
     free = free._replace(result=conditional.free)
     warn_if_off(free, index, factors, "upper_limit")
     if isinstance(calculator, Toys):
-        limits = toy_limits(Test(statistic, free, index, alternative, alternative), conditional, cl, cls, calculator)
+        given = check_values(values, calculator, "upper_limit", float(alternative[0]), float(free.result.upper[index]))
+        test = Test(statistic, free, index, alternative, alternative)
+        limits = toy_limits(test, conditional, cl, cls, calculator, given)
         return _result(free.result, index[0], cl, cls, *limits)
     asimov_reference = reference(free, conditional)
     problem = LimitProblem(

@@ -22,10 +22,11 @@ from .._util.result import AbstractTabled, names_of, refuse_traced
 from .._util.typing import PyTree
 from . import formulas
 from .cells import number, with_its_error
-from .ensemble import Ensemble, Shown, is_traced
+from .ensemble import Shown, is_traced
 from .hypotest import check_kinds
 from .statistics import Q0
-from .toys import drawn_at, statistic_of
+from .stored import Hypotheses
+from .toys import drawn_at
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -177,11 +178,12 @@ def look_elsewhere(
     signal_name, scanned_name = names(params)[positions_of(params, poi)], pick(params, where)[0][0].name
     observed, status, origin = _of_data(likelihood, params, data, poi, where, points)
     with Shown(toys.progress) as progress:
-        by_point = [_of_toys(likelihood, fix(origin, where, v), data, poi, toys, progress) for v in points]
+        hypotheses = Hypotheses(likelihood, data, (positions_of(fix(origin, where, points[0]), poi),), progress)
+        by_point = [_of_toys(hypotheses, fix(origin, where, v), toys, f", {scanned_name} = {v:.6g}") for v in points]
     q = np.stack([values for values, _ in by_point])
     is_valid = np.all(np.stack([s for _, s in by_point]) == int(Status.VALID), axis=0)
     q = q[:, is_valid]
-    largest = np.full(toys.n, np.nan)
+    largest = np.full(toys.part.n, np.nan)
     largest[is_valid] = np.max(q, axis=0)
     return _result(points, observed, status, q, largest, float(level), signal_name, scanned_name)
 
@@ -228,13 +230,10 @@ def _of_data(
     return np.asarray(values), np.asarray(status), origin
 
 
-def _of_toys(
-    nll: Any, origin: PyTree, data: PyTree, poi: Where, toys: Toys, progress: Shown
-) -> tuple[np.ndarray, np.ndarray]:
+def _of_toys(hypotheses: Hypotheses, origin: PyTree, toys: Toys, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns q_0 of each toy at one point, and its status."""
-    index = (positions_of(origin, poi),)
-    (toys_here,) = drawn_at(toys, (origin,))
-    values, status = statistic_of(Q0(), Ensemble(nll, origin, data, toys_here, index, progress), jnp.zeros(1))
+    (toys_here,) = drawn_at(toys, (hypotheses.settled(toys, origin),))
+    values, status = hypotheses.ensemble(toys_here, where).statistic(Q0(), jnp.zeros(1))
     return np.asarray(values), np.asarray(status)
 
 

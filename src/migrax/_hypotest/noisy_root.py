@@ -83,6 +83,35 @@ def find_roots(look: Callable[[float], Heights], first: list[float], end: float,
     return [_search(seen, look, j, end, reach, top) for j in range(curves)]
 
 
+def roots_between(seen: dict[float, Heights], end: float, curves: int) -> list[Root]:
+    """Returns the crossing of zero of each curve between given distances, where the log of the p-value is taken as a
+    straight line. The error of a root is that of the curve, as the p-values of neighbours fluctuate together."""
+    return [_between(seen, end, j) for j in range(curves)]
+
+
+def _between(seen: dict[float, Heights], end: float, j: int) -> Root:
+    points = _points(seen, j)
+    unknown = [d for d, heights in seen.items() if not np.isfinite(heights.value[j])]
+    low = max((p for p in points if p.height > 0), default=None)
+    high = min((p for p in points if low is None or p.distance > low.distance), default=None)
+    if low is None:
+        if high is not None and high.distance == 0:
+            return _no_root(LimitStatus.NONE_ALLOWED)
+        return _no_root(LimitStatus.FIT_FAILED if unknown else LimitStatus.OUTSIDE_VALUES)
+    if high is None:
+        if low.distance >= end:
+            return _no_root(LimitStatus.BEYOND_BOUND)
+        return _no_root(
+            LimitStatus.FIT_FAILED if any(d > low.distance for d in unknown) else LimitStatus.OUTSIDE_VALUES
+        )
+    if any(low.distance < d < high.distance for d in unknown):
+        return _no_root(LimitStatus.FIT_FAILED)
+    slope = -_Bracket(low, high).chord
+    share = low.height / (low.height - high.height)
+    error = (1 - share) * low.error + share * high.error
+    return Root(low.distance + low.height / slope, error / slope, LimitStatus.FOUND)
+
+
 def _search(
     seen: dict[float, Heights], look: Callable[[float], Heights], j: int, end: float, reach: float, top: float
 ) -> Root:

@@ -1,11 +1,12 @@
 """Upper limits by toys. The toys of the alternative and their free fits are shared by all values that are tried."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr, ndtri
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from .._fit.hesse import hesse
 from .._fit.result import FitResult
@@ -13,24 +14,32 @@ from .._fit.status import Status
 from .._parameters.space import update
 from .._profile.fitted import Fitted
 from .._toys.source import Toys
+from .._util.arrays import to_jax
 from .._util.typing import PyTree
 from . import formulas
-from .ensemble import Ensemble, Shown, is_traced
+from .ensemble import Shown, is_traced
 from .limit_status import LimitStatus
-from .noisy_root import Heights, find_roots
+from .noisy_root import Heights, Root, find_roots, roots_between
 from .ratio import Ratio
+from .stored import Hypotheses
 from .test import Test, alternative_point
-from .toys import ToyStatistics, ToyTest, drawn_at, expected, p_value, ratio_error, statistic_of, unweighted
+from .toys import ToyStatistics, ToyTest, drawn_at, expected, p_value, ratio_error, unweighted
 
 _FEWEST = 5  # toys expected beyond the quantile of the level
 
 
 def toy_limits(
-    alternative: Test, conditional: Ratio, cl: float, cls: bool, calculator: Toys
+    alternative: Test,
+    conditional: Ratio,
+    cl: float,
+    cls: bool,
+    calculator: Toys,
+    given: Float[np.ndarray, " m"] | None = None,
 ) -> tuple[Float[Array, "6"], Int[Array, "6"], Float[Array, "6"]]:
     """Returns the observed limit and the five expected ones, their statuses and standard errors.
 
-    `alternative`: the test of the alternative; `conditional`: the conditional fit to the data there.
+    `alternative`: the test of the alternative; `conditional`: the conditional fit to the data there. `given`: the
+    values at which toys are made; default: those of a search.
     """
     statistic, fitted, index, (start,), _ = alternative
     (nll, free, data), origin = fitted, float(start)
@@ -39,28 +48,60 @@ def toy_limits(
         return jnp.full(6, jnp.nan), jnp.full(6, int(LimitStatus.FIT_FAILED)), jnp.full(6, jnp.nan)
     log_level = float(np.log(1 - cl))
     with Shown(calculator.progress) as progress:
-        tested_toys, alternative_toys = drawn_at(calculator, (point, point))
-        of_alternative = Ensemble(nll, point, data, alternative_toys, index, progress)
+        hypotheses = Hypotheses(nll, data, index, progress, free.errors)
+        point = hypotheses.settled(calculator, point)
+        of_alternative = hypotheses.ensemble(drawn_at(calculator, (point, point))[1])
 
-        def look(distance: float) -> Heights:
-            values = jnp.asarray([origin + distance], free.values.dtype)
+        def look_at(value: float) -> Heights:
+            values = jnp.asarray([value], free.values.dtype)
             q = statistic.at(fitted, index, values)
             if not bool(q.valid):
                 return Heights(np.full(6, np.nan), np.full(6, np.nan))
-            tested = Ensemble(nll, q.conditional, data, tested_toys, index, progress)
+            near = hypotheses.settled(calculator, q.conditional)
+            of_tested = hypotheses.ensemble(drawn_at(calculator, (near,))[0])
             test = ToyTest(
-                *(
-                    unweighted(*statistic_of(statistic, toys, values, q.conditional))
-                    for toys in (tested, of_alternative)
-                )
+                *(unweighted(*to_jax(e.statistic(statistic, values, near))) for e in (of_tested, of_alternative))
             )
             return _heights(test, q.value, cls, log_level)
 
         end = float(free.upper[index[0]]) - origin
+        look = lambda distance: look_at(origin + distance)  # noqa: E731
+        if given is not None:
+            roots = roots_between({float(v) - origin: look_at(float(v)) for v in given}, end, 6)
+            return _limits(roots, origin)
         guesses = _guesses(fitted, index[0], origin, 1 - cl)
         roots = find_roots(look, guesses if cls else [0.0, *guesses], end, -log_level, 6)
+    return _limits(roots, origin)
+
+
+def _limits(roots: list[Root], origin: float) -> tuple[Float[Array, "6"], Int[Array, "6"], Float[Array, "6"]]:
     limits, errors = (jnp.asarray(a) for a in zip(*((origin + r.distance, r.error) for r in roots), strict=True))
     return limits, jnp.asarray([int(r.status) for r in roots]), errors
+
+
+def check_values(
+    values: ArrayLike | None, calculator: Any, what: str, low: float, high: float
+) -> Float[np.ndarray, " m"] | None:
+    """Returns the given values at which toys are made, in ascending order.
+
+    **Raises:** `ValueError` for values that are not finite or not between `low` and `high`, without toys, and for a
+    shard without values.
+    """
+    if values is None:
+        if isinstance(calculator, Toys) and calculator.shard is not None:
+            raise ValueError(
+                f"{what} by toys searches among values that depend on all toys, and a shard has some of them: give the "
+                f"values at which all jobs make toys, {what}(..., values=[...])"
+            )
+        return None
+    if not isinstance(calculator, Toys):
+        raise ValueError(f"{what}: values= are those at which toys are made: calculator=mx.Toys(n, key)")
+    given = np.unique(np.asarray(values, float))
+    if given.size == 0 or np.ndim(values) != 1 or not np.all(np.isfinite(given)):
+        raise ValueError(f"{what}: values must be numbers in one axis, got {values!r}")
+    if given[0] < low or given[-1] > high:
+        raise ValueError(f"{what}: values must be between {low:.6g} and {high:.6g}, got {given[0]:g} to {given[-1]:g}")
+    return given
 
 
 def check_toys(inputs: PyTree, calculator: Toys, level: float, what: str) -> None:

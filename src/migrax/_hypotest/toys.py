@@ -19,9 +19,10 @@ from .._util.result import AbstractResult, names_of
 from .._util.typing import PyTree
 from . import formulas
 from .asymptotic import Asymptotic
-from .ensemble import Ensemble, Shown, is_traced, logs, traced
+from .ensemble import Shown, is_traced, logs, traced
 from .ratio import Ratio
 from .statistics import AbstractStatistic, StatisticValue
+from .stored import Hypotheses
 from .test import AbstractCalculator, Errors, PValues, Test, alternative_point
 
 _UNLIKELY = 6.0  # limit on the distance of the mean weight from 1, in standard errors, if the likelihood is a density
@@ -126,7 +127,7 @@ def _p_values(
 
 def _no_toys(calculator: Toys, status: Int[Array, ""], dtype: Any) -> ToyTest:
     """Returns failed toys, because without valid fits to the data there is no point to draw from."""
-    shape = (3 if calculator.importance else 1, calculator.n)
+    shape = (3 if calculator.importance else 1, calculator.part.n)
     failed = ToyStatistics(jnp.full(shape, jnp.nan, dtype), jnp.ones(shape, dtype), jnp.full(shape, status))
     return ToyTest(failed, failed)
 
@@ -221,13 +222,17 @@ def toy_test(test: Test, points: tuple[PyTree, PyTree], calculator: Toys) -> Toy
     """
     statistic, (nll, free, data), index, values, _ = test
     origins = (*points, free.params) if calculator.importance else points
-    drawn = drawn_at(calculator, origins)
     if is_traced(nll, origins, data, calculator.key, values):
+        _refuse_kept(calculator)
+        drawn = drawn_at(calculator, origins)
         q, status = traced(nll, drawn, data, statistic, index, values)
     else:
         with Shown(calculator.progress) as progress:
-            ensembles = (Ensemble(nll, toys.params, data, toys, index, progress) for toys in drawn)
-            statistics = [statistic_of(statistic, ensemble, values, points[0]) for ensemble in ensembles]
+            hypotheses = Hypotheses(nll, data, index, progress, free.errors)
+            origins = tuple(hypotheses.settled(calculator, at, is_free=i == 2) for i, at in enumerate(origins))
+            drawn = drawn_at(calculator, origins)
+            statistics = [hypotheses.ensemble(toys).statistic(statistic, values, origins[0]) for toys in drawn]
+            drawn = [toys.part for toys in drawn]
         q, status = to_jax(tuple(np.stack(arrays) for arrays in zip(*statistics, strict=True)))
     if not calculator.importance:
         return _both(q, status)
@@ -241,29 +246,13 @@ def toy_test(test: Test, points: tuple[PyTree, PyTree], calculator: Toys) -> Toy
 def drawn_at(calculator: Toys, origins: tuple[PyTree, ...]) -> list[Toys]:
     """Returns the toys to draw at each point, with a separate key for each."""
     keys = [jax.random.fold_in(calculator.key, i) for i in range(len(origins))]
-    n, first, mesh = calculator.n, calculator.first, calculator.mesh
-    return [Toys(n, key, at, first=first, mesh=mesh) for key, at in zip(keys, origins, strict=True)]
+    how = {name: getattr(calculator, name) for name in ("first", "mesh", "store", "shard", "batch_size")}
+    return [Toys(calculator.n, key, at, **how) for key, at in zip(keys, origins, strict=True)]
 
 
-def statistic_of(
-    statistic: AbstractStatistic, ensemble: Ensemble, values: Float[Array, " k"], near: PyTree = None
-) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
-    """Returns the statistic of each toy and its status. `near`: parameters of a fit at `values` (`Ensemble.rise`)."""
-    rise, status = ensemble.rise(values, near)
-    best = ensemble.free.values
-    at_zero = np.zeros_like(rise)
-    if statistic.tilde and np.any(best[:, 0] < 0):
-        at_zero, status_at_zero = ensemble.rise(jnp.zeros_like(values))
-        status = np.where((best[:, 0] < 0) & (status == 0), status_at_zero, status)
-    return _evaluate(statistic, *to_jax((best[:, 0], np.asarray(values)[0], rise, at_zero, status)))
-
-
-@evaluated
-def _evaluate(
-    statistic: AbstractStatistic, best: Array, value: Array, rise: Array, at_zero: Array, status: Array
-) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
-    q = statistic.of(best, value, rise, at_zero)
-    return jnp.where(status == int(Status.VALID), q, jnp.nan), status
+def _refuse_kept(calculator: Toys) -> None:
+    if calculator.is_kept:
+        raise TypeError("mx.Toys(store=, shard=) are for calls outside of jax.jit, jax.vmap and jax.grad")
 
 
 @hosted

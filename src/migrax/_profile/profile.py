@@ -1,6 +1,7 @@
 """Profiles and scans: the likelihood along one or two parameters, with the others refitted or held."""
 
 import math
+import os
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from .._util.typing import PyTree
 from .branches import Points, follow
 from .conditional_covariance import conditional_shift
 from .fitted import Fitted, fitted
+from .kept_points import Keep
 from .minimum import Hold, at_minimum
 from .on_host import direct
 from .refit import refit as refit_at
@@ -109,6 +111,9 @@ def profile(
     *,
     sigmas: float = 2.0,
     refit: bool = False,
+    store: str | os.PathLike[str] | None = None,
+    shard: tuple[int, int] | None = None,
+    batch_size: int | None = None,
 ) -> Profile:
     """The profile likelihood along one or two parameters: the NLL minimised over all others at each point of a grid.
 
@@ -127,16 +132,24 @@ def profile(
     - `sigmas`: how far evenly spaced points extend to both sides of the fitted value, in units of its error; they stay
         within the bounds.
     - `refit`: if `True`, a result that is not valid is fitted again first. Otherwise it raises an error.
+    - `store`: a folder in which finished points are kept: the same call goes on after an interruption, several jobs may
+        share it, and `mx.merge` joins those of jobs on several machines. All of them are given the same result, to the
+        last bit: saved by one of them (`mx.save`), and loaded by the others. See `mx.open_store`.
+    - `shard`: `(i, n)`, with i from 0 to n - 1: only the i-th of n parts of the values of the first parameter.
+    - `batch_size`: the number of values of the first parameter that are fitted and stored together.
 
-    **Returns:** a `Profile`. A point whose fit fails has its own status and is NaN; the others are not affected.
+    **Returns:** a `Profile`, of the whole grid or of the shard. A point whose fit fails has its own status and is NaN;
+    the others are not affected.
 
     **Raises:** `ValueError`, `TypeError` for unknown or fixed parameters, an empty grid, values outside the bounds, an
-    invalid result.
+    invalid result; for a shard out of range, a store that is damaged, or one inside `jax.jit`. `OSError` for a store
+    that cannot be written.
 
     **Warns** if the NLL is below the minimum of the result at any point: fit again from there. Inside `jax.jit` check
     `Profile.new_minimum` instead.
     """
-    return _profile_or_scan(fitted(nll, result, data, "profile", refit), where, grid, sigmas, "profile")
+    keep = Keep.of(store, shard, batch_size)
+    return _profile_or_scan(fitted(nll, result, data, "profile", refit), where, grid, sigmas, "profile", keep)
 
 
 def scan(
@@ -162,15 +175,20 @@ def scan(
     return _profile_or_scan(fitted(nll, result, data, "scan", refit), where, grid, sigmas, "scan")
 
 
-def _profile_or_scan(fitted: Fitted, where: Where, grid: Any, sigmas: float, what: str) -> Profile:
+def _profile_or_scan(
+    fitted: Fitted, where: Where, grid: Any, sigmas: float, what: str, keep: Keep | None = None
+) -> Profile:
     index, result = fitted.positions(where, what), fitted.result
     if len(index) not in (1, 2) or len(set(index)) != len(index):
         chosen = [result.names[i] for i in index]
         raise ValueError(f"{what} is along one parameter or two different ones, got {chosen}")
     grids = _grids(result, index, grid, sigmas, what)
+    names = tuple(result.names[i] for i in index)
+    kept = None if keep is None else keep.batches(fitted, index, grids)
+    grids = grids if kept is None else (kept.part, *grids[1:])
     shape, lanes = tuple(grid.size for grid in grids), _mesh(grids)
 
-    def run(starts: Float[Array, "m n"], to_fit: Bool[np.ndarray, " m"]) -> Points:
+    def run(starts: Float[Array, "m n"], to_fit: Bool[np.ndarray, " m"], lanes: Array = lanes) -> Points:
         return retry(
             lambda fitted, lanes, skip, robust: evaluate(fitted, jnp.asarray(index), lanes, skip, robust, what),
             fitted,
@@ -178,12 +196,13 @@ def _profile_or_scan(fitted: Fitted, where: Where, grid: Any, sigmas: float, wha
             lambda points: (np.asarray(points.status) != int(Status.VALID)) & to_fit,
         )
 
-    all_lanes = np.full(len(lanes), what == "profile")
-    no_starts = np.full((len(lanes), result.values.size), np.nan, result.values.dtype)
-    points = run(jnp.asarray(no_starts), all_lanes)
+    def first(lanes: Array) -> Points:
+        no_starts = np.full((len(lanes), result.values.size), np.nan, result.values.dtype)
+        return run(jnp.asarray(no_starts), np.full(len(lanes), what == "profile"), lanes)
+
+    points = first(lanes) if kept is None else kept.points(lambda values: first(_mesh((values, *grids[1:]))))
     if what == "profile" and is_concrete(*points):
         points = follow(run, points, shape)
-    names = tuple(result.names[i] for i in index)
     if is_concrete(*points) and np.asarray(points.lower).any():
         warnings.warn(_lower_message(result, points, lanes, names, what), stacklevel=3)
     (value, rise, x, status, _), new_minimum = _on_grid(points, shape)

@@ -21,24 +21,22 @@ from .._likelihoods.base import as_likelihood
 from .._parameters.names import names
 from .._parameters.select import Where, select
 from .._parameters.space import ravel
+from .._stores.batch_file import digest
+from .._stores.shard import STORE_BATCH, batches_of, check_batch_size, check_shard
+from .._stores.store import About, Store, size_of_batches
 from .._util.explicit_sharding import explicit_mesh, where_xla_decides
 from .._util.progress import bar
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
-from .batch_file import digest
 from .executor import Remote, check_executor
 from .expected_covariance import expected_covariance
 from .plan import Job, Plan, plan
 from .sample import asimov
 from .scheduler import batches, chosen_batches
-from .shard import batches_of, check_shard
 from .sharding import as_mesh, mesh_of, on_one_device
 from .source import Toys, source
-from .store import Store, size_of_batches
 
 T = TypeVar("T")
-
-_STORE_BATCH = 4096  # toys per stored batch, for each device
 
 
 def fit_toys(
@@ -245,7 +243,7 @@ def _planned(
     options: Options,
 ) -> tuple[Job, Plan, Store | None]:
     """Returns what is fitted, in which batches, and the store of finished batches."""
-    batch_size, mesh, shard = _check_batch_size(options.batch_size), options.mesh, check_shard(options.shard)
+    batch_size, mesh, shard = check_batch_size(options.batch_size), options.mesh, check_shard(options.shard)
     up, executor = check_up(up), check_executor(options.executor)
     if executor is not None and mesh is not None:
         raise ValueError("toys run on a mesh of devices or in the workers of an executor, not both")
@@ -255,7 +253,7 @@ def _planned(
     toy_source = source(nll, params, toys, data)
     params = prepare_params(params)
     batch_plan = plan(toy_source.n, toy_source.toy_bytes, len(names(params)), mesh)
-    default_size = _STORE_BATCH * batch_plan.devices
+    default_size = STORE_BATCH * batch_plan.devices
     if shard is not None or executor is not None:
         if batch_size is None and options.store is not None:
             batch_size = size_of_batches(options.store)
@@ -279,23 +277,18 @@ def _planned(
     job = Job(nll, params, toy_source, start_values, metric, up, bool(options.hesse), kind, minos_positions, mesh)
     if options.store is None:
         return job, batch_plan, None
-    writes, problem = jax.process_index() == 0, _fingerprint(job, toy)
+    writes, inputs = jax.process_index() == 0, _fingerprints(job, toy)
+    problem, about = digest(inputs), About("fits", inputs=inputs)
     # the batches of a shard are those of one job
     is_shared = mesh is None and shard is None
-    store = Store(options.store, problem, toy_source.n, options.batch_size, default_size, writes, is_shared)
+    store = Store(options.store, problem, toy_source.n, options.batch_size, default_size, writes, is_shared, about)
     return job, batch_plan.of_size(store.batch_size), store
 
 
 def batches_in(n: int, batch_size: int | None, devices: int = 1) -> tuple[int, int]:
     """The number and the size of the batches of a study that is sharded."""
-    size = min(n, _STORE_BATCH * devices if batch_size is None else batch_size)
+    size = min(n, STORE_BATCH * devices if batch_size is None else batch_size)
     return -(-n // size), size
-
-
-def _check_batch_size(batch_size: Any) -> int | None:
-    if batch_size is not None and (isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1):
-        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
-    return None if batch_size is None else int(batch_size)
 
 
 def _asimov_start(
@@ -330,16 +323,23 @@ def _check_starts(starts: Any, params: PyTree, n: int) -> Float[np.ndarray, "toy
     return values
 
 
-def _fingerprint(job: Job, toy: PyTree) -> str:
-    """Returns a fingerprint of all that affects the numbers: likelihood and draws as XLA sees them, and all arrays."""
+def _fingerprints(job: Job, toy: PyTree) -> dict[str, str]:
+    """Returns the fingerprints of all that affects the numbers: likelihood and draws as XLA sees them, all arrays."""
     # on one device, because the placement of the arrays and the mesh that is set do not affect the numbers
     nll, params, toy, up = on_one_device((job.nll, job.params, toy, job.up))
     fn, theta, x, space = objective(nll, params, toy, up)
     compiled: Any = eqx.filter_jit(lambda x, theta: fn(x, theta))
     program = compiled.lower(x, theta).as_text()
-    arrays = [a for a in jax.tree.leaves((job.nll, job.params)) if eqx.is_array(a)]
-    bounds = (space.lower, space.upper, space.names)
-    return digest(program, x, arrays, bounds, job.starts, job.covariance, job.up, job.options, job.source.made_of())
+    of_nll, of_params = ([a for a in jax.tree.leaves(tree) if eqx.is_array(a)] for tree in (job.nll, job.params))
+    made_of = {
+        "likelihood": (program, of_nll),
+        "parameters": (x, of_params, space.lower, space.upper, space.names),
+        "starts": job.starts,
+        "covariance": job.covariance,
+        "options": (job.up, job.options),
+        "toys": job.source.made_of(),
+    }
+    return {name: digest(what) for name, what in made_of.items()}
 
 
 def _with_progress(results: Iterator[FitResult], n: int, progress: bool) -> Iterator[FitResult]:

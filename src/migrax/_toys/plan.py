@@ -48,6 +48,7 @@ class Plan(NamedTuple):
     lanes: int  # toys that a device fits together
     size: int  # toys per batch
     shard: tuple[int, int] | None = None  # (i, n): the i-th of n parts of the batches
+    reproducible: bool = False  # whether the last bits of a toy may not depend on what ran before
 
     def of_size(self, size: int) -> "Plan":
         """Returns the plan with batches of this size."""

@@ -4,7 +4,6 @@
 
 import functools
 import time
-import warnings
 from collections import deque
 from collections.abc import Generator
 
@@ -13,18 +12,15 @@ import jax
 import numpy as np
 
 from .._fit.result import FitResult
+from .._stores.kept import LOOK, TELL, tell
+from .._stores.shard import batches_of
+from .._stores.store import Store
 from .ahead import Ahead
 from .calls import Calls
-from .claims import EXPIRED
 from .executor import Remote
 from .fit_batch import fit_part
 from .plan import Job, Plan
-from .shard import batches_of
 from .sharding import agreed
-from .store import Store
-
-_LOOK = 0.5  # seconds between looks at a store in which other jobs are at work
-_TELL = 10.0  # seconds after which this job says for whom it waits
 
 
 def batches(job: Job, batch_plan: Plan, store: Store | None, remote: Remote | None = None) -> Generator[FitResult]:
@@ -57,7 +53,8 @@ class _Run:
         self.pending = deque(i for i in self.numbers if i not in self.stored)
         self.running: deque[int] = deque()
         self.waits = 0  # looks at what other jobs do, with nothing of its own to do
-        self.calls = Calls(job, batch_plan, alone=store is None and job.source.n <= self.size)
+        alone = store is None and job.source.n <= self.size and not batch_plan.reproducible
+        self.calls = Calls(job, batch_plan, alone=alone)
         self.shapes = functools.cache(lambda: _shapes_of(job, batch_plan))
 
     def result(self, i: int) -> FitResult:
@@ -126,18 +123,14 @@ class _Run:
         assert self.store is not None
         assert self.claims is not None
         self.waits += 1
-        if self.waits == _TELL / _LOOK:
-            warnings.warn(
-                f"waiting for batch {i} of {self.store.path}, {self.claims.owner(i)}: if that job is gone, its claim "
-                f"ends after {EXPIRED:.0f} seconds",
-                stacklevel=2,
-            )
+        if self.waits == TELL / LOOK:
+            tell(self.store, i)
         for other in tuple(self.pending):
             if self.store.has(other):
                 self.pending.remove(other)
                 self.stored.add(other)
         if i not in self.stored:
-            time.sleep(_LOOK)
+            time.sleep(LOOK)
 
     def _toys(self, i: int) -> int:
         return min(self.size, self.job.source.n - i * self.size)

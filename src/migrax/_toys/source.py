@@ -1,5 +1,6 @@
 """Sources of toys: given arrays, or a random key from which toys are drawn when they are fitted."""
 
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from jaxtyping import Array, Int
 
 from .._fit.objective import prepare_data, prepare_params
 from .._parameters.resolve import resolve
+from .._stores.shard import STORE_BATCH, batches_of, check_batch_size, check_shard
 from .._util.jit import jit
 from .._util.typing import PyTree
 from .memory import size_of
@@ -45,8 +47,14 @@ class Toys(eqx.Module):
         density of everything that is drawn.
     - `progress`: if `True`, show how many fits are done (needs the package tqdm).
     - `mesh`: a `jax.sharding.Mesh` over whose devices the toys are spread, as for `mx.fit_toys`.
+    - `store`: a folder in which the statistics of the toys are kept, batch by batch, for each tested value: a test, a
+        limit, an interval or a search that was interrupted goes on, several jobs may share it, and `mx.merge` joins
+        those of jobs on several machines. See `mx.open_store`.
+    - `shard`: `(i, n)`, with i from 0 to n - 1: only the i-th of n parts of the toys.
+    - `batch_size`: the number of toys of a batch in the store; default at most 4096, and one batch or more for each
+        shard. Results with and without a store, or with batches of another size, differ by rounding.
 
-    **Raises:** `TypeError`, `ValueError` for an invalid number or key.
+    **Raises:** `TypeError`, `ValueError` for an invalid number or key, a shard out of range, a batch size below 1.
     """
 
     n: int = eqx.field(static=True)
@@ -57,6 +65,9 @@ class Toys(eqx.Module):
     importance: bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
     mesh: Mesh | None = eqx.field(static=True, default=None, kw_only=True)
+    store: str | os.PathLike[str] | None = eqx.field(static=True, default=None, kw_only=True)
+    shard: tuple[int, int] | None = eqx.field(static=True, default=None, kw_only=True)
+    batch_size: int | None = eqx.field(static=True, default=None, kw_only=True)
 
     def __check_init__(self) -> None:
         if isinstance(self.n, bool) or not isinstance(self.n, int | np.integer) or self.n < 1:
@@ -72,6 +83,9 @@ class Toys(eqx.Module):
             raise TypeError(f"toys need a key of jax.random, got an array of {self.key.dtype}")
         if self.key.ndim != (0 if typed else 1):
             raise ValueError(f"toys need one key, got keys of shape {self.key.shape}: each toy's is made from it")
+        check_shard(self.shard)
+        check_batch_size(self.batch_size)
+        _ = self.batches  # refuses more shards than batches
 
     @property
     def for_tests(self) -> list[str]:
@@ -81,8 +95,34 @@ class Toys(eqx.Module):
             "importance": self.importance,
             "progress": self.progress,
             "mesh": self.mesh is not None,
+            "store": self.store is not None,
+            "shard": self.shard is not None,
+            "batch_size": self.batch_size is not None,
         }
         return [name for name, is_given in given.items() if is_given]
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether they are fitted in batches whose last bits are those of other jobs."""
+        return self.store is not None or self.shard is not None
+
+    @property
+    def size(self) -> int:
+        """The number of toys of a stored batch."""
+        parts = 1 if self.shard is None else self.shard[1]
+        default = max(min(STORE_BATCH, self.n // parts), 1)
+        return min(self.n, default if self.batch_size is None else self.batch_size)
+
+    @property
+    def batches(self) -> range:
+        """The batches of the shard, or all. **Raises:** `ValueError` for more shards than batches."""
+        return batches_of(self.shard, -(-self.n // self.size), self.size)
+
+    @property
+    def part(self) -> "Toys":
+        """The toys of the shard as toys of their own, which are not stored."""
+        begin, end = self.batches.start * self.size, min(self.batches.stop * self.size, self.n)
+        return Toys(end - begin, self.key, self.params, first=self.first + begin, mesh=self.mesh)
 
 
 class Resampled(NamedTuple):

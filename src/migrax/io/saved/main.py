@@ -23,7 +23,7 @@ from .write import Writer
 # Of the tree and its nodes. A file of a larger one is refused; one of a smaller one must still be read.
 _FORMAT = 1
 _HEADER = "migrax"
-_MANIFEST = "manifest.json"  # of a store of toys (`_toys/store.py`)
+_MANIFEST = "manifest.json"  # of a store of toys (`_stores/store.py`)
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 

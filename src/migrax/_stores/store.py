@@ -8,19 +8,51 @@ study it holds, so that a file that was damaged, renamed or moved from another s
 import importlib.metadata
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import numpy as np
 import optimistix as optx
 
 from .._util.typing import PyTree
 from .batch_file import damaged, field_names, read_batch, read_record, write_batch, write_whole
 from .claims import Claims
 
-FORMAT = 3  # since format 3 the arrays of a batch have names
+FORMAT = 4  # since format 3 the arrays of a batch have names, since format 4 a manifest says what a study is of
 MANIFEST = "manifest.json"
+NAME = 16  # characters of a fingerprint that name the folder of one study among others
+
+
+_APART = 64  # steps between two points that are one, up to the rounding of the fits that found them
+
+
+class About(NamedTuple):
+    """What a study is of.
+
+    - `what`: in words.
+    - `point`, `steps`: where the toys of a test are drawn. The fits that find this point may differ by rounding between
+        machines, so it is no part of the problem's fingerprint, but compared: within some of these steps.
+    - `inputs`: the fingerprint of each input, to say which of them differ.
+    """
+
+    what: str
+    point: Sequence[float] = ()
+    steps: Sequence[float] = ()
+    inputs: Mapping[str, str] = MappingProxyType({})
+
+    def is_apart(self, other: "About") -> bool:
+        """Whether the toys of the same study are drawn elsewhere, such as at another minimum."""
+        shift = np.subtract(self.point, other.point)
+        return bool(np.any(np.abs(shift) > _APART * np.asarray(self.steps)))
+
+    def different(self, other: "About") -> str:
+        """The inputs that differ, in words."""
+        names = [name for name, value in self.inputs.items() if other.inputs.get(name) != value]
+        return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 class Store:
@@ -35,6 +67,7 @@ class Store:
         default: int,
         writes: bool = True,
         is_shared: bool = True,
+        about: About | None = None,
     ):
         """Opens or creates the folder, or extends the study by more toys.
 
@@ -44,6 +77,7 @@ class Store:
         toys or another batch size; `OSError` if it cannot be written.
         """
         self.path, self.problem, self.n, self.writes = Path(path), problem, n, writes
+        self.about = about = About("") if about is None else about
         self.claims = Claims(self.path) if writes and is_shared else None
         manifest = self.path / MANIFEST
         # looked at before the manifest: what another job makes in the meantime is not in the way
@@ -60,8 +94,13 @@ class Store:
         if stored["problem"] != problem:
             raise ValueError(
                 f"the store {self.path} belongs to another problem ({stored['n']} toys, {stored['problem'][:12]}; "
-                f"these are {n}, {problem[:12]}): likelihood, parameters, toys, key and options must be the same. Take "
-                "another folder"
+                f"these are {n}, {problem[:12]}): {about.different(stored['about'])} must be the same. Take another "
+                "folder"
+            )
+        if about.is_apart(stored["about"]):
+            raise ValueError(
+                f"the store {self.path} has toys of {about.what} that are drawn at another point, as if another "
+                "minimum of the data had been found: give the same start, or take another folder"
             )
         if stored["n"] > n:
             raise ValueError(
@@ -77,7 +116,8 @@ class Store:
             write_manifest(self.path, self.manifest())
 
     def manifest(self) -> dict[str, Any]:
-        return {"format": FORMAT, "problem": self.problem, "n": self.n, "batch_size": self.batch_size, **versions()}
+        study = {"problem": self.problem, "n": self.n, "batch_size": self.batch_size}
+        return {"format": FORMAT, **study, **versions(), "about": self.about}
 
     def file(self, i: int) -> Path:
         return batch_path(self.path, i)
@@ -154,7 +194,8 @@ def make_store(path: Path, manifest: dict[str, Any]) -> None:
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    text = (json.dumps(manifest, indent=1) + "\n").encode()
+    about = manifest["about"]._asdict()
+    text = (json.dumps(manifest | {"about": about | {"inputs": dict(about["inputs"])}}, indent=1) + "\n").encode()
     try:
         write_whole(path / MANIFEST, lambda file: file.write(text))
     except OSError as error:
@@ -188,11 +229,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         contents = json.loads(path.read_text())
         written = int(contents["format"])  # other formats may lack the entries of this one
-        kept = (
-            {name: contents[name] for name in ("format", "problem", "n", "batch_size", *versions())}
-            if written == FORMAT
-            else {}
-        )
+        wanted = ("format", "problem", "n", "batch_size", *versions()) if written == FORMAT else ()
+        kept = {name: contents[name] for name in wanted}
+        kept["about"] = About(*(contents["about"][name] for name in About._fields)) if wanted else About("")
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}): the batches beside it cannot be used") from None
     if written != FORMAT:

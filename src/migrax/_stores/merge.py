@@ -7,10 +7,10 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .batch_file import read_batch
-from .open_store import ToyStore, files_of
+from .open_store import StatisticStore, StudyStore, ToyStore, files_of, studies_in
 from .store import MANIFEST, batch_path, check_place, identity, make_store, read_manifest, write_manifest
 
 _LISTED = 10  # complaints in an error
@@ -18,8 +18,9 @@ _LISTED = 10  # complaints in an error
 
 def merge(
     stores: Sequence[str | os.PathLike[str]], into: str | os.PathLike[str] | None = None, *, leave_out: bool = False
-) -> ToyStore:
-    """Joins the stores of the shards of one study of toys: bit for bit that of one run with the same batch size.
+) -> ToyStore | StudyStore:
+    """Joins the stores of the shards of one study of toys, or of tests by toys: bit for bit that of one run with the
+    same batch size.
 
     ```python
     mx.merge(["job-0", "job-1", "job-2"], into="toys")
@@ -35,7 +36,8 @@ def merge(
     - `leave_out`: `True` to leave out what is at fault, and to allow for missing batches, which a call of `mx.fit_toys`
         with the merged store then fits. Stores of another study than most of them are left out.
 
-    **Returns:** a `ToyStore` of all batches; of the stores of a study that was extended, of the largest number of toys.
+    **Returns:** a `ToyStore` of all batches, or a `StudyStore` of the toys of tests; of the stores of a study that was
+    extended, of the largest number of toys.
 
     **Raises:** `ValueError`, with the names of all of them, for stores that are missing, damaged, of other studies or
     versions, for batches that are missing, damaged, in a wrong place, or twice there with other numbers. `OSError` if
@@ -47,31 +49,75 @@ def merge(
     if not folders:
         raise ValueError("merge takes the folders of stores, got none")
     target = None if into is None else Path(into)
+    faults: list[str] = []
+    is_of_tests = any(map(studies_in, folders))
+    merged = _of_tests(folders, target, faults) if is_of_tests else {"": _study_of(folders, target, faults)}
+    studies = {name: study for name, study in merged.items() if study is not None}
+    if faults:
+        _tell(faults, leave_out and bool(studies))
+    kind = StatisticStore if is_of_tests else ToyStore
+    found = [study.stored(kind, None if target is None else target / name) for name, study in studies.items()]
+    return StudyStore(target, found) if is_of_tests else found[0]
+
+
+def _tell(faults: list[str], leave_out: bool) -> None:
+    more = [f"and {len(faults) - _LISTED} more"] if len(faults) > _LISTED else []
+    listed = [*faults[:_LISTED], *more]
+    if not leave_out:
+        remedy = "(merge(..., leave_out=True) takes what is right)"
+        raise ValueError("\n".join(["these stores cannot be merged:", *listed, remedy]))
+    warnings.warn("\n".join(["left out of the merged store:", *listed]), stacklevel=3)
+
+
+class _Study(NamedTuple):
+    """What is right of one study."""
+
+    manifest: dict[str, Any]
+    files: dict[int, Path]
+
+    def stored(self, kind: type[Any], target: Path | None) -> Any:
+        """The study as one store: in the folder `target`, if any."""
+        if target is None:
+            return kind(None, self.manifest, self.files)
+        _written(target, self.manifest, self.files)
+        return kind(target, self.manifest, {i: batch_path(target, i) for i in self.files})
+
+
+def _of_tests(folders: list[Path], target: Path | None, faults: list[str]) -> dict[str, _Study | None]:
+    """The studies of tests, by the names of their folders."""
+    by_name: dict[str, list[Path]] = {}
+    for folder in folders:
+        studies = studies_in(folder)
+        if not studies:
+            what = "holds no toys of tests, as others do" if folder.is_dir() else "is no folder"
+            faults.append(f"{folder} {what}")
+        for study in studies:
+            by_name.setdefault(study.name, []).append(study)
+    return {
+        name: _study_of(studies, None if target is None else target / name, faults)
+        for name, studies in sorted(by_name.items())
+    }
+
+
+def _study_of(folders: list[Path], target: Path | None, faults: list[str]) -> _Study | None:
+    """One study, of all its stores and what is in `target` already; adds what is at fault to `faults`."""
     if target is not None and (target / MANIFEST).exists() and target not in folders:
-        folders.insert(0, target)
-    manifests, faults = _manifests(folders)
+        folders = [target, *folders]
+    manifests = _manifests(folders, faults)
     if not manifests:
-        raise ValueError("\n".join(["these stores cannot be merged:", *faults]))
+        return None
     manifest, manifests = _of_one_study(manifests, faults)
     files, suspect = _files(manifest, manifests, faults)
     missing = [i for i in range(-(-manifest["n"] // manifest["batch_size"])) if i not in files and i not in suspect]
-    faults += [f"batches that are in none of the stores: {_ranges(missing)}"] if missing else []
-    if faults:
-        more = [f"and {len(faults) - _LISTED} more"] if len(faults) > _LISTED else []
-        listed = [*faults[:_LISTED], *more]
-        if not leave_out:
-            remedy = "(merge(..., leave_out=True) takes what is right)"
-            raise ValueError("\n".join(["these stores cannot be merged:", *listed, remedy]))
-        warnings.warn("\n".join(["left out of the merged store:", *listed]), stacklevel=2)
-    if target is None:
-        return ToyStore(None, manifest, files)
-    _written(target, manifest, files)
-    return ToyStore(target, manifest, {i: batch_path(target, i) for i in files})
+    if missing:
+        of_what = f" of {manifest['about'].what}" if manifest["about"].point else ""
+        faults.append(f"batches{of_what} that are in none of the stores: {_ranges(missing)}")
+    return _Study(manifest, files)
 
 
-def _manifests(folders: list[Path]) -> tuple[dict[Path, dict[str, Any]], list[str]]:
-    """What each store says of its study, and what is at fault with the others."""
-    found, faults = {}, []
+def _manifests(folders: list[Path], faults: list[str]) -> dict[Path, dict[str, Any]]:
+    """What each store says of its study."""
+    found = {}
     for folder in folders:
         try:
             found[folder] = read_manifest(folder / MANIFEST)
@@ -80,7 +126,7 @@ def _manifests(folders: list[Path]) -> tuple[dict[Path, dict[str, Any]], list[st
             faults.append(f"{folder} {what}")
         except ValueError as error:
             faults.append(str(error))
-    return found, faults
+    return found
 
 
 def _of_one_study(
@@ -94,12 +140,17 @@ def _of_one_study(
     for folder, other in manifests.items():
         if folder not in chosen:
             faults.append(f"{folder} is of another study than {first}: {_difference(manifests[first], other)}")
+        elif manifests[first]["about"].is_apart(other["about"]):
+            what = other["about"].what
+            faults.append(f"{folder}: the toys of {what} are drawn at another point than in {first}")
+            del chosen[folder]
     return manifests[first] | {"n": max(manifest["n"] for manifest in chosen.values())}, chosen
 
 
 def _study(manifest: dict[str, Any]) -> tuple[Any, ...]:
-    """What the stores of one study have in common: all but the number of its toys."""
-    return tuple(value for name, value in sorted(manifest.items()) if name != "n")
+    """What the stores of one study have in common: all but the number of its toys, and the last bits of the point at
+    which those of a test are drawn."""
+    return tuple(value for name, value in sorted(manifest.items()) if name not in ("n", "about"))
 
 
 def _files(manifest: dict[str, Any], stores: Iterable[Path], faults: list[str]) -> tuple[dict[int, Path], set[int]]:
@@ -151,11 +202,10 @@ def _written(target: Path, manifest: dict[str, Any], files: dict[int, Path]) -> 
 
 def _difference(a: dict[str, Any], b: dict[str, Any]) -> str:
     if a["problem"] != b["problem"]:
-        return (
-            f"likelihood, parameters, key, covariance or options differ ({a['problem'][:12]}, {b['problem'][:12]}; the "
-            "covariance must be the same to the last bit: save the fit once, and load it in each job)"
-        )
-    return ", ".join(f"{name} {a[name]} and {b[name]}" for name in a if a[name] != b[name])
+        differ = a["about"].different(b["about"])
+        must = "; the covariance must be the same to the last bit: save the fit once, and load it in each job"
+        return f"other {differ} ({a['problem'][:12]}, {b['problem'][:12]}{must * ('covariance' in differ)})"
+    return ", ".join(f"{name} {a[name]} and {b[name]}" for name in a if name != "about" and a[name] != b[name])
 
 
 def _ranges(numbers: list[int]) -> str:

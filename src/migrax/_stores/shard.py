@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+STORE_BATCH = 4096  # toys per stored batch, for each device
+
 
 def check_shard(shard: Any) -> tuple[int, int] | None:
     """The number of a shard and that of all shards. **Raises:** `ValueError` unless it is `(i, n)` with 0 <= i < n."""
@@ -28,6 +30,13 @@ def batches_of(shard: tuple[int, int] | None, n_batches: int, size: int) -> rang
             "smaller batch_size"
         )
     return range(n_batches * i // n, n_batches * (i + 1) // n)
+
+
+def check_batch_size(batch_size: Any) -> int | None:
+    """**Raises:** `ValueError` unless it is a whole number of at least 1, or `None`."""
+    if batch_size is not None and (isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1):
+        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+    return None if batch_size is None else int(batch_size)
 
 
 def _is_whole(number: Any) -> bool:
