@@ -6,6 +6,7 @@ after the other, so that each begins and ends as a job does, but in a process th
 process of its own needs besides: the import, tracing and compilation, with one toy a batch of the same size.
 """
 
+import functools
 import hashlib
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ TOYS, SHARDS, BATCH, BINS = 1_000_000, 100, 2500, 100
 D = mx.distributions
 
 
+@functools.cache
 def problem() -> tuple[Any, Any]:
     def model(p: Any) -> Any:
         parts = [D.Normal(p["mean"], p["width"]), D.Exponential(p["slope"], 0.0, 10.0)]

@@ -5,6 +5,7 @@ Files are written under a temporary name and renamed when they are complete. Eac
 study it holds, so that a file that was damaged, renamed or moved from another study is detected.
 """
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -258,6 +259,7 @@ def _is_unfinished(path: Path) -> bool:
     return path.name.startswith(".manifest.json.")
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Returns the package versions on which the last bits of a fit depend."""
     return {
