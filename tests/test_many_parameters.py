@@ -14,6 +14,7 @@ from migrax._solvers.conjugate_gradients import steps_within
 from migrax._solvers.equilibrate import equilibrated
 from migrax._solvers.lanczos import spectrum
 from migrax._solvers.metric import decompose
+from migrax._toys import calls
 
 BINS = 80
 RNG = np.random.default_rng(0)
@@ -411,3 +412,28 @@ class TestSparseEffects:
             make()(jnp.zeros(3))
         with pytest.raises(TypeError, match="must be known, not traced"):
             jax.jit(lambda i: make(parameters=i)(jnp.zeros(2)))(jnp.array([0]))
+
+
+def test_toys_that_need_many_steps(monkeypatch):
+    """A lane of many parameters stores as many steps as it needs, and is not left to the full fit."""
+    refitted, refit = [], calls.refit_failed
+
+    def counted(job, toys, result, trusted, alone):
+        refitted.append(int(np.sum(~trusted)))
+        return refit(job, toys, result, trusted, alone)
+
+    monkeypatch.setattr(calls, "refit_failed", counted)
+    rng = np.random.default_rng(1)
+    slopes = jnp.asarray(0.1 * rng.normal(size=(BINS, MANY)))
+    main = mx.PoissonNLL(lambda p: 2e4 * p["mu"] * jnp.exp(slopes @ p["t"]))
+    nll = mx.Joint({"main": main, "prior": mx.NormalConstraint("t", jnp.ones(MANY))})
+    params = params_of(MANY)
+    data = mx.sample(nll, params, jax.random.key(2), data={"main": np.zeros(BINS), "prior": np.zeros(MANY)})
+    fits = mx.fit_toys(nll, params, mx.Toys(4, jax.random.key(3)), data=data)
+    assert bool(jnp.all(fits.valid))
+    assert refitted == [0]
+    assert 24 < float(jnp.min(fits.stats["num_gradients"]))  # as many as a lane of few parameters stores
+    toys = mx.sample(nll, params, jax.random.key(3), 4, data=data)
+    one = mx.fit(nll, params, jax.tree.map(lambda a: a[1], toys))
+    np.testing.assert_allclose(fits.values[1], one.values, atol=1e-6)
+    np.testing.assert_allclose(fits.errors[1], one.errors, rtol=1e-6)

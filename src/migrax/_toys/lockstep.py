@@ -26,9 +26,9 @@ from .._util.jit import jit_long
 from .._util.packing import pack
 from .._util.typing import PyTree
 from .lockstep_finish import FinishedToy, LockstepSetting, SearchEnd, with_hessian, without_hessian
-from .lockstep_hessian import Matrix, Pairs, identity
+from .lockstep_hessian import Matrix, Pairs, identity, max_pairs
 
-_MAX_EVALUATIONS = 64  # evaluations per toy, after which it is left to the full fit
+_MAX_EVALUATIONS = 64  # evaluations per toy, after which it is left to the full fit, or as many as steps can be stored
 # EDM (in units in which one error is 1/2) at which a lane stops; one more step is taken without an evaluation. The
 # first goal holds if an exact Hessian follows, the second if none does.
 _GOAL, _LAST_GOAL = 1e-6, 2e-11
@@ -130,7 +130,8 @@ def _search(
         lane_toys = jax.tree.map(lambda a: a[jnp.minimum(places, n_toys - 1)], toys)
         lanes_now = jax.vmap(lambda lane, toy: _advance(setting, toy, lane))(lanes_now, lane_toys)
         converged = (lanes_now.edm < goal) & (hesse | lanes_now.met_likely) & ~lanes_now.met_unlikely
-        exhausted = (lanes_now.evaluations >= _MAX_EVALUATIONS) | jax.vmap(lambda lane: lane.inverse.full)(lanes_now)
+        most = max(_MAX_EVALUATIONS, max_pairs(setting.x.size))
+        exhausted = (lanes_now.evaluations >= most) | jax.vmap(lambda lane: lane.inverse.full)(lanes_now)
         ended = converged | lanes_now.failed_at_start | lanes_now.met_unlikely | exhausted
         now_ends = SearchEnd(
             lanes_now.u + lanes_now.step, lanes_now.value, lanes_now.edm, converged, lanes_now.evaluations

@@ -14,6 +14,8 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 
 _MAX_DENSE = 24  # up to this number of parameters the matrix is smaller than the pairs
 _MAX_PAIRS = 24  # number of steps that can be stored
+_MANY = 256  # from so many parameters on a search needs more of them
+_MOST_PAIRS = 256
 
 
 class Matrix(NamedTuple):
@@ -51,8 +53,8 @@ class Pairs(NamedTuple):
 
     def updated(self, s: Float[Array, " n"], v: Float[Array, " n"], inverse_sy: Scalar, ss_weight: Scalar) -> "Pairs":
         is_update = inverse_sy > 0
-        is_row = is_update & (jnp.arange(_MAX_PAIRS) == self.n_stored)
-        put = lambda old, new: jnp.where(is_row[:, None] if old.ndim == 2 else is_row, new, old)  # noqa: E731
+        row = jnp.where(is_update, self.n_stored, self.s.shape[0])  # one out of range is dropped
+        put = lambda old, new: old.at[row].set(new, mode="drop")  # noqa: E731
         rows = (
             put(self.s, s),
             put(self.v, v),
@@ -63,7 +65,13 @@ class Pairs(NamedTuple):
 
     @property
     def full(self) -> Bool[Array, ""]:
-        return self.n_stored == _MAX_PAIRS
+        return self.n_stored == self.s.shape[0]
+
+
+def max_pairs(n: int) -> int:
+    """The number of steps that a lane of `n` parameters can store. (Toys of 1,000 parameters that the data pull and
+    constrain need about a hundred.)"""
+    return _MAX_PAIRS if n < _MANY else min(_MAX_PAIRS + n // 8, _MOST_PAIRS)
 
 
 def identity(x: Float[Array, " n"]) -> Matrix | Pairs:
@@ -71,5 +79,5 @@ def identity(x: Float[Array, " n"]) -> Matrix | Pairs:
     n = x.size
     if n <= _MAX_DENSE:
         return Matrix(jnp.eye(n, dtype=x.dtype))
-    zeros, zero_weights = jnp.zeros((_MAX_PAIRS, n), x.dtype), jnp.zeros(_MAX_PAIRS, x.dtype)
+    zeros, zero_weights = jnp.zeros((max_pairs(n), n), x.dtype), jnp.zeros(max_pairs(n), x.dtype)
     return Pairs(zeros, zeros, zero_weights, zero_weights, jnp.array(0))
