@@ -402,3 +402,19 @@ def test_on_the_command_line(tmp_path):
     assert "is no store" in command("merge", tmp_path, "--into", tmp_path / "x", code=1).output
     assert "'2/2' is no i/n" in command("toys", HIFA, "--shard", "2/2", code=2).output
     assert "at most 1 shards" in command("toys", HIFA, "--shard", "0/2", code=2).output
+
+
+@pytest.mark.parametrize("study", [mx.pull_study, mx.bias, mx.coverage_study])
+def test_studies_of_a_store(study, tmp_path):
+    fits = run(tmp_path, n=2 * SIZE, minos="mu")
+    store = mx.open_store(tmp_path)
+    assert store.minos is not None
+    same(store.minos, fits.minos)
+    same(study(store, PARAMS), study(fits, PARAMS))
+    same(study(store, PARAMS, truth={"mu": 0.5, "b": 21.0}), study(fits, {"mu": 0.5, "b": 21.0}))
+    with pytest.raises(TypeError, match="of a store takes it and the true parameters"):
+        study(store, PARAMS, mx.Toys(10, KEY))
+    for path in tmp_path.glob("batch*"):
+        path.unlink()
+    with pytest.raises(ValueError, match="holds no toys yet"):
+        study(mx.open_store(tmp_path), PARAMS)

@@ -30,6 +30,8 @@ class AbstractStored:
     batch_size: int
     blank: ClassVar[Mapping[str, np.ndarray]]  # the arrays of a batch without toys
 
+    optional: ClassVar[Sequence[str]] = ()
+
     def __init__(self, path: Path | None, manifest: Mapping[str, Any], files: Mapping[int, Path]):
         self.path, self.problem = path, str(manifest["problem"])
         self.n, self.batch_size = int(manifest["n"]), int(manifest["batch_size"])
@@ -71,8 +73,8 @@ class AbstractStored:
                 batch = read_batch(path)
                 check_place(path, batch.record, identity(self._manifest, i))
                 names = batch.names
-                for name in self.blank:
-                    parts[name].append(batch.arrays[name][: self._toys(i)])
+                for name in [*self.blank, *(name for name in self.optional if name in batch.arrays)]:
+                    parts.setdefault(name, []).append(batch.arrays[name][: self._toys(i)])
             self._read = {name: np.concatenate(some) if some else self.blank[name] for name, some in parts.items()}
             self._names = names
         return self._read
@@ -90,12 +92,14 @@ class ToyStore(AbstractStored):
     - `numbers`: shape `(m,)`, which toys of the study these are.
     - `values`, `errors`: shape `(m, k)`, in the order of `names`.
     - `nll`, `status`, `valid`: shape `(m,)`, as of a `FitResult`.
+    - `minos`: `None`, or the lower and upper MINOS errors, each of shape `(m, k)`.
 
     It prints how far the study is, and the mean and spread of the values of the valid fits. `len(store)` is m. All that
     `mx.fit_toys` returns is returned by it, called with the same arguments and this `store`.
     """
 
     blank: ClassVar = _BLANK
+    optional: ClassVar = ("minos[0]", "minos[1]")
 
     @property
     def values(self) -> Float[np.ndarray, "m k"]:
@@ -112,6 +116,11 @@ class ToyStore(AbstractStored):
     @property
     def status(self) -> Int[np.ndarray, " m"]:
         return self._load()["status"]
+
+    @property
+    def minos(self) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, "m k"]] | None:
+        arrays = self._load()
+        return (arrays["minos[0]"], arrays["minos[1]"]) if "minos[0]" in arrays else None
 
     @property
     def valid(self) -> Bool[np.ndarray, " m"]:

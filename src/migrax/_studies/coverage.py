@@ -102,7 +102,8 @@ def coverage_study(
 
     **Arguments:**
 
-    - `nll`, `params`, `toys`: as for `mx.fit_toys`; or only two arguments, its result and the tree of true parameters.
+    - `nll`, `params`, `toys`: as for `mx.fit_toys`; or only two arguments, its result or an `mx.ToyStore`, and the tree
+        of true parameters.
     - `truth`: a tree with the true values, if they differ from those at which the toys are drawn.
     - `options`: those of `mx.fit_toys`, such as `minos="mu"`.
 

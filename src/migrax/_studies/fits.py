@@ -13,6 +13,7 @@ from .._fit.status import status_counts
 from .._parameters.names import flatten
 from .._parameters.resolve import value_of
 from .._parameters.space import Space, ravel
+from .._stores.open_store import ToyStore
 from .._toys.fit_toys import reduce_toys
 from .._toys.source import Toys
 from .._util.typing import PyTree
@@ -50,6 +51,13 @@ def fits_of(what: str, source: Any, params: PyTree, toys: PyTree, truth: PyTree,
             raise ValueError(f"{what} takes the fits of many toys, with values of shape (n, n_free); use mx.fit_toys")
         tree = jax.tree.map(lambda a: a[0], source).params
         return _fits(source.names, [_kept(source)], params if truth is None else truth, ravel(tree)[1])
+    if isinstance(source, ToyStore):
+        if toys is not None or options:
+            raise TypeError(f"{what} of a store takes it and the true parameters: {what}(store, params)")
+        if len(source) == 0:
+            raise ValueError(f"{what}: the store {source.path} holds no toys yet")
+        kept = (source.values, source.errors, source.valid, source.status, *(source.minos or ()))
+        return _fits(source.names, [kept], params if truth is None else truth, ravel(params)[1])
     if toys is None:
         raise TypeError(f"{what} takes a likelihood, parameters and toys: {what}(nll, params, mx.Toys(1000, key))")
     names: list[tuple[str, ...]] = []
