@@ -10,6 +10,7 @@ import migrax as mx
 from migrax._fit import kernels
 from migrax._host.ways import forced_to
 from migrax._host.xp import on_host
+from migrax._profile import crossing
 from migrax._solvers.conjugate_gradients import steps_within
 from migrax._solvers.equilibrate import equilibrated
 from migrax._solvers.lanczos import spectrum
@@ -414,6 +415,15 @@ class TestSparseEffects:
             jax.jit(lambda i: make(parameters=i)(jnp.zeros(2)))(jnp.array([0]))
 
 
+# parameters that data constrain a hundredfold, in a likelihood that is far from quadratic
+STIFF_SLOPES = jnp.asarray(0.1 * np.random.default_rng(1).normal(size=(BINS, MANY)))
+STIFF_BINS = mx.PoissonNLL(lambda p: 2e4 * p["mu"] * jnp.exp(STIFF_SLOPES @ p["t"]))
+STIFF = mx.Joint({"main": STIFF_BINS, "prior": mx.NormalConstraint("t", jnp.ones(MANY))})
+STIFF_DATA = mx.sample(
+    STIFF, params_of(MANY), jax.random.key(2), data={"main": np.zeros(BINS), "prior": np.zeros(MANY)}
+)
+
+
 def test_toys_that_need_many_steps(monkeypatch):
     """A lane of many parameters stores as many steps as it needs, and is not left to the full fit."""
     refitted, refit = [], calls.refit_failed
@@ -423,12 +433,7 @@ def test_toys_that_need_many_steps(monkeypatch):
         return refit(job, toys, result, trusted, alone)
 
     monkeypatch.setattr(calls, "refit_failed", counted)
-    rng = np.random.default_rng(1)
-    slopes = jnp.asarray(0.1 * rng.normal(size=(BINS, MANY)))
-    main = mx.PoissonNLL(lambda p: 2e4 * p["mu"] * jnp.exp(slopes @ p["t"]))
-    nll = mx.Joint({"main": main, "prior": mx.NormalConstraint("t", jnp.ones(MANY))})
-    params = params_of(MANY)
-    data = mx.sample(nll, params, jax.random.key(2), data={"main": np.zeros(BINS), "prior": np.zeros(MANY)})
+    nll, params, data = STIFF, params_of(MANY), STIFF_DATA
     fits = mx.fit_toys(nll, params, mx.Toys(4, jax.random.key(3)), data=data)
     assert bool(jnp.all(fits.valid))
     assert refitted == [0]
@@ -438,3 +443,18 @@ def test_toys_that_need_many_steps(monkeypatch):
     np.testing.assert_allclose(fits.values[1], one.values, atol=1e-6)
     # the Hessian of a toy is that a thousandth of an error away, where the search ended
     np.testing.assert_allclose(fits.errors[1], one.errors, rtol=3e-3)
+
+
+def test_minos_that_needs_many_steps(monkeypatch):
+    """With one gradient a step, without the sure way of conditional fits."""
+    monkeypatch.setattr(crossing, "bracket", None)
+    result = mx.fit(STIFF, params_of(MANY), STIFF_DATA)
+    errors = mx.minos(STIFF, result, STIFF_DATA, ["mu", "t[7]"])
+    assert bool(jnp.all(errors.valid))
+    for i, name in enumerate(errors.names):
+        for side in (errors.lower[i], errors.upper[i]):
+            held = mx.fix(result.params, name, result[name].value + side)
+            at_end = mx.fit(STIFF, held, STIFF_DATA)
+            np.testing.assert_allclose(2 * (at_end.nll - result.nll), 1.0, rtol=1e-6)
+    points = mx.profile(STIFF, result, STIFF_DATA, "mu", [float(result["mu"].value + errors.upper[0])])
+    np.testing.assert_allclose(points.rise, 1.0, rtol=1e-6)

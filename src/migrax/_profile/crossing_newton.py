@@ -18,13 +18,15 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 from .._host import flow, xp
 from .._parameters.space import Space
 from .._solvers.flat import value_and_grad
-from .inverse_hessian import Start, Updates, aside, at_the_minimum
+from .inverse_hessian import MANY, Shared, Start, Updates, aside, at_the_minimum
 from .minimum import Minimum
 
-_MAX_STEPS = 60
+_MAX_STEPS, _MAX_STEPS_OF_MANY = 60, 160
 _MAX_REFUSED = 10
+_FEW_REFUSED = 3  # enough where the best point is as good as rounding allows
 _CUT = 0.3  # of a step that was too long
 _TOLERANCE = 1e-10  # of the rise, before a last step that is not evaluated
+_ROUNDING = 1e-7  # of the rise, where no step helps any more: the values are known no better
 
 
 class Way(NamedTuple):
@@ -122,7 +124,18 @@ def _advance(
     # Far below the tolerance `across` is rounding noise, which must not reject the last steps.
     excess = xp.maximum(across - 0.01 * tolerance, 0.0)
     merit = xp.where(finite, (deviation / target) ** 2 + excess / target, xp.inf)
-    accepted = s.first | (finite & ((merit < s.merit) | (s.steps == 1)))
+    vg_before = inverse.product(begin, s.g)
+    merit_before, is_near = s.merit, xp.array(False)
+    if isinstance(begin, Shared):
+        # Of many parameters, the merit of the best point by what is known now: that by an older inverse Hessian, which
+        # has not met some directions, may be too small to be reached.
+        off = xp.abs(s.f - target) / target
+        across_before = xp.maximum(s.g @ vg_before - (e @ vg_before) ** 2 / (e @ ve), 0.0)
+        merit_before = xp.maximum(merit_before, off**2 + xp.maximum(across_before - 0.01 * tolerance, 0.0) / target)
+        is_near = (off <= _ROUNDING) & (0.5 * across_before <= _ROUNDING * target) & (e @ s.g > 0)
+        if way.origin is None:
+            is_near = is_near & (e @ (s.q - origin_q) > 0)
+    accepted = s.first | (finite & ((merit < merit_before) | (s.steps == 1)))
     found = accepted & ~s.first & (deviation <= tolerance) & (0.5 * across <= tolerance)
     found = found & (e @ g > 0)
     if way.origin is None:  # it must not be on the other side of the minimum
@@ -130,13 +143,15 @@ def _advance(
 
     q_new, g_new = xp.where(accepted, s.trial, s.q), xp.where(accepted, g, s.g)
     rise_new = xp.where(accepted, rise, s.f)
-    step = _step(inverse.product(begin, g_new), ve, e, g_new, rise_new, target)
+    refused = xp.where(accepted, 0, s.refused + 1)
+    stuck = (refused > _MAX_REFUSED) | ((refused >= _FEW_REFUSED) & is_near)
+    found = found | (stuck & is_near)
+    step = _step(xp.where(accepted, vg, vg_before), ve, e, g_new, rise_new, target)
     step = step + xp.where(s.first, off_axis, 0.0)
     fraction = _fraction_inside(minimum.space, way, q_new, step)
-    refused = xp.where(accepted, 0, s.refused + 1)
     is_lowest = finite & (rise < s.least) & ~s.first
     return _NewtonState(
-        trial=xp.where(accepted, q_new + fraction * step, s.q + _CUT * (s.trial - s.q)),
+        trial=xp.where(accepted, q_new + fraction * step, s.q + xp.where(stuck, 0.0, _CUT * (s.trial - s.q))),
         q=q_new,
         f=rise_new,
         g=g_new,
@@ -149,7 +164,7 @@ def _advance(
         first=xp.array(False),
         refused=refused,
         steps=s.steps + 1,
-        done=found | (refused > _MAX_REFUSED) | (s.steps >= _MAX_STEPS) | (s.first & ~finite),
+        done=found | stuck | (s.steps >= (_MAX_STEPS if g.size < MANY else _MAX_STEPS_OF_MANY)) | (s.first & ~finite),
         found=found,
     )
 

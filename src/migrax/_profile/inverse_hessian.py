@@ -15,7 +15,8 @@ from .._solvers.metric import bfgs, is_usable_update
 from .conditional_covariance import conditional, off_symmetry
 
 _MAX_MATRIX = 64  # up to this number of parameters each lane has a matrix
-_MAX_STEPS = 40  # that are stored; later ones update nothing
+MANY = 256  # from so many parameters on a search takes, and stores, more steps
+_MAX_STEPS, _MAX_STEPS_OF_MANY = 40, 128  # that are stored; later ones update nothing
 
 
 class Shared(NamedTuple):
@@ -34,7 +35,8 @@ class Shared(NamedTuple):
 
     def updates(self) -> "Steps":
         n, dtype = self.factor.size, self.factor.dtype
-        zeros, none = xp.zeros((_MAX_STEPS, n), dtype), xp.zeros(_MAX_STEPS, dtype)
+        most = _MAX_STEPS if n < MANY else _MAX_STEPS_OF_MANY
+        zeros, none = xp.zeros((most, n), dtype), xp.zeros(most, dtype)
         return Steps(zeros, zeros, none, none, xp.array(0))
 
 
@@ -56,9 +58,9 @@ class Steps(NamedTuple):
         """After a step `s` that changed the gradient by `y`; the same if `skip`, or with no room for another one."""
         vy = self.product(start, y)
         sy, yvy = s @ y, y @ vy
-        stores = is_usable_update(sy, yvy) & ~skip & (self.num_stored < _MAX_STEPS)
+        stores = is_usable_update(sy, yvy) & ~skip & (self.num_stored < self.s.shape[0])
         inverse_sy = xp.where(stores, 1 / xp.where(stores, sy, 1.0), 0.0)
-        place = xp.minimum(self.num_stored, _MAX_STEPS - 1)
+        place = xp.minimum(self.num_stored, self.s.shape[0] - 1)
         put = lambda rows, new: xp.set_at(rows, place, xp.where(stores, new, rows[place]))  # noqa: E731
         return Steps(
             s=put(self.s, s),

@@ -13,15 +13,17 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._host import flow, xp
 from .._solvers.flat import value_and_grad
-from .inverse_hessian import Updates, aside, at_the_minimum
+from .inverse_hessian import MANY, Updates, aside, at_the_minimum
 from .minimum import Hold, Minimum
 
-_MAX_STEPS = 40
+_MAX_STEPS, _MAX_STEPS_OF_MANY = 40, 128
 _MAX_REFUSED = 8
+_FEW_REFUSED = 3  # enough where the best point is as good as rounding allows
 _MAX_HALVINGS = 6  # of the distance to a start that is not finite; then the nuisance parameters of the minimum are used
 _CUT = 0.3  # the factor by which a rejected step is shortened
 _DECREASE = 1e-4  # sufficient decrease (Armijo)
 _TOLERANCE = 1e-11  # of the EDM, in units of UP = 1/2, before a last step that is not evaluated
+_ROUNDING = 1e-7  # the same, where no step helps any more: the values are known no better
 
 
 class Descent(NamedTuple):
@@ -81,11 +83,16 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
         q, f = xp.where(accepted, s.trial, s.q), xp.where(accepted, f, s.f)
         g, push = xp.where(accepted, g, s.g), xp.where(accepted, push, s.push)
         step = -inverse.product(begin, g)
-        converged = accepted & (-0.5 * (g @ step) <= xp.maximum(_TOLERANCE, noise))
+        edm = -0.5 * (g @ step)
         refused = xp.where(accepted | unstarted, 0, s.refused + 1)
+        is_near = ~first & (edm <= _ROUNDING)
+        stuck = (refused > _MAX_REFUSED) | ((refused >= _FEW_REFUSED) & is_near)
+        converged = (accepted & (edm <= xp.maximum(_TOLERANCE, noise))) | (stuck & is_near)
         steps = s.steps + 1
         return _DescentState(
-            trial=xp.where(unstarted, halved, q + xp.where(accepted, step, _CUT * (s.trial - s.q))),
+            trial=xp.where(
+                unstarted, halved, q + xp.where(accepted, step, xp.where(stuck, 0.0, _CUT * (s.trial - s.q)))
+            ),
             q=q,
             f=f,
             g=g,
@@ -97,8 +104,8 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
             refused=refused,
             steps=steps,
             done=converged
-            | (refused > _MAX_REFUSED)
-            | (steps >= _MAX_STEPS)
+            | stuck
+            | (steps >= (_MAX_STEPS if q.size < MANY else _MAX_STEPS_OF_MANY))
             | (unstarted & xp.all(s.trial == fallback)),
             converged=converged,
         )
