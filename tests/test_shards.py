@@ -404,6 +404,28 @@ def test_on_the_command_line(tmp_path):
     assert "at most 1 shards" in command("toys", HIFA, "--shard", "0/2", code=2).output
 
 
+def test_limits_on_the_command_line(tmp_path):
+    how = ("limit", HIFA, "--toys", 120, "--values", "0.5:3:3", "--batch-size", 30)
+    for i in range(2):
+        done = command(*how, "--store", tmp_path / str(i), "--shard", f"{i}/2")
+        assert f"By 60 of 120 toys: part {i} of 2, for merge" in done.output
+    merged = command("merge", tmp_path / "0", tmp_path / "1", "--into", tmp_path / "all", "--json", "-")
+    studies = json.loads(merged.stdout)["studies"]
+    assert len(studies) == 6
+    assert {(study["toys"], study["of"]) for study in studies} == {(120, 120)}
+    command(*how, "--store", tmp_path / "whole", "--json", tmp_path / "whole.json", code=None)
+    command(*how, "--store", tmp_path / "all", "--json", tmp_path / "all.json", code=None)
+    assert json.loads((tmp_path / "all.json").read_text()) == json.loads((tmp_path / "whole.json").read_text())
+    assert "give --toys" in command("limit", HIFA, "--store", tmp_path / "x", code=2).output
+    assert "give the --store" in command(*how, "--shard", "0/2", code=2).output
+    search = ("limit", HIFA, "--toys", 120, "--store", tmp_path / "x", "--shard", "0/2")
+    assert "give the --values" in command(*search, code=2).output
+    assert "is no low:high:number" in command(*how[:-3], "1:2", code=2).output
+    assert "at most 4 shards" in command(*how, "--store", tmp_path / "x", "--shard", "0/5", code=2).output
+    other = command(*how[:4], "--values", "0.5,99", "--store", tmp_path / "x", code=1).output
+    assert "values must be between 0 and 10" in other
+
+
 @pytest.mark.parametrize("study", [mx.pull_study, mx.bias, mx.coverage_study])
 def test_studies_of_a_store(study, tmp_path):
     fits = run(tmp_path, n=2 * SIZE, minos="mu")

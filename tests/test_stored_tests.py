@@ -188,11 +188,15 @@ class TestStore:
 
     def test_another_problem(self, tmp_path):
         one_test(store=tmp_path)
-        mx.hypotest(NLL, PARAMS, DATA | {"b": 1.05}, "mu", 1.0, calculator=toys(store=tmp_path))
+        said = "holds the same of other {}, which is not read"
+        with pytest.warns(UserWarning, match=said.format("data")):
+            mx.hypotest(NLL, PARAMS, DATA | {"b": 1.05}, "mu", 1.0, calculator=toys(store=tmp_path))
         mx.hypotest(NLL, PARAMS, DATA, "mu", 2.0, calculator=toys(store=tmp_path))
         bounded = PARAMS | {"b": mx.Parameter(1.0, lower=0.2)}
-        mx.hypotest(NLL, bounded, DATA, "mu", 1.0, calculator=toys(store=tmp_path))
-        mx.hypotest(NLL, PARAMS, DATA, "mu", 1.0, calculator=mx.Toys(N, jax.random.key(8), store=tmp_path))
+        with pytest.warns(UserWarning, match="holds the same of other"):
+            mx.hypotest(NLL, bounded, DATA, "mu", 1.0, calculator=toys(store=tmp_path))
+        with pytest.warns(UserWarning, match="holds the same of other"):
+            mx.hypotest(NLL, PARAMS, DATA, "mu", 1.0, calculator=mx.Toys(N, jax.random.key(8), store=tmp_path))
         mx.hypotest(NLL, PARAMS, DATA, "mu", 1.0, statistic=mx.QMu(), calculator=toys(store=tmp_path))
         assert len(mx.open_store(tmp_path).studies) == 12
 
@@ -350,6 +354,49 @@ class TestRefused:
 RESULT = mx.fit(NLL, PARAMS, DATA)
 
 
+class TestMergedByMistake:
+    @pytest.mark.parametrize(
+        ("job", "differ"),
+        [
+            (lambda **o: mx.hypotest(NLL, PARAMS, DATA | {"b": 1.03}, "mu", 1.0, calculator=toys(**o)), "data"),
+            (lambda **o: mx.hypotest(NLL, PARAMS, DATA, "mu", 1.0, calculator=seeded(9, **o)), "toys"),
+        ],
+    )
+    def test_another_job(self, job, differ, tmp_path):
+        """The one that differs is named, and left out."""
+        folders = [tmp_path / str(i) for i in range(3)]
+        for i, folder in enumerate(folders):
+            (job if i == 1 else one_test)(store=folder, shard=(i, 3))
+        with pytest.raises(ValueError, match="cannot be merged") as error:
+            mx.merge(folders, tmp_path / "all")
+        assert f"{folders[1]} is of another study than {folders[0]}: other {differ}" in str(error.value)
+        assert "and 1 other study that are in none of the stores: 1 to 2 (of shard 1 of 3)" in str(error.value)
+        with pytest.warns(UserWarning, match=f"other {differ}"):
+            merged = mx.merge(folders, leave_out=True)
+        assert [len(study) for study in merged.studies] == [96, 96]
+
+    def test_another_fit(self, tmp_path):
+        for i in range(2):
+            start = PARAMS | {"mu": mx.Parameter(0.2 + i, lower=0.0, upper=20.0)}
+            result = mx.fit(NLL, start, DATA)
+            mx.profile(NLL, result, DATA, "mu", np.linspace(0.5, 2.0, 4), store=tmp_path / str(i), shard=(i, 2))
+        with pytest.raises(ValueError, match="other result; the result must be the same to the last bit: save the fit"):
+            mx.merge([tmp_path / "0", tmp_path / "1"])
+
+    def test_two_kinds(self, tmp_path):
+        one_test(store=tmp_path / "test")
+        mx.fit_toys(NLL, PARAMS, mx.Toys(20, KEY), data=DATA, store=tmp_path / "fits")
+        for stores, into in ((["test", "fits"], None), (["test"], "fits"), (["fits"], "test")):
+            with pytest.raises(
+                ValueError, match=r"fits hold fits of mx\.fit_toys, .*test toys of tests .* each kind alone"
+            ):
+                mx.merge([tmp_path / name for name in stores], None if into is None else tmp_path / into)
+
+
+def seeded(seed, **options):
+    return mx.Toys(N, jax.random.key(seed), batch_size=SIZE, **options)
+
+
 class TestProfiles:
     @pytest.mark.parametrize(
         ("where", "grid"),
@@ -383,7 +430,8 @@ class TestProfiles:
 
     def test_another_result(self, tmp_path):
         mx.profile(NLL, RESULT, DATA, "mu", 8, store=tmp_path)
-        mx.profile(NLL, RESULT, DATA, "mu", 9, store=tmp_path)
+        with pytest.warns(UserWarning, match="holds the same of other grid"):
+            mx.profile(NLL, RESULT, DATA, "mu", 9, store=tmp_path)
         mx.profile(NLL, RESULT, DATA, "b", 8, store=tmp_path)
         assert len(mx.open_store(tmp_path).studies) == 3
 

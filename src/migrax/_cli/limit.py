@@ -75,6 +75,9 @@ def limit(
     statuses = {LimitStatus(int(s)) for s in np.append(np.asarray(limits.expected_status), np.asarray(limits.status))}
     is_valid = statuses <= {LimitStatus.FOUND, LimitStatus.NONE_ALLOWED}
     note = f"\nNone allowed: {name} is excluded without a signal already" * (LimitStatus.NONE_ALLOWED in statuses)
+    if shard is not None and calculator is not None:
+        i, n = shard
+        note += f"\nBy {calculator.part.n} of {calculator.n} toys: part {i} of {n}, for merge"
     told(f"{limits}{note}", _numbers(limits) | {"valid": is_valid}, json_to)
     if plot_to is not None:
         _draw_scan(problem, limits, plot_to)
@@ -86,6 +89,8 @@ def _calculator(toys: int | None, seed: int, cl: float, given: dict[str, Any]) -
     """**Raises:** `click.UsageError` for options that need toys or values, or too few toys."""
     if toys is None:
         return refuse(f"{next(iter(given))} is for toys: give --toys") if given else None
+    if "--shard" in given and "--store" not in given:
+        refuse("--shard: the toys of a part are for merge, give the --store that keeps them")
     if "--shard" in given and "--values" not in given:
         refuse("--shard: a search needs all toys; give the --values at which all jobs make theirs")
     how: dict[str, Any] = {name: given.get(f"--{name.replace('_', '-')}") for name in ("store", "shard", "batch_size")}

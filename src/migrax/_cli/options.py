@@ -76,9 +76,7 @@ class Values(click.ParamType):
             low, high, number = value.split(":")
             return np.linspace(float(low), float(high), int(number))
         except ValueError:
-            self.fail(
-                f"{value!r} is neither low:high:number, such as 0.5:3:11, nor values, such as 0.5,1,2", param, ctx
-            )
+            self.fail(f"{value!r} is no low:high:number, such as 0.5:3:11, and no list, such as 0.5,1,2", param, ctx)
 
 
 class OutFile(click.Path):

@@ -21,7 +21,7 @@ from .._parameters.space import ravel, resolve_at
 from .._stores.batch_file import digest
 from .._stores.fingerprint import program_of
 from .._stores.kept import kept
-from .._stores.store import MANIFEST, NAME, About, Store
+from .._stores.store import MANIFEST, NAME, About, Store, warn_of_others
 from .._toys.sample import draw_one
 from .._toys.sharding import on_one_device
 from .._toys.source import Toys, source as source_of
@@ -100,9 +100,11 @@ class StoredEnsemble:
         if (folder / MANIFEST).exists():
             raise ValueError(f"the store {folder} is of mx.fit_toys; tests need another folder")
         toys, tested, at = self.toys, np.asarray(values), self.x[list(self.index)]
-        problem = digest(self._programs, type(statistic).__name__, jax.tree.leaves(statistic), self.index, tested, at)
+        inputs = self._inputs()
+        problem = digest(inputs, type(statistic).__name__, jax.tree.leaves(statistic), self.index, tested, at)
         what = f"{type(statistic).__name__} of {self._named(tested)}, toys of {self._named(at)}{self.where}"
-        about = About(what, self.x.tolist(), self.steps.tolist())
+        about = About(what, self.x.tolist(), self.steps.tolist(), inputs, toys.shard)
+        warn_of_others(folder, problem, about)
         writes, is_shared = jax.process_index() == 0, toys.mesh is None and toys.shard is None
         # the size that a shard is made of must be known without the store
         size = toys.batch_size if toys.shard is None else toys.size
@@ -117,9 +119,8 @@ class StoredEnsemble:
     def _named(self, values: Float[np.ndarray, " k"]) -> str:
         return ", ".join(f"{name} = {value:.6g}" for name, value in zip(self.names, values, strict=True))
 
-    @property
-    def _programs(self) -> str:
-        """A fingerprint of the likelihood, of what draws the toys and of all arrays, but not of the point."""
+    def _inputs(self) -> dict[str, str]:
+        """The fingerprints of the likelihood, of what draws the toys and of all arrays, but not of the point."""
         nowhere = np.clip(np.zeros_like(self.x), np.asarray(self.space.lower), np.asarray(self.space.upper))
         nll, point, data, key = on_one_device(
             (self.nll, moved(self.origin, nowhere), prepare_data(self.data), self.toys.key)
@@ -127,8 +128,17 @@ class StoredEnsemble:
         drawn = source_of(nll, point, Toys(self.toys.n, key, point, first=self.toys.first), data)
         resolved = resolve_at(point, ravel(point)[0])
         toy = eqx.filter_eval_shape(draw_one, nll, resolved, key, data)
-        bounds = (self.space.lower, self.space.upper, self.space.names)
-        return digest(program_of(nll, resolved, toy), bounds, drawn.made_of())
+        first, _, draws = drawn.made_of()
+        of_nll, of_point, of_data = (
+            [a for a in jax.tree.leaves(tree) if eqx.is_array(a)] for tree in (nll, point, data)
+        )
+        made_of = {
+            "likelihood": (program_of(nll, resolved, toy), of_nll),
+            "data": of_data,
+            "parameters": (of_point, self.space.lower, self.space.upper, self.space.names),
+            "toys": (key, first, draws),
+        }
+        return {name: digest(what) for name, what in made_of.items()}
 
 
 class Hypotheses(NamedTuple):

@@ -16,7 +16,7 @@ from .._stores.batch_file import digest
 from .._stores.fingerprint import program_of
 from .._stores.kept import kept
 from .._stores.shard import batches_of, check_batch_size, check_shard
-from .._stores.store import MANIFEST, NAME, About, Store
+from .._stores.store import MANIFEST, NAME, About, Store, warn_of_others
 from .._util.tracing import is_concrete
 from .branches import Points
 from .fitted import Fitted
@@ -68,15 +68,24 @@ class Keep(NamedTuple):
         if (folder / MANIFEST).exists():
             raise ValueError(f"the store {folder} is of mx.fit_toys; profiles need another folder")
         nll, result, data = fitted
-        arrays = [a for a in jax.tree.leaves((nll, result, data)) if eqx.is_array(a)]
-        program = program_of(nll, resolve_at(result.params, ravel(result.params)[0]), data)
-        problem = digest(program, arrays, result.names, index, grids)
+        of_nll, of_result, of_data = (
+            [a for a in jax.tree.leaves(tree) if eqx.is_array(a)] for tree in (nll, result, data)
+        )
+        made_of = {
+            "likelihood": (program_of(nll, resolve_at(result.params, ravel(result.params)[0]), data), of_nll),
+            "data": of_data,
+            "result": (of_result, result.names),
+            "grid": (index, grids),
+        }
+        inputs = {name: digest(what) for name, what in made_of.items()}
+        problem = digest(inputs)
         what = f"profile of {' and '.join(result.names[i] for i in index)}"
         # the size that a shard is made of must be known without the store
         size = self.batch_size if self.shard is None else default
         writes, is_shared = jax.process_index() == 0, self.shard is None
-        place = folder / problem[:NAME]
-        return Store(place, problem, grids[0].size, size, default, writes, is_shared, About(what, [], []))
+        about, place = About(what, inputs=inputs, shard=self.shard), folder / problem[:NAME]
+        warn_of_others(folder, problem, about)
+        return Store(place, problem, grids[0].size, size, default, writes, is_shared, about)
 
 
 class Batches(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from .batch_file import read_batch
 from .open_store import StatisticStore, StudyStore, ToyStore, files_of, studies_in
+from .shard import batches_of
 from .store import MANIFEST, batch_path, check_place, identity, make_store, read_manifest, write_manifest
 
 _LISTED = 10  # complaints in an error
@@ -50,14 +51,27 @@ def merge(
         raise ValueError("merge takes the folders of stores, got none")
     target = None if into is None else Path(into)
     faults: list[str] = []
-    is_of_tests = any(map(studies_in, folders))
+    is_of_tests = _is_of_tests(folders, target)
     merged = _of_tests(folders, target, faults) if is_of_tests else {"": _study_of(folders, target, faults)}
     studies = {name: study for name, study in merged.items() if study is not None}
+    faults += _missing(list(studies.values()))
     if faults:
         _tell(faults, leave_out and bool(studies))
     kind = StatisticStore if is_of_tests else ToyStore
     found = [study.stored(kind, None if target is None else target / name) for name, study in studies.items()]
     return StudyStore(target, found) if is_of_tests else found[0]
+
+
+def _is_of_tests(folders: list[Path], target: Path | None) -> bool:
+    """Whether these are stores of tests or profiles. **Raises:** `ValueError` if some are, and others are of fits."""
+    every = [*folders, *([] if target is None else [target])]
+    fits, tests = [f"{f}" for f in every if (f / MANIFEST).is_file()], [f"{f}" for f in every if studies_in(f)]
+    if fits and tests:
+        raise ValueError(
+            f"these stores cannot be merged: {', '.join(fits)} hold fits of mx.fit_toys, {', '.join(tests)} toys of "
+            "tests or points of profiles. Merge each kind alone"
+        )
+    return bool(tests)
 
 
 def _tell(faults: list[str], leave_out: bool) -> None:
@@ -74,6 +88,8 @@ class _Study(NamedTuple):
 
     manifest: dict[str, Any]
     files: dict[int, Path]
+    missing: list[int]
+    parts: int | None  # into how many shards the study was divided
 
     def stored(self, kind: type[Any], target: Path | None) -> Any:
         """The study as one store: in the folder `target`, if any."""
@@ -87,16 +103,71 @@ def _of_tests(folders: list[Path], target: Path | None, faults: list[str]) -> di
     """The studies of tests, by the names of their folders."""
     by_name: dict[str, list[Path]] = {}
     for folder in folders:
-        studies = studies_in(folder)
-        if not studies:
+        if not studies_in(folder):
             what = "holds no toys of tests, as others do" if folder.is_dir() else "is no folder"
             faults.append(f"{folder} {what}")
-        for study in studies:
-            by_name.setdefault(study.name, []).append(study)
+    for study in _of_same_input(folders, faults):
+        by_name.setdefault(study.name, []).append(study)
     return {
         name: _study_of(studies, None if target is None else target / name, faults)
         for name, studies in sorted(by_name.items())
     }
+
+
+def _of_same_input(folders: list[Path], faults: list[str]) -> list[Path]:
+    """The single studies in these folders. A study that has the name of one in most folders, but other input, is left
+    out, and its folder named once."""
+    studies = [study for folder in folders for study in studies_in(folder)]
+    about = {study: manifest["about"] for study, manifest in _manifests(studies, []).items()}
+    usual = {}
+    for what in {a.what for a in about.values()}:
+        (name, _), *_ = Counter(study.name for study, a in about.items() if a.what == what).most_common(1)
+        usual[what] = next(study for study in studies if study.name == name)
+    strange = {study: usual[a.what] for study, a in about.items() if usual[a.what].name != study.name}
+    for folder in dict.fromkeys(study.parent for study in strange):
+        study, other = next((study, other) for study, other in strange.items() if study.parent == folder)
+        differ = about[other].different(about[study])
+        faults.append(f"{folder} is of another study than {other.parent}: other {differ}{_exactly(differ)}")
+    return [study for study in studies if study not in strange]
+
+
+def _exactly(differ: str) -> str:
+    what = next((name for name in ("covariance", "result") if name in differ), None)
+    return (
+        ""
+        if what is None
+        else f"; the {what} must be the same to the last bit: save the fit once, and load it in each job"
+    )
+
+
+def _missing(studies: list[_Study]) -> list[str]:
+    """What is said of batches that no store has: the same batches of several studies in one sentence."""
+    by_batches: dict[tuple[int, ...], list[_Study]] = {}
+    for study in studies:
+        if study.missing:
+            by_batches.setdefault(tuple(study.missing), []).append(study)
+    faults = []
+    for batches, of in by_batches.items():
+        first, more = of[0].manifest["about"], len(of) - 1
+        of_what = (
+            ""
+            if first.what == "fits"
+            else f" of {first.what}" + (f" and {more} other stud{'y' if more == 1 else 'ies'}" if more else "")
+        )
+        faults.append(f"batches{of_what} that are in none of the stores: {_ranges(list(batches))}{_shards(of[0])}")
+    return faults
+
+
+def _shards(study: _Study) -> str:
+    """Which shards the missing batches are of, if that is known."""
+    if study.parts is None:
+        return ""
+    size = study.manifest["batch_size"]
+    n_batches = -(-study.manifest["n"] // size)
+    if study.parts > n_batches:
+        return ""
+    of = [i for i in range(study.parts) if set(batches_of((i, study.parts), n_batches, size)) & set(study.missing)]
+    return f" (of shard{'s' if len(of) > 1 else ''} {_ranges(of)} of {study.parts})"
 
 
 def _study_of(folders: list[Path], target: Path | None, faults: list[str]) -> _Study | None:
@@ -109,10 +180,9 @@ def _study_of(folders: list[Path], target: Path | None, faults: list[str]) -> _S
     manifest, manifests = _of_one_study(manifests, faults)
     files, suspect = _files(manifest, manifests, faults)
     missing = [i for i in range(-(-manifest["n"] // manifest["batch_size"])) if i not in files and i not in suspect]
-    if missing:
-        of_what = f" of {manifest['about'].what}" if manifest["about"].point else ""
-        faults.append(f"batches{of_what} that are in none of the stores: {_ranges(missing)}")
-    return _Study(manifest, files)
+    parts = {m["about"].shard[1] for m in manifests.values() if m["about"].shard is not None}
+    whole = manifest | {"about": manifest["about"]._replace(shard=None)}
+    return _Study(whole, files, missing, parts.pop() if len(parts) == 1 else None)
 
 
 def _manifests(folders: list[Path], faults: list[str]) -> dict[Path, dict[str, Any]]:
@@ -203,8 +273,7 @@ def _written(target: Path, manifest: dict[str, Any], files: dict[int, Path]) -> 
 def _difference(a: dict[str, Any], b: dict[str, Any]) -> str:
     if a["problem"] != b["problem"]:
         differ = a["about"].different(b["about"])
-        must = "; the covariance must be the same to the last bit: save the fit once, and load it in each job"
-        return f"other {differ} ({a['problem'][:12]}, {b['problem'][:12]}{must * ('covariance' in differ)})"
+        return f"other {differ} ({a['problem'][:12]}, {b['problem'][:12]}{_exactly(differ)})"
     return ", ".join(f"{name} {a[name]} and {b[name]}" for name in a if name != "about" and a[name] != b[name])
 
 

@@ -98,8 +98,8 @@ class ToyStore(AbstractStored):
     `mx.fit_toys` returns is returned by it, called with the same arguments and this `store`.
     """
 
-    blank: ClassVar = _BLANK
-    optional: ClassVar = ("minos[0]", "minos[1]")
+    blank: ClassVar[Mapping[str, np.ndarray]] = _BLANK
+    optional: ClassVar[Sequence[str]] = ("minos[0]", "minos[1]")
 
     @property
     def values(self) -> Float[np.ndarray, "m k"]:
@@ -162,7 +162,7 @@ class StatisticStore(AbstractStored):
         that its fits failed.
     """
 
-    blank: ClassVar = {"values": np.empty(0), "status": np.empty(0, int)}
+    blank: ClassVar[Mapping[str, np.ndarray]] = {"values": np.empty(0), "status": np.empty(0, int)}
 
     @property
     def what(self) -> str:
@@ -180,6 +180,12 @@ class StatisticStore(AbstractStored):
         return f"StatisticStore({self.what}: {len(self)} of {self.n} toys)"
 
 
+def _by_numbers(text: str) -> list[tuple[str, float]]:
+    """A key by which texts are sorted, with the numbers in them by size."""
+    parts = re.split(r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)", text)
+    return [("", float(part)) if i % 2 else (part, 0.0) for i, part in enumerate(parts)]
+
+
 class StudyStore:
     """The toys of tests on disk, of `mx.Toys(n, key, store=...)`: what `mx.open_store` and `mx.merge` return for them.
 
@@ -191,8 +197,12 @@ class StudyStore:
     It prints how far each is. A test with `mx.Toys(n, key, store=path)` reads what is there, and makes the rest.
     """
 
+    path: Path | None
+    studies: tuple[StatisticStore, ...]
+
     def __init__(self, path: Path | None, studies: Sequence[StatisticStore]):
-        self.path, self.studies = path, tuple(sorted(studies, key=lambda study: study.what))
+        self.path = path
+        self.studies = tuple(sorted(studies, key=lambda study: _by_numbers(study.what)))
 
     def __repr__(self) -> str:
         return self._table().text()
@@ -201,12 +211,12 @@ class StudyStore:
         return self._table().html()
 
     def _table(self) -> Table:
-        where = "Toys of tests in merged stores" if self.path is None else f"Toys of tests in {self.path}"
+        where = "Studies in merged stores" if self.path is None else f"Studies in {self.path}"
         rows = []
         for study in self.studies:
             failed = int(np.sum(study.status != int(Status.VALID)))
             rows.append([study.what, f"{len(study)} of {study.n}", f"{failed}" if failed else ""])
-        return Table(where, ["", "Toys", "Failed"], rows)
+        return Table(where, ["", "Done", "Failed"], rows)
 
 
 def open_store(path: str | os.PathLike[str]) -> ToyStore | StudyStore:

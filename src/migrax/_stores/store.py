@@ -9,6 +9,7 @@ import functools
 import importlib.metadata
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -38,12 +39,14 @@ class About(NamedTuple):
     - `point`, `steps`: where the toys of a test are drawn. The fits that find this point may differ by rounding between
         machines, so it is no part of the problem's fingerprint, but compared: within some of these steps.
     - `inputs`: the fingerprint of each input, to say which of them differ.
+    - `shard`: `(i, n)`, of the store of a job that makes the i-th of n parts.
     """
 
     what: str
     point: Sequence[float] = ()
     steps: Sequence[float] = ()
     inputs: Mapping[str, str] = MappingProxyType({})
+    shard: tuple[int, int] | None = None
 
     def is_apart(self, other: "About") -> bool:
         """Whether the toys of the same study are drawn elsewhere, such as at another minimum."""
@@ -161,6 +164,24 @@ class Store:
             ) from error
 
 
+def warn_of_others(folder: Path, problem: str, about: About) -> None:
+    """Warns if a folder of many studies has one of the same name, but of other input: this one is made anew."""
+    if (folder / problem[:NAME]).exists() or not folder.is_dir():
+        return
+    for manifest in folder.glob(f"*/{MANIFEST}"):
+        try:
+            other = read_manifest(manifest)["about"]
+        except (OSError, ValueError):
+            continue
+        if other.what == about.what and (differ := about.different(other)):
+            warnings.warn(
+                f"the store {folder} holds the same of other {differ}, which is not read: all is made anew beside it. "
+                "Is this the folder, and the input, that was meant?",
+                stacklevel=2,
+            )
+            return
+
+
 def batch_path(folder: Path, i: int) -> Path:
     return folder / f"batch-{i:06d}.npz"
 
@@ -232,7 +253,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
         written = int(contents["format"])  # other formats may lack the entries of this one
         wanted = ("format", "problem", "n", "batch_size", *versions()) if written == FORMAT else ()
         kept = {name: contents[name] for name in wanted}
-        kept["about"] = About(*(contents["about"][name] for name in About._fields)) if wanted else About("")
+        about = About(**contents["about"]) if wanted else About("")
+        kept["about"] = about._replace(
+            shard=None if about.shard is None else (int(about.shard[0]), int(about.shard[1]))
+        )
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}): the batches beside it cannot be used") from None
     if written != FORMAT:

@@ -278,7 +278,7 @@ def _planned(
     if options.store is None:
         return job, batch_plan, None
     writes, inputs = jax.process_index() == 0, _fingerprints(job, toy)
-    problem, about = digest(inputs), About("fits", inputs=inputs)
+    problem, about = digest(inputs), About("fits", inputs=inputs, shard=shard)
     # the batches of a shard are those of one job
     is_shared = mesh is None and shard is None
     store = Store(options.store, problem, toy_source.n, options.batch_size, default_size, writes, is_shared, about)
