@@ -1,5 +1,6 @@
 """The toys of tests, limits, intervals and searches in stores, and profiles: shards, merging, interruption."""
 
+import json
 import re
 import shutil
 import threading
@@ -443,3 +444,140 @@ class TestProfiles:
         with pytest.raises(TypeError, match=r"inside jax.jit"):
             jax.jit(lambda data: mx.profile(NLL, RESULT, data, "mu", 8, store=tmp_path).rise)(DATA)
         assert not list(tmp_path.iterdir())
+
+
+class TestFoundByAReader:
+    """Each of these was wrong once."""
+
+    @pytest.mark.parametrize("unit", [1e-7, 1.0])
+    def test_small_units(self, unit, tmp_path):
+        """The point at which toys are drawn is known to a fraction of its errors, also where the fit has none."""
+
+        def rates(p):
+            return p["s"] * 10 * jnp.exp(-0.5 * (jnp.arange(8.0) - p["at"]) ** 2) + p["b"] / unit * 30
+
+        nll = mx.PoissonNLL(rates)
+        start = BUMP_START | {"b": mx.Parameter(unit, lower=0.0)}
+
+        def found(**options):
+            grid = np.linspace(2.0, 5.0, 3)
+            return mx.look_elsewhere(nll, start, BUMP_DATA, "s", "at", grid, toys(**options), level=0.3)
+
+        plain, kept = found(), found(store=tmp_path)
+        assert np.mean(~np.isclose(plain.toys, kept.toys, rtol=1e-3, atol=1e-3)) < 0.02
+        # a parameter at its bound has no error
+        at_bound = jnp.array([0.0, 1.0, 0.0, 8.0, 9.0, 0.0, 0.0, 1.0])
+        for i, options in enumerate(({}, {"store": tmp_path})):
+            test = mx.hypotest(
+                nll, start | {"at": jnp.array(3.5)}, at_bound, "s", 1.0, statistic=mx.TMu(), calculator=toys(**options)
+            )
+            if i == 0:
+                first = test
+        assert np.mean(~np.isclose(first.toys.tested.values, test.toys.tested.values, rtol=1e-3, atol=1e-3)) < 0.02
+
+    def test_a_period(self, tmp_path):
+        """It wraps what is fitted, and so is part of the problem."""
+        nll = mx.PoissonNLL(lambda p: 20 + 8 * jnp.cos(jnp.arange(6.0) - p["phi"]))
+        data = jnp.array([25.0, 24.0, 16.0, 12.0, 14.0, 22.0])
+        for i, parameter in enumerate(
+            (mx.Parameter(0.9, period=2 * np.pi), mx.Parameter(0.9, lower=0.0, period=2 * np.pi), mx.Parameter(0.9))
+        ):
+            calculator = mx.Toys(32, KEY, alternative=3.0, store=tmp_path)
+            if i == 0:
+                mx.hypotest(nll, {"phi": parameter}, data, "phi", 0.5, statistic=mx.QMu(), calculator=calculator)
+            else:
+                with pytest.warns(UserWarning, match="of other parameters"):
+                    mx.hypotest(nll, {"phi": parameter}, data, "phi", 0.5, statistic=mx.QMu(), calculator=calculator)
+            assert len(mx.open_store(tmp_path).studies) == 2 * (i + 1)
+
+    def test_two_minima(self, tmp_path):
+        """What is found lower at one value changes no statistic at others, which another job may have made."""
+
+        def value(p, d):
+            return (
+                0.5 * jnp.sum((p["t"] ** 2 - 1.0 + 0.3 * p["t"] - d["x"]) ** 2) + 0.5 * (p["mu"] - p["t"] - d["y"]) ** 2
+            )
+
+        def sample(p, key):
+            draws = jax.random.normal(key, (2,))
+            return {"x": p["t"] ** 2 - 1.0 + 0.3 * p["t"] + draws[0], "y": p["mu"] - p["t"] + draws[1]}
+
+        nll = mx.Likelihood(value, sample=sample)
+        params = {"mu": mx.Parameter(0.5, lower=-5.0, upper=10.0), "t": mx.Parameter(1.0)}
+        data = {"x": jnp.array(0.3), "y": jnp.array(-0.4)}
+
+        def find(values, store):
+            how = toys(store=store, alternative=0.0)
+            return mx.upper_limit(nll, params, data, "mu", values=values, statistic=mx.QMu(), calculator=how)
+
+        find([0.5, 1.0, 2.0, 3.0], tmp_path / "whole")
+        find([0.5, 1.0], tmp_path / "some")
+        find([0.5, 1.0, 2.0, 3.0], tmp_path / "some")
+        assert checksums(tmp_path / "some") == checksums(tmp_path / "whole")
+
+    def test_nothing_is_allowed(self):
+        """At no signal a one-sided p-value is 1: between it and the first value there is no line."""
+        few = DATA | {"main": jnp.array([25.0, 20.0, 15.0])}
+        found = mx.upper_limit(
+            NLL, PARAMS, few, "mu", cls=False, values=[0.0, 0.3, 0.6, 1.0, 2.0], calculator=mx.Toys(200, KEY)
+        )
+        assert int(found.status) == LimitStatus.OUTSIDE_VALUES
+
+    def test_a_bend(self):
+        """A parabola through three points is known; without a third, the error has an eighth of the bracket."""
+        curve = lambda x: 2.0 - 0.5 * x**2  # noqa: E731  # with its root at 2
+        seen = {x: Heights(np.array([curve(x)]), np.array([1e-9])) for x in (1.0, 2.5, 3.0)}
+        root = roots_between(seen, np.inf, 1)[0]
+        assert abs(root.distance - 2.0) < 1.2 * root.error < 0.3
+        two = roots_between({x: seen[x] for x in (1.0, 2.5)}, np.inf, 1)[0]
+        np.testing.assert_allclose(two.error, 1.5 / 8)
+
+    def test_numbers_of_numpy(self, tmp_path):
+        plain = one_test(store=tmp_path)
+        how = mx.Toys(np.int64(N), KEY, batch_size=np.int64(SIZE), first=np.int64(0), store=tmp_path)
+        same(mx.hypotest(NLL, PARAMS, DATA, "mu", 1.0, calculator=how).toys, plain.toys)
+        assert len(mx.open_store(tmp_path).studies) == 2
+        assert mx.Toys(10, KEY, batch_size=2.0).size == 2
+        fits = mx.fit_toys(NLL, PARAMS, mx.Toys(8, KEY), data=DATA, store=tmp_path / "fits", batch_size=np.int64(4))
+        assert len(fits.values) == 8
+        for bad in ("a", np.nan, True, [2]):
+            with pytest.raises(ValueError, match="batch_size must be a whole number"):
+                mx.Toys(10, KEY, batch_size=bad)
+
+    def test_one_study_alone(self, tmp_path):
+        one_test(store=tmp_path)
+        (one, two) = (study.path for study in mx.open_store(tmp_path).studies)
+        with pytest.raises(ValueError, match="is one study of several: open the folder"):
+            mx.open_store(one)
+        with pytest.raises(ValueError, match="hold single studies: merge the folders"):
+            mx.merge([one, two])
+
+    @pytest.mark.parametrize(
+        "wrong", [{"n": "abc"}, {"n": -5}, {"batch_size": 0}, {"problem": 3}, {"about": {"what": "x", "point": "x"}}]
+    )
+    def test_a_damaged_manifest(self, wrong, tmp_path):
+        one_test(store=tmp_path)
+        manifest = mx.open_store(tmp_path).studies[0].path / "manifest.json"
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | wrong))
+        for call in (lambda: mx.open_store(tmp_path), lambda: mx.merge([tmp_path]), lambda: one_test(store=tmp_path)):
+            with pytest.raises(ValueError, match=r"manifest\.json is damaged"):
+                call()
+
+    def test_into_something_else(self, tmp_path):
+        one_test(store=tmp_path / "a")
+        (tmp_path / "b").mkdir()
+        (tmp_path / "b" / "notes.txt").write_text("x")
+        with pytest.raises(ValueError, match="is no store of tests, but holds something else"):
+            mx.merge([tmp_path / "a"], tmp_path / "b")
+
+    def test_other_batches_beside(self, tmp_path):
+        first = mx.upper_limit(NLL, PARAMS, DATA, "mu", values=[1.0], calculator=toys(store=tmp_path))
+        mx.upper_limit(NLL, PARAMS, DATA, "mu", values=[2.0], calculator=toys(store=tmp_path, batch_size=80))
+        both = mx.upper_limit(NLL, PARAMS, DATA, "mu", values=[1.0, 2.0], calculator=mx.Toys(N, KEY, store=tmp_path))
+        assert int(first.status) == LimitStatus.OUTSIDE_VALUES
+        assert np.isfinite(both.expected[2])
+
+    @pytest.mark.parametrize("values", ["ab", [1j], [[1.0], [1.0, 2.0]], [1.0, "x"]])
+    def test_values_that_are_none(self, values):
+        with pytest.raises(ValueError, match="values must be numbers in one axis"):
+            mx.upper_limit(NLL, PARAMS, DATA, "mu", values=values, calculator=toys())

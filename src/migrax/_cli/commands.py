@@ -185,7 +185,7 @@ def merge(stores: tuple[Path, ...], into: Path, leave_out: bool, json_to: Any) -
 
 def _of_study(study: StatisticStore) -> dict[str, Any]:
     numbers = {"what": study.what, "toys": len(study), "of": study.n, "missing": study.missing}
-    return numbers | {"statistic": study.values, "status": [Status(int(s)).name for s in study.status]}
+    return numbers | {"statistic": study.values, "status": [Status(int(s)).name for s in np.ravel(study.status)]}
 
 
 def _draw_pulls(study: PullStudy, ax: Any) -> None:

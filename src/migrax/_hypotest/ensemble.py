@@ -124,18 +124,22 @@ class Ensemble:
     def statistic(
         self, statistic: AbstractStatistic, values: Float[Array, " k"], near: PyTree = None
     ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
-        """Returns the statistic of each toy and its status. `near`: parameters of a fit at `values` (see `rise`)."""
-        rise, status = self.rise(values, near)
-        best = self.free.values
+        """Returns the statistic of each toy and its status. `near`: parameters of a fit at `values` (see `_rise`)."""
+        # What is found lower here is not kept for other values: a statistic must not depend on which of them were
+        # tested before, as by other jobs.
+        free = _ToyFits(*map(np.array, self.free))
+        rise, status = self._rise(free, values, near)
+        best = free.values
         at_zero = np.zeros_like(rise)
         if statistic.tilde and np.any(best[:, 0] < 0):
-            at_zero, status_at_zero = self.rise(jnp.zeros_like(values))
+            at_zero, status_at_zero = self._rise(free, jnp.zeros_like(values))
             status = np.where((best[:, 0] < 0) & (status == 0), status_at_zero, status)
         return _evaluate(statistic, *to_jax((best[:, 0], np.asarray(values)[0], rise, at_zero, status)))
 
-    def rise(self, values: Float[Array, " k"], near: PyTree = None) -> tuple[np.ndarray, np.ndarray]:
+    def _rise(self, free: _ToyFits, values: Float[Array, " k"], near: PyTree = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns -2 log of the likelihood ratio of each toy with the parameters of interest at `values`, and a status.
 
+        `free`: the free fits, some of which are replaced by lower ones.
         `near`: parameters at which the likelihood is finite with those of interest at `values`. Toys start there if
         their likelihood is not finite at the point where they are drawn (a deficit makes an expected count negative).
         """
@@ -145,13 +149,13 @@ class Ensemble:
             self._refit_from(held, at, near)
         for _ in range(_MAX_FREE_REFITS):
             # a conditional fit lower than the free one shows that the free one is another local minimum
-            both_valid = (held.status == 0) & (self.free.status == 0)
-            missed = np.flatnonzero(both_valid & (held.nll < self.free.nll - 0.5 * LOWER))
+            both_valid = (held.status == 0) & (free.status == 0)
+            missed = np.flatnonzero(both_valid & (held.nll < free.nll - 0.5 * LOWER))
             if missed.size == 0:
                 break
-            self._refit_free(missed, at)
-        rise = 2 * (held.nll - self.free.nll)
-        status = np.where(self.free.status != 0, self.free.status, held.status)
+            self._refit_free(free, missed, at)
+        rise = 2 * (held.nll - free.nll)
+        status = np.where(free.status != 0, free.status, held.status)
         status = np.where((status == 0) & ~(rise > -LOWER), int(Status.NOT_CONVERGED), status)
         return np.where(status == 0, np.maximum(rise, 0.0), np.nan), status
 
@@ -166,14 +170,14 @@ class Ensemble:
         for old, new in zip(held, refits, strict=True):
             old[not_finite] = new
 
-    def _refit_free(self, missed: Int[np.ndarray, " m"], values: Float[np.ndarray, " k"]) -> None:
+    def _refit_free(self, free: _ToyFits, missed: Int[np.ndarray, " m"], values: Float[np.ndarray, " k"]) -> None:
         """Repeats the free fit of these toys from their conditional fit, where the likelihood is lower."""
         x = self._at(values)
         if len(self.index) < self.x.size:
             x = self._fit(values, missed, columns=range(self.x.size)).values
         refits = self._fit(None, missed, np.clip(x, self.space.lower, self.space.upper))
-        is_lower = (refits.status == 0) & (refits.nll < self.free.nll[missed])
-        for old, new in zip(self.free, refits, strict=True):
+        is_lower = (refits.status == 0) & (refits.nll < free.nll[missed])
+        for old, new in zip(free, refits, strict=True):
             old[missed[is_lower]] = new[is_lower]
 
     def _at(self, values: Float[np.ndarray, " k"] | None) -> Float[np.ndarray, " n"]:

@@ -85,7 +85,10 @@ def find_roots(look: Callable[[float], Heights], first: list[float], end: float,
 
 def roots_between(seen: dict[float, Heights], end: float, curves: int) -> list[Root]:
     """Returns the crossing of zero of each curve between given distances, where the log of the p-value is taken as a
-    straight line. The error of a root is that of the curve, as the p-values of neighbours fluctuate together."""
+    straight line. The error of a root is that of the curve, as the p-values of neighbours fluctuate together, and, of
+    the line, its distance from the root of a parabola through a third point; without one, an eighth of the bracket, as
+    of a parabola with its top at one end. At a distance of 0 a p-value is 1, whatever the curve: no root is sought
+    between it and the first other value."""
     return [_between(seen, end, j) for j in range(curves)]
 
 
@@ -106,10 +109,28 @@ def _between(seen: dict[float, Heights], end: float, j: int) -> Root:
         )
     if any(low.distance < d < high.distance for d in unknown):
         return _no_root(LimitStatus.FIT_FAILED)
+    if low.distance == 0:
+        return _no_root(LimitStatus.OUTSIDE_VALUES)
     slope = -_Bracket(low, high).chord
     share = low.height / (low.height - high.height)
     error = (1 - share) * low.error + share * high.error
-    return Root(low.distance + low.height / slope, error / slope, LimitStatus.FOUND)
+    root = low.distance + low.height / slope
+    return Root(root, math.hypot(error / slope, _bend(points, low, high, root)), LimitStatus.FOUND)
+
+
+def _bend(points: list[_CurvePoint], low: _CurvePoint, high: _CurvePoint, root: float) -> float:
+    """How far the root of a line between two points may be off, as the curve is none."""
+    width = high.distance - low.distance
+    others = [p for p in points if p not in (low, high) and p.distance > 0]
+    if not others:
+        return width / 8
+    third = min(others, key=lambda p: abs(p.distance - root))
+    chord = (high.height - low.height) / width
+    curvature = ((third.height - low.height) / (third.distance - low.distance) - chord) / (
+        third.distance - high.distance
+    )
+    # what a parabola adds to the line at its root, over the slope of the line
+    return min(abs(curvature * (root - low.distance) * (root - high.distance) / chord), width / 2)
 
 
 def _search(

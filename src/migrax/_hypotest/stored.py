@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._fit.objective import prepare_data
+from .._fit.objective import check_up, prepare_data, prepare_params
 from .._fit.traced import as_numpy
 from .._host.xp import on_host
 from .._parameters.space import ravel, resolve_at
@@ -22,6 +23,7 @@ from .._stores.batch_file import digest
 from .._stores.fingerprint import program_of
 from .._stores.kept import kept
 from .._stores.store import MANIFEST, NAME, About, Store, warn_of_others
+from .._toys.expected_covariance import forced_inverse, hessian_at
 from .._toys.sample import draw_one
 from .._toys.sharding import on_one_device
 from .._toys.source import Toys, source as source_of
@@ -29,6 +31,7 @@ from .._util.typing import PyTree
 from .ensemble import Ensemble, Shared, Shown, moved
 from .statistics import AbstractStatistic
 
+_SPACE = ("names", "lower", "upper", "period", "origin")
 _STEPS = 2.0**-16  # of the power of two below an error: how finely the point is known at which toys are drawn
 
 
@@ -61,6 +64,7 @@ class StoredEnsemble:
             x, self.space = ravel(as_numpy(origin))
         self.x = np.asarray(x)
         self.names = tuple(self.space.names[i] for i in index)
+        self.asked = toys.batch_size  # of each study; a store that is there has its own
         self._shared: Shared | None = None
         self._ensembles: dict[int, Ensemble] = {}  # with the free fits, which all tested values share
 
@@ -101,13 +105,14 @@ class StoredEnsemble:
             raise ValueError(f"the store {folder} is of mx.fit_toys; tests need another folder")
         toys, tested, at = self.toys, np.asarray(values), self.x[list(self.index)]
         inputs = self._inputs()
-        problem = digest(inputs, type(statistic).__name__, jax.tree.leaves(statistic), self.index, tested, at)
+        kind = f"{type(statistic).__module__}.{type(statistic).__qualname__} {jax.tree.structure(statistic)}"
+        problem = digest(inputs, kind, jax.tree.leaves(statistic), self.index, tested, at)
         what = f"{type(statistic).__name__} of {self._named(tested)}, toys of {self._named(at)}{self.where}"
         about = About(what, self.x.tolist(), self.steps.tolist(), inputs, toys.shard)
         warn_of_others(folder, problem, about)
         writes, is_shared = jax.process_index() == 0, toys.mesh is None and toys.shard is None
         # the size that a shard is made of must be known without the store
-        size = toys.batch_size if toys.shard is None else toys.size
+        size = self.asked if toys.shard is None else toys.size
         store = Store(folder / problem[:NAME], problem, toys.n, size, toys.size, writes, is_shared, about)
         if store.batch_size != toys.size:
             self.toys = Toys(
@@ -135,7 +140,7 @@ class StoredEnsemble:
         made_of = {
             "likelihood": (program_of(nll, resolved, toy), of_nll),
             "data": of_data,
-            "parameters": (of_point, self.space.lower, self.space.upper, self.space.names),
+            "parameters": (of_point, *(getattr(self.space, name) for name in _SPACE)),
             "toys": (key, first, draws),
         }
         return {name: digest(what) for name, what in made_of.items()}
@@ -163,7 +168,9 @@ class Hypotheses(NamedTuple):
         with on_host():
             x, space = ravel(as_numpy(point))
         x, steps = np.asarray(x), self._steps(point)
-        rounded = np.clip(steps * np.round(x / steps), np.asarray(space.lower), np.asarray(space.upper))
+        units = np.where(steps > 0, steps, 1.0)
+        rounded = np.where(steps > 0, units * np.round(x / units), x)
+        rounded = np.clip(rounded, np.asarray(space.lower), np.asarray(space.upper))
         if not is_free:
             rounded[list(self.poi)] = x[list(self.poi)]
         return moved(point, rounded)
@@ -171,7 +178,13 @@ class Hypotheses(NamedTuple):
     def _steps(self, point: PyTree) -> Float[np.ndarray, " n"]:
         """How finely points are known, for each parameter."""
         with on_host():
-            x = np.abs(np.asarray(ravel(as_numpy(point))[0]))
+            x = np.asarray(ravel(as_numpy(point))[0])
         errors = np.full(x.size, np.nan) if self.errors is None else np.asarray(self.errors)
-        scale = np.where(np.isfinite(errors) & (errors > 0), errors, np.maximum(x, 1.0))
-        return np.asarray(_STEPS * 2.0 ** np.floor(np.log2(scale)), x.dtype)
+        known = np.isfinite(errors) & (errors > 0)
+        if not np.all(known):  # as of a parameter at its bound
+            nll, data = on_one_device((self.nll, prepare_data(self.data)))
+            hessian = hessian_at(nll, prepare_params(point), jax.tree.map(jnp.asarray, data), check_up(0.5))
+            errors = np.where(known, errors, np.sqrt(np.diagonal(np.asarray(forced_inverse(hessian)))))
+        known = np.isfinite(errors) & (errors > 0)
+        steps = _STEPS * 2.0 ** np.floor(np.log2(np.where(known, errors, 1.0)))
+        return np.where(known, steps, 0.0).astype(x.dtype)  # 0 where nothing is known: it stays as it is

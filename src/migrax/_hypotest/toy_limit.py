@@ -96,9 +96,14 @@ def check_values(
         return None
     if not isinstance(calculator, Toys):
         raise ValueError(f"{what}: values= are those at which toys are made: calculator=mx.Toys(n, key)")
-    given = np.unique(np.asarray(values, float))
+    try:
+        given = np.unique(np.asarray(values, float))
+    except (TypeError, ValueError):
+        given = np.empty(0)
     if given.size == 0 or np.ndim(values) != 1 or not np.all(np.isfinite(given)):
         raise ValueError(f"{what}: values must be numbers in one axis, got {values!r}")
+    inside = np.clip(given, low, high)
+    given = np.where(np.abs(given - inside) <= 1e-6 * np.abs(inside), inside, given)  # a bound in float32
     if given[0] < low or given[-1] > high:
         raise ValueError(f"{what}: values must be between {low:.6g} and {high:.6g}, got {given[0]:g} to {given[-1]:g}")
     return given

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from .batch_file import read_batch
 from .open_store import StatisticStore, StudyStore, ToyStore, files_of, studies_in
 from .shard import batches_of
-from .store import MANIFEST, batch_path, check_place, identity, make_store, read_manifest, write_manifest
+from .store import FITS, MANIFEST, batch_path, check_place, identity, make_store, read_manifest, write_manifest
 
 _LISTED = 10  # complaints in an error
 
@@ -66,12 +66,32 @@ def _is_of_tests(folders: list[Path], target: Path | None) -> bool:
     """Whether these are stores of tests or profiles. **Raises:** `ValueError` if some are, and others are of fits."""
     every = [*folders, *([] if target is None else [target])]
     fits, tests = [f"{f}" for f in every if (f / MANIFEST).is_file()], [f"{f}" for f in every if studies_in(f)]
+    if (
+        tests
+        and not fits
+        and target is not None
+        and target.is_dir()
+        and not studies_in(target)
+        and any(target.iterdir())
+    ):
+        raise ValueError(f"{target} is no store of tests, but holds something else: take another folder")
+    single = [f for f in fits if _what(Path(f)) not in (FITS, None)]
+    if single:
+        raise ValueError(f"{', '.join(single)} hold single studies: merge the folders that they are in")
     if fits and tests:
         raise ValueError(
             f"these stores cannot be merged: {', '.join(fits)} hold fits of mx.fit_toys, {', '.join(tests)} toys of "
             "tests or points of profiles. Merge each kind alone"
         )
     return bool(tests)
+
+
+def _what(folder: Path) -> str | None:
+    """What a store is of, if that can be read."""
+    try:
+        return read_manifest(folder / MANIFEST)["about"].what
+    except ValueError:
+        return None
 
 
 def _tell(faults: list[str], leave_out: bool) -> None:
@@ -151,7 +171,7 @@ def _missing(studies: list[_Study]) -> list[str]:
         first, more = of[0].manifest["about"], len(of) - 1
         of_what = (
             ""
-            if first.what == "fits"
+            if first.what == FITS
             else f" of {first.what}" + (f" and {more} other stud{'y' if more == 1 else 'ies'}" if more else "")
         )
         faults.append(f"batches{of_what} that are in none of the stores: {_ranges(list(batches))}{_shards(of[0])}")

@@ -13,7 +13,7 @@ from .._display.rounding import with_error
 from .._display.table import Table
 from .._fit.status import Status, status_counts
 from .batch_file import read_batch
-from .store import MANIFEST, NAME, batch_path, check_place, identity, is_short, read_manifest
+from .store import FITS, MANIFEST, NAME, batch_path, check_place, identity, is_short, read_manifest
 
 T = TypeVar("T", bound="AbstractStored")
 
@@ -239,6 +239,9 @@ def open_store(path: str | os.PathLike[str]) -> ToyStore | StudyStore:
     if not folder.exists():
         raise FileNotFoundError(f"there is no store {folder}")
     if (folder / MANIFEST).is_file():
+        manifest = read_manifest(folder / MANIFEST)
+        if manifest["about"].what != FITS:
+            raise ValueError(f"{folder} is one study of several: open the folder that they are in, {folder.parent}")
         return _opened(ToyStore, folder)
     if not (studies := studies_in(folder)):
         raise ValueError(f"{folder} is no store of toys: there is no {MANIFEST}")

@@ -34,7 +34,8 @@ def batches_of(shard: tuple[int, int] | None, n_batches: int, size: int) -> rang
 
 def check_batch_size(batch_size: Any) -> int | None:
     """**Raises:** `ValueError` unless it is a whole number of at least 1, or `None`."""
-    if batch_size is not None and (isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1):
+    is_number = isinstance(batch_size, int | float | np.integer) and not isinstance(batch_size, bool)
+    if batch_size is not None and not (is_number and batch_size >= 1 and float(batch_size).is_integer()):
         raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
     return None if batch_size is None else int(batch_size)
 

@@ -29,6 +29,8 @@ MANIFEST = "manifest.json"
 NAME = 16  # characters of a fingerprint that name the folder of one study among others
 
 
+FITS = "fits"  # what a store of `mx.fit_toys` is of
+
 _APART = 64  # steps between two points that are one, up to the rounding of the fits that found them
 
 
@@ -50,8 +52,10 @@ class About(NamedTuple):
 
     def is_apart(self, other: "About") -> bool:
         """Whether the toys of the same study are drawn elsewhere, such as at another minimum."""
-        shift = np.subtract(self.point, other.point)
-        return bool(np.any(np.abs(shift) > _APART * np.asarray(self.steps)))
+        if len(self.point) != len(other.point):
+            return True
+        steps, point = np.asarray(self.steps), np.asarray(self.point)
+        return bool(np.any(np.abs(point - other.point) > np.where(steps > 0, _APART * steps, 1e-6 * np.abs(point))))
 
     def different(self, other: "About") -> str:
         """The inputs that differ, in words."""
@@ -257,6 +261,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         kept["about"] = about._replace(
             shard=None if about.shard is None else (int(about.shard[0]), int(about.shard[1]))
         )
+        if wanted and not _is_right(kept):
+            raise ValueError("numbers that cannot be")
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}): the batches beside it cannot be used") from None
     if written != FORMAT:
@@ -271,6 +277,20 @@ def read_manifest(path: Path) -> dict[str, Any]:
                 "be fitted the same way. Take another folder"
             )
     return kept
+
+
+def _is_right(manifest: dict[str, Any]) -> bool:
+    """Whether the values of a manifest are of the right types and sizes."""
+    about, numbers = manifest["about"], (manifest["n"], manifest["batch_size"])
+    positions = [*about.point, *about.steps]
+    return (
+        all(isinstance(number, int) and number >= 1 for number in numbers)
+        and isinstance(manifest["problem"], str)
+        and isinstance(about.what, str)
+        and isinstance(about.inputs, dict)
+        and len(about.point) == len(about.steps)
+        and all(isinstance(x, int | float) for x in positions)
+    )
 
 
 def _numbers(identity: dict[str, Any]) -> str:

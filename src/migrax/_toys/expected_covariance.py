@@ -38,9 +38,14 @@ def expected_hessian(nll: Any, params: PyTree, toy_source: Source, data: PyTree,
         except Unavailable:  # a part of the likelihood has no Asimov data
             pass
         else:
-            at_once = _on_host(nll, params, toy, up)
-            return _mean_hessian(nll, params, jax.tree.map(lambda a: a[None], toy), up) if at_once is None else at_once
+            return hessian_at(nll, params, toy, up)
     return _mean_hessian(nll, params, toy_source.batch(0, min(_TOYS, toy_source.n)), up)
+
+
+def hessian_at(nll: Any, params: PyTree, toy: PyTree, up: Array) -> Float[Array, "n n"]:
+    """Returns the Hessian of the NLL over 2 `up` for one toy; zero if it is not finite."""
+    at_once = _on_host(nll, params, toy, up)
+    return _mean_hessian(nll, params, jax.tree.map(lambda a: a[None], toy), up) if at_once is None else at_once
 
 
 @hosted

@@ -23,7 +23,7 @@ from .._parameters.select import Where, select
 from .._parameters.space import ravel
 from .._stores.batch_file import digest
 from .._stores.shard import STORE_BATCH, batches_of, check_batch_size, check_shard
-from .._stores.store import About, Store, size_of_batches
+from .._stores.store import FITS, About, Store, size_of_batches
 from .._util.explicit_sharding import explicit_mesh, where_xla_decides
 from .._util.progress import bar
 from .._util.tracing import is_concrete
@@ -278,10 +278,19 @@ def _planned(
     if options.store is None:
         return job, batch_plan, None
     writes, inputs = jax.process_index() == 0, _fingerprints(job, toy)
-    problem, about = digest(inputs), About("fits", inputs=inputs, shard=shard)
+    problem, about = digest(inputs), About(FITS, inputs=inputs, shard=shard)
     # the batches of a shard are those of one job
     is_shared = mesh is None and shard is None
-    store = Store(options.store, problem, toy_source.n, options.batch_size, default_size, writes, is_shared, about)
+    store = Store(
+        options.store,
+        problem,
+        toy_source.n,
+        check_batch_size(options.batch_size),
+        default_size,
+        writes,
+        is_shared,
+        about,
+    )
     return job, batch_plan.of_size(store.batch_size), store
 
 

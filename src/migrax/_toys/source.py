@@ -22,6 +22,10 @@ from .sample import draw_one
 from .sharding import everywhere, over_lanes
 
 
+def _whole(number: Any) -> Any:
+    return int(number) if isinstance(number, np.integer) else number
+
+
 class Toys(eqx.Module):
     """`n` toys, drawn from a key of `jax.random` batch by batch when they are fitted, and never all in memory.
 
@@ -57,17 +61,17 @@ class Toys(eqx.Module):
     **Raises:** `TypeError`, `ValueError` for an invalid number or key, a shard out of range, a batch size below 1.
     """
 
-    n: int = eqx.field(static=True)
+    n: int = eqx.field(static=True, converter=_whole)
     key: Array = None  # pyright: ignore[reportAssignmentType]  # without one, the error says where to take it from
     params: PyTree = None
-    first: int = eqx.field(static=True, default=0, kw_only=True)
+    first: int = eqx.field(static=True, default=0, kw_only=True, converter=_whole)
     alternative: float | None = eqx.field(static=True, default=None, kw_only=True)
     importance: bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
     mesh: Mesh | None = eqx.field(static=True, default=None, kw_only=True)
     store: str | os.PathLike[str] | None = eqx.field(static=True, default=None, kw_only=True)
-    shard: tuple[int, int] | None = eqx.field(static=True, default=None, kw_only=True)
-    batch_size: int | None = eqx.field(static=True, default=None, kw_only=True)
+    shard: tuple[int, int] | None = eqx.field(static=True, default=None, kw_only=True, converter=check_shard)
+    batch_size: int | None = eqx.field(static=True, default=None, kw_only=True, converter=check_batch_size)
 
     def __check_init__(self) -> None:
         if isinstance(self.n, bool) or not isinstance(self.n, int | np.integer) or self.n < 1:
@@ -83,8 +87,6 @@ class Toys(eqx.Module):
             raise TypeError(f"toys need a key of jax.random, got an array of {self.key.dtype}")
         if self.key.ndim != (0 if typed else 1):
             raise ValueError(f"toys need one key, got keys of shape {self.key.shape}: each toy's is made from it")
-        check_shard(self.shard)
-        check_batch_size(self.batch_size)
         _ = self.batches  # refuses more shards than batches
 
     @property
