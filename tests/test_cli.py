@@ -118,7 +118,7 @@ def test_a_picture_that_fails_loses_nothing(tmp_path, monkeypatch):
     def fails(*_):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("migrax._cli.commands.picture", fails)
+    monkeypatch.setattr("migrax._cli.limit.picture", fails)
     done = run("limit", HIFA, "--json", tmp_path / "l.json", "--plot", tmp_path / "l.png", code=1)
     assert "Upper limit on mu" in done.stdout
     assert json.loads((tmp_path / "l.json").read_text())["valid"] is True
