@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Scalar
 
 from .._host import flow, xp
 from .._solvers.flat import value_and_grad
-from .inverse_hessian import MANY, Updates, aside, at_the_minimum
+from .inverse_hessian import MANY, Shared, Updates, aside, at_the_minimum
 from .minimum import Hold, Minimum
 
 _MAX_STEPS, _MAX_STEPS_OF_MANY = 40, 128
@@ -85,7 +85,7 @@ def descend(minimum: Minimum, hold: Hold, start: Float[Array, " n"], skip: Bool[
         step = -inverse.product(begin, g)
         edm = -0.5 * (g @ step)
         refused = xp.where(accepted | unstarted, 0, s.refused + 1)
-        is_near = ~first & (edm <= _ROUNDING)
+        is_near = ~first & (edm <= _ROUNDING) & isinstance(begin, Shared)
         stuck = (refused > _MAX_REFUSED) | ((refused >= _FEW_REFUSED) & is_near)
         converged = (accepted & (edm <= xp.maximum(_TOLERANCE, noise))) | (stuck & is_near)
         steps = s.steps + 1
