@@ -376,6 +376,16 @@ class TestMergedByMistake:
             merged = mx.merge(folders, leave_out=True)
         assert [len(study) for study in merged.studies] == [96, 96]
 
+    def test_two_data_in_each_folder(self, tmp_path):
+        """They are two studies, of which no one is left out."""
+        for i in range(2):
+            one_test(store=tmp_path / str(i), shard=(i, 2))
+            how = toys(store=tmp_path / str(i), shard=(i, 2))
+            with pytest.warns(UserWarning, match="other data"):
+                mx.hypotest(NLL, PARAMS, DATA | {"b": 1.03}, "mu", 1.0, calculator=how)
+        merged = mx.merge([tmp_path / "0", tmp_path / "1"])
+        assert [len(study) for study in merged.studies] == [N] * 4
+
     def test_another_fit(self, tmp_path):
         for i in range(2):
             start = PARAMS | {"mu": mx.Parameter(0.2 + i, lower=0.0, upper=20.0)}

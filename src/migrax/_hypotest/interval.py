@@ -180,7 +180,7 @@ def interval(
         ten values of the parameter. With toys it is not available inside `jax.jit` and `jax.vmap`, and has no
         derivative.
     - `values`: with toys, the values of the parameter at which they are made, on both sides of the fitted one, as for
-        `mx.upper_limit`.
+        `mx.upper_limit`; with the bound among them where the interval may end there.
     - `solver`, `covariance`: for the free fit to the data, as for `mx.fit`.
 
     **Returns:** an `Interval`; an end that is not found is NaN, with a status that says why.

@@ -47,23 +47,14 @@ class StoredEnsemble:
     """The toys of one hypothesis as an `Ensemble`, in batches, of which a shard has some; they are fitted where their
     statistic is not yet in the store."""
 
-    def __init__(
-        self,
-        nll: Any,
-        origin: PyTree,
-        data: PyTree,
-        toys: Toys,
-        index: tuple[int, ...],
-        progress: Shown,
-        steps: Float[np.ndarray, " n"],
-        where: str = "",
-    ):
-        self.nll, self.origin, self.data, self.toys = nll, origin, data, toys
-        self.index, self.progress, self.steps, self.where = index, progress, steps, where
+    def __init__(self, of: "Hypotheses", toys: Toys, steps: Float[np.ndarray, " n"], where: str):
+        """`steps`: how finely the point is known at which the toys are drawn; `where`: what else tells the hypothesis
+        from others, in words."""
+        self.of, self.toys, self.origin, self.steps, self.where = of, toys, toys.params, steps, where
         with on_host():
-            x, self.space = ravel(as_numpy(origin))
+            x, self.space = ravel(as_numpy(self.origin))
         self.x = np.asarray(x)
-        self.names = tuple(self.space.names[i] for i in index)
+        self.names = tuple(self.space.names[i] for i in of.poi)
         self.asked = toys.batch_size  # of each study; a store that is there has its own
         self._shared: Shared | None = None
         self._ensembles: dict[int, Ensemble] = {}  # with the free fits, which all tested values share
@@ -95,18 +86,17 @@ class StoredEnsemble:
             toys = Toys(n, self.toys.key, first=self.toys.first + first, mesh=self.toys.mesh)
             if self._shared is None:
                 self._shared = Shared(self.toys, self.toys.size)
-            inputs = self.nll, self.origin, self.data, toys, self.index, self.progress
-            self._ensembles[i] = Ensemble(*inputs, self._shared)
+            self._ensembles[i] = self.of.at_once(toys, self.origin, self._shared)
         return self._ensembles[i]
 
     def _store(self, folder: Path, statistic: AbstractStatistic, values: Float[Array, " k"]) -> Store:
         """**Raises:** `ValueError` for the store of a study of another kind."""
         if (folder / MANIFEST).exists():
             raise ValueError(f"the store {folder} is of mx.fit_toys; tests need another folder")
-        toys, tested, at = self.toys, np.asarray(values), self.x[list(self.index)]
+        toys, tested, at = self.toys, np.asarray(values), self.x[list(self.of.poi)]
         inputs = self._inputs()
         kind = f"{type(statistic).__module__}.{type(statistic).__qualname__} {jax.tree.structure(statistic)}"
-        problem = digest(inputs, kind, jax.tree.leaves(statistic), self.index, tested, at)
+        problem = digest(inputs, kind, jax.tree.leaves(statistic), self.of.poi, tested, at)
         what = f"{type(statistic).__name__} of {self._named(tested)}, toys of {self._named(at)}{self.where}"
         about = About(what, self.x.tolist(), self.steps.tolist(), inputs, toys.shard)
         warn_of_others(folder, problem, about)
@@ -128,7 +118,7 @@ class StoredEnsemble:
         """The fingerprints of the likelihood, of what draws the toys and of all arrays, but not of the point."""
         nowhere = np.clip(np.zeros_like(self.x), np.asarray(self.space.lower), np.asarray(self.space.upper))
         nll, point, data, key = on_one_device(
-            (self.nll, moved(self.origin, nowhere), prepare_data(self.data), self.toys.key)
+            (self.of.nll, moved(self.origin, nowhere), prepare_data(self.of.data), self.toys.key)
         )
         drawn = source_of(nll, point, Toys(self.toys.n, key, point, first=self.toys.first), data)
         resolved = resolve_at(point, ravel(point)[0])
@@ -157,8 +147,13 @@ class Hypotheses(NamedTuple):
 
     def ensemble(self, toys: Toys, near: str = "") -> Ensemble | StoredEnsemble:
         """Returns the toys of one hypothesis, which has their `params`. `near`: what else tells it from others."""
-        inputs = self.nll, toys.params, self.data, toys, self.poi, self.progress
-        return StoredEnsemble(*inputs, self._steps(toys.params), near) if toys.is_kept else Ensemble(*inputs)
+        if toys.is_kept:
+            return StoredEnsemble(self, toys, self._steps(toys.params), near)
+        return self.at_once(toys, toys.params)
+
+    def at_once(self, toys: Toys, origin: PyTree, shared: Shared | None = None) -> Ensemble:
+        """Returns toys that are drawn at `origin` and fitted here, all of them or one batch."""
+        return Ensemble(self.nll, origin, self.data, toys, self.poi, self.progress, shared)
 
     def settled(self, toys: Toys, point: PyTree, is_free: bool = False) -> PyTree:
         """Returns the point at which toys are drawn: where they are kept, one of whole steps, within its bounds.

@@ -20,8 +20,8 @@ _LISTED = 10  # complaints in an error
 def merge(
     stores: Sequence[str | os.PathLike[str]], into: str | os.PathLike[str] | None = None, *, leave_out: bool = False
 ) -> ToyStore | StudyStore:
-    """Joins the stores of the shards of one study of toys, or of tests by toys: bit for bit that of one run with the
-    same batch size.
+    """Joins the stores of the shards of one study of toys, of tests by toys or of profiles: bit for bit that of one run
+    with the same batch size.
 
     ```python
     mx.merge(["job-0", "job-1", "job-2"], into="toys")
@@ -37,7 +37,7 @@ def merge(
     - `leave_out`: `True` to leave out what is at fault, and to allow for missing batches, which a call of `mx.fit_toys`
         with the merged store then fits. Stores of another study than most of them are left out.
 
-    **Returns:** a `ToyStore` of all batches, or a `StudyStore` of the toys of tests; of the stores of a study that was
+    **Returns:** a `ToyStore` of all batches, or a `StudyStore` of tests and profiles; of the stores of a study that was
     extended, of the largest number of toys.
 
     **Raises:** `ValueError`, with the names of all of them, for stores that are missing, damaged, of other studies or
@@ -66,14 +66,8 @@ def _is_of_tests(folders: list[Path], target: Path | None) -> bool:
     """Whether these are stores of tests or profiles. **Raises:** `ValueError` if some are, and others are of fits."""
     every = [*folders, *([] if target is None else [target])]
     fits, tests = [f"{f}" for f in every if (f / MANIFEST).is_file()], [f"{f}" for f in every if studies_in(f)]
-    if (
-        tests
-        and not fits
-        and target is not None
-        and target.is_dir()
-        and not studies_in(target)
-        and any(target.iterdir())
-    ):
+    is_other = target is not None and target.is_dir() and not studies_in(target) and any(target.iterdir())
+    if tests and not fits and is_other:
         raise ValueError(f"{target} is no store of tests, but holds something else: take another folder")
     single = [f for f in fits if _what(Path(f)) not in (FITS, None)]
     if single:
@@ -135,15 +129,15 @@ def _of_tests(folders: list[Path], target: Path | None, faults: list[str]) -> di
 
 
 def _of_same_input(folders: list[Path], faults: list[str]) -> list[Path]:
-    """The single studies in these folders. A study that has the name of one in most folders, but other input, is left
-    out, and its folder named once."""
+    """The single studies in these folders. Where a folder has, in place of the study that most of them have, one of the
+    same name with other input, this is left out, and the folder named once."""
     studies = [study for folder in folders for study in studies_in(folder)]
     about = {study: manifest["about"] for study, manifest in _manifests(studies, []).items()}
     usual = {}
     for what in {a.what for a in about.values()}:
         (name, _), *_ = Counter(study.name for study, a in about.items() if a.what == what).most_common(1)
         usual[what] = next(study for study in studies if study.name == name)
-    strange = {study: usual[a.what] for study, a in about.items() if usual[a.what].name != study.name}
+    strange = {study: usual[a.what] for study, a in about.items() if study.with_name(usual[a.what].name) not in about}
     for folder in dict.fromkeys(study.parent for study in strange):
         study, other = next((study, other) for study, other in strange.items() if study.parent == folder)
         differ = about[other].different(about[study])
@@ -152,12 +146,11 @@ def _of_same_input(folders: list[Path], faults: list[str]) -> list[Path]:
 
 
 def _exactly(differ: str) -> str:
-    what = next((name for name in ("covariance", "result") if name in differ), None)
-    return (
-        ""
-        if what is None
-        else f"; the {what} must be the same to the last bit: save the fit once, and load it in each job"
-    )
+    """What to do about an input that each job has computed for itself."""
+    for what in ("covariance", "result"):
+        if what in differ:
+            return f"; the {what} must be the same to the last bit: save the fit once, and load it in each job"
+    return ""
 
 
 def _missing(studies: list[_Study]) -> list[str]:
@@ -169,11 +162,8 @@ def _missing(studies: list[_Study]) -> list[str]:
     faults = []
     for batches, of in by_batches.items():
         first, more = of[0].manifest["about"], len(of) - 1
-        of_what = (
-            ""
-            if first.what == FITS
-            else f" of {first.what}" + (f" and {more} other stud{'y' if more == 1 else 'ies'}" if more else "")
-        )
+        others = f" and {more} other stud{'y' if more == 1 else 'ies'}" if more else ""
+        of_what = "" if first.what == FITS else f" of {first.what}{others}"
         faults.append(f"batches{of_what} that are in none of the stores: {_ranges(list(batches))}{_shards(of[0])}")
     return faults
 

@@ -27,8 +27,6 @@ from .claims import Claims
 FORMAT = 4  # since format 3 the arrays of a batch have names, since format 4 a manifest says what a study is of
 MANIFEST = "manifest.json"
 NAME = 16  # characters of a fingerprint that name the folder of one study among others
-
-
 FITS = "fits"  # what a store of `mx.fit_toys` is of
 
 _APART = 64  # steps between two points that are one, up to the rounding of the fits that found them
