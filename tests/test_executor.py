@@ -3,7 +3,6 @@
 import multiprocessing
 import sys
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 import migrax as mx
-from toy_jobs import same
+from toy_jobs import Dying, same
 
 TEMPLATE = np.array([3.0, 8.0, 5.0])
 PARAMS = {"mu": mx.Parameter(1.0, lower=0.0), "b": mx.Parameter(20.0, lower=0.0)}
@@ -57,21 +56,6 @@ def test_threads(reference, tmp_path):
         same(run(executor, store=tmp_path / "toys"), reference)
         assert len(mx.open_store(tmp_path / "toys")) == N
     assert not list((tmp_path / "toys").glob(".claim-*"))
-
-
-class Dying(ThreadPoolExecutor):
-    """Has a worker that dies in the third batch, while the others go on."""
-
-    count = 0
-
-    def submit(self, fn, /, *args, **kwargs):
-        self.count += 1
-        if self.count != 3:
-            return super().submit(fn, *args, **kwargs)
-        future = Future()
-        self.submit(lambda: None).result()
-        future.set_exception(BrokenProcessPool("a process ended"))
-        return future
 
 
 def test_one_that_dies(reference, tmp_path):

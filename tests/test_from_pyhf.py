@@ -13,6 +13,7 @@ import scipy.stats
 import fuzz
 import migrax as mx
 import workspaces
+from migrax.io.histfactory import shifts
 from workspaces import SMALL, read, sbottom, workspace
 
 pytest.importorskip("pyhf")
@@ -526,3 +527,81 @@ class TestChoices:
         assert jax.tree.structure(nll) == jax.tree.structure(again)
         assert hash(jax.tree.structure(nll)) == hash(jax.tree.structure(again))
         assert np.all(np.isfinite(compiled(data)))
+
+
+class TestSparse:
+    """Histosys that touch few bins are stored without their zeros: the same model as with them."""
+
+    @staticmethod
+    def spec(n=30, bins=40, samples=4):
+        rng = np.random.default_rng(4)
+        channels = []
+        for name in ("a", "b"):
+            mu = {"type": "normfactor", "name": "mu", "data": None}
+            made = [{"name": "signal", "data": list(rng.uniform(5, 10, bins)), "modifiers": [mu]}]
+            made += [
+                {"name": f"b{j}", "data": list(rng.uniform(50, 100, bins)), "modifiers": []} for j in range(samples)
+            ]
+            channels.append({"name": name, "samples": made})
+        for k in range(n):
+            sample = channels[k % 2]["samples"][1 + k % samples]
+            first, shift = rng.integers(0, bins - 3), np.zeros(bins)
+            shift[first : first + 3] = 0.1 * rng.normal(size=3)
+            data = {
+                "hi_data": list(sample["data"] * (1 + shift)),
+                "lo_data": list(sample["data"] * (1 - 0.7 * shift)),
+            }
+            sample["modifiers"].append({"type": "histosys", "name": f"np{k:02d}", "data": data})
+        counts = [[float(np.round(x)) for x in np.sum([s["data"] for s in c["samples"]], 0)] for c in channels]
+        return {
+            "channels": channels,
+            "observations": [{"name": c["name"], "data": n} for c, n in zip(channels, counts, strict=True)],
+            "measurements": [{"name": "m", "config": {"poi": "mu", "parameters": []}}],
+            "version": "1.0.0",
+        }
+
+    def both(self, monkeypatch, **options):
+        dense = mx.io.from_pyhf(self.spec(), **options)
+        monkeypatch.setattr(shifts, "_FEWEST", 0)
+        sparse = mx.io.from_pyhf(self.spec(), **options)
+        assert dense[0].main.blocks[0].shifts is None
+        assert sparse[0].main.blocks[0].shifts is not None
+        assert sparse[0].main.blocks[0].shape_hi.size == 0
+        return dense, sparse
+
+    @pytest.mark.parametrize("code", ["code0", "code2", "code4p"])
+    def test_values(self, code, monkeypatch):
+        (dense, params, data), (sparse, _, _) = self.both(monkeypatch, interpolation={"histosys": code})
+        rng = np.random.default_rng(1)
+        points = {name: jnp.asarray(rng.normal(size=20) * 1.3) for name in params}
+        one, other = (jax.jit(jax.vmap(jax.value_and_grad(lambda p, nll=nll: nll(p, data)))) for nll in (dense, sparse))
+        for a, b in zip(jax.tree.leaves(one(points)), jax.tree.leaves(other(points)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-9)
+        assert sparse.main.kinks == dense.main.kinks
+        assert (sparse.main.kinks is None) == (code != "code0")
+
+    def test_fits(self, monkeypatch):
+        results = [mx.fit(*problem) for problem in self.both(monkeypatch)]
+        assert all(bool(result.valid) for result in results)
+        np.testing.assert_allclose(results[1].values, results[0].values, atol=1e-6)
+        np.testing.assert_allclose(results[1].errors, results[0].errors, rtol=1e-6)
+
+    def test_another_template(self, monkeypatch):
+        (dense, params, data), (sparse, _, _) = self.both(monkeypatch)
+        yields = dense.template("a", "b1") * 1.1
+        at = {name: 0.3 for name in params}
+        one, other = (nll.with_template("a", "b1", yields)(at, data) for nll in (dense, sparse))
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+        assert abs(one - dense(at, data)) > 1e-3
+
+    def test_float32(self, monkeypatch):
+        _, (sparse, params, data) = self.both(monkeypatch)
+        at = {name: jnp.asarray(0.3, jnp.float32) for name in params}
+        value = sparse.main(at, data["main"])
+        assert value.dtype == jnp.float32
+        np.testing.assert_allclose(value, sparse.main({name: 0.3 for name in params}, data["main"]), rtol=1e-4)
+
+    def test_where_it_is_not_worth_it(self, monkeypatch):
+        monkeypatch.setattr(shifts, "_WORTH", 1000)
+        monkeypatch.setattr(shifts, "_FEWEST", 0)
+        assert mx.io.from_pyhf(self.spec())[0].main.blocks[0].shifts is None

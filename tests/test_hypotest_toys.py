@@ -9,7 +9,10 @@ from scipy import stats
 import histfactory
 import migrax as mx
 from migrax._hypotest import ensemble, noisy_root
+from migrax._hypotest.formulas import fraction_error
 from migrax._hypotest.limit_status import LimitStatus
+from migrax._hypotest.toy_limit import heights
+from migrax._hypotest.toys import ToyStatistics
 
 KEY = jax.random.key(7)
 # n events on a background that is known
@@ -280,6 +283,28 @@ class TestNoisyRoot:
             pulls.append((root.distance - 1.5) / root.error)
         assert 0.5 < np.std(pulls) < 1.3
         assert abs(np.mean(pulls)) < 0.3
+
+    @pytest.mark.parametrize("p_b", [0.16, 0.023])
+    def test_error_of_few_toys(self, p_b):
+        """Expected limits one and two standard deviations low: of 1,000 toys 8 and 1 are left at the root, and none at
+        many values that are tried. The spread of roots is what is told."""
+        roots = []
+        for seed in range(200):
+            toys = np.sort(np.random.default_rng(seed).uniform(size=1000))
+
+            def look(distance, toys=toys):
+                n = np.searchsorted(toys, p_b * 0.05 ** (distance**1.5))
+                error = fraction_error(np.array(n / 1000), 1000)
+                valid = ToyStatistics(jnp.zeros((1, 1000)), jnp.ones((1, 1000)), jnp.zeros((1, 1000), int))
+                return heights(np.array([n / 1000 / p_b]), np.array([error / p_b]), valid, np.log(0.05), p_b)
+
+            roots += noisy_root.find_roots(look, [0.5, 1.0, 1.5, 2.5, 3.0], np.inf, np.log(20), 1)
+        assert all(root.status == LimitStatus.FOUND for root in roots)
+        distances, errors = np.array([(root.distance, root.error) for root in roots]).T
+        assert abs(np.median(distances) - 1) < 0.15
+        assert 0.5 < np.median(errors) / np.std(distances) < 2.0
+        assert np.quantile(np.abs(distances - 1) / errors, 0.68) < 1.5
+        assert np.quantile(errors, 0.9) < 0.6
 
     @pytest.mark.parametrize("at", [0.31, 1.234, 2.9, 7.7])
     @pytest.mark.parametrize(

@@ -348,17 +348,17 @@ class TestClaims:
 
 @pytest.mark.slow
 def test_jobs_that_die(tmp_path, reference):
-    """Of 16 jobs three are killed at any moment and a file is damaged; what is missing is submitted again."""
+    """Of 20 jobs three are killed at any moment and a file is damaged; what is missing is submitted again."""
     script = (
         "import sys, time, test_shards as t\n"
         "print('ready', flush=True)\n"
-        "t.run(sys.argv[1], batch_size=8, shard=(int(sys.argv[2]), 16), reduce=lambda _: time.sleep(0.1))\n"
+        "t.run(sys.argv[1], batch_size=8, shard=(int(sys.argv[2]), 20), reduce=lambda _: time.sleep(0.1))\n"
     )
-    stores = [tmp_path / str(i) for i in range(16)]
+    stores = [tmp_path / str(i) for i in range(20)]
     rng = np.random.default_rng(5)
-    for i in range(16):
-        if i not in (2, 7, 15):
-            run(stores[i], batch_size=8, shard=(i, 16))
+    for i in range(20):
+        if i not in (2, 7, 19):
+            run(stores[i], batch_size=8, shard=(i, 20))
             continue
         with started(script, stores[i], i) as process:
             time.sleep(rng.uniform(1.0, 5.0))
@@ -368,8 +368,8 @@ def test_jobs_that_die(tmp_path, reference):
     with pytest.raises(ValueError, match=f"{file.name} is damaged"):
         mx.merge(stores, tmp_path / "all")
     file.unlink()
-    for i in (2, 5, 7, 15):
-        run(stores[i], batch_size=8, shard=(i, 16))
+    for i in (2, 5, 7, 19):
+        run(stores[i], batch_size=8, shard=(i, 20))
     merged = mx.merge(stores, tmp_path / "all")
     assert merged.missing == ()
     wanted = run(batch_size=8)

@@ -1,9 +1,12 @@
 """The toys of tests, limits, intervals and searches in stores, and profiles: shards, merging, interruption."""
 
 import json
+import multiprocessing
 import re
 import shutil
+import sys
 import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +18,7 @@ from migrax._hypotest import stored
 from migrax._hypotest.limit_status import LimitStatus
 from migrax._hypotest.noisy_root import Heights, roots_between
 from migrax._stores.store import Store
-from toy_jobs import same
+from toy_jobs import Dying, same
 
 SIGNAL, BACKGROUND = jnp.array([3.0, 8.0, 5.0]), jnp.array([30.0, 28.0, 20.0])
 PEAKS = jnp.exp(-0.5 * (jnp.arange(3.0) - jnp.arange(3.0)[:, None]) ** 2)  # of the signal at each place
@@ -591,3 +594,78 @@ class TestFoundByAReader:
     def test_values_that_are_none(self, values):
         with pytest.raises(ValueError, match="values must be numbers in one axis"):
             mx.upper_limit(NLL, PARAMS, DATA, "mu", values=values, calculator=toys())
+
+
+class TestExecutor:
+    """Batches in the workers of an executor: the bits of those that are made here."""
+
+    @pytest.mark.parametrize("call", CALLS)
+    def test_threads(self, call, tmp_path, no_fits):
+        wanted = call(store=tmp_path / "here")
+        with ThreadPoolExecutor(2) as executor:
+            same(call(executor=executor), wanted)
+            same(call(executor=executor, store=tmp_path / "there"), wanted)
+        assert checksums(tmp_path / "there") == checksums(tmp_path / "here")
+        assert not list(tmp_path.glob("*/*/.claim-*"))
+        no_fits()
+        same(call(store=tmp_path / "there"), wanted)
+
+    def test_a_shard(self):
+        with ThreadPoolExecutor(2) as executor:
+            same(one_test(executor=executor, shard=(1, 3)).toys, one_test(shard=(1, 3)).toys)
+
+    @pytest.mark.slow  # starts processes, which compile all of it
+    def test_processes(self, tmp_path):
+        wanted = limit(store=tmp_path / "here")
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
+            same(limit(executor=executor, store=tmp_path / "there"), wanted)
+
+    def test_one_that_dies(self, tmp_path):
+        wanted = one_test(store=tmp_path / "here")
+        with Dying(1) as executor, pytest.raises(RuntimeError, match=r"the executor died .* with another executor"):
+            one_test(executor=executor, store=tmp_path / "there")
+        kept = checksums(tmp_path / "there")
+        assert len(kept) >= 2
+        assert kept.items() <= checksums(tmp_path / "here").items()
+        assert not list(tmp_path.glob("*/*/.claim-*"))
+        same(one_test(store=tmp_path / "there"), wanted)
+
+    def test_progress(self, capsys, monkeypatch):
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+        with ThreadPoolExecutor(1) as executor:
+            one_test(executor=executor, progress=True)
+        assert f"{2 * N}/{2 * N}" in capsys.readouterr().err
+
+    def test_refused(self, monkeypatch):
+        with pytest.raises(TypeError, match=r"executor takes a concurrent\.futures\.Executor.*got int"):
+            toys(executor=4)
+        monkeypatch.setitem(sys.modules, "cloudpickle", None)
+        with ThreadPoolExecutor(1) as executor:
+            with pytest.raises(ValueError, match="not both"):
+                toys(executor=executor, mesh=jax.make_mesh((1,), ("toys",)))
+            with pytest.raises(TypeError, match=r"outside of jax\.jit"):
+                jax.jit(lambda v: mx.hypotest(NLL, PARAMS, DATA, "mu", v, calculator=toys(executor=executor)).cls)(1.0)
+            with pytest.raises(ValueError, match=r"mx\.Toys\(batch_size=...\) is for tests"):
+                mx.fit_toys(NLL, PARAMS, toys(executor=executor), data=DATA)
+            with pytest.raises(TypeError, match="the likelihood cannot be sent to the workers"):
+                one_test(executor=executor)
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    """What was stored before is kept, and the same call goes on."""
+    wanted, save, left = one_test(store=tmp_path / "here"), np.savez, [3]
+
+    def savez(*args, **arrays):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        save(*args, **arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", savez)
+        with pytest.raises(OSError, match="No space left on device"):
+            one_test(store=tmp_path / "there")
+    assert len(checksums(tmp_path / "there")) == 3
+    assert not list(tmp_path.glob("*/*/.claim-*"))
+    same(one_test(store=tmp_path / "there"), wanted)
+    assert checksums(tmp_path / "there") == checksums(tmp_path / "here")

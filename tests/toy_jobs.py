@@ -3,10 +3,27 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import jax
 import numpy as np
+
+
+class Dying(ThreadPoolExecutor):
+    """Has a worker that dies in the third batch, while the others go on."""
+
+    count = 0
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.count += 1
+        if self.count != 3:
+            return super().submit(fn, *args, **kwargs)
+        future = Future()
+        self.submit(lambda: None).result()
+        future.set_exception(BrokenProcessPool("a process ended"))
+        return future
 
 
 def same(got, wanted):

@@ -21,6 +21,7 @@ _CLOSE = 0.3  # a height within this many standard errors of zero is a root
 _NARROW = 1e-3  # width of a bracket that is narrow enough, relative to the largest of the first distances
 _NEAR = 1.5  # a curve is treated as a line where its height is smaller
 _JUMP = 5.0  # a fall by more standard errors within a narrow bracket is a step
+_FEW_TOYS = 0.4  # error of the log of a p-value by about four toys
 _SPARE = 2  # steps in excess of a bisection's: the n_0 of Oliveira and Takahashi
 
 
@@ -167,7 +168,7 @@ def _search(
         low, high = _ends(_points(seen, j), top, 0.0 in seen)
         assert high is not None
         bracket = _Bracket(low, high)
-    return _root(_points(seen, j), bracket, tolerance)
+    return _root(_points(seen, j), bracket, tolerance, top)
 
 
 def _no_root(status: LimitStatus) -> Root:
@@ -201,24 +202,30 @@ def _is_converged(bracket: _Bracket, points: list[_CurvePoint], tolerance: float
     return has_root and np.isfinite(_line_error(bracket.nearest, points))
 
 
-def _root(points: list[_CurvePoint], bracket: _Bracket, tolerance: float) -> Root:
+def _root(points: list[_CurvePoint], bracket: _Bracket, tolerance: float, top: float) -> Root:
     low, high = bracket
     if high.distance <= tolerance:
         return _no_root(LimitStatus.NONE_ALLOWED)
     nearest = bracket.nearest
     error = _line_error(nearest, points)
     if (bracket.has_step and bracket.width <= tolerance) or not np.isfinite(error):
-        return Root(
-            low.distance - low.height / bracket.chord, max(bracket.width, _flat_half_width(points)), LimitStatus.FOUND
-        )
+        root, error = low.distance - low.height / bracket.chord, max(bracket.width, _flat_half_width(points))
+        return Root(root, max(error, _mean_error(low, top)), LimitStatus.FOUND)
     root = nearest.distance - nearest.height / _slope(points)
     return Root(min(max(root, low.distance), high.distance), max(error, _flat_half_width(points)), LimitStatus.FOUND)
+
+
+def _falling(points: list[_CurvePoint]) -> list[_CurvePoint]:
+    """Returns the points up to the first at the least height: where no toy is left, the curve goes on at that."""
+    least = min((p.height for p in points), default=0.0)
+    end = min((p.distance for p in points if p.height == least), default=0.0)
+    return [p for p in points if p.distance <= end]
 
 
 def _slope(points: list[_CurvePoint]) -> float:
     """Returns the slope of a line through the points near the root, because those of a narrow bracket alone do not
     determine it. Zero if there is no line."""
-    near = [p for p in points if abs(p.height) < _NEAR]
+    near = [p for p in _falling(points) if abs(p.height) < _NEAR]
     if len(near) < 2:
         return 0.0
     distance, height, error = (np.array(x) for x in zip(*near, strict=True))
@@ -235,7 +242,15 @@ def _line_error(nearest: _CurvePoint, points: list[_CurvePoint]) -> float:
     return nearest.error / -slope if -slope * span > nearest.error else np.inf
 
 
+def _mean_error(low: _CurvePoint, top: float) -> float:
+    """Returns the error of the distance at the mean slope from a distance of 0 on, for a step from one of the last toys
+    to the next, where the curve has no other slope. It is 0 at other steps, which are those of discrete observations.
+    """
+    fall = top - low.height
+    return low.error * low.distance / fall if fall > 0 and _FEW_TOYS < low.error < np.inf else 0.0
+
+
 def _flat_half_width(points: list[_CurvePoint]) -> float:
     """Returns half the range over which the curve is zero within its error."""
-    flat = [p.distance for p in points if abs(p.height) < p.error]
+    flat = [p.distance for p in _falling(points) if abs(p.height) < p.error]
     return 0.5 * (max(flat) - min(flat)) if flat else 0.0

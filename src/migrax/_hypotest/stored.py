@@ -6,6 +6,7 @@ drawn comes from a fit in each job, whose last bits are those of a machine and o
 a small fraction of its errors, so that all jobs draw the same toys to the last bit.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from .._toys.sharding import on_one_device
 from .._toys.source import Toys, source as source_of
 from .._util.typing import PyTree
 from .ensemble import Ensemble, Shared, Shown, moved
+from .remote import Remote
 from .statistics import AbstractStatistic
 
 _SPACE = ("names", "lower", "upper", "period", "origin")
@@ -65,16 +67,39 @@ class StoredEnsemble:
         """Returns the statistic of each toy and its status. `near`: parameters of a fit at `values`."""
 
         def make(i: int) -> Statistics:
-            q, status = self._ensemble(i).statistic(statistic, values, near)
-            return Statistics(np.asarray(q, self.x.dtype), np.asarray(status, np.int64), self.names)
+            return self._batch(*self._ensemble(i).statistic(statistic, values, near))
 
         def like(i: int) -> Statistics:
             n = self._numbers(i)[1]
             return Statistics(np.empty(n, self.x.dtype), np.empty(n, np.int64), self.names)
 
         store = None if self.toys.store is None else self._store(Path(self.toys.store), statistic, values)
-        parts = kept(store, self.toys.batches, make, like)
+        if self.toys.executor is None:
+            parts = kept(store, self.toys.batches, make, like)
+        else:
+            parts = self._remotely(store, like, (statistic, np.asarray(values), near))
         return np.concatenate([part.values for part in parts]), np.concatenate([part.status for part in parts])
+
+    def _batch(self, q: Any, status: Any) -> Statistics:
+        return Statistics(np.asarray(q, self.x.dtype), np.asarray(status, np.int64), self.names)
+
+    def _remotely(
+        self, store: Store | None, like: Callable[[int], Statistics], args: tuple[Any, ...]
+    ) -> list[Statistics]:
+        wanted = [i for i in self.toys.batches if store is None or not store.has(i)]
+        problem = self.of.nll, self.of.data, self.of.poi
+        with Remote(problem, self._with(self.toys.batch_size), args, self.of.progress, wanted) as remote:
+            try:
+                return kept(store, self.toys.batches, lambda i: self._batch(*remote.result(i)), like)
+            finally:
+                if store is not None:
+                    remote.keep_finished(lambda i, found: store.write(i, self._batch(*found)))
+
+    def _with(self, batch_size: int | None) -> Toys:
+        """These toys in batches of another size."""
+        toys = self.toys
+        how = {"shard": toys.shard, "store": toys.store, "mesh": toys.mesh, "executor": toys.executor}
+        return Toys(toys.n, toys.key, self.origin, first=toys.first, batch_size=batch_size, **how)
 
     def _numbers(self, i: int) -> tuple[int, int]:
         """The first toy of a batch, and how many it has."""
@@ -105,9 +130,7 @@ class StoredEnsemble:
         size = self.asked if toys.shard is None else toys.size
         store = Store(folder / problem[:NAME], problem, toys.n, size, toys.size, writes, is_shared, about)
         if store.batch_size != toys.size:
-            self.toys = Toys(
-                toys.n, toys.key, first=toys.first, mesh=toys.mesh, store=folder, batch_size=store.batch_size
-            )
+            self.toys = self._with(store.batch_size)
             self._ensembles, self._shared = {}, None
         return store
 

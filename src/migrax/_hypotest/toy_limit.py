@@ -131,18 +131,24 @@ def _heights(test: ToyTest, observed: Float[Array, ""], cls: bool, log_level: fl
     p_b, _ = p_value(test.alternative, observed)
     band = expected(test)
     if cls:
-        values = jnp.append(p_sb / p_b, band.p_sb / band.p_b)
+        p_bs = jnp.append(p_b, band.p_b)
+        values = jnp.append(p_sb, band.p_sb) / p_bs
         errors = jnp.append(ratio_error(test, observed, p_sb, p_b), band.cls_error)
-    else:
-        values, errors = jnp.append(p_sb, band.p_sb), jnp.append(error, band.p_sb_error)
-    return heights(values, errors, test.tested, log_level)
+        return heights(values, errors, test.tested, log_level, np.asarray(p_bs))
+    return heights(jnp.append(p_sb, band.p_sb), jnp.append(error, band.p_sb_error), test.tested, log_level)
 
 
-def heights(values: Array, errors: Array, toys: ToyStatistics, log_level: float) -> Heights:
-    """Returns the logs of p-values over the level; a p-value without toys counts as half a toy."""
+def heights(
+    values: Array, errors: Array, toys: ToyStatistics, log_level: float, per: float | np.ndarray = 1.0
+) -> Heights:
+    """Returns the logs of p-values, or of their ratios to the p-values `per`, over the level, with the upper error of
+    the log. A p-value without toys counts as half a toy, or as half the level if that is less, so that curves fall
+    below the level where no toy is left."""
     p_values, p_errors = np.array(values), np.asarray(errors)
-    p_values = np.where(np.isfinite(p_values), np.maximum(p_values, 0.5 / max(toys.total, 1)), np.nan)
-    return Heights(np.log(p_values) - log_level, p_errors / p_values)
+    half_a_toy = 0.5 / (max(toys.total, 1) * np.where(per > 0, per, 1.0))
+    least = np.minimum(half_a_toy, 0.5 * np.exp(log_level))
+    p_values = np.where(np.isfinite(p_values), np.maximum(p_values, least), np.nan)
+    return Heights(np.log(p_values) - log_level, np.log1p(p_errors / p_values))
 
 
 def _guesses(fitted: Fitted, i: int, at: float, alpha: float) -> list[float]:

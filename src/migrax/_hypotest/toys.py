@@ -246,13 +246,13 @@ def toy_test(test: Test, points: tuple[PyTree, PyTree], calculator: Toys) -> Toy
 def drawn_at(calculator: Toys, origins: tuple[PyTree, ...]) -> list[Toys]:
     """Returns the toys to draw at each point, with a separate key for each."""
     keys = [jax.random.fold_in(calculator.key, i) for i in range(len(origins))]
-    how = {name: getattr(calculator, name) for name in ("first", "mesh", "store", "shard", "batch_size")}
+    how = {name: getattr(calculator, name) for name in ("first", "mesh", "store", "shard", "batch_size", "executor")}
     return [Toys(calculator.n, key, at, **how) for key, at in zip(keys, origins, strict=True)]
 
 
 def _refuse_kept(calculator: Toys) -> None:
     if calculator.is_kept:
-        raise TypeError("mx.Toys(store=, shard=) are for calls outside of jax.jit, jax.vmap and jax.grad")
+        raise TypeError("mx.Toys(store=, shard=, executor=) are for calls outside of jax.jit, jax.vmap and jax.grad")
 
 
 @hosted

@@ -1,13 +1,7 @@
-"""Batches of toys in the workers of a `concurrent.futures.Executor`: processes, or jobs of dask, executorlib, MPI.
+"""Batches of toys in the workers of a `concurrent.futures.Executor` (`workers.py`)."""
 
-The problem is pickled once. A worker unpickles and compiles it once, whatever number of batches it gets.
-"""
-
-import hashlib
-import pickle
-import threading
-from collections import OrderedDict, deque
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from collections import deque
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import jax
@@ -19,9 +13,7 @@ from .._util.typing import PyTree
 from .calls import Calls
 from .plan import Job, Plan
 from .source import Toys, source
-
-_MOST_RUNNING = 256  # batches that are submitted and not yet stored
-_KEPT = 4  # problems that a worker keeps
+from .workers import MOST_RUNNING, is_finished, pickled, result_of, submit, unpickled
 
 
 class _Problem(NamedTuple):
@@ -36,25 +28,6 @@ class _Problem(NamedTuple):
     options: tuple[Any, ...]
     lanes: int
     size: int
-
-
-def check_executor(executor: Any) -> Any:
-    """**Raises:** `TypeError` for an object that has no `submit`; `ValueError` for processes made by a fork, in which
-    JAX may hang."""
-    if executor is None or isinstance(executor, ProcessPoolExecutor):
-        start = getattr(getattr(executor, "_mp_context", None), "get_start_method", lambda: "spawn")()
-        if start == "fork":
-            raise ValueError(
-                "JAX may hang in a process that is made by a fork: give "
-                'ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))'
-            )
-        return executor
-    if not callable(getattr(executor, "submit", None)):
-        raise TypeError(
-            "executor takes a concurrent.futures.Executor, such as a ProcessPoolExecutor, got "
-            f"{type(executor).__name__}"
-        )
-    return executor
 
 
 class Remote:
@@ -73,7 +46,7 @@ class Remote:
             batch_plan.lanes,
             batch_plan.size,
         )
-        self._executor, self._job, self._payload = executor, job, _pickled(problem)
+        self._executor, self._job, self._payload = executor, job, pickled(problem)
         self._rows = drawn is None
         self.running: deque[Future] = deque()
 
@@ -85,36 +58,27 @@ class Remote:
             future.cancel()
 
     def has_room(self) -> bool:
-        return len(self.running) < _MOST_RUNNING
+        return len(self.running) < MOST_RUNNING
 
     def begin(self, first: int, n: int) -> None:
         rows = jax.tree.map(np.asarray, self._job.source.batch(first, n)) if self._rows else None
         starts = None if self._job.starts is None else self._job.starts[first : first + n]
-        enabled = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-        try:
-            self.running.append(self._executor.submit(fit_batch, self._payload, enabled, rows, starts, first, n))
-        except BrokenExecutor as error:
-            raise _died(error) from error
+        self.running.append(submit(self._executor, fit_batch, self._payload, rows, starts, first, n))
 
     def next(self) -> FitResult:
         """The fits of the batch that was started first."""
-        future = self.running.popleft()
-        try:
-            return future.result()
-        except BrokenExecutor as error:
-            raise _died(error) from error
+        return result_of(self.running.popleft())
 
     def finished(self) -> list[FitResult | None]:
         """The fits of all batches that were started and not asked for, as far as they are done."""
-        done = [f.done() and not f.cancelled() and f.exception() is None for f in self.running]
-        return [f.result() if is_done else None for f, is_done in zip(self.running, done, strict=True)]
+        return [future.result() if is_finished(future) else None for future in self.running]
 
 
-def fit_batch(payload: bytes, x64: bool, rows: PyTree, starts: np.ndarray | None, first: int, n: int) -> FitResult:
+def fit_batch(x64: bool, payload: bytes, rows: PyTree, starts: np.ndarray | None, first: int, n: int) -> FitResult:
     """Called in a worker: fits `n` toys from `first` on, drawn there, or those that are given."""
     with jax.enable_x64(x64):
-        problem, lock = _unpickled(payload)
-        with lock:  # of the threads of one process the first compiles
+        problem, lock = unpickled(payload)
+        with lock:
             toys = jax.tree.map(jnp.asarray, rows) if problem.toys is None else problem.toys
             toy_source = source(problem.nll, problem.params, toys, problem.data)
             if problem.toys is not None:
@@ -125,43 +89,3 @@ def fit_batch(payload: bytes, x64: bool, rows: PyTree, starts: np.ndarray | None
             calls = Calls(job, Plan(1, 1, problem.lanes, problem.size), alone=False)
             fits = calls.finish(calls.land(calls.launch(0, n, calls.piece)))
         return jax.tree.map(np.asarray, fits)
-
-
-_problems: OrderedDict[str, tuple[_Problem, threading.Lock]] = OrderedDict()
-_lock = threading.Lock()
-
-
-def _unpickled(payload: bytes) -> tuple[_Problem, threading.Lock]:
-    """The same object for the same bytes: JAX traces a new one again."""
-    key = hashlib.sha256(payload).hexdigest()
-    with _lock:
-        if key not in _problems:
-            _problems[key] = pickle.loads(payload), threading.Lock()
-            while len(_problems) > _KEPT:
-                _problems.popitem(last=False)
-        _problems.move_to_end(key)
-        return _problems[key]
-
-
-def _pickled(problem: _Problem) -> bytes:
-    """**Raises:** `TypeError` for a likelihood that cannot be pickled."""
-    try:
-        import cloudpickle  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        cloudpickle = pickle
-    try:
-        return cloudpickle.dumps(problem)
-    except Exception as error:  # pickle raises what it likes
-        hint = "" if cloudpickle is not pickle else ", or install cloudpickle"
-        raise TypeError(
-            f"the likelihood cannot be sent to the workers ({error}): define its functions at the top level of a "
-            f"module that they can import{hint}"
-        ) from error
-
-
-def _died(error: Exception) -> RuntimeError:
-    return RuntimeError(
-        f"the executor died ({type(error).__name__}: {error}); with a store, what is fitted is kept, and the same call "
-        "with another executor goes on. (Processes that die at once: a script that makes them needs "
-        'if __name__ == "__main__":)'
-    )

@@ -28,13 +28,14 @@ from .._util.explicit_sharding import explicit_mesh, where_xla_decides
 from .._util.progress import bar
 from .._util.tracing import is_concrete
 from .._util.typing import PyTree
-from .executor import Remote, check_executor
+from .executor import Remote
 from .expected_covariance import expected_covariance
 from .plan import Job, Plan, plan
 from .sample import asimov
 from .scheduler import batches, chosen_batches
 from .sharding import as_mesh, mesh_of, on_one_device
 from .source import Toys, source
+from .workers import check_executor
 
 T = TypeVar("T")
 

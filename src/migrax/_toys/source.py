@@ -20,6 +20,7 @@ from .._util.typing import PyTree
 from .memory import size_of
 from .sample import draw_one
 from .sharding import everywhere, over_lanes
+from .workers import check_executor
 
 
 def _whole(number: Any) -> Any:
@@ -55,10 +56,14 @@ class Toys(eqx.Module):
         limit, an interval or a search that was interrupted goes on, several jobs may share it, and `mx.merge` joins
         those of jobs on several machines. See `mx.open_store`.
     - `shard`: `(i, n)`, with i from 0 to n - 1: only the i-th of n parts of the toys.
-    - `batch_size`: the number of toys of a batch in the store; default at most 4096, and one batch or more for each
-        shard. Results with and without a store, or with batches of another size, differ by rounding.
+    - `batch_size`: the number of toys of a batch, in the store, in a shard or in the workers of an executor; default at
+        most 4096, and one batch or more for each shard. Results with and without batches, or with batches of another
+        size, differ by rounding.
+    - `executor`: a `concurrent.futures.Executor` whose workers fit the batches, as for `mx.fit_toys`. Give a
+        `batch_size` that makes several batches for each worker.
 
-    **Raises:** `TypeError`, `ValueError` for an invalid number or key, a shard out of range, a batch size below 1.
+    **Raises:** `TypeError`, `ValueError` for an invalid number or key, a shard out of range, a batch size below 1, no
+    executor, a mesh together with an executor.
     """
 
     n: int = eqx.field(static=True, converter=_whole)
@@ -72,6 +77,7 @@ class Toys(eqx.Module):
     store: str | os.PathLike[str] | None = eqx.field(static=True, default=None, kw_only=True)
     shard: tuple[int, int] | None = eqx.field(static=True, default=None, kw_only=True, converter=check_shard)
     batch_size: int | None = eqx.field(static=True, default=None, kw_only=True, converter=check_batch_size)
+    executor: Any = eqx.field(static=True, default=None, kw_only=True, converter=check_executor)
 
     def __check_init__(self) -> None:
         if isinstance(self.n, bool) or not isinstance(self.n, int | np.integer) or self.n < 1:
@@ -87,6 +93,8 @@ class Toys(eqx.Module):
             raise TypeError(f"toys need a key of jax.random, got an array of {self.key.dtype}")
         if self.key.ndim != (0 if typed else 1):
             raise ValueError(f"toys need one key, got keys of shape {self.key.shape}: each toy's is made from it")
+        if self.executor is not None and self.mesh is not None:
+            raise ValueError("toys run on a mesh of devices or in the workers of an executor, not both")
         _ = self.batches  # refuses more shards than batches
 
     @property
@@ -100,13 +108,14 @@ class Toys(eqx.Module):
             "store": self.store is not None,
             "shard": self.shard is not None,
             "batch_size": self.batch_size is not None,
+            "executor": self.executor is not None,
         }
         return [name for name, is_given in given.items() if is_given]
 
     @property
     def is_kept(self) -> bool:
         """Whether they are fitted in batches whose last bits are those of other jobs."""
-        return self.store is not None or self.shard is not None
+        return self.store is not None or self.shard is not None or self.executor is not None
 
     @property
     def size(self) -> int:

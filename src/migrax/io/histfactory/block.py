@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from ..._util.table import Table
 from .interpolation import factor, shares
 from .response import Stage
+from .shifts import SparseShifts
 
 
 class Block(eqx.Module):
@@ -24,6 +25,7 @@ class Block(eqx.Module):
         parameters, which is 1. Those of normsys and histosys are of shape `(c, 1, ...)` if most samples of a channel
         share them: then less is gathered, whose transpose is slow.
     - `channels`, `samples`: their names.
+    - `shifts`: all histosys, if most of them touch few bins; the arrays above then contain none of them.
     - `codes`: the interpolations of normsys and histosys. `norm_stages`, `shape_stages`: all normsys, or histosys, if
         one code is not enough; the arrays above then contain none of them.
     """
@@ -42,6 +44,7 @@ class Block(eqx.Module):
     codes: tuple[int, int] = eqx.field(static=True)
     norm_stages: tuple[Stage, ...] = ()
     shape_stages: tuple[Stage, ...] = ()
+    shifts: SparseShifts | None = None
 
     def unlabelled(self) -> "Block":
         """The same, with numbers in place of the names of its samples."""
@@ -70,6 +73,8 @@ class Block(eqx.Module):
         return factor(numbers[self.norms.array], lo, hi, self.codes[0])
 
     def _shifts(self, numbers: Array, nominal: Array) -> Float[Array, "c s n"] | float:
+        if self.shifts is not None:
+            return self.shifts(numbers)
         positions = self.shapes.array
         if positions.shape[-1] == 0:
             return 0.0

@@ -16,6 +16,7 @@ from .likelihood import HistFactory
 from .main import Histograms
 from .parameters import Need, Slices, needs
 from .response import Response, Stage, Variation, code_of, stages, usual
+from .shifts import sparse
 from .spec import Channel, Modifier, Sample, Spec
 
 _SCALING = ("normfactor", "lumi")
@@ -40,16 +41,17 @@ def build(
 
 
 def likelihood_of(
-    spec: Spec, codes: tuple[int, int], needed: dict[str, Need], slices: dict[str, Slices]
+    spec: Spec, codes: tuple[int, int], needed: dict[str, Need], slices: dict[str, Slices], is_stacked: bool = False
 ) -> HistFactory:
-    """The likelihood, from the needs of each parameter. **Raises:** `ValueError` if nothing floats."""
+    """The likelihood, from the needs of each parameter. `is_stacked`: whether it will be stacked with others, so that
+    its arrays keep their zeros. **Raises:** `ValueError` if nothing floats."""
     if not needed:
         raise ValueError("channels: no sample has a modifier, so that there is no parameter")
     numbers = tuple(name for name, need in needed.items() if need.shape == ())
     by_bins: dict[int, list[Channel]] = {}
     for channel in spec.channels:
         by_bins.setdefault(channel.bins, []).append(channel)
-    blocks = [_block(channels, numbers, slices, codes) for _, channels in sorted(by_bins.items())]
+    blocks = [_block(channels, numbers, slices, codes, is_stacked) for _, channels in sorted(by_bins.items())]
     layout = Layout(tuple((name, needed[name].shape) for name in sorted(needed)))
     vectors = tuple(_rows(pieces, block.nominal.shape[-1], layout) for block, pieces in blocks)
     main = Histograms(tuple(block for block, _ in blocks), layout, Table(layout.positions(numbers)), vectors)
@@ -86,7 +88,11 @@ def _auxiliary(needed: dict[str, Need], layout: Layout) -> Auxiliary:
 
 
 def _block(
-    channels: list[Channel], numbers: tuple[str, ...], slices: dict[str, Slices], codes: tuple[int, int]
+    channels: list[Channel],
+    numbers: tuple[str, ...],
+    slices: dict[str, Slices],
+    codes: tuple[int, int],
+    is_stacked: bool,
 ) -> tuple[Block, _Vectors]:
     """A block of channels with the same number of bins, and the pieces of vectors of parameters that act on them."""
     c, s, n = len(channels), max(len(channel.samples) for channel in channels), channels[0].bins
@@ -98,6 +104,9 @@ def _block(
     norm_code, shape_code = (code_of(kind, _responses(channels, kind, codes)) for kind in ("normsys", "histosys"))
     norms, norm_at = _variations(channels, s, "normsys", position, np.ones((c, s, 1, 1)), norm_code)
     shapes, shape_at = _variations(channels, s, "histosys", position, nominal[:, :, None], shape_code)
+    shifts = None if is_stacked or shape_code is None else sparse(shapes, nominal, shape_at, shape_code)
+    if shifts is not None:
+        shapes, shape_at = shapes[:, :, :, :0], shape_at[:, :, :0]
     vectors: dict[tuple[str, int, int], int] = {}
     gammas = _table(
         channels, s, _BY_BIN, -1, lambda m, channel: vectors.setdefault(_piece(m, channel, slices), len(vectors))
@@ -118,6 +127,7 @@ def _block(
         codes=(codes[0] if norm_code is None else norm_code, codes[1] if shape_code is None else shape_code),
         norm_stages=_stages(channels, "normsys", position, np.ones((c, s, 1)), codes) if norm_code is None else (),
         shape_stages=_stages(channels, "histosys", position, nominal, codes) if shape_code is None else (),
+        shifts=shifts,
     )
     return block, tuple(vectors)
 

@@ -68,6 +68,8 @@ class Histograms(AbstractLikelihood):
         for block in self.blocks:
             norm, shape = block.codes
             positions += [np.ravel(block.norms.array)] * (norm == 1) + [np.ravel(block.shapes.array)] * (shape == 0)
+            if block.shifts is not None and shape == 0:
+                positions.append(block.shifts.at.array)
             stages = (*block.norm_stages, *block.shape_stages)
             positions += [np.ravel(stage.at.array) for stage in stages if stage.response.code in (LINEAR, EXPONENTIAL)]
         # the last position is not a parameter

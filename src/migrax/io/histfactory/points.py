@@ -36,7 +36,8 @@ def stacked(
     wanted = [needs(spec) for spec in padded]
     needed = _freed([need for need, _ in wanted], padded, [slices for _, slices in wanted], names)
     likelihoods = [
-        likelihood_of(spec, codes, need, slices) for spec, need, (_, slices) in zip(padded, needed, wanted, strict=True)
+        likelihood_of(spec, codes, need, slices, is_stacked=True)
+        for spec, need, (_, slices) in zip(padded, needed, wanted, strict=True)
     ]
     for name, nll in zip(names, likelihoods, strict=True):
         if jax.tree.structure(nll) != jax.tree.structure(likelihoods[0]):  # a difference not handled here
