@@ -39,3 +39,48 @@ def _places(node: Any, way: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     for key, value in items:
         yield (*way, key)
         yield from _places(value, (*way, key))
+
+
+WORDS = [
+    "",
+    "-",
+    "-1",
+    "0",
+    "nan",
+    "1e400",
+    "x",
+    "1/2/3",
+    "[",
+    "@0",
+    "*",
+    "$MASS",
+    "\x00",
+    "é",
+    "9" * 400,
+    "shapes",
+    "bin",
+]
+
+
+def broken_lines(text: str, n: int) -> Iterator[str]:
+    """A text whose lines are cut, doubled, swapped or left out, and whose words become others."""
+    rng = np.random.default_rng(0)
+    for _ in range(n):
+        lines = text.split("\n")
+        for _ in range(rng.integers(1, 3)):
+            i, j = rng.integers(len(lines), size=2)
+            words = lines[i].split()
+            how = rng.integers(6)
+            if how == 0:
+                del lines[i]
+                lines = lines or [""]
+            elif how == 1:
+                lines[i] = lines[i][: rng.integers(len(lines[i]) + 1)]
+            elif how == 2:
+                lines[i], lines[j] = lines[j], lines[i]
+            elif how == 3:
+                lines.insert(i, lines[j])
+            elif words:
+                words[rng.integers(len(words))] = WORDS[rng.integers(len(WORDS))]
+                lines[i] = " ".join(words)
+        yield "\n".join(lines)

@@ -565,6 +565,9 @@ EXPRESSIONS = {
     "1.5e2 + .5 + 2.": 152.5,
     " ( ( x ) ) ": 1.7,
     "+x <= 1.7": 1,
+    "x ** 2 ** 0.5 - 2": 1.7**2**0.5 - 2,
+    "x > 2 ? 1 : y > 0 ? 2 : 3": 2,
+    "(x > 1 ? x : y) + min(y ? 4 : 5, 6)": 1.7 + 4,
     " + ".join(["1"] * 3000): 3000,
 }
 
@@ -585,7 +588,9 @@ def test_expressions(text):
         ("open(x)", "no function 'open'"),
         ("x.__class__", None),
         ("x if y else z", "an operator or the end"),
-        ("x ** 2", "a number, a name or a bracket is wanted"),
+        ("x *** 2", "a number, a name or a bracket is wanted"),
+        ("x ? 1", "a colon is wanted"),
+        ("1 : 2", "an operator or the end"),
         ("min(x)", "min takes 2 arguments, and 1 are given"),
         ("(" * 500 + "x" + ")" * 500, "brackets in each other"),
         ("-" * 500 + "x", "brackets in each other"),

@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
@@ -64,9 +64,18 @@ def read(
     analysis: str | None,
     point: str | None,
     fixed: tuple[str, ...],
+    mass: float | None = None,
 ) -> Problem:
-    """Read a file. **Raises:** `click.ClickException` (exit code 1) for an invalid file, with the place and the reason;
-    `click.UsageError` (exit code 2) for options that do not apply to it."""
+    """Read a file; one that ends with .txt is a datacard.
+
+    **Raises:** `click.ClickException` (exit code 1) for an invalid file, with the place and the reason;
+    `click.UsageError` (exit code 2) for options that do not apply to it.
+    """
+    if path.suffix == ".txt":
+        given = {"--patch": patch, "--signal": signal, "--analysis": analysis, "--point": point}
+        return _datacard(path, mass, fixed, given)
+    if mass is not None:
+        refuse(f"--mass {mass:g}: is for datacards")
     try:
         document = load(path, "the file")
         if not isinstance(document, Mapping):
@@ -95,6 +104,24 @@ def read(
     for entry in fixed:
         params = _with_fixed(params, entry)
     return Problem(nll, params, data, document, write)
+
+
+def _datacard(path: Path, mass: float | None, fixed: tuple[str, ...], others: dict[str, Any]) -> Problem:
+    for option, value in others.items():
+        if value is not None:
+            refuse(f"{option} {value}: {option} is not for datacards")
+    try:
+        nll, params, data = io.from_datacard(path, mass=mass)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise click.ClickException(str(error)) from None
+    for entry in fixed:
+        params = _with_fixed(params, entry)
+    return Problem(nll, params, data, {}, _not_written)
+
+
+def _not_written(*_: Any) -> NoReturn:
+    """**Raises:** `ValueError`: a card has no place for fitted values."""
+    raise ValueError("fitted values are not written back into a datacard: --json and --npz write the result")
 
 
 def _patch_argument(patch: Path | None, signal: str | None) -> str | tuple[str, str] | None:
@@ -154,9 +181,10 @@ def on_a_file(command: Callable[..., Any]) -> Callable[..., Any]:
         analysis: str | None,
         point: str | None,
         fixed: tuple[str, ...],
+        mass: float | None,
         **options: Any,
     ) -> Any:
-        problem = read(file, patch, signal, analysis, point, fixed)
+        problem = read(file, patch, signal, analysis, point, fixed, mass)
         try:
             return command(problem, **options)
         except BrokenPipeError:  # the reader of the table has closed the pipe; click ends quietly
@@ -167,6 +195,7 @@ def on_a_file(command: Callable[..., Any]) -> Callable[..., Any]:
     path = click.Path(exists=True, dir_okay=False, path_type=Path)
     for option in (
         click.option("--fix", "fixed", multiple=True, metavar="NAME[=VALUE]", help="Fix a parameter; may be repeated."),
+        click.option("--mass", type=float, help="What $MASS and MH are in a datacard (a file *.txt)."),
         click.option("--point", metavar="NAME", help="The parameter point to start at (HS3)."),
         click.option("--analysis", metavar="NAME", help="A measurement (pyhf), or an analysis or a likelihood (HS3)."),
         click.option("--patch", type=path, help="A JSON Patch to a workspace of pyhf, or a set of them."),

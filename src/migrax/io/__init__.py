@@ -1,5 +1,6 @@
 """Conversion from and to other packages. Each function imports what it needs when it is called."""
 
+from .datacard import Datacard as Datacard, from_datacard as from_datacard
 from .histfactory import HistFactory as HistFactory, SignalPoints as SignalPoints
 from .histogram import Histogram as Histogram, from_histogram as from_histogram
 from .hs3 import HS3 as HS3, PyHS3 as PyHS3, from_hs3 as from_hs3

@@ -30,6 +30,7 @@ class Auxiliary(AbstractLikelihood):
 
     - `widths`: the standard deviations of the normal ones. `scales`: the expected counts for a parameter of 1.
     - `layout`: all parameters of the model. `normal`, `poisson`: the names of those that are measured.
+    - `below`: the standard deviations of values below those measured, where `widths` are those above.
     - `idle`: how many of the numbers carry no information: those of bins without an error, with fixed parameters.
     """
 
@@ -39,6 +40,7 @@ class Auxiliary(AbstractLikelihood):
     normal: tuple[str, ...] = eqx.field(static=True)
     poisson: tuple[str, ...] = eqx.field(static=True)
     idle: int = eqx.field(static=True)
+    below: Float[Array, " n"] | None = None
     is_constraint = True
 
     def __call__(self, params: PyTree, data: Any) -> Scalar:
@@ -51,7 +53,7 @@ class Auxiliary(AbstractLikelihood):
         total = jnp.zeros((), x.dtype)
         if self.normal:
             difference = _flat(self.normal, data).astype(x.dtype) - x[self.layout.positions(self.normal)]
-            total += 0.5 * jnp.sum((difference / self.widths.astype(x.dtype)) ** 2)
+            total += 0.5 * jnp.sum((difference / self._widths(difference)) ** 2)
         if self.poisson:
             observed = Counts(_flat(self.poisson, data).astype(x.dtype))
             total += jnp.sum(terms_from_mean(self._rates(x), observed, None))
@@ -60,8 +62,14 @@ class Auxiliary(AbstractLikelihood):
     def constant(self, data: Any) -> Scalar:
         """The constant to be added for minus the log of the densities and probabilities."""
         self._check(data)
-        normal = jnp.sum(jnp.log(self.widths)) + self.widths.size * 0.5 * math.log(2 * math.pi)
+        means = self.widths if self.below is None else 0.5 * (self.widths + self.below)
+        normal = jnp.sum(jnp.log(means)) + self.widths.size * 0.5 * math.log(2 * math.pi)
         return normal + (poisson_constant(_flat(self.poisson, data)) if self.poisson else 0.0)
+
+    def _widths(self, difference: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The standard deviations, by the sign of (measured - parameter)."""
+        above = self.widths.astype(difference.dtype)
+        return above if self.below is None else jnp.where(difference > 0, self.below.astype(difference.dtype), above)
 
     def _rates(self, x: Float[Array, " p"]) -> Float[Array, " m"]:
         return self.scales.astype(x.dtype) * x[self.layout.positions(self.poisson)]
@@ -102,9 +110,18 @@ class Auxiliary(AbstractLikelihood):
         x = self.layout.vector(resolve(params))
         normal_key, poisson_key = jax.random.split(key)
         means = x[self.layout.positions(self.normal)]
-        normal = means + self.widths.astype(x.dtype) * jax.random.normal(normal_key, means.shape, x.dtype)
+        normal = means + self._drawn(normal_key, x.dtype)
         rates = self._rates(x)
         return self._by_name(normal, draw_poisson(poisson_key, rates) if self.poisson else rates)
+
+    def _drawn(self, key: Array, dtype: Any) -> Float[Array, " n"]:
+        """Differences of measured values from their parameters."""
+        unit = jax.random.normal(key, self.widths.shape, dtype)
+        if self.below is None:
+            return self.widths.astype(dtype) * unit
+        is_lower = jax.random.uniform(jax.random.fold_in(key, 1), unit.shape, dtype) * (self.widths + self.below)
+        size = jnp.abs(unit)  # a value below what is measured of it: the difference is positive
+        return jnp.where(is_lower < self.below, self.below * size, -self.widths * size).astype(dtype)
 
     def deviance(self, params: PyTree, data: Any) -> Scalar:
         """Twice the value."""
@@ -114,7 +131,9 @@ class Auxiliary(AbstractLikelihood):
         """(measured - expected) / standard deviation."""
         x = self.layout.vector(resolve(params))
         expected = self._by_name(x[self.layout.positions(self.normal)], self._rates(x))
-        errors = self._by_name(self.widths, jnp.sqrt(self._rates(x)))
+        means = x[self.layout.positions(self.normal)] if self.normal else jnp.zeros(0, x.dtype)
+        widths = self._widths(_flat(self.normal, data).astype(x.dtype) - means) if self.normal else self.widths
+        errors = self._by_name(widths, jnp.sqrt(self._rates(x)))
         return {name: (floats(jnp.asarray(data[name])) - mu) / errors[name] for name, mu in expected.items()}
 
     def score_covariance(self, at: At, x: Float[Array, " n"], data: Any) -> Float[Array, "n n"]:

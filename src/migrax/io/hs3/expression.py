@@ -1,4 +1,7 @@
-"""The expressions of HS3 (its section "Generic Expressions"), read by a parser of its own and never run as code."""
+"""The expressions of HS3 (its section "Generic Expressions"), read by a parser of its own and never run as code.
+
+`a ** b` and `condition ? a : b` are understood, too: ROOT writes them.
+"""
 
 import re
 from collections.abc import Callable
@@ -11,7 +14,7 @@ _MAX_LENGTH, _MAX_DEPTH = 20_000, 60  # characters, nested brackets
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_.]*)"
-    r"|(?P<sign>===|!==|==|!=|<=|>=|&&|\|\||[-+*/^<>!(),]))"
+    r"|(?P<sign>===|!==|==|!=|<=|>=|&&|\|\||\*\*|:(?!:)|[-+*/^<>!(),?]))"
 )
 _CONSTANTS = {"PI": 3.141592653589793, "EULER": 2.718281828459045, "TRUE": 1.0, "FALSE": 0.0}
 _MAX_ULPS = 8  # units in the last place by which equal numbers of "==" may differ
@@ -68,7 +71,7 @@ def parse(text: str) -> Expression:
     if len(text) > _MAX_LENGTH:
         raise ValueError(f"an expression of {len(text)} characters; more than {_MAX_LENGTH} are not read")
     parser = _Parser(_tokens(text))
-    tree = parser.disjunction()
+    tree = parser.conditional()
     if parser.token != ("end", ""):
         raise parser.error("an operator or the end")
     return Expression(text, tuple(dict.fromkeys(parser.names)), tree)
@@ -119,6 +122,16 @@ class _Parser:
             parts.append((sign, part()))
         return parts[0][1] if len(parts) == 1 else (kind, tuple(parts))
 
+    def conditional(self) -> tuple[Any, ...]:
+        condition = self.disjunction()
+        if self.take("?") is None:
+            return condition
+        with self:
+            chosen = self.conditional()
+            if self.take(":") is None:
+                raise self.error("a colon")
+            return ("call", "ifelse", (condition, chosen, self.conditional()))
+
     def disjunction(self) -> tuple[Any, ...]:
         return self._chain(("||",), self.conjunction, "or")
 
@@ -143,7 +156,7 @@ class _Parser:
 
     def power(self) -> tuple[Any, ...]:
         base = self.atom()
-        if self.take("^") is None:
+        if self.take("^", "**") is None:
             return base
         with self:
             return ("^", base, self.unary())  # right-associative, and -x^2 is -(x^2)
@@ -159,7 +172,7 @@ class _Parser:
         if self.take("(") is None:
             raise self.error("a number, a name or a bracket")
         with self:
-            inner = self.disjunction()
+            inner = self.conditional()
         self._close()
         return inner
 
@@ -174,9 +187,9 @@ class _Parser:
             raise ValueError(f"there is no function {name!r} in expressions; there are {', '.join(_FUNCTIONS)}")
         self.take("(")
         with self:
-            arguments = [self.disjunction()]
+            arguments = [self.conditional()]
             while self.take(",") is not None:
-                arguments.append(self.disjunction())
+                arguments.append(self.conditional())
         self._close()
         count, _ = _FUNCTIONS[name]
         if len(arguments) != count:
